@@ -1,0 +1,3 @@
+//! `testcluster up|down|env|logs`.
+
+fn main() {}

@@ -1,0 +1,30 @@
+//! Sizes that both ends must agree on, in bytes unless said otherwise.
+
+/// Longest script, argument list or environment of one start, together.
+pub const MAX_START: usize = 16 << 20;
+
+/// Largest message either end accepts: a start, and some room for its framing.
+pub const MAX_MESSAGE: usize = MAX_START + (1 << 20);
+
+/// Most bytes of output or input in one message.
+pub const CHUNK: usize = 64 << 10;
+
+/// Unacknowledged output that the agent keeps for each stream of an execution.
+pub const WINDOW: usize = 1 << 20;
+
+/// A client acknowledges at the latest after this many bytes.
+pub const ACK_EVERY: u64 = (WINDOW / 4) as u64;
+
+/// HTTP/2 flow-control window of one stream: enough for full throughput over an
+/// exec stream, small enough that a bulk transfer does not delay short requests.
+pub const STREAM_WINDOW: u32 = 256 << 10;
+
+/// HTTP/2 flow-control window of the connection.
+pub const CONNECTION_WINDOW: u32 = 512 << 10;
+
+/// Longest execution id.
+pub const MAX_ID: usize = 64;
+
+/// How long the agent keeps the result of an ended execution that nobody
+/// fetched, in seconds.
+pub const RESULT_KEPT_SECONDS: u64 = 60;

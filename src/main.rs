@@ -1,0 +1,2 @@
+//! Hutch.
+fn main() {}
