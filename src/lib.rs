@@ -1,1 +1,4 @@
-//! Hutch.
+//! Hutch runs code-execution sandboxes on Kubernetes.
+
+pub mod crd;
+pub mod domain;

@@ -1,0 +1,62 @@
+//! What users write: the custom resources and every name that Hutch puts on
+//! Kubernetes objects. Labels, annotations, finalizers and field managers are
+//! named here and nowhere else. This module imports nothing of ours and does
+//! no I/O.
+
+pub mod parts;
+pub mod sandbox;
+pub mod session;
+
+pub use parts::{
+    Compute, EnvVar, Lifecycle, Persistence, Project, ReclaimPolicy, Resources, SecurityProfile,
+    Toleration, Workspace,
+};
+pub use sandbox::{Phase, Sandbox, SandboxSpec, SandboxStatus};
+pub use session::{SandboxSession, SandboxSessionSpec, SandboxSessionStatus};
+
+/// API group of the custom resources.
+pub const GROUP: &str = "hutch.dev";
+/// Version of the custom resources.
+pub const VERSION: &str = "v1alpha1";
+
+/// Value of `app.kubernetes.io/managed-by` on every object that Hutch makes.
+pub const MANAGED_BY: &str = "hutch";
+
+/// Label keys.
+pub mod labels {
+    /// Set to [`super::MANAGED_BY`] on every object that Hutch makes; the caches
+    /// of pods and claims select on it.
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    /// Name of the sandbox that an object belongs to.
+    pub const SANDBOX: &str = "hutch.dev/sandbox";
+    /// UID of the sandbox that an object belongs to: ownership goes by it.
+    pub const SANDBOX_UID: &str = "hutch.dev/sandbox-uid";
+    /// Present on a claim that its sandbox's reclaim policy retained.
+    pub const RETAINED: &str = "hutch.dev/retained";
+}
+
+/// Annotation keys.
+pub mod annotations {
+    /// The id that a REST client gave the sandbox, unchanged.
+    pub const SANDBOX_ID: &str = "hutch.dev/sandbox-id";
+    /// On a Sandbox: apply pending changes by a new pod now. A new value
+    /// restarts once more. On a pod: the value it was made with.
+    pub const RESTART: &str = "hutch.dev/restart";
+    /// On a pod: digest of everything that cannot change without a new pod.
+    pub const POD_DIGEST: &str = "hutch.dev/pod-digest";
+    /// On a pod: the project that its sandbox works for.
+    pub const PROJECT: &str = "hutch.dev/project-id";
+}
+
+/// Field managers, one per writer, so that server-side apply knows who owns what.
+pub mod managers {
+    /// The sandbox controller: claims, pods and the status it derives.
+    pub const SANDBOX: &str = "hutch-sandbox";
+    /// The session controller.
+    pub const SESSION: &str = "hutch-session";
+    /// The REST facade: the resources it creates and `status.lastActivity`.
+    pub const FACADE: &str = "hutch-facade";
+}
+
+/// Name of the container that runs the user's image.
+pub const CONTAINER: &str = "sandbox";

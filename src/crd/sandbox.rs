@@ -1,0 +1,158 @@
+//! `Sandbox`: a pod to run code in, and the workspace that it works on.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::parts::{
+    EnvVar, Lifecycle, NodeSelector, Project, Resources, SecurityProfile, Toleration, Workspace,
+};
+
+/// A sandbox: one pod to run code in, with a workspace of its own.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "hutch.dev",
+    version = "v1alpha1",
+    kind = "Sandbox",
+    plural = "sandboxes",
+    shortname = "sbx",
+    category = "hutch",
+    namespaced,
+    status = "SandboxStatus",
+    derive = "PartialEq",
+    doc = "A sandbox: one pod to run code in, with a workspace of its own.",
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Pod","type":"string","jsonPath":".status.podName"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Image","type":"string","priority":1,"jsonPath":".status.image"}"#,
+    printcolumn = r#"{"name":"Profile","type":"string","priority":1,"jsonPath":".status.securityProfile"}"#,
+    printcolumn = r#"{"name":"Node","type":"string","priority":1,"jsonPath":".status.node"}"#,
+    printcolumn = r#"{"name":"Last Activity","type":"date","priority":1,"jsonPath":".status.lastActivity"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("the name of a Sandbox is also its pod's host name: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxSpec {
+    /// Container image. Unset: the operator's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 512),
+        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")
+    )]
+    pub image: Option<String>,
+    /// A program of the user's to run beside the commands: a server, say.
+    /// Started by the agent with the image's environment; when it ends, the
+    /// sandbox goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 4096)))]
+    pub command: Vec<String>,
+    /// Environment of every process in the sandbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub env: Vec<EnvVar>,
+    /// What the sandbox may use.
+    #[serde(default)]
+    pub resources: Resources,
+    /// The folder that the sandbox works in.
+    #[serde(default)]
+    pub workspace: Workspace,
+    /// Who the sandbox's processes are. Unset: Root where every node that could
+    /// take the pod supports user namespaces, else Restricted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_profile: Option<SecurityProfile>,
+    /// RuntimeClass of the pod, for runtimes such as gVisor or Kata.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub runtime_class_name: Option<String>,
+    /// Labels that the pod's node must carry.
+    #[serde(default, skip_serializing_if = "NodeSelector::is_empty")]
+    #[schemars(extend("maxProperties" = 32), schema_with = "node_selector")]
+    pub node_selector: NodeSelector,
+    /// Taints that the pod tolerates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+    /// When the sandbox sleeps, and when it ends.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// No pod as long as this is true; the workspace stays.
+    #[serde(default)]
+    pub suspended: bool,
+    /// The project that the sandbox works for; written on its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<Project>,
+}
+
+fn node_selector(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {"type": "string", "maxLength": 63}
+    })
+}
+
+/// Where a sandbox is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Its workspace or pod is not there yet.
+    #[default]
+    Pending,
+    /// It answers commands.
+    Ready,
+    /// Its pod is gone because the spec or idleness said so; the workspace stays.
+    Suspended,
+    /// It cannot run until somebody changes something; the Ready condition says what.
+    Failed,
+    /// It is being deleted.
+    Terminating,
+}
+
+/// What the controller has seen, and the facade's record of use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxStatus {
+    /// Where the sandbox is in its life.
+    #[serde(default)]
+    pub phase: Phase,
+    /// Ready, WorkspaceReady, PodReady, AgentReady, and RestartPending while a
+    /// change of the spec waits for the next start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Name of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<String>,
+    /// UID of the pod.
+    #[serde(default, rename = "podUID", skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// Node that the pod runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Image that the pod runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Profile that the pod runs under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_profile: Option<SecurityProfile>,
+    /// Name of the workspace's claim, where the workspace is persistent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_name: Option<String>,
+    /// When the pod began to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When the sandbox fell asleep out of idleness; unset while it is awake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slept_at: Option<Time>,
+    /// The last request or running command, as the facade saw it; written at
+    /// most every 30 s. A time after `sleptAt` wakes the sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_activity: Option<Time>,
+}

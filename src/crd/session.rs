@@ -1,0 +1,71 @@
+//! `SandboxSession`: a shell's state (directory, variables, functions) that
+//! lives in a sandbox from command to command.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::parts::EnvVar;
+
+/// A shell's state that lives in a sandbox from command to command.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "hutch.dev",
+    version = "v1alpha1",
+    kind = "SandboxSession",
+    plural = "sandboxsessions",
+    shortname = "sbs",
+    category = "hutch",
+    namespaced,
+    status = "SandboxSessionStatus",
+    derive = "PartialEq",
+    doc = "A shell's state that lives in a sandbox from command to command.",
+    printcolumn = r#"{"name":"Sandbox","type":"string","jsonPath":".spec.sandboxName"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Session","type":"string","priority":1,"jsonPath":".spec.id"}"#,
+    printcolumn = r#"{"name":"Directory","type":"string","priority":1,"jsonPath":".status.workingDirectory"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    validation = Rule::new("self.metadata.name.size() <= 63").message("the name of a SandboxSession has at most 63 characters")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a session's spec cannot change: delete the session and make a new one"))]
+pub struct SandboxSessionSpec {
+    /// Name of the Sandbox, in the same namespace.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub sandbox_name: String,
+    /// The id that clients call the session by.
+    #[schemars(length(min = 1, max = 512))]
+    pub id: String,
+    /// First working directory. Unset: the workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"^/"))]
+    pub cwd: Option<String>,
+    /// First environment, on top of the sandbox's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub env: Vec<EnvVar>,
+}
+
+/// What the controller has seen of a session.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxSessionStatus {
+    /// Ready, and what stands in the way where it is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Working directory after the last command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<String>,
+    /// The last command, written at most every 30 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_activity: Option<Time>,
+}

@@ -1,0 +1,110 @@
+//! The interfaces behind which Kubernetes and the agents lie. `service` knows
+//! nothing else of them; `cluster` and `link` implement them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use k8s_openapi::jiff::Timestamp;
+use thiserror::Error;
+
+use super::exec::{ExecError, ExecOutcome, ExecRequest};
+use crate::crd::{Lifecycle, Sandbox, SandboxSpec};
+
+/// A pod of ours at one moment of its life: the same name may later belong to
+/// another pod, the UID never does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodRef {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub name: String,
+    /// UID of the pod.
+    pub uid: String,
+}
+
+/// Why a resource could not be read or written.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ResourceError {
+    /// The API server refuses the object; the text says why.
+    #[error("{0}")]
+    Invalid(String),
+    /// The service may not do this.
+    #[error("the cluster does not allow it: {0}")]
+    Forbidden(String),
+    /// Not now; the same may work later.
+    #[error("the cluster cannot be reached: {0}")]
+    Unavailable(String),
+}
+
+/// The Sandbox resources of one namespace, read from a cache that a watch keeps
+/// current.
+pub trait Sandboxes: Send + Sync {
+    /// Whether the cache has been filled once.
+    fn synced(&self) -> bool;
+
+    /// The sandbox of that name, as the cache has it.
+    fn get(&self, name: &str) -> Option<Arc<Sandbox>>;
+
+    /// How many there are, as the cache has it.
+    fn count(&self) -> usize;
+
+    /// Resolves at the next change of any sandbox after `changes` was made, and
+    /// at every one after it.
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
+
+    /// Creates the sandbox, or returns the one that has its name.
+    fn create<'a>(
+        &'a self,
+        name: &'a str,
+        id: &'a str,
+        spec: SandboxSpec,
+    ) -> BoxFuture<'a, Result<Sandbox, ResourceError>>;
+
+    /// Sets the sandbox's lifecycle; `false` where it does not exist.
+    fn set_lifecycle<'a>(
+        &'a self,
+        name: &'a str,
+        lifecycle: &'a Lifecycle,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>>;
+
+    /// Records that the sandbox was in use at `at`; `false` where it does not exist.
+    fn record_activity<'a>(
+        &'a self,
+        name: &'a str,
+        at: Timestamp,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>>;
+
+    /// Deletes the sandbox with that UID; `false` where it does not exist.
+    fn delete<'a>(
+        &'a self,
+        name: &'a str,
+        uid: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>>;
+}
+
+/// What is going on in a sandbox, as its agent tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activity {
+    /// Commands that have not ended.
+    pub running: u32,
+    /// Processes that outlived their command.
+    pub background: u32,
+    /// Since the last command started or ended.
+    pub idle: Duration,
+}
+
+/// The agents in the sandboxes' pods.
+pub trait Agents: Send + Sync {
+    /// Runs one command and waits for its end. It runs at most once: an error
+    /// after it was handed over is [`ExecError::Lost`].
+    fn exec<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        request: ExecRequest,
+    ) -> BoxFuture<'a, Result<ExecOutcome, ExecError>>;
+
+    /// What is going on in that pod; `None` where it cannot be told. Does not
+    /// open a channel that is not open.
+    fn activity<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Option<Activity>>;
+}

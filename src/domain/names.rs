@@ -1,0 +1,117 @@
+//! Names of Kubernetes objects. They are derived, never random, so that a
+//! repeated create meets `AlreadyExists` instead of making a second object.
+
+use sha2::{Digest, Sha256};
+
+/// Characters of the readable part of a sandbox's name.
+const SLUG: usize = 40;
+/// Characters of the digest: 80 bits, so that nobody finds two ids of one name.
+const DIGEST: usize = 16;
+
+/// Name of the Sandbox resource for the id that a REST client chose.
+///
+/// Any string is an id. Two ids have the same name only if their digests agree
+/// in 80 bits; the readable part is for people. The result is a DNS label of at
+/// most 57 characters.
+pub fn sandbox(id: &str) -> String {
+    let mut slug = String::with_capacity(SLUG);
+    for c in id.chars().flat_map(char::to_lowercase) {
+        if slug.len() == SLUG {
+            break;
+        }
+        if c.is_ascii_alphanumeric() {
+            slug.push(c);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    let slug = match slug.trim_end_matches('-') {
+        "" => "sandbox",
+        slug => slug,
+    };
+    format!("{slug}-{}", digest(id.as_bytes(), DIGEST))
+}
+
+/// Name of a sandbox's pod: the sandbox's own. That the API server keeps names
+/// unique is what makes two live pods of one sandbox impossible.
+pub fn pod(sandbox: &str) -> String {
+    sandbox.to_owned()
+}
+
+/// Name of the claim of a sandbox's workspace. It carries the sandbox's UID, so
+/// that a retained or still terminating claim of an earlier sandbox of the same
+/// name is in nobody's way.
+pub fn claim(sandbox: &str, uid: &str) -> String {
+    format!("{sandbox}-{}", digest(uid.as_bytes(), 8))
+}
+
+/// The first `length` characters (at most 51) of a SHA-256 in lower-case base 32
+/// (RFC 4648's alphabet), which fits every kind of Kubernetes name and label.
+pub fn digest(bytes: &[u8], length: usize) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let hash = Sha256::digest(bytes);
+    (0..length)
+        .map(|i| {
+            let bit = i * 5;
+            let pair = u16::from(hash[bit / 8]) << 8 | u16::from(hash[(bit / 8 + 1).min(31)]);
+            let index = pair >> (11 - bit % 8) & 31;
+            char::from(ALPHABET[usize::from(index)])
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn is_dns_label(name: &str) -> bool {
+        name.len() <= 63
+            && name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && !name.starts_with('-')
+            && !name.ends_with('-')
+    }
+
+    #[test]
+    fn every_id_has_a_name_of_its_own_that_kubernetes_takes() {
+        let long = "x".repeat(300);
+        let ids = [
+            "A",
+            "a",
+            "a.b",
+            "a-b",
+            "用户/1",
+            "-x",
+            "x",
+            "",
+            " ",
+            "sb-123",
+            &long,
+            "user_42/Alice",
+        ];
+        let names: HashSet<_> = ids.iter().map(|id| sandbox(id)).collect();
+        assert_eq!(names.len(), ids.len());
+        for name in &names {
+            assert!(is_dns_label(name), "{name}");
+            assert!(is_dns_label(&claim(
+                &name[..name.len().min(54)].replace("--", "-"),
+                "uid"
+            )));
+        }
+    }
+
+    #[test]
+    fn a_name_says_which_id_it_came_from() {
+        assert!(sandbox("user_42/Alice").starts_with("user-42-alice-"));
+        assert!(sandbox("用户").starts_with("sandbox-"));
+    }
+
+    #[test]
+    fn the_digest_is_rfc_4648_base_32() {
+        // printf abc | sha256sum | xxd -r -p | base32
+        assert_eq!(digest(b"abc", 16), "xj4bnp4pahh6uqkb");
+    }
+}
