@@ -1,4 +1,6 @@
 //! Hutch runs code-execution sandboxes on Kubernetes.
 
+pub mod cluster;
 pub mod crd;
 pub mod domain;
+pub mod link;

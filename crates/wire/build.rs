@@ -5,6 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(["proto/agent.proto"], ["proto"])?;
     tonic_prost_build::configure()
         .bytes(".")
+        .build_transport(false)
         .compile_fds(descriptors)?;
     Ok(())
 }

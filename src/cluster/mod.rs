@@ -1,0 +1,3 @@
+//! Everything that speaks to the API server about resources.
+
+pub mod client;
