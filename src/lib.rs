@@ -3,4 +3,6 @@
 pub mod cluster;
 pub mod crd;
 pub mod domain;
+pub mod http;
 pub mod link;
+pub mod service;

@@ -68,11 +68,9 @@ pub fn begin(request: ExecRequest) -> (ExecInput, Execution) {
 pub fn refusal(status: &Status) -> Option<ExecError> {
     let text = status.message().chars().take(1024).collect::<String>();
     match status.code() {
-        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
-            Some(ExecError::Refused(text))
-        }
-        Code::ResourceExhausted | Code::AlreadyExists | Code::Internal => {
-            Some(ExecError::NotStarted(text))
+        Code::InvalidArgument => Some(ExecError::Invalid(text)),
+        Code::FailedPrecondition | Code::ResourceExhausted | Code::AlreadyExists => {
+            Some(ExecError::CannotStart(text))
         }
         _ => None,
     }

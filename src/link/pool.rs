@@ -135,7 +135,7 @@ impl Pool {
         let agent = self
             .channel(pod, &slot)
             .await
-            .map_err(|error| ExecError::NotStarted(error.to_string()))?;
+            .map_err(|error| ExecError::Unreachable(error.to_string()))?;
         let (start, mut execution) = execution::begin(request);
         let mut interruption = match agent.exec(start).await {
             Ok((inputs, outputs)) => match execution.collect(&agent, &inputs, outputs).await {
