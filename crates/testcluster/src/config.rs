@@ -75,7 +75,7 @@ imports = []
   Root = "{run}/runc"
 "#,
         root = layout.data("containerd").display(),
-        state = layout.data("containerd-state").display(),
+        state = layout.containerd_state().display(),
         socket = layout.containerd_socket().display(),
         run = layout.run.display(),
         cni = layout.cni_config().display(),
@@ -115,7 +115,7 @@ imports = []
   Root = "{run}/runc"
 "#,
         root = layout.data("containerd").display(),
-        state = layout.data("containerd-state").display(),
+        state = layout.containerd_state().display(),
         socket = layout.containerd_socket().display(),
         run = layout.run.display(),
         cni = layout.cni_config().display(),
@@ -172,8 +172,11 @@ fn kubelet(layout: &Layout, slot: Slot) -> Value {
         "imageGCHighThresholdPercent": 100,
         "maxPods": 250,
         "podPidsLimit": 1024,
-        // No name server: a look-up in a pod fails at once instead of timing out.
+        // There is no name server. Naming the node, which refuses, makes a
+        // look-up fail at once and spares every pod a warning event.
         "resolvConf": "",
+        "clusterDNS": [slot.node()],
+        "clusterDomain": "cluster.local",
         "podLogsDir": layout.root.join("pod-logs"),
         "volumePluginDir": layout.data("kubelet").join("volumeplugins"),
         "serializeImagePulls": false,

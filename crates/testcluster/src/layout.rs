@@ -69,6 +69,13 @@ impl Layout {
         self.run.join("containerd.sock")
     }
 
+    /// Where containerd mounts root file systems. In the run folder because the
+    /// root of a user namespace has to get there, and a state folder below
+    /// somebody's home, which others may not enter, is out of its reach.
+    pub fn containerd_state(&self) -> PathBuf {
+        self.run.join("containerd")
+    }
+
     pub fn supervisor_socket(&self) -> PathBuf {
         self.run.join("supervise.sock")
     }
@@ -77,7 +84,7 @@ impl Layout {
     pub fn folders(&self) -> Vec<PathBuf> {
         let mut all = vec![self.bin(), self.cni_config(), self.run.clone()];
         all.extend(["pki", "logs", "processes", "pod-logs"].map(|name| self.root.join(name)));
-        all.extend(["etcd", "kubelet", "containerd", "containerd-state", "cni"].map(|name| self.data(name)));
+        all.extend(["etcd", "kubelet", "containerd", "cni"].map(|name| self.data(name)));
         all
     }
 }

@@ -40,11 +40,12 @@ pub(crate) fn down(root: &Path) -> Result<()> {
     if let Some(daemon) = supervisor {
         daemon.stop(Duration::from_secs(5))?;
     }
-    remove_shim_sockets(root);
     let volumes = host_path_volumes(&root.join("data/etcd"));
     mounts::detach(root)?;
     if let Some(slot) = slot {
-        let run = Layout::new(root, slot).run;
+        let layout = Layout::new(root, slot);
+        remove_shim_sockets(&layout.containerd_state());
+        let run = layout.run;
         mounts::detach(&run)?;
         slot.disconnect()?;
         cgroup::remove(&slot.name())?;
@@ -117,8 +118,8 @@ fn is_shim_of(command: &[u8], socket: &Path) -> bool {
 
 /// containerd 1.6 keeps the sockets of all shims of a machine in one folder; a
 /// shim that was killed has left its own there.
-fn remove_shim_sockets(root: &Path) {
-    let tasks = root.join("data/containerd-state/io.containerd.runtime.v2.task/k8s.io");
+fn remove_shim_sockets(state: &Path) {
+    let tasks = state.join("io.containerd.runtime.v2.task/k8s.io");
     for bundle in fs::read_dir(tasks).into_iter().flatten().flatten() {
         if let Ok(address) = fs::read_to_string(bundle.path().join("address")) {
             let _ = fs::remove_file(address.trim().trim_start_matches("unix://"));
