@@ -1,10 +1,15 @@
 //! Compiles `agent.proto` in pure Rust, so that a build needs no `protoc`.
+//! Each end gets its own half: the client's needs tonic's channel, which the
+//! agent does without.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/agent.proto");
     let descriptors = protox::compile(["proto/agent.proto"], ["proto"])?;
+    let wants = |feature: &str| std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
     tonic_prost_build::configure()
         .bytes(".")
+        .build_client(wants("CLIENT"))
+        .build_server(wants("SERVER"))
         .compile_fds(descriptors)?;
     Ok(())
 }
