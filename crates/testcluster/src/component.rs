@@ -13,14 +13,20 @@ use crate::process::Spec;
 
 /// One process of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
-#[allow(missing_docs)] // their names are their documentation
 pub enum Component {
+    /// The store behind the API server.
     Etcd,
+    /// The container runtime.
     Containerd,
+    /// The API server.
     KubeApiserver,
+    /// The controllers that come with Kubernetes.
     KubeControllerManager,
+    /// The scheduler.
     KubeScheduler,
+    /// What makes service addresses work.
     KubeProxy,
+    /// The agent of the node.
     Kubelet,
 }
 

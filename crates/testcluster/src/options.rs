@@ -27,9 +27,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// The folder that the state is kept in when nobody names another:
+    /// The folder that the state is kept in when nobody names another: what
+    /// `HUTCH_TESTCLUSTER` says (`testcluster run` sets it), else
     /// `target/testcluster` of the workspace around the current directory.
     pub fn default_state() -> PathBuf {
+        if let Some(state) = std::env::var_os("HUTCH_TESTCLUSTER").filter(|state| !state.is_empty()) {
+            return state.into();
+        }
         let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
         let workspace = here.ancestors().filter(|dir| dir.join("Cargo.toml").is_file()).last();
         workspace.unwrap_or(&here).join("target/testcluster")

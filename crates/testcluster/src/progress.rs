@@ -2,7 +2,7 @@
 //! for how long. A terminal gets bars; anything else (CI) gets a plain line at
 //! the start and end of a part and one every fifteen seconds in between.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,8 @@ impl Progress {
     pub fn say(&self, line: &str) {
         match &*self.0 {
             Kind::Silent => {}
-            Kind::Plain => eprintln!("testcluster: {line}"),
-            Kind::Bars(bars) => bars.suspend(|| eprintln!("testcluster: {line}")),
+            Kind::Plain => write(line),
+            Kind::Bars(bars) => bars.suspend(|| write(line)),
         }
     }
 
@@ -67,6 +67,11 @@ impl Progress {
         let last = Mutex::new(now);
         Task { name: name.to_owned(), progress: self.clone(), started: now, last, bar, finished: false }
     }
+}
+
+/// A reader that has gone is no reason to panic, as `eprintln!` would.
+fn write(line: &str) {
+    let _ = writeln!(std::io::stderr(), "testcluster: {line}");
 }
 
 fn style(template: &str) -> ProgressStyle {
