@@ -197,8 +197,11 @@ impl Cluster {
         host::check()?;
         let lock = lock(&root)?;
         teardown::down(&root)?;
+        shell::ignore_missing(fs::remove_file(lock_file(&root)))?;
         drop(lock);
-        shell::ignore_missing(fs::remove_file(lock_file(&root)))
+        // Only the last cluster's is empty.
+        let _ = fs::remove_dir(RUN);
+        Ok(())
     }
 
     fn supervisor(&self) -> Result<Supervisor> {
@@ -310,9 +313,9 @@ fn lock_file(root: &Path) -> PathBuf {
 /// has removed meanwhile is worth nothing, hence the second look.
 fn lock(root: &Path) -> Result<File> {
     use std::os::unix::fs::MetadataExt;
-    fs::create_dir_all(RUN).with_context(|| format!("making {RUN}"))?;
     let path = lock_file(root);
     loop {
+        fs::create_dir_all(RUN).with_context(|| format!("making {RUN}"))?;
         let file = File::options().create(true).truncate(false).write(true).open(&path)?;
         file.lock()?;
         if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino())) {

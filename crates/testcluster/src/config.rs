@@ -126,7 +126,7 @@ imports = []
 fn cni(layout: &Layout, slot: Slot) -> Value {
     json!({
         "cniVersion": "1.0.0",
-        "name": "hutch",
+        "name": slot.name(),
         "plugins": [
             {
                 "type": "bridge",

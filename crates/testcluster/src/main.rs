@@ -26,9 +26,9 @@ struct Cli {
     /// The state folder [default: $HUTCH_TESTCLUSTER, else target/testcluster of this workspace]
     #[arg(long, global = true, value_name = "FOLDER")]
     state: Option<PathBuf>,
-    /// The container runtime of the node
-    #[arg(long, global = true, value_enum, default_value = "current")]
-    profile: Profile,
+    /// The container runtime of the node [default: current; `down`: both]
+    #[arg(long, global = true, value_enum)]
+    profile: Option<Profile>,
     /// Say nothing but errors
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -119,11 +119,11 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
     let state = cli.state.unwrap_or_else(Options::default_state);
-    let options = Options { state, profile: cli.profile, progress: !cli.quiet };
+    let options = Options { state, profile: cli.profile.unwrap_or_default(), progress: !cli.quiet };
     match cli.task {
         Task::Build => Cluster::prepare(&options)?,
         Task::Up => up(&options)?,
-        Task::Down => Cluster::take_down(&options)?,
+        Task::Down => down(&options, cli.profile)?,
         Task::Env => env(&options)?,
         Task::Logs { component } => logs(&options, component)?,
         Task::Run { command } => return run::run(&options, &command),
@@ -142,6 +142,11 @@ fn up(options: &Options) -> Result<()> {
         writeln!(std::io::stderr(), "testcluster: up; KUBECONFIG={}", cluster.kubeconfig().display())?;
     }
     Ok(())
+}
+
+fn down(options: &Options, only: Option<Profile>) -> Result<()> {
+    let profiles = only.map_or(vec![Profile::Older, Profile::Current], |one| vec![one]);
+    profiles.into_iter().try_for_each(|profile| Cluster::take_down(&Options { profile, ..options.clone() }))
 }
 
 /// The environment in which programs find the cluster.

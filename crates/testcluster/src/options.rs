@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+/// The subfolder of a state folder in which the older cluster lives.
+pub(crate) const OLDER: &str = "older";
+
 /// Which container runtime the node has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
@@ -44,7 +47,7 @@ impl Options {
     pub fn root(&self) -> Result<PathBuf> {
         let root = match self.profile {
             Profile::Current => self.state.clone(),
-            Profile::Older => self.state.join("older"),
+            Profile::Older => self.state.join(OLDER),
         };
         resolve(&std::path::absolute(root)?)
     }

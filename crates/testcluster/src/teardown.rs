@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::layout::Layout;
 use crate::network::Slot;
+use crate::options::OLDER;
 use crate::process::Daemon;
 use crate::{cgroup, mounts, shell};
 
@@ -41,10 +42,11 @@ pub(crate) fn down(root: &Path) -> Result<()> {
         daemon.stop(Duration::from_secs(5))?;
     }
     let volumes = host_path_volumes(&root.join("data/etcd"));
-    mounts::detach(root)?;
+    mounts::detach(&root.join("data"))?;
     if let Some(slot) = slot {
         let layout = Layout::new(root, slot);
         remove_shim_sockets(&layout.containerd_state());
+        remove_network_results(&pods(&layout));
         let run = layout.run;
         mounts::detach(&run)?;
         slot.disconnect()?;
@@ -57,7 +59,7 @@ pub(crate) fn down(root: &Path) -> Result<()> {
     }
     // Fails while it is in use by another cluster, as it should.
     let _ = fs::remove_dir(HOST_PATH_VOLUMES);
-    remove(root)?;
+    remove_state(root)?;
     slot.map_or(Ok(()), Slot::release)
 }
 
@@ -136,6 +138,23 @@ fn remove_log_links(root: &Path) {
     }
 }
 
+/// The pods that containerd knew, by the names of their folders.
+fn pods(layout: &Layout) -> Vec<String> {
+    let folders = [layout.data("containerd"), layout.containerd_state()];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder.join("io.containerd.grpc.v1.cri/sandboxes")));
+    entries.flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// What the CNI library remembers of pods that were killed, at a fixed place.
+fn remove_network_results(pods: &[String]) {
+    for entry in fs::read_dir("/var/lib/cni/results").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if pods.iter().any(|pod| name.contains(pod)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// The folders of volumes this cluster has provisioned, found in etcd's files:
 /// they are all that says so when the API server is gone.
 fn host_path_volumes(etcd: &Path) -> BTreeSet<PathBuf> {
@@ -162,6 +181,22 @@ fn find_volumes(bytes: &[u8], found: &mut BTreeSet<PathBuf>) {
             found.insert(Path::new(HOST_PATH_VOLUMES).join(name));
         }
     }
+}
+
+/// Removes the state folder, but not the older cluster that may live in it.
+fn remove_state(root: &Path) -> Result<()> {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        if entry.file_name() == OLDER {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        } else {
+            shell::ignore_missing(fs::remove_file(entry.path()))?;
+        }
+    }
+    let _ = fs::remove_dir(root);
+    Ok(())
 }
 
 /// Removes a folder. Refuses while anything is mounted in it: what would be
