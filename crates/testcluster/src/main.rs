@@ -119,7 +119,11 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
     let state = cli.state.unwrap_or_else(Options::default_state);
-    let options = Options { state, profile: cli.profile.unwrap_or_default(), progress: !cli.quiet };
+    let options = Options {
+        state,
+        profile: cli.profile.unwrap_or_default(),
+        progress: !cli.quiet,
+    };
     match cli.task {
         Task::Build => Cluster::prepare(&options)?,
         Task::Up => up(&options)?,
@@ -129,9 +133,15 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Task::Run { command } => return run::run(&options, &command),
         Task::Image(ImageTask::Load { name, files }) => load(&options, &name, &files)?,
         Task::Kubectl { arguments } => kubectl(&options, &arguments)?,
-        Task::Component(ComponentTask::Start { component }) => Cluster::attach(&options)?.start(component)?,
-        Task::Component(ComponentTask::Stop { component }) => Cluster::attach(&options)?.stop(component)?,
-        Task::Component(ComponentTask::Kill { component }) => Cluster::attach(&options)?.kill(component)?,
+        Task::Component(ComponentTask::Start { component }) => {
+            Cluster::attach(&options)?.start(component)?
+        }
+        Task::Component(ComponentTask::Stop { component }) => {
+            Cluster::attach(&options)?.stop(component)?
+        }
+        Task::Component(ComponentTask::Kill { component }) => {
+            Cluster::attach(&options)?.kill(component)?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -139,14 +149,23 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
 fn up(options: &Options) -> Result<()> {
     let cluster = Cluster::up(options)?;
     if options.progress {
-        writeln!(std::io::stderr(), "testcluster: up; KUBECONFIG={}", cluster.kubeconfig().display())?;
+        writeln!(
+            std::io::stderr(),
+            "testcluster: up; KUBECONFIG={}",
+            cluster.kubeconfig().display()
+        )?;
     }
     Ok(())
 }
 
 fn down(options: &Options, only: Option<Profile>) -> Result<()> {
     let profiles = only.map_or(vec![Profile::Older, Profile::Current], |one| vec![one]);
-    profiles.into_iter().try_for_each(|profile| Cluster::take_down(&Options { profile, ..options.clone() }))
+    profiles.into_iter().try_for_each(|profile| {
+        Cluster::take_down(&Options {
+            profile,
+            ..options.clone()
+        })
+    })
 }
 
 /// The environment in which programs find the cluster.
@@ -186,12 +205,14 @@ fn logs(options: &Options, component: Option<Component>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if let Some(component) = component {
         let path = folder.join(format!("{}.log", component.name()));
-        let mut log = std::fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        let mut log =
+            std::fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
         std::io::copy(&mut log, &mut out)?;
         return Ok(());
     }
     for component in Component::ALL {
-        let text = std::fs::read(folder.join(format!("{}.log", component.name()))).unwrap_or_default();
+        let text =
+            std::fs::read(folder.join(format!("{}.log", component.name()))).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<_> = text.lines().collect();
         writeln!(out, "==> {} ({} lines)", component.name(), lines.len())?;

@@ -65,7 +65,14 @@ impl Progress {
         };
         let now = Instant::now();
         let last = Mutex::new(now);
-        Task { name: name.to_owned(), progress: self.clone(), started: now, last, bar, finished: false }
+        Task {
+            name: name.to_owned(),
+            progress: self.clone(),
+            started: now,
+            last,
+            bar,
+            finished: false,
+        }
     }
 }
 
@@ -83,7 +90,9 @@ impl Task {
     pub fn at(&self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             if bar.length() != Some(total) {
-                bar.set_style(style("{spinner} {elapsed:>4} {prefix} [{bar:30}] {pos}/{len}"));
+                bar.set_style(style(
+                    "{spinner} {elapsed:>4} {prefix} [{bar:30}] {pos}/{len}",
+                ));
                 bar.set_length(total);
             }
             bar.set_position(done.min(total));
@@ -97,7 +106,11 @@ impl Task {
         if last.elapsed() >= EVERY {
             *last = Instant::now();
             if matches!(*self.progress.0, Kind::Plain) {
-                self.progress.say(&format!("{}: {what} after {} s", self.name, self.started.elapsed().as_secs()));
+                self.progress.say(&format!(
+                    "{}: {what} after {} s",
+                    self.name,
+                    self.started.elapsed().as_secs()
+                ));
             }
         }
     }
@@ -111,7 +124,11 @@ impl Task {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        self.progress.say(&format!("{}: {how} in {:.1} s", self.name, self.started.elapsed().as_secs_f64()));
+        self.progress.say(&format!(
+            "{}: {how} in {:.1} s",
+            self.name,
+            self.started.elapsed().as_secs_f64()
+        ));
     }
 }
 

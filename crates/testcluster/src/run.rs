@@ -26,17 +26,29 @@ pub(crate) fn run(options: &Options, command: &[OsString]) -> Result<ExitCode> {
     let mut command = Command::new(program);
     command.args(arguments);
     if std::env::var_os("HUTCH_KUBECONFIG").is_some_and(|path| !path.is_empty()) {
-        return Ok(code(command.status().with_context(|| format!("cannot run {}", program.display()))?));
+        return Ok(code(
+            command
+                .status()
+                .with_context(|| format!("cannot run {}", program.display()))?,
+        ));
     }
     let interrupted = Interrupted::listen()?;
-    let were_up: Vec<_> = both(options).into_iter().filter(is_up).map(|one| one.profile).collect();
+    let were_up: Vec<_> = both(options)
+        .into_iter()
+        .filter(is_up)
+        .map(|one| one.profile)
+        .collect();
     interrupted.or_at_once(|| Cluster::prepare(options))?;
     // Orphans of the command and of the supervisor become ours and are reaped
     // with us, also where the machine's PID 1 does not reap.
     rustix::process::set_child_subreaper(Pid::from_raw(1))?;
     let ended = with_cluster(options, &mut command, &interrupted);
     let mut taken_down = Ok(());
-    for one in both(options).iter().filter(|one| !were_up.contains(&one.profile)).rev() {
+    for one in both(options)
+        .iter()
+        .filter(|one| !were_up.contains(&one.profile))
+        .rev()
+    {
         taken_down = taken_down.and(Cluster::take_down(one));
     }
     reap();
@@ -49,13 +61,19 @@ fn reap() {
     while matches!(rustix::process::wait(WaitOptions::NOHANG), Ok(Some(_))) {}
 }
 
-fn with_cluster(options: &Options, command: &mut Command, interrupted: &Interrupted) -> Result<ExitCode> {
+fn with_cluster(
+    options: &Options,
+    command: &mut Command,
+    interrupted: &Interrupted,
+) -> Result<ExitCode> {
     let cluster = Cluster::up(options)?;
     if let Some(signal) = interrupted.signal() {
         return Ok(ended_by(signal));
     }
     command.envs(crate::variables(&cluster, options)?);
-    let mut child = command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
     let status = wait(&mut child, interrupted)?;
     Ok(interrupted.signal().map_or_else(|| code(status), ended_by))
 }
@@ -71,7 +89,10 @@ fn wait(child: &mut Child, interrupted: &Interrupted) -> Result<ExitStatus> {
             let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
             match (deadline, pid) {
                 // The terminal has sent SIGINT to the command as well.
-                (None, Some(pid)) if signal != SIGINT => drop(rustix::process::kill_process(pid, Signal::TERM)),
+                (None, Some(pid)) if signal != SIGINT => {
+                    // It may have ended just now.
+                    let _ = rustix::process::kill_process(pid, Signal::TERM);
+                }
                 (Some(deadline), _) if Instant::now() > deadline => child.kill()?,
                 _ => {}
             }
@@ -83,11 +104,16 @@ fn wait(child: &mut Child, interrupted: &Interrupted) -> Result<ExitStatus> {
 
 /// Both clusters that may live under a state folder.
 fn both(options: &Options) -> [Options; 2] {
-    [Profile::Current, Profile::Older].map(|profile| Options { profile, ..options.clone() })
+    [Profile::Current, Profile::Older].map(|profile| Options {
+        profile,
+        ..options.clone()
+    })
 }
 
 fn is_up(options: &Options) -> bool {
-    options.root().is_ok_and(|root| root.join("kubeconfig").exists())
+    options
+        .root()
+        .is_ok_and(|root| root.join("kubeconfig").exists())
         && Cluster::attach(options).is_ok_and(|cluster| cluster.is_up())
 }
 
@@ -115,8 +141,13 @@ impl Interrupted {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         std::thread::spawn(move || {
             for signal in signals.forever() {
-                let _ = noted.0.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
-                let _ = writeln!(std::io::stderr(), "testcluster: interrupted; taking the cluster down");
+                let _ = noted
+                    .0
+                    .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "testcluster: interrupted; taking the cluster down"
+                );
             }
         });
         Ok(first)
@@ -137,7 +168,9 @@ impl Interrupted {
             loop {
                 match ended.recv_timeout(Duration::from_millis(50)) {
                     Ok(result) => return result,
-                    Err(mpsc::RecvTimeoutError::Disconnected) => anyhow::bail!("a build thread died"),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => {
+                        anyhow::bail!("a build thread died")
+                    }
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                 }
                 if let Some(signal) = self.signal() {
