@@ -50,6 +50,7 @@ fn a_pod_runs_from_a_loaded_image() {
         .args(["delete", "namespace", &namespace, "--wait=false"]));
 }
 
+#[allow(clippy::unwrap_used)] // clippy does not see that this is test code
 fn run(command: &mut Command) -> String {
     let ended = command.output().unwrap();
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();

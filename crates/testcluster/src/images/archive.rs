@@ -218,11 +218,11 @@ mod tests {
         let layer = layer.close().unwrap();
         let found = names(&layer);
         let parents = [
-            "opt/",
-            "opt/hutch/",
+            "opt",
+            "opt/hutch",
             "opt/hutch/agent",
             "opt/hutch/note",
-            "bin/",
+            "bin",
             "bin/sh",
         ];
         assert_eq!(found, parents);
