@@ -20,7 +20,8 @@ pub(crate) struct Api {
 
 impl Api {
     pub fn new(layout: &Layout, slot: Slot) -> Result<Self> {
-        let pem = |file: &str| fs::read(layout.pki(file)).with_context(|| format!("reading {file}"));
+        let pem =
+            |file: &str| fs::read(layout.pki(file)).with_context(|| format!("reading {file}"));
         let authority = Certificate::from_pem(&pem("ca.crt")?)?;
         let certificate = Certificate::from_pem(&pem("admin.crt")?)?;
         let key = PrivateKey::from_pem(&pem("admin.key")?)?;
@@ -35,17 +36,29 @@ impl Api {
             // The node is on this machine; a proxy is not.
             .proxy(None)
             .build();
-        Ok(Self { agent: config.into(), server: server(slot) })
+        Ok(Self {
+            agent: config.into(),
+            server: server(slot),
+        })
     }
 
     /// Whether the API server says it is ready.
     pub fn is_ready(&self) -> bool {
-        self.agent.get(format!("{}/readyz", self.server)).call().is_ok_and(|answer| answer.status() == 200)
+        self.answers("/readyz")
     }
 
-    /// Whether pods can be made: the node is ready, and the default service
-    /// account, which every pod names, exists.
+    fn answers(&self, path: &str) -> bool {
+        let answer = self.agent.get(format!("{}{path}", self.server)).call();
+        answer.is_ok_and(|answer| answer.status() == 200)
+    }
+
+    /// Whether pods can be made: the node is ready, the default service account,
+    /// which every pod names, exists, and the kubelet answers by itself (the
+    /// node goes on being called ready for a while after it has ended).
     pub fn takes_pods(&self) -> bool {
+        if !self.answers(&format!("/api/v1/nodes/{NODE}/proxy/healthz")) {
+            return false;
+        }
         let node = self.get(&format!("/api/v1/nodes/{NODE}"));
         let account = self.get("/api/v1/namespaces/default/serviceaccounts/default");
         account.is_ok() && node.is_ok_and(|node| node_is_ready(&node))
@@ -83,8 +96,14 @@ impl Api {
 
 fn node_is_ready(node: &Value) -> bool {
     let conditions = node["status"]["conditions"].as_array();
-    let tainted = node["spec"]["taints"].as_array().is_some_and(|taints| !taints.is_empty());
-    !tainted && conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+    let tainted = node["spec"]["taints"]
+        .as_array()
+        .is_some_and(|taints| !taints.is_empty());
+    !tainted
+        && conditions.is_some_and(|all| {
+            all.iter()
+                .any(|one| one["type"] == "Ready" && one["status"] == "True")
+        })
 }
 
 #[cfg(test)]
@@ -96,6 +115,8 @@ mod tests {
         let ready = json!([{"type": "Ready", "status": "True"}]);
         assert!(node_is_ready(&json!({"status": {"conditions": ready}})));
         let taints = json!([{"key": "node.kubernetes.io/not-ready"}]);
-        assert!(!node_is_ready(&json!({"spec": {"taints": taints}, "status": {"conditions": ready}})));
+        assert!(!node_is_ready(
+            &json!({"spec": {"taints": taints}, "status": {"conditions": ready}})
+        ));
     }
 }

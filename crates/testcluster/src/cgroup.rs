@@ -16,7 +16,10 @@ pub(crate) fn create(name: &str) -> Result<()> {
         if hierarchy.join("cgroup.subtree_control").exists() {
             for controller in ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"] {
                 // One that the machine does not have is the kubelet's to complain of.
-                let _ = fs::write(hierarchy.join("cgroup.subtree_control"), format!("+{controller}"));
+                let _ = fs::write(
+                    hierarchy.join("cgroup.subtree_control"),
+                    format!("+{controller}"),
+                );
             }
         }
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
@@ -37,7 +40,11 @@ pub(crate) fn kill(name: &str) -> Result<()> {
         let mut found = 0;
         for folder in folders(name)? {
             let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-            for pid in processes.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
+            for pid in processes
+                .lines()
+                .filter_map(|line| line.parse().ok())
+                .filter_map(Pid::from_raw)
+            {
                 found += 1;
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
             }
@@ -79,7 +86,9 @@ fn folders(name: &str) -> Result<Vec<PathBuf>> {
 }
 
 fn collect(folder: &Path, all: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect(&entry.path(), all);
@@ -98,9 +107,13 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
 fn parse(mounts: &str) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for line in mounts.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
+        let Some((before, after)) = line.split_once(" - ") else {
+            continue;
+        };
         let kind = after.split(' ').next().unwrap_or_default();
-        let Some(point) = before.split(' ').nth(4) else { continue };
+        let Some(point) = before.split(' ').nth(4) else {
+            continue;
+        };
         if matches!(kind, "cgroup" | "cgroup2") && point.starts_with("/sys/fs/cgroup") {
             all.push(PathBuf::from(point));
         }
@@ -120,6 +133,9 @@ mod tests {
                       31 30 0:27 / /sys/fs/cgroup/cpu rw shared:1 - cgroup cgroup rw,cpu\n\
                       32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 none rw\n";
         let found = parse(mounts);
-        assert_eq!(found, ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"].map(PathBuf::from));
+        assert_eq!(
+            found,
+            ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"].map(PathBuf::from)
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! A cluster that is up: finding it, bringing it up or back, and its
 //! components one by one. What is taken away again is `teardown`'s.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use crate::api::Api;
 use crate::build::Parts;
 use crate::component::Component;
-use crate::layout::{Layout, RUN};
+use crate::layout::Layout;
+use crate::lock::Lock;
 use crate::network::Slot;
 use crate::options::Options;
 use crate::process::{Daemon, Spec};
@@ -45,7 +46,7 @@ impl Cluster {
         let progress = Progress::new(options.progress);
         let parts = Parts::build(options.profile, &progress)?;
         let root = options.root()?;
-        let _lock = lock(&root)?;
+        let _lock = Lock::take(&root)?;
         // State without a slot is of an earlier boot; its addresses may be another's now.
         if root.exists() && Slot::held_by(&root).is_none() {
             teardown::down(&root)?;
@@ -63,15 +64,25 @@ impl Cluster {
     /// The cluster that is already up.
     pub fn attach(options: &Options) -> Result<Self> {
         let root = options.root()?;
-        let slot = Slot::held_by(&root)
-            .with_context(|| format!("no cluster in {}: bring one up with `testcluster up`", root.display()))?;
+        let slot = Slot::held_by(&root).with_context(|| {
+            format!(
+                "no cluster in {}: bring one up with `testcluster up`",
+                root.display()
+            )
+        })?;
         let parts = Parts::build(options.profile, &Progress::new(options.progress))?;
         Ok(Self::at(options, &root, slot, parts))
     }
 
     fn at(options: &Options, root: &Path, slot: Slot, parts: Parts) -> Self {
         let layout = Layout::new(root, slot);
-        Self { options: options.clone(), kubeconfig: layout.kubeconfig(), layout, slot, parts }
+        Self {
+            options: options.clone(),
+            kubeconfig: layout.kubeconfig(),
+            layout,
+            slot,
+            parts,
+        }
     }
 
     /// The administrator's kubeconfig; it carries its certificates.
@@ -114,14 +125,17 @@ impl Cluster {
 
     /// Whether every component runs and the node takes pods.
     pub fn is_up(&self) -> bool {
-        Component::ALL.iter().all(|component| self.is_running(*component))
+        Component::ALL
+            .iter()
+            .all(|component| self.is_running(*component))
             && self.images_are_loaded()
             && Api::new(&self.layout, self.slot).is_ok_and(|api| api.is_ready() && api.takes_pods())
     }
 
     /// Whether the process of a component is alive.
     pub fn is_running(&self, component: Component) -> bool {
-        self.daemon(component).is_some_and(|daemon| daemon.is_alive())
+        self.daemon(component)
+            .is_some_and(|daemon| daemon.is_alive())
     }
 
     /// The process of a component, if one was started.
@@ -131,12 +145,14 @@ impl Cluster {
 
     /// Stops a component: SIGTERM, then SIGKILL. The rest goes on without it.
     pub fn stop(&self, component: Component) -> Result<()> {
-        self.daemon(component).map_or(Ok(()), |daemon| daemon.stop(component.grace()))
+        self.daemon(component)
+            .map_or(Ok(()), |daemon| daemon.stop(component.grace()))
     }
 
     /// Ends a component with SIGKILL.
     pub fn kill(&self, component: Component) -> Result<()> {
-        self.daemon(component).map_or(Ok(()), |daemon| daemon.kill())
+        self.daemon(component)
+            .map_or(Ok(()), |daemon| daemon.kill())
     }
 
     /// Starts a component that is not running. It needs a while to be of use:
@@ -145,7 +161,9 @@ impl Cluster {
         if self.is_running(component) {
             return Ok(());
         }
-        self.supervisor()?.spawn(&component.spec(&self.layout, self.slot, &self.parts)).map(drop)
+        self.supervisor()?
+            .spawn(&component.spec(&self.layout, self.slot, &self.parts))
+            .map(drop)
     }
 
     /// Waits until every component runs and the node takes pods. Fails at once,
@@ -164,13 +182,21 @@ impl Cluster {
     /// this machine; all executable) and imports it under `name`.
     pub fn load_image(&self, name: &str, files: &[(&str, &Path)]) -> Result<()> {
         let (first, _) = files.first().context("an image needs at least one file")?;
-        let archive = self.layout.root.join(format!("image-{}.tar", std::process::id()));
+        let archive = self
+            .layout
+            .root
+            .join(format!("image-{}.tar", std::process::id()));
         let mut layer = images::Layer::new(&archive)?;
         for (path, file) in files {
             layer.file(path, file)?;
         }
         let entry = format!("/{}", first.trim_start_matches('/'));
-        images::Image { name, env: &[], command: &[&entry] }.write(&archive, layer)?;
+        images::Image {
+            name,
+            env: &[],
+            command: &[&entry],
+        }
+        .write(&archive, layer)?;
         let imported = self.import(&archive);
         fs::remove_file(&archive)?;
         imported
@@ -195,21 +221,30 @@ impl Cluster {
             return Ok(());
         }
         host::check()?;
-        let lock = lock(&root)?;
+        let lock = Lock::take(&root)?;
         teardown::down(&root)?;
-        drop(lock);
-        shell::ignore_missing(fs::remove_file(lock_file(&root)))
+        lock.remove()
     }
 
     fn supervisor(&self) -> Result<Supervisor> {
-        let (log, record) = (self.layout.log("supervise"), self.layout.record("supervise"));
-        Supervisor::start(&self.parts.supervise(), &self.layout.supervisor_socket(), &log, &record)
+        let (log, record) = (
+            self.layout.log("supervise"),
+            self.layout.record("supervise"),
+        );
+        Supervisor::start(
+            &self.parts.supervise(),
+            &self.layout.supervisor_socket(),
+            &log,
+            &record,
+        )
     }
 
     fn start_all(&self) -> Result<()> {
         self.make_ground()?;
         let api = Api::new(&self.layout, self.slot)?;
-        let (first, rest): (Vec<_>, Vec<_>) = Component::ALL.into_iter().partition(|one| one.starts_first());
+        let (first, rest): (Vec<_>, Vec<_>) = Component::ALL
+            .into_iter()
+            .partition(|one| one.starts_first());
         for component in &first {
             self.start(*component)?;
         }
@@ -222,7 +257,9 @@ impl Cluster {
                 self.start(component)?;
             }
             self.wait(START_LIMIT, &Component::ALL, Api::takes_pods)?;
-            images.join().unwrap_or_else(|_| bail!("the thread that imports images died"))
+            images
+                .join()
+                .unwrap_or_else(|_| bail!("the thread that imports images died"))
         })
     }
 
@@ -241,17 +278,37 @@ impl Cluster {
         mounts::share(&self.layout.data("kubelet"))
     }
 
-    fn wait(&self, limit: Duration, needed: &[Component], enough: impl Fn(&Api) -> bool) -> Result<()> {
+    fn wait(
+        &self,
+        limit: Duration,
+        needed: &[Component],
+        enough: impl Fn(&Api) -> bool,
+    ) -> Result<()> {
         let api = Api::new(&self.layout, self.slot)?;
         let deadline = Instant::now() + limit;
         while !enough(&api) {
-            if let Some(ended) = needed.iter().find(|component| !self.is_running(**component)) {
-                bail!("{} has ended; its last lines:\n{}", ended.name(), self.last_lines(*ended));
+            if let Some(ended) = needed
+                .iter()
+                .find(|component| !self.is_running(**component))
+            {
+                bail!(
+                    "{} has ended; its last lines:\n{}",
+                    ended.name(),
+                    self.last_lines(*ended)
+                );
             }
             if Instant::now() > deadline {
-                let suspect = if api.is_ready() { Component::Kubelet } else { Component::KubeApiserver };
+                let suspect = if api.is_ready() {
+                    Component::Kubelet
+                } else {
+                    Component::KubeApiserver
+                };
                 let lines = self.last_lines(suspect);
-                bail!("not up after {} s; the last lines of {}:\n{lines}", limit.as_secs(), suspect.name());
+                bail!(
+                    "not up after {} s; the last lines of {}:\n{lines}",
+                    limit.as_secs(),
+                    suspect.name()
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -265,8 +322,16 @@ impl Cluster {
 
     /// Noted in the state folder, as asking containerd takes longer.
     fn images_note(&self) -> (PathBuf, String) {
-        let archives: Vec<_> = self.parts.images.iter().map(|path| path.display().to_string()).collect();
-        (self.layout.data("containerd").join("images-loaded"), archives.join("\n"))
+        let archives: Vec<_> = self
+            .parts
+            .images
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        (
+            self.layout.data("containerd").join("images-loaded"),
+            archives.join("\n"),
+        )
     }
 
     fn images_are_loaded(&self) -> bool {
@@ -290,33 +355,17 @@ impl Cluster {
         let deadline = Instant::now() + Duration::from_secs(30);
         while std::os::unix::net::UnixStream::connect(self.layout.containerd_socket()).is_err() {
             if Instant::now() > deadline || !self.is_running(Component::Containerd) {
-                bail!("containerd does not answer:\n{}", self.last_lines(Component::Containerd));
+                bail!(
+                    "containerd does not answer:\n{}",
+                    self.last_lines(Component::Containerd)
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         let mut ctr = Command::new(self.parts.ctr());
-        ctr.arg("--address").arg(self.layout.containerd_socket()).args(["-n", "k8s.io", "images", "import"]);
+        ctr.arg("--address")
+            .arg(self.layout.containerd_socket())
+            .args(["-n", "k8s.io", "images", "import"]);
         shell::run(ctr.arg(archive))
-    }
-}
-
-/// Outside the state folder, which `down` deletes.
-fn lock_file(root: &Path) -> PathBuf {
-    let name = crate::build::digest(&[&root.display().to_string()]);
-    Path::new(RUN).join(format!("lock-{name}"))
-}
-
-/// Held until dropped, by one process at a time. A lock on a file that `down`
-/// has removed meanwhile is worth nothing, hence the second look.
-fn lock(root: &Path) -> Result<File> {
-    use std::os::unix::fs::MetadataExt;
-    fs::create_dir_all(RUN).with_context(|| format!("making {RUN}"))?;
-    let path = lock_file(root);
-    loop {
-        let file = File::options().create(true).truncate(false).write(true).open(&path)?;
-        file.lock()?;
-        if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|held| held.ino() == now.ino())) {
-            return Ok(file);
-        }
     }
 }

@@ -13,14 +13,20 @@ use crate::process::Spec;
 
 /// One process of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
-#[allow(missing_docs)] // their names are their documentation
 pub enum Component {
+    /// The store behind the API server.
     Etcd,
+    /// The container runtime.
     Containerd,
+    /// The API server.
     KubeApiserver,
+    /// The controllers that come with Kubernetes.
     KubeControllerManager,
+    /// The scheduler.
     KubeScheduler,
+    /// What makes service addresses work.
     KubeProxy,
+    /// The agent of the node.
     Kubelet,
 }
 
@@ -49,9 +55,10 @@ impl Component {
         }
     }
 
-    /// How long it may take to end by itself: kube-apiserver drains for seconds.
+    /// How long it may take to end by itself. kube-apiserver would wait for its
+    /// last watch; what it has acknowledged is in etcd by then.
     pub(crate) fn grace(self) -> Duration {
-        Duration::from_secs(if self == Self::KubeApiserver { 10 } else { 5 })
+        Duration::from_secs(5)
     }
 
     /// Whether it needs nothing but the node to start; the others want to meet
@@ -62,20 +69,33 @@ impl Component {
 
     /// What to start.
     pub(crate) fn spec(self, layout: &Layout, slot: Slot, parts: &Parts) -> Spec {
-        let spec = Spec::new("/usr/bin/nsenter", layout.log(self.name()), layout.record(self.name()))
-            .arg(format!("--net={}", slot.namespace().display()))
-            .arg("--");
+        let spec = Spec::new(
+            "/usr/bin/nsenter",
+            layout.log(self.name()),
+            layout.record(self.name()),
+        )
+        .arg(format!("--net={}", slot.namespace().display()))
+        .arg("--");
         // A fixed environment: a proxy or a locale of the caller's is not the cluster's.
-        let spec = spec.env("PATH", parts.path()).env("HOME", "/root").env("LANG", "C.UTF-8");
+        let spec = spec
+            .env("PATH", parts.path())
+            .env("HOME", "/root")
+            .env("LANG", "C.UTF-8");
         if self == Self::Containerd {
-            return spec.arg(parts.containerd()).arg("--config").arg(layout.config("containerd.toml"));
+            return spec
+                .arg(parts.containerd())
+                .arg("--config")
+                .arg(layout.config("containerd.toml"));
         }
         let flags = match self {
             Self::Etcd => etcd(layout),
             Self::KubeApiserver => api_server(layout, slot),
             Self::KubeControllerManager => controller_manager(layout),
             Self::KubeScheduler => scheduler(layout),
-            Self::KubeProxy => vec![format!("--config={}", layout.config("kube-proxy.json").display())],
+            Self::KubeProxy => vec![format!(
+                "--config={}",
+                layout.config("kube-proxy.json").display()
+            )],
             Self::Kubelet => kubelet(layout, slot),
             Self::Containerd => Vec::new(),
         };
@@ -110,15 +130,23 @@ fn api_server(layout: &Layout, slot: Slot) -> Vec<String> {
         format!("--service-account-signing-key-file={}", pki("accounts.key")),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
         format!("--kubelet-certificate-authority={}", pki("ca.crt")),
-        format!("--kubelet-client-certificate={}", pki("kube-apiserver-kubelet-client.crt")),
-        format!("--kubelet-client-key={}", pki("kube-apiserver-kubelet-client.key")),
+        format!(
+            "--kubelet-client-certificate={}",
+            pki("kube-apiserver-kubelet-client.crt")
+        ),
+        format!(
+            "--kubelet-client-key={}",
+            pki("kube-apiserver-kubelet-client.key")
+        ),
         "--kubelet-preferred-address-types=InternalIP".into(),
         "--authorization-mode=Node,RBAC".into(),
         "--enable-admission-plugins=NodeRestriction".into(),
         "--allow-privileged".into(),
         "--event-ttl=2h".into(),
-        // Its default would write them all every ten minutes through one lock.
-        format!("--audit-policy-file={}", layout.config("audit.json").display()),
+        format!(
+            "--audit-policy-file={}",
+            layout.config("audit.json").display()
+        ),
         format!("--audit-log-path={}", layout.log("audit").display()),
         "--audit-log-mode=batch".into(),
     ]
@@ -127,7 +155,10 @@ fn api_server(layout: &Layout, slot: Slot) -> Vec<String> {
 fn controller_manager(layout: &Layout) -> Vec<String> {
     let pki = |file: &str| layout.pki(file).display().to_string();
     vec![
-        format!("--kubeconfig={}", layout.kubeconfig_of("kube-controller-manager").display()),
+        format!(
+            "--kubeconfig={}",
+            layout.kubeconfig_of("kube-controller-manager").display()
+        ),
         "--controllers=*".into(),
         "--leader-elect=false".into(),
         "--use-service-account-credentials".into(),
@@ -143,15 +174,24 @@ fn controller_manager(layout: &Layout) -> Vec<String> {
 }
 
 fn scheduler(layout: &Layout) -> Vec<String> {
-    vec![format!("--config={}", layout.config("kube-scheduler.json").display())]
+    vec![format!(
+        "--config={}",
+        layout.config("kube-scheduler.json").display()
+    )]
 }
 
 fn kubelet(layout: &Layout, slot: Slot) -> Vec<String> {
     vec![
         format!("--config={}", layout.config("kubelet.json").display()),
-        format!("--kubeconfig={}", layout.kubeconfig_of("kubelet-client").display()),
+        format!(
+            "--kubeconfig={}",
+            layout.kubeconfig_of("kubelet-client").display()
+        ),
         format!("--root-dir={}", layout.data("kubelet").display()),
-        format!("--cert-dir={}", layout.data("kubelet").join("pki").display()),
+        format!(
+            "--cert-dir={}",
+            layout.data("kubelet").join("pki").display()
+        ),
         format!("--node-ip={}", slot.node()),
         format!("--hostname-override={NODE}"),
     ]

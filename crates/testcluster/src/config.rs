@@ -23,10 +23,22 @@ pub(crate) fn write(layout: &Layout, slot: Slot, profile: Profile, parts: &Parts
         Profile::Older => containerd_older(layout, parts),
     };
     fs::write(layout.config("containerd.toml"), containerd)?;
-    fs::write(layout.cni_config().join("10-hutch.conflist"), pretty(&cni(layout, slot)))?;
-    fs::write(layout.config("kubelet.json"), pretty(&kubelet(layout, slot)))?;
-    fs::write(layout.config("kube-proxy.json"), pretty(&kube_proxy(layout, slot)))?;
-    fs::write(layout.config("kube-scheduler.json"), pretty(&scheduler(layout)))?;
+    fs::write(
+        layout.cni_config().join("10-hutch.conflist"),
+        pretty(&cni(layout, slot)),
+    )?;
+    fs::write(
+        layout.config("kubelet.json"),
+        pretty(&kubelet(layout, slot)),
+    )?;
+    fs::write(
+        layout.config("kube-proxy.json"),
+        pretty(&kube_proxy(layout, slot)),
+    )?;
+    fs::write(
+        layout.config("kube-scheduler.json"),
+        pretty(&scheduler(layout)),
+    )?;
     Ok(fs::write(layout.config("audit.json"), pretty(&audit()))?)
 }
 
@@ -126,7 +138,7 @@ imports = []
 fn cni(layout: &Layout, slot: Slot) -> Value {
     json!({
         "cniVersion": "1.0.0",
-        "name": "hutch",
+        "name": slot.name(),
         "plugins": [
             {
                 "type": "bridge",

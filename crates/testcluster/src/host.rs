@@ -15,8 +15,12 @@ pub(crate) fn check() -> Result<()> {
              (`sudo env \"PATH=$PATH\" testcluster …`), or {ELSEWHERE}"
         );
     }
-    if rustix::thread::capability_is_in_bounding_set(rustix::thread::CapabilitySet::SYS_ADMIN) == Ok(false) {
-        bail!("a test cluster needs the capability to mount (CAP_SYS_ADMIN): run the container privileged, or {ELSEWHERE}");
+    if rustix::thread::capability_is_in_bounding_set(rustix::thread::CapabilitySet::SYS_ADMIN)
+        == Ok(false)
+    {
+        bail!(
+            "a test cluster needs the capability to mount (CAP_SYS_ADMIN): run the container privileged, or {ELSEWHERE}"
+        );
     }
     Ok(())
 }

@@ -22,7 +22,10 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub fn new(root: &Path, slot: Slot) -> Self {
-        Self { root: root.to_path_buf(), run: Path::new(RUN).join(slot.number().to_string()) }
+        Self {
+            root: root.to_path_buf(),
+            run: Path::new(RUN).join(slot.number().to_string()),
+        }
     }
 
     pub fn pki(&self, file: &str) -> PathBuf {
@@ -53,7 +56,9 @@ impl Layout {
 
     /// The record of a running process.
     pub fn record(&self, component: &str) -> PathBuf {
-        self.root.join("processes").join(format!("{component}.json"))
+        self.root
+            .join("processes")
+            .join(format!("{component}.json"))
     }
 
     pub fn data(&self, of: &str) -> PathBuf {

@@ -24,6 +24,7 @@ mod config;
 mod host;
 mod images;
 mod layout;
+mod lock;
 mod mounts;
 mod network;
 mod options;

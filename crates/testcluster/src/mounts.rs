@@ -12,9 +12,11 @@ pub(crate) fn share(folder: &Path) -> Result<()> {
     if below(folder)?.iter().any(|point| point == folder) {
         return Ok(());
     }
-    rustix::mount::mount_bind(folder, folder).with_context(|| format!("mounting {}", folder.display()))?;
+    rustix::mount::mount_bind(folder, folder)
+        .with_context(|| format!("mounting {}", folder.display()))?;
     let flags = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
-    rustix::mount::mount_change(folder, flags).with_context(|| format!("sharing {}", folder.display()))
+    rustix::mount::mount_change(folder, flags)
+        .with_context(|| format!("sharing {}", folder.display()))
 }
 
 /// Unmounts everything at or below a folder, the latest first. Lazily: a mount
@@ -30,7 +32,9 @@ pub(crate) fn detach(folder: &Path) -> Result<()> {
             match rustix::mount::unmount(point.as_path(), UnmountFlags::DETACH) {
                 // Gone with another one through propagation.
                 Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
-                Err(error) => return Err(error).with_context(|| format!("unmounting {}", point.display())),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("unmounting {}", point.display()));
+                }
             }
         }
     }
@@ -40,18 +44,32 @@ pub(crate) fn detach(folder: &Path) -> Result<()> {
 /// The mount points at or below a folder, in mount order.
 pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
-    Ok(points(&mounts).into_iter().filter(|point| point.starts_with(folder)).collect())
+    Ok(points(&mounts)
+        .into_iter()
+        .filter(|point| point.starts_with(folder))
+        .collect())
 }
 
 fn points(mounts: &str) -> Vec<PathBuf> {
-    mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| unescape(point).into()).collect()
+    mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| unescape(point).into())
+        .collect()
 }
 
 /// The kernel writes space, tab, newline and backslash in octal.
 fn unescape(point: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(point.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+    [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .iter()
+    .fold(point.to_owned(), |text, (escaped, plain)| {
+        text.replace(escaped, plain)
+    })
 }
 
 #[cfg(test)]
@@ -60,7 +78,10 @@ mod tests {
 
     #[test]
     fn a_mount_point_may_have_spaces() {
-        assert_eq!(points("31 30 0:27 / /a/b\\040c rw - tmpfs tmpfs rw\n"), [PathBuf::from("/a/b c")]);
+        assert_eq!(
+            points("31 30 0:27 / /a/b\\040c rw - tmpfs tmpfs rw\n"),
+            [PathBuf::from("/a/b c")]
+        );
     }
 
     #[test]

@@ -39,7 +39,9 @@ impl Slot {
 
     /// The slot that this state folder holds, if it holds one.
     pub fn held_by(root: &Path) -> Option<Self> {
-        (0..SLOTS).map(Slot).find(|slot| slot.holder().as_deref() == Some(root))
+        (0..SLOTS)
+            .map(Slot)
+            .find(|slot| slot.holder().as_deref() == Some(root))
     }
 
     /// The slot that this state folder holds, or else a free one, now held.
@@ -78,7 +80,11 @@ impl Slot {
         // Little-endian: 10.163.0.0 is 0000A30A.
         let network = format!("{:02X}0A", FIRST_NETWORK + self.0);
         let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-        routes.lines().skip(1).any(|line| line.split('\t').nth(1).is_some_and(|to| to.ends_with(&network)))
+        routes.lines().skip(1).any(|line| {
+            line.split('\t')
+                .nth(1)
+                .is_some_and(|to| to.ends_with(&network))
+        })
     }
 
     fn address(self, third: u8, fourth: u8) -> Ipv4Addr {
@@ -131,9 +137,15 @@ impl Slot {
         self.disconnect()?;
         let host = format!("{}/30", self.host());
         let node = format!("{}/30", self.node());
-        let (host_ip, node_ip, all) = (self.host().to_string(), self.node().to_string(), self.network());
+        let (host_ip, node_ip, all) = (
+            self.host().to_string(),
+            self.node().to_string(),
+            self.network(),
+        );
         ip(&["netns", "add", &name])?;
-        ip(&["link", "add", &name, "type", "veth", "peer", "name", "node0", "netns", &name])?;
+        ip(&[
+            "link", "add", &name, "type", "veth", "peer", "name", "node0", "netns", &name,
+        ])?;
         ip(&["addr", "add", &host, "dev", &name])?;
         ip(&["link", "set", &name, "up"])?;
         ip(&["-n", &name, "link", "set", "lo", "up"])?;
@@ -151,7 +163,8 @@ impl Slot {
         let routes = shell::output(Command::new("ip").args(["route", "show", &self.network()]));
         let inside = shell::output(Command::new("ip").args(["-n", &name, "addr", "show", "node0"]));
         let node = format!("inet {}/", self.node());
-        routes.is_ok_and(|text| text.contains(&format!("dev {name} "))) && inside.is_ok_and(|text| text.contains(&node))
+        routes.is_ok_and(|text| text.contains(&format!("dev {name} ")))
+            && inside.is_ok_and(|text| text.contains(&node))
     }
 
     /// Takes both away; the bridges and rules inside go with the namespace.
@@ -168,7 +181,9 @@ impl Slot {
 
     /// The arguments that make `nsenter` run a command inside.
     pub fn enter(self, mut nsenter: Command) -> Command {
-        nsenter.arg(format!("--net={}", self.namespace().display())).arg("--");
+        nsenter
+            .arg(format!("--net={}", self.namespace().display()))
+            .arg("--");
         nsenter
     }
 }
@@ -183,7 +198,8 @@ mod tests {
 
     #[test]
     fn slots_share_no_address() {
-        let networks: std::collections::HashSet<_> = (0..SLOTS).map(|n| Slot(n).network()).collect();
+        let networks: std::collections::HashSet<_> =
+            (0..SLOTS).map(|n| Slot(n).network()).collect();
         assert_eq!(networks.len(), usize::from(SLOTS));
         assert_eq!(Slot(3).network(), "10.163.0.0/16");
     }

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+/// The subfolder of a state folder in which the older cluster lives.
+pub(crate) const OLDER: &str = "older";
+
 /// Which container runtime the node has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
@@ -27,11 +30,19 @@ pub struct Options {
 }
 
 impl Options {
-    /// The folder that the state is kept in when nobody names another:
+    /// The folder that the state is kept in when nobody names another: what
+    /// `HUTCH_TESTCLUSTER` says (`testcluster run` sets it), else
     /// `target/testcluster` of the workspace around the current directory.
     pub fn default_state() -> PathBuf {
+        if let Some(state) = std::env::var_os("HUTCH_TESTCLUSTER").filter(|state| !state.is_empty())
+        {
+            return state.into();
+        }
         let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-        let workspace = here.ancestors().filter(|dir| dir.join("Cargo.toml").is_file()).last();
+        let workspace = here
+            .ancestors()
+            .filter(|dir| dir.join("Cargo.toml").is_file())
+            .last();
         workspace.unwrap_or(&here).join("target/testcluster")
     }
 
@@ -40,7 +51,7 @@ impl Options {
     pub fn root(&self) -> Result<PathBuf> {
         let root = match self.profile {
             Profile::Current => self.state.clone(),
-            Profile::Older => self.state.join("older"),
+            Profile::Older => self.state.join(OLDER),
         };
         resolve(&std::path::absolute(root)?)
     }
@@ -48,7 +59,11 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { state: Self::default_state(), profile: Profile::Current, progress: true }
+        Self {
+            state: Self::default_state(),
+            profile: Profile::Current,
+            progress: true,
+        }
     }
 }
 
@@ -57,7 +72,11 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     for existing in path.ancestors() {
         if let Ok(canonical) = existing.canonicalize() {
             let rest = path.strip_prefix(existing)?;
-            return Ok(if rest.as_os_str().is_empty() { canonical } else { canonical.join(rest) });
+            return Ok(if rest.as_os_str().is_empty() {
+                canonical
+            } else {
+                canonical.join(rest)
+            });
         }
     }
     Err(std::io::Error::from(std::io::ErrorKind::NotFound))
@@ -71,8 +90,18 @@ mod tests {
     #[test]
     fn the_older_profile_has_a_folder_of_its_own() {
         let state = std::env::temp_dir();
-        let of = |profile| Options { state: state.clone(), profile, progress: false }.root();
-        assert_eq!(of(Profile::Older).unwrap(), of(Profile::Current).unwrap().join("older"));
+        let of = |profile| {
+            Options {
+                state: state.clone(),
+                profile,
+                progress: false,
+            }
+            .root()
+        };
+        assert_eq!(
+            of(Profile::Older).unwrap(),
+            of(Profile::Current).unwrap().join("older")
+        );
     }
 
     #[test]
@@ -80,6 +109,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let real = folder.path().canonicalize().unwrap();
         std::os::unix::fs::symlink(&real, folder.path().join("link")).unwrap();
-        assert_eq!(resolve(&folder.path().join("link/a/b")).unwrap(), real.join("a/b"));
+        assert_eq!(
+            resolve(&folder.path().join("link/a/b")).unwrap(),
+            real.join("a/b")
+        );
     }
 }

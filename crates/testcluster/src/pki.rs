@@ -10,8 +10,8 @@ use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
@@ -31,8 +31,16 @@ pub(crate) fn server(slot: Slot) -> String {
 /// Who may call the API server: component, common name, organisation.
 const CLIENTS: [(&str, &str, &str); 6] = [
     ("admin", "hutch-admin", "system:masters"),
-    ("kube-apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters"),
-    ("kube-controller-manager", "system:kube-controller-manager", ""),
+    (
+        "kube-apiserver-kubelet-client",
+        "kube-apiserver-kubelet-client",
+        "system:masters",
+    ),
+    (
+        "kube-controller-manager",
+        "system:kube-controller-manager",
+        "",
+    ),
     ("kube-scheduler", "system:kube-scheduler", ""),
     ("kube-proxy", "system:kube-proxy", ""),
     ("kubelet-client", "system:node:testcluster", "system:nodes"),
@@ -52,22 +60,41 @@ pub(crate) fn make(layout: &Layout, slot: Slot) -> Result<()> {
     let accounts = KeyPair::generate()?;
     write_secret(&layout.pki("accounts.key"), &accounts.serialize_pem())?;
     fs::write(layout.pki("accounts.pub"), accounts.public_key_pem())?;
-    serving(layout, &authority, "kube-apiserver", &api_server_names(slot)?)?;
+    serving(
+        layout,
+        &authority,
+        "kube-apiserver",
+        &api_server_names(slot)?,
+    )?;
     serving(layout, &authority, "kubelet", &[ip(slot.node())])?;
     for (component, name, organisation) in CLIENTS {
         let params = client(name, organisation);
         let pair = sign(layout, &authority, component, params)?;
-        let path = if component == "admin" { continue } else { layout.kubeconfig_of(component) };
+        let path = if component == "admin" {
+            continue;
+        } else {
+            layout.kubeconfig_of(component)
+        };
         write_secret(&path, &kubeconfig(slot, &authority.pem(), &pair))?;
     }
-    let admin = (fs::read_to_string(layout.pki("admin.crt"))?, fs::read_to_string(layout.pki("admin.key"))?);
-    write_secret(&layout.kubeconfig(), &kubeconfig(slot, &authority.pem(), &admin))
+    let admin = (
+        fs::read_to_string(layout.pki("admin.crt"))?,
+        fs::read_to_string(layout.pki("admin.key"))?,
+    );
+    write_secret(
+        &layout.kubeconfig(),
+        &kubeconfig(slot, &authority.pem(), &admin),
+    )
 }
 
 fn authority() -> Result<Authority> {
     let mut params = params("hutch-testcluster");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
@@ -84,7 +111,9 @@ fn params(name: &str) -> CertificateParams {
 fn client(name: &str, organisation: &str) -> CertificateParams {
     let mut params = params(name);
     if !organisation.is_empty() {
-        params.distinguished_name.push(DnType::OrganizationName, organisation);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, organisation);
     }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -96,15 +125,28 @@ fn ip(address: Ipv4Addr) -> SanType {
 }
 
 fn api_server_names(slot: Slot) -> Result<Vec<SanType>> {
-    let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let names = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ];
     let mut all = vec![ip(Ipv4Addr::LOCALHOST), ip(slot.node()), ip(slot.service())];
-    for name in names.into_iter().chain(["kubernetes.default.svc.cluster.local"]) {
+    for name in names
+        .into_iter()
+        .chain(["kubernetes.default.svc.cluster.local"])
+    {
         all.push(SanType::DnsName(name.try_into()?));
     }
     Ok(all)
 }
 
-fn serving(layout: &Layout, authority: &Authority, component: &str, names: &[SanType]) -> Result<()> {
+fn serving(
+    layout: &Layout,
+    authority: &Authority,
+    component: &str,
+    names: &[SanType],
+) -> Result<()> {
     let mut params = params(component);
     params.subject_alt_names = names.to_vec();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -122,7 +164,10 @@ fn sign(
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, authority)?;
     fs::write(layout.pki(&format!("{component}.crt")), certificate.pem())?;
-    write_secret(&layout.pki(&format!("{component}.key")), &key.serialize_pem())?;
+    write_secret(
+        &layout.pki(&format!("{component}.key")),
+        &key.serialize_pem(),
+    )?;
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
@@ -148,7 +193,12 @@ fn kubeconfig(slot: Slot, authority: &str, (certificate, key): &(String, String)
 fn write_secret(path: &Path, content: &str) -> Result<()> {
     use std::io::Write;
     let partial = path.with_extension("partial");
-    let mut file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&partial)?;
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&partial)?;
     file.write_all(content.as_bytes())?;
     Ok(fs::rename(partial, path)?)
 }
@@ -174,6 +224,10 @@ mod tests {
 
     #[test]
     fn the_kubelet_is_known_by_the_name_of_its_node() {
-        assert!(CLIENTS.iter().any(|(_, name, _)| *name == format!("system:node:{NODE}")));
+        assert!(
+            CLIENTS
+                .iter()
+                .any(|(_, name, _)| *name == format!("system:node:{NODE}"))
+        );
     }
 }

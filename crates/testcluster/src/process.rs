@@ -35,9 +35,19 @@ pub struct Spec {
 
 impl Spec {
     /// A program without arguments, logged to `log` and recorded in `record`.
-    pub fn new(program: impl AsRef<OsStr>, log: impl Into<PathBuf>, record: impl Into<PathBuf>) -> Self {
+    pub fn new(
+        program: impl AsRef<OsStr>,
+        log: impl Into<PathBuf>,
+        record: impl Into<PathBuf>,
+    ) -> Self {
         let argv = vec![program.as_ref().to_os_string()];
-        Self { argv, env: BTreeMap::new(), dir: None, log: log.into(), record: record.into() }
+        Self {
+            argv,
+            env: BTreeMap::new(),
+            dir: None,
+            log: log.into(),
+            record: record.into(),
+        }
     }
 
     /// Adds an argument.
@@ -48,13 +58,18 @@ impl Spec {
 
     /// Adds arguments.
     pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
-        self.argv.extend(arguments.into_iter().map(|argument| argument.as_ref().to_os_string()));
+        self.argv.extend(
+            arguments
+                .into_iter()
+                .map(|argument| argument.as_ref().to_os_string()),
+        );
         self
     }
 
     /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.env.insert(name.to_owned(), value.as_ref().to_os_string());
+        self.env
+            .insert(name.to_owned(), value.as_ref().to_os_string());
         self
     }
 }
@@ -85,20 +100,36 @@ impl Daemon {
         // setsid(1) execs in place here, as a fresh child leads no group: the
         // pid stays the one we get, and no unsafe hook between fork and exec is needed.
         let mut command = Command::new("setsid");
-        command.args(&spec.argv).envs(&spec.env).stdin(Stdio::null());
+        command
+            .args(&spec.argv)
+            .envs(&spec.env)
+            .stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
         if let Some(dir) = &spec.dir {
             command.current_dir(dir);
         }
-        let name = spec.argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let name = spec
+            .argv
+            .first()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
         Self::adopt(i32::try_from(child.id())?, &spec.record)
     }
 
     /// Records a process that somebody else has just started for us.
     pub(crate) fn adopt(pid: i32, record: &Path) -> Result<Self> {
         let (_, started) = look_up(pid).with_context(|| format!("process {pid} ended at once"))?;
-        let daemon = Self { identity: Identity { pid, started, boot: boot_id() }, record: record.to_path_buf() };
+        let daemon = Self {
+            identity: Identity {
+                pid,
+                started,
+                boot: boot_id(),
+            },
+            record: record.to_path_buf(),
+        };
         let partial = record.with_extension("partial");
         fs::write(&partial, serde_json::to_vec(&daemon.identity)?)?;
         fs::rename(&partial, record).with_context(|| format!("writing {}", record.display()))?;
@@ -108,7 +139,11 @@ impl Daemon {
     pub(crate) fn refuse_second(record: &Path) -> Result<()> {
         match Self::recorded(record) {
             Some(daemon) if daemon.is_alive() => {
-                bail!("process {} of {} is still alive", daemon.pid(), record.display())
+                bail!(
+                    "process {} of {} is still alive",
+                    daemon.pid(),
+                    record.display()
+                )
             }
             _ => Ok(()),
         }
@@ -117,7 +152,10 @@ impl Daemon {
     /// The process that a record names, alive or not.
     pub fn recorded(record: &Path) -> Option<Self> {
         let identity = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
-        Some(Self { identity, record: record.to_path_buf() })
+        Some(Self {
+            identity,
+            record: record.to_path_buf(),
+        })
     }
 
     /// Its pid; another process may have it by now, unless `is_alive`.
@@ -127,8 +165,9 @@ impl Daemon {
 
     /// Whether this very process still runs.
     pub fn is_alive(&self) -> bool {
-        let same = look_up(self.identity.pid)
-            .is_some_and(|(state, started)| started == self.identity.started && state != 'Z' && state != 'X');
+        let same = look_up(self.identity.pid).is_some_and(|(state, started)| {
+            started == self.identity.started && state != 'Z' && state != 'X'
+        });
         same && self.identity.boot == boot_id()
     }
 
@@ -137,10 +176,14 @@ impl Daemon {
         if !self.is_alive() {
             return Ok(());
         }
-        let Some(pid) = Pid::from_raw(self.identity.pid) else { return Ok(()) };
+        let Some(pid) = Pid::from_raw(self.identity.pid) else {
+            return Ok(());
+        };
         match rustix::process::kill_process(pid, signal) {
             Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("signalling process {}", self.identity.pid)),
+            Err(error) => {
+                Err(error).with_context(|| format!("signalling process {}", self.identity.pid))
+            }
         }
     }
 
@@ -197,7 +240,10 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
 }
 
 fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -229,7 +275,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let spec = Spec::new("sh", &log, folder.path().join("record"));
-        let daemon = Daemon::spawn(&spec.args(["-c", "trap '' TERM; echo on; while :; do sleep 1; done"])).unwrap();
+        let daemon =
+            Daemon::spawn(&spec.args(["-c", "trap '' TERM; echo on; while :; do sleep 1; done"]))
+                .unwrap();
         while fs::read_to_string(&log).unwrap().is_empty() {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -2,7 +2,7 @@
 //! for how long. A terminal gets bars; anything else (CI) gets a plain line at
 //! the start and end of a part and one every fifteen seconds in between.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,8 @@ impl Progress {
     pub fn say(&self, line: &str) {
         match &*self.0 {
             Kind::Silent => {}
-            Kind::Plain => eprintln!("testcluster: {line}"),
-            Kind::Bars(bars) => bars.suspend(|| eprintln!("testcluster: {line}")),
+            Kind::Plain => write(line),
+            Kind::Bars(bars) => bars.suspend(|| write(line)),
         }
     }
 
@@ -65,8 +65,20 @@ impl Progress {
         };
         let now = Instant::now();
         let last = Mutex::new(now);
-        Task { name: name.to_owned(), progress: self.clone(), started: now, last, bar, finished: false }
+        Task {
+            name: name.to_owned(),
+            progress: self.clone(),
+            started: now,
+            last,
+            bar,
+            finished: false,
+        }
     }
+}
+
+/// A reader that has gone is no reason to panic, as `eprintln!` would.
+fn write(line: &str) {
+    let _ = writeln!(std::io::stderr(), "testcluster: {line}");
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -78,7 +90,9 @@ impl Task {
     pub fn at(&self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             if bar.length() != Some(total) {
-                bar.set_style(style("{spinner} {elapsed:>4} {prefix} [{bar:30}] {pos}/{len}"));
+                bar.set_style(style(
+                    "{spinner} {elapsed:>4} {prefix} [{bar:30}] {pos}/{len}",
+                ));
                 bar.set_length(total);
             }
             bar.set_position(done.min(total));
@@ -92,7 +106,11 @@ impl Task {
         if last.elapsed() >= EVERY {
             *last = Instant::now();
             if matches!(*self.progress.0, Kind::Plain) {
-                self.progress.say(&format!("{}: {what} after {} s", self.name, self.started.elapsed().as_secs()));
+                self.progress.say(&format!(
+                    "{}: {what} after {} s",
+                    self.name,
+                    self.started.elapsed().as_secs()
+                ));
             }
         }
     }
@@ -106,7 +124,11 @@ impl Task {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        self.progress.say(&format!("{}: {how} in {:.1} s", self.name, self.started.elapsed().as_secs_f64()));
+        self.progress.say(&format!(
+            "{}: {how} in {:.1} s",
+            self.name,
+            self.started.elapsed().as_secs_f64()
+        ));
     }
 }
 

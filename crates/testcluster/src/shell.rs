@@ -14,12 +14,24 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// Runs a program and returns what it wrote to standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let ended = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
+    let ended = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {name}"))?;
     if !ended.status.success() {
-        let arguments: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
+        let arguments: Vec<_> = command
+            .get_args()
+            .map(|arg| arg.to_string_lossy())
+            .collect();
         let said = String::from_utf8_lossy(&ended.stderr);
         let heard = String::from_utf8_lossy(&ended.stdout);
-        bail!("{name} {}: {}\n{}{}", arguments.join(" "), ended.status, last_lines(&heard, 10), last_lines(&said, 20));
+        bail!(
+            "{name} {}: {}\n{}{}",
+            arguments.join(" "),
+            ended.status,
+            last_lines(&heard, 10),
+            last_lines(&said, 20)
+        );
     }
     Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
 }
@@ -27,7 +39,10 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 /// The end of a text, for error messages.
 pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<_> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].iter().map(|line| format!("  {line}\n")).collect()
+    lines[lines.len().saturating_sub(count)..]
+        .iter()
+        .map(|line| format!("  {line}\n"))
+        .collect()
 }
 
 /// Whether a program is on PATH.
@@ -50,7 +65,9 @@ mod tests {
 
     #[test]
     fn a_failure_carries_what_the_program_said() {
-        let error = run(Command::new("sh").args(["-c", "echo because >&2; exit 3"])).unwrap_err().to_string();
+        let error = run(Command::new("sh").args(["-c", "echo because >&2; exit 3"]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("because") && error.contains('3'), "{error}");
     }
 

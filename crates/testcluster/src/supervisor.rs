@@ -35,8 +35,12 @@ struct Answer {
 impl Supervisor {
     /// The running supervisor, or a new one.
     pub fn start(program: &Path, socket: &Path, log: &Path, record: &Path) -> Result<Self> {
-        let supervisor = Self { socket: socket.to_path_buf() };
-        if Daemon::recorded(record).is_some_and(|daemon| daemon.is_alive()) && supervisor.connect().is_ok() {
+        let supervisor = Self {
+            socket: socket.to_path_buf(),
+        };
+        if Daemon::recorded(record).is_some_and(|daemon| daemon.is_alive())
+            && supervisor.connect().is_ok()
+        {
             return Ok(supervisor);
         }
         if let Some(daemon) = Daemon::recorded(record) {
@@ -58,11 +62,18 @@ impl Supervisor {
     pub fn spawn(&self, spec: &Spec) -> Result<Daemon> {
         Daemon::refuse_second(&spec.record)?;
         let text = |value: &std::ffi::OsString| {
-            value.clone().into_string().map_err(|value| anyhow!("{} is not UTF-8", value.display()))
+            value
+                .clone()
+                .into_string()
+                .map_err(|value| anyhow!("{} is not UTF-8", value.display()))
         };
         let request = Request {
             argv: spec.argv.iter().map(text).collect::<Result<_>>()?,
-            env: spec.env.iter().map(|(name, value)| Ok(format!("{name}={}", text(value)?))).collect::<Result<_>>()?,
+            env: spec
+                .env
+                .iter()
+                .map(|(name, value)| Ok(format!("{name}={}", text(value)?)))
+                .collect::<Result<_>>()?,
             dir: spec.dir.as_deref().unwrap_or(Path::new("/")),
             log: &spec.log,
         };

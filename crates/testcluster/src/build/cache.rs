@@ -16,14 +16,18 @@ pub(crate) struct Cache {
 impl Cache {
     /// `$XDG_CACHE_HOME/hutch`, or `.cache/hutch` in the home folder.
     pub fn open() -> Result<Self> {
-        let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let xdg = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
         let folder = xdg.unwrap_or_else(|| home().join(".cache")).join("hutch");
         Self::at(&folder)
     }
 
     fn at(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        Ok(Self { folder: folder.to_path_buf() })
+        Ok(Self {
+            folder: folder.to_path_buf(),
+        })
     }
 
     /// The folder of a part; `build` fills it when it does not exist yet.
@@ -57,7 +61,9 @@ impl Cache {
 
 /// The home folder, which a minimal environment may not name.
 pub(crate) fn home() -> PathBuf {
-    std::env::home_dir().filter(|home| home.is_absolute()).unwrap_or_else(|| PathBuf::from("/root"))
+    std::env::home_dir()
+        .filter(|home| home.is_absolute())
+        .unwrap_or_else(|| PathBuf::from("/root"))
 }
 
 #[cfg(test)]
@@ -73,8 +79,12 @@ mod tests {
             anyhow::bail!("interrupted")
         });
         assert!(failed.is_err());
-        let made = cache.part("a", "1", "h", |dir| Ok(fs::write(dir.join("whole"), "x")?)).unwrap();
+        let made = cache
+            .part("a", "1", "h", |dir| Ok(fs::write(dir.join("whole"), "x")?))
+            .unwrap();
         assert!(made.join("whole").exists() && !made.join("half").exists());
-        cache.part("a", "1", "h", |_| anyhow::bail!("built twice")).unwrap();
+        cache
+            .part("a", "1", "h", |_| anyhow::bail!("built twice"))
+            .unwrap();
     }
 }

@@ -23,30 +23,54 @@ const KUBERNETES_SOURCES: [(&str, &str); 3] = [
 const TOOL_SOURCES: [(&str, &str); 3] = [
     ("go.mod", include_str!("../../tools/go.mod")),
     ("pause/main.go", include_str!("../../tools/pause/main.go")),
-    ("supervise/main.go", include_str!("../../tools/supervise/main.go")),
+    (
+        "supervise/main.go",
+        include_str!("../../tools/supervise/main.go"),
+    ),
 ];
 const STRIPPED: &str = "-ldflags=-s -w";
 
 fn hash(sources: &[(&str, &str)]) -> String {
-    digest(&sources.iter().flat_map(|(name, content)| [*name, *content]).collect::<Vec<_>>())
+    digest(
+        &sources
+            .iter()
+            .flat_map(|(name, content)| [*name, *content])
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// The folder with the one binary `kubernetes`.
 pub(super) fn kubernetes(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
-    cache.part("kubernetes", KUBERNETES, &hash(&KUBERNETES_SOURCES), |folder| {
-        let task = progress.task("Kubernetes from its Go module (7 minutes the first time on two cores)");
-        let source = tempdir(folder, "source")?;
-        unpack(&source, &KUBERNETES_SOURCES)?;
-        let version = format!("-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}");
-        let mut list = go(&source)?;
-        let packages = shell::output(list.env("CGO_ENABLED", "0").args(["list", "-deps", "."]))?.lines().count();
-        let mut build = go(&source)?;
-        build.env("CGO_ENABLED", "0").args(["build", "-v", "-trimpath", &version, "-o"]);
-        watch(build.arg(folder.join("kubernetes")).arg("."), packages as u64, &task)?;
-        std::fs::remove_dir_all(&source)?;
-        task.done();
-        Ok(())
-    })
+    cache.part(
+        "kubernetes",
+        KUBERNETES,
+        &hash(&KUBERNETES_SOURCES),
+        |folder| {
+            let task = progress
+                .task("Kubernetes from its Go module (7 minutes the first time on two cores)");
+            let source = tempdir(folder, "source")?;
+            unpack(&source, &KUBERNETES_SOURCES)?;
+            let version =
+                format!("-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}");
+            let mut list = go(&source)?;
+            let packages =
+                shell::output(list.env("CGO_ENABLED", "0").args(["list", "-deps", "."]))?
+                    .lines()
+                    .count();
+            let mut build = go(&source)?;
+            build
+                .env("CGO_ENABLED", "0")
+                .args(["build", "-v", "-trimpath", &version, "-o"]);
+            watch(
+                build.arg(folder.join("kubernetes")).arg("."),
+                packages as u64,
+                &task,
+            )?;
+            std::fs::remove_dir_all(&source)?;
+            task.done();
+            Ok(())
+        },
+    )
 }
 
 /// The folder with `containerd`, `containerd-shim-runc-v2` and `ctr`.
@@ -54,9 +78,16 @@ pub(super) fn containerd(cache: &Cache, progress: &Progress) -> Result<PathBuf> 
     cache.part("containerd", CONTAINERD, &digest(&[STRIPPED]), |folder| {
         let task = progress.task("containerd (2 minutes the first time)");
         let mut install = go(folder)?;
-        install.env("CGO_ENABLED", "0").env("GOBIN", folder).args(["install", "-v", "-trimpath", STRIPPED]);
+        install.env("CGO_ENABLED", "0").env("GOBIN", folder).args([
+            "install",
+            "-v",
+            "-trimpath",
+            STRIPPED,
+        ]);
         for command in ["containerd", "containerd-shim-runc-v2", "ctr"] {
-            install.arg(format!("github.com/containerd/containerd/v2/cmd/{command}@{CONTAINERD}"));
+            install.arg(format!(
+                "github.com/containerd/containerd/v2/cmd/{command}@{CONTAINERD}"
+            ));
         }
         watch(&mut install, 0, &task)?;
         task.done();
@@ -71,7 +102,11 @@ pub(super) fn runc(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
         let mut install = go(folder)?;
         install.env("CGO_ENABLED", "1").env("GOBIN", folder);
         install.args(["install", "-v", "-trimpath", "-tags", "seccomp", STRIPPED]);
-        watch(install.arg(format!("github.com/opencontainers/runc@{RUNC}")), 0, &task)?;
+        watch(
+            install.arg(format!("github.com/opencontainers/runc@{RUNC}")),
+            0,
+            &task,
+        )?;
         task.done();
         Ok(())
     })
@@ -84,7 +119,9 @@ pub(super) fn tools(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
         let source = tempdir(folder, "source")?;
         unpack(&source, &TOOL_SOURCES)?;
         let mut build = go(&source)?;
-        build.env("CGO_ENABLED", "0").args(["build", "-v", "-trimpath", STRIPPED, "-o"]);
+        build
+            .env("CGO_ENABLED", "0")
+            .args(["build", "-v", "-trimpath", STRIPPED, "-o"]);
         watch(build.arg(folder).arg("./..."), 0, &task)?;
         std::fs::remove_dir_all(&source)?;
         task.done();
@@ -100,7 +137,11 @@ fn tempdir(folder: &Path, name: &str) -> Result<PathBuf> {
 
 fn go(folder: &Path) -> Result<Command> {
     let usual = Path::new("/usr/local/go/bin/go");
-    let program = if shell::is_on_path("go") { Path::new("go") } else { usual };
+    let program = if shell::is_on_path("go") {
+        Path::new("go")
+    } else {
+        usual
+    };
     if program == usual && !usual.is_file() {
         bail!(
             "no Go compiler: install Go 1.26 or newer (https://go.dev/dl) and put it on PATH, \
@@ -109,13 +150,20 @@ fn go(folder: &Path) -> Result<Command> {
     }
     let mut command = Command::new(program);
     // Go refuses to work without a home for its caches.
-    command.current_dir(folder).env("HOME", home()).env("GOWORK", "off");
+    command
+        .current_dir(folder)
+        .env("HOME", home())
+        .env("GOWORK", "off");
     Ok(command)
 }
 
 /// Runs a verbose Go build: it writes one line for each package it compiles.
 fn watch(command: &mut Command, packages: u64, task: &Task) -> Result<()> {
-    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot run go")?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run go")?;
     let lines = child.stderr.take().context("go has no standard error")?;
     let mut said = String::new();
     let mut compiled = 0;

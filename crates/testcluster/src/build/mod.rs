@@ -40,11 +40,22 @@ impl Parts {
         std::thread::scope(|scope| {
             let lane = scope.spawn(|| debian_lane(&cache, profile, progress));
             let kubernetes = go::kubernetes(&cache, progress)?;
-            let containerd = (profile == Profile::Current).then(|| go::containerd(&cache, progress)).transpose()?;
-            let (tools, older, runc, images) = lane.join().map_err(|_| anyhow!("a build thread died"))??;
-            let runtime = containerd.or(older).context("no container runtime was built")?;
+            let containerd = (profile == Profile::Current)
+                .then(|| go::containerd(&cache, progress))
+                .transpose()?;
+            let (tools, older, runc, images) =
+                lane.join().map_err(|_| anyhow!("a build thread died"))??;
+            let runtime = containerd
+                .or(older)
+                .context("no container runtime was built")?;
             let runc = runc.unwrap_or_else(|| runtime.with_file_name("sbin"));
-            Ok(Self { kubernetes: kubernetes.join("kubernetes"), runtime, runc, tools, images })
+            Ok(Self {
+                kubernetes: kubernetes.join("kubernetes"),
+                runtime,
+                runc,
+                tools,
+                images,
+            })
         })
     }
 
@@ -79,7 +90,10 @@ fn debian_lane(cache: &Cache, profile: Profile, progress: &Progress) -> Result<L
     let tools = go::tools(cache, progress)?;
     let (older, runc) = match profile {
         Profile::Current => (None, Some(go::runc(cache, progress)?)),
-        Profile::Older => (Some(debian::older_runtime(cache, progress)?.join("usr/bin")), None),
+        Profile::Older => (
+            Some(debian::older_runtime(cache, progress)?.join("usr/bin")),
+            None,
+        ),
     };
     let images = images::all(cache, &tools, progress)?;
     Ok((tools, older, runc, images))
@@ -93,7 +107,11 @@ pub(crate) fn digest(inputs: &[&str]) -> String {
         hash.update((input.len() as u64).to_le_bytes());
         hash.update(input.as_bytes());
     }
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Writes embedded sources where a compiler finds them.

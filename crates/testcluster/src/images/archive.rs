@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
+
+use crate::shell;
 
 /// A layer that is being filled, in a file beside the archive to be.
 pub(crate) struct Layer {
@@ -22,7 +25,11 @@ impl Layer {
     pub fn new(archive: &Path) -> Result<Self> {
         let path = archive.with_extension("layer");
         let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-        Ok(Self { path, tar: Builder::new(BufWriter::new(file)), folders: BTreeSet::new() })
+        Ok(Self {
+            path,
+            tar: Builder::new(BufWriter::new(file)),
+            folders: BTreeSet::new(),
+        })
     }
 
     /// A file of the machine, executable for everybody.
@@ -33,7 +40,13 @@ impl Layer {
     }
 
     pub fn text(&mut self, path: &str, content: &str) -> Result<()> {
-        self.entry(path, EntryType::Regular, 0o644, content.len() as u64, &mut content.as_bytes())
+        self.entry(
+            path,
+            EntryType::Regular,
+            0o644,
+            content.len() as u64,
+            &mut content.as_bytes(),
+        )
     }
 
     pub fn folder(&mut self, path: &str) -> Result<()> {
@@ -49,7 +62,14 @@ impl Layer {
         Ok(self.tar.append_link(&mut header, path, to)?)
     }
 
-    fn entry(&mut self, path: &str, kind: EntryType, mode: u32, size: u64, content: &mut dyn Read) -> Result<()> {
+    fn entry(
+        &mut self,
+        path: &str,
+        kind: EntryType,
+        mode: u32,
+        size: u64,
+        content: &mut dyn Read,
+    ) -> Result<()> {
         let path = path.trim_start_matches('/');
         self.parents(Path::new(path))?;
         self.append(path, kind, mode, size, content)
@@ -57,19 +77,35 @@ impl Layer {
 
     /// Folders above an entry; a runtime would make them with a mode of its own.
     fn parents(&mut self, path: &Path) -> Result<()> {
-        let above: Vec<_> = path.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty()).collect();
+        let above: Vec<_> = path
+            .ancestors()
+            .skip(1)
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .collect();
         for dir in above.into_iter().rev() {
             if self.folders.insert(dir.to_path_buf()) {
-                let name = dir.to_str().context("a path in an image is UTF-8")?.to_owned();
+                let name = dir
+                    .to_str()
+                    .context("a path in an image is UTF-8")?
+                    .to_owned();
                 self.append(&name, EntryType::Directory, 0o755, 0, &mut std::io::empty())?;
             }
         }
         Ok(())
     }
 
-    fn append(&mut self, path: &str, kind: EntryType, mode: u32, size: u64, content: &mut dyn Read) -> Result<()> {
+    fn append(
+        &mut self,
+        path: &str,
+        kind: EntryType,
+        mode: u32,
+        size: u64,
+        content: &mut dyn Read,
+    ) -> Result<()> {
         let mut header = header(kind, mode, size);
-        self.tar.append_data(&mut header, path, content).with_context(|| format!("adding {path}"))
+        self.tar
+            .append_data(&mut header, path, content)
+            .with_context(|| format!("adding {path}"))
     }
 
     /// The finished layer.
@@ -114,9 +150,14 @@ impl Image<'_> {
         })
         .to_string();
         let config_name = format!("{}.json", hex(&Sha256::digest(config.as_bytes())));
-        let manifest = json!([{"Config": config_name, "RepoTags": [self.name], "Layers": ["layer.tar"]}]).to_string();
+        let manifest =
+            json!([{"Config": config_name, "RepoTags": [self.name], "Layers": ["layer.tar"]}])
+                .to_string();
         let mut tar = Builder::new(BufWriter::new(File::create(archive)?));
-        for (name, content) in [(config_name.as_str(), &config), ("manifest.json", &manifest)] {
+        for (name, content) in [
+            (config_name.as_str(), &config),
+            ("manifest.json", &manifest),
+        ] {
             let mut header = header(EntryType::Regular, 0o644, content.len() as u64);
             tar.append_data(&mut header, name, content.as_bytes())?;
         }
@@ -136,16 +177,16 @@ fn architecture() -> &'static str {
     }
 }
 
+/// By coreutils: a layer has hundreds of megabytes, and our own code is most
+/// often not optimised.
 fn sha256(path: &Path) -> Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hash.finalize())),
-            count => hash.update(&buffer[..count]),
-        }
-    }
+    let said = shell::output(Command::new("sha256sum").arg("--").arg(path))?;
+    Ok(said
+        .split(' ')
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches('\\')
+        .to_owned())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -158,7 +199,10 @@ mod tests {
 
     fn names(archive: &Path) -> Vec<String> {
         let mut tar = tar::Archive::new(File::open(archive).unwrap());
-        tar.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect()
+        tar.entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect()
     }
 
     #[test]
@@ -166,13 +210,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let archive = folder.path().join("image.tar");
         let mut layer = Layer::new(&archive).unwrap();
-        layer.file("/opt/hutch/agent", Path::new("/proc/self/cmdline")).unwrap_or_default();
+        let agent = folder.path().join("agent");
+        fs::write(&agent, "a program").unwrap();
+        layer.file("/opt/hutch/agent", &agent).unwrap();
         layer.text("opt/hutch/note", "hello").unwrap();
         layer.link("bin/sh", "/bin/busybox").unwrap();
-        let path = layer.path.clone();
-        layer.tar.finish().unwrap();
-        assert_eq!(names(&path), ["opt/", "opt/hutch/", "opt/hutch/agent", "opt/hutch/note", "bin/", "bin/sh"]);
-        Image { name: "a:b", env: &[], command: &["/x"] }.write(&archive, layer).unwrap();
-        assert!(names(&archive).contains(&"layer.tar".to_owned()) && !path.exists());
+        let layer = layer.close().unwrap();
+        let found = names(&layer);
+        let parents = [
+            "opt",
+            "opt/hutch",
+            "opt/hutch/agent",
+            "opt/hutch/note",
+            "bin",
+            "bin/sh",
+        ];
+        assert_eq!(found, parents);
+        let image = Image {
+            name: "a:b",
+            env: &[],
+            command: &["/x"],
+        };
+        image.write_with(&archive, &layer).unwrap();
+        assert!(names(&archive).contains(&"layer.tar".to_owned()) && !layer.exists());
     }
 }

@@ -22,12 +22,20 @@ const FORMAT: &str = "1";
 pub(crate) fn all(cache: &Cache, tools: &Path, progress: &Progress) -> Result<Vec<PathBuf>> {
     let pause = tools.join("pause");
     let small = [("pause", PAUSE_IMAGE), ("busybox", BUSYBOX_IMAGE)];
-    let key = digest(&[FORMAT, PAUSE_IMAGE, BUSYBOX_IMAGE, &tools.display().to_string()]);
+    let key = digest(&[
+        FORMAT,
+        PAUSE_IMAGE,
+        BUSYBOX_IMAGE,
+        &tools.display().to_string(),
+    ]);
     let folder = cache.part("small-images", "1", &key, |folder| {
         write_pause(&folder.join("pause.tar"), &pause)?;
         write_busybox(&folder.join("busybox.tar"))
     })?;
-    let mut archives: Vec<_> = small.iter().map(|(name, _)| folder.join(format!("{name}.tar"))).collect();
+    let mut archives: Vec<_> = small
+        .iter()
+        .map(|(name, _)| folder.join(format!("{name}.tar")))
+        .collect();
     let key = digest(&[FORMAT, SANDBOX_IMAGE, rootfs::RECIPE]);
     let folder = cache.part("sandbox-image", DEBIAN, &key, |folder| {
         let task = progress.task("the sandbox image from Debian packages (40 seconds)");
@@ -42,7 +50,12 @@ pub(crate) fn all(cache: &Cache, tools: &Path, progress: &Progress) -> Result<Ve
 fn write_pause(archive: &Path, program: &Path) -> Result<()> {
     let mut layer = Layer::new(archive)?;
     layer.file("pause", program)?;
-    Image { name: PAUSE_IMAGE, env: &[], command: &["/pause"] }.write(archive, layer)
+    Image {
+        name: PAUSE_IMAGE,
+        env: &[],
+        command: &["/pause"],
+    }
+    .write(archive, layer)
 }
 
 /// Debian's static busybox with a link for each of its applets.
@@ -59,5 +72,10 @@ fn write_busybox(archive: &Path) -> Result<()> {
     }
     layer.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")?;
     let env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
-    Image { name: BUSYBOX_IMAGE, env: &env, command: &["sh"] }.write(archive, layer)
+    Image {
+        name: BUSYBOX_IMAGE,
+        env: &env,
+        command: &["sh"],
+    }
+    .write(archive, layer)
 }

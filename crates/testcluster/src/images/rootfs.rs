@@ -29,7 +29,11 @@ pub(super) fn make(folder: &Path, task: &Task) -> Result<()> {
     let settings = folder.join("apt.conf");
     fs::write(&settings, apt_settings()?)?;
     let mut command = Command::new("mmdebstrap");
-    command.args(["--variant=minbase", "--format=tar", &format!("--include={RECIPE}")]);
+    command.args([
+        "--variant=minbase",
+        "--format=tar",
+        &format!("--include={RECIPE}"),
+    ]);
     command.arg(format!("--aptopt={}", settings.display()));
     // Pages that nobody reads in a sandbox; they are a quarter of the unpacking.
     for pages in ["doc", "man", "info", "locale"] {
@@ -42,19 +46,30 @@ pub(super) fn make(folder: &Path, task: &Task) -> Result<()> {
     run(&mut command, task)?;
     fs::remove_file(&settings)?;
     let archive = folder.join("image.tar");
-    Image { name: SANDBOX_IMAGE, env: &ENV, command: &["python3"] }.write_with(&archive, &layer)
+    Image {
+        name: SANDBOX_IMAGE,
+        env: &ENV,
+        command: &["python3"],
+    }
+    .write_with(&archive, &layer)
 }
 
 fn run(command: &mut Command, task: &Task) -> Result<()> {
     let log = tempfile_beside(command)?;
     let output = fs::File::create(&log)?;
-    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
     let mut child = command.spawn().context("cannot run mmdebstrap")?;
     loop {
         if let Some(status) = child.try_wait()? {
             let said = fs::read_to_string(&log).unwrap_or_default();
             if !status.success() {
-                bail!("mmdebstrap ended with {status}:\n{}", shell::last_lines(&said, 20));
+                bail!(
+                    "mmdebstrap ended with {status}:\n{}",
+                    shell::last_lines(&said, 20)
+                );
             }
             return Ok(fs::remove_file(&log)?);
         }
@@ -64,14 +79,23 @@ fn run(command: &mut Command, task: &Task) -> Result<()> {
 }
 
 fn tempfile_beside(command: &Command) -> Result<PathBuf> {
-    let layer = command.get_args().map(Path::new).find(|path| path.ends_with("layer.tar"));
-    Ok(layer.context("mmdebstrap has no target")?.with_extension("log"))
+    let layer = command
+        .get_args()
+        .map(Path::new)
+        .find(|path| path.ends_with("layer.tar"));
+    Ok(layer
+        .context("mmdebstrap has no target")?
+        .with_extension("log"))
 }
 
 /// The machine's own package sources where they are of the same release: they
 /// are the ones that can be reached from here. Else mmdebstrap's default.
 fn sources() -> Vec<PathBuf> {
-    let usual = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"].map(PathBuf::from);
+    let usual = [
+        "/etc/apt/sources.list.d/debian.sources",
+        "/etc/apt/sources.list",
+    ]
+    .map(PathBuf::from);
     let fits = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text.contains(DEBIAN));
     usual.into_iter().find(fits).into_iter().collect()
 }
@@ -79,7 +103,15 @@ fn sources() -> Vec<PathBuf> {
 /// How this machine reaches its package sources: proxies, certificates, clocks.
 fn apt_settings() -> Result<String> {
     let dump = shell::output(Command::new("apt-config").arg("dump"))?;
-    let wanted = ["Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries", "Acquire::ForceIPv"];
-    let lines = dump.lines().filter(|line| wanted.iter().any(|prefix| line.starts_with(prefix)));
+    let wanted = [
+        "Acquire::http",
+        "Acquire::https",
+        "Acquire::Check-",
+        "Acquire::Retries",
+        "Acquire::ForceIPv",
+    ];
+    let lines = dump
+        .lines()
+        .filter(|line| wanted.iter().any(|prefix| line.starts_with(prefix)));
     Ok(lines.map(|line| format!("{line}\n")).collect())
 }
