@@ -6,5 +6,6 @@ mod attach;
 mod commands;
 mod ends;
 mod machine;
+mod measure;
 mod output;
 mod sandbox;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use hutch_wire::limits;
@@ -22,7 +23,15 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
-pub const AGENT: &str = env!("CARGO_BIN_EXE_hutch-agent");
+/// The binary under test: the one just built, or another, say the static one
+/// that goes into images, by its path in `HUTCH_AGENT`.
+pub fn agent() -> &'static str {
+    static PATH: LazyLock<String> = LazyLock::new(|| {
+        let built = env!("CARGO_BIN_EXE_hutch-agent");
+        std::env::var("HUTCH_AGENT").unwrap_or_else(|_| built.into())
+    });
+    &PATH
+}
 
 pub struct Sandbox {
     namespaces: Child,
@@ -33,11 +42,16 @@ pub struct Sandbox {
 
 impl Sandbox {
     pub async fn new() -> Self {
-        Self::start(&[], &[AGENT, "run"], AGENT).await
+        Self::start(&[], &[agent(), "run"], agent()).await
     }
 
     pub async fn with_entrypoint(entrypoint: &[&str]) -> Self {
-        Self::start(&[], &[&[AGENT, "run", "--"], entrypoint].concat(), AGENT).await
+        Self::start(
+            &[],
+            &[&[agent(), "run", "--"], entrypoint].concat(),
+            agent(),
+        )
+        .await
     }
 
     /// In an image that has nothing but the agent and an empty `/proc`.
