@@ -63,6 +63,7 @@ async fn serve(entrypoint: &[OsString]) -> io::Result<()> {
     };
     let reaper = starter.reaper.clone();
     let user = Arc::new(Lock::new(None));
+    log::line(&format!("version {} serves", env!("CARGO_PKG_VERSION")));
     start_entrypoint(entrypoint, &starter, &user);
     let instance = instance()?;
     let service = Service {
@@ -73,7 +74,6 @@ async fn serve(entrypoint: &[OsString]) -> io::Result<()> {
     };
     tokio::spawn(async move { executions.expire().await });
     let server = tokio::spawn(server::serve(listener, service));
-    log::line(&format!("version {} serves", env!("CARGO_PKG_VERSION")));
     tokio::select! {
         ended = server => Err(io::Error::other(format!("the server has ended: {ended:?}"))),
         never = until_terminated(&signals, &reaper) => match never {
