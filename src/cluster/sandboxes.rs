@@ -1,0 +1,187 @@
+//! The Sandbox resources of one namespace, as the facade uses them: read from
+//! the cache, written in its own name. The facade needs no lease for that: what
+//! it creates has a derived name, and of the status it owns one field.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::apply::{Error, Writer};
+use super::caches::Cache;
+use crate::crd::{Lifecycle, Phase, Sandbox, annotations};
+use crate::domain::interfaces::{NewSandbox, ResourceError, Sandboxes};
+
+/// How often a change is tried on the object as it is by then.
+const ATTEMPTS: usize = 5;
+
+/// The sandboxes of one namespace.
+pub struct Directory {
+    cache: Cache<Sandbox>,
+    writer: Writer,
+    namespace: String,
+}
+
+impl Directory {
+    /// Over a cache that has the namespace's sandboxes, and perhaps others.
+    pub const fn new(cache: Cache<Sandbox>, writer: Writer, namespace: String) -> Self {
+        Self {
+            cache,
+            writer,
+            namespace,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Arc<Sandbox>> {
+        let namespace = Some(self.namespace.clone());
+        let all = self.cache.store().state().into_iter();
+        all.filter(move |sandbox| sandbox.metadata.namespace == namespace)
+    }
+
+    async fn create_or_read(&self, new: NewSandbox) -> Result<Sandbox, Error> {
+        let mut sandbox = Sandbox::new(&new.name, new.spec);
+        sandbox.metadata.namespace = Some(self.namespace.clone());
+        let notes = sandbox.annotations_mut();
+        notes.insert(annotations::SANDBOX_ID.to_owned(), new.id);
+        if new.any_case {
+            notes.insert(annotations::ANY_CASE.to_owned(), "true".to_owned());
+        }
+        match self.writer.create(&sandbox).await {
+            Err(Error::AlreadyExists(message)) => self
+                .writer
+                .read(&self.namespace, &new.name)
+                .await?
+                .ok_or(Error::Unavailable(message)),
+            result => result,
+        }
+    }
+
+    /// Applies `change` to the sandbox as the cache has it, or as the API server
+    /// has it where the cache is behind. `false` where there is none.
+    async fn change<'a, F>(&'a self, name: &'a str, change: F) -> Result<bool, Error>
+    where
+        F: AsyncFn(&Sandbox) -> Result<(), Error>,
+    {
+        let mut sandbox = match self.cache.get(&self.namespace, name) {
+            Some(sandbox) => sandbox,
+            None => match self.writer.read(&self.namespace, name).await? {
+                Some(sandbox) => Arc::new(sandbox),
+                None => return Ok(false),
+            },
+        };
+        for _ in 0..ATTEMPTS {
+            match change(&sandbox).await {
+                Ok(()) => return Ok(true),
+                Err(Error::NotFound(_)) => return Ok(false),
+                Err(Error::Stale(_)) => {}
+                Err(error) => return Err(error),
+            }
+            sandbox = match self.writer.read(&self.namespace, name).await? {
+                Some(sandbox) => Arc::new(sandbox),
+                None => return Ok(false),
+            };
+        }
+        Err(Error::Stale(format!("Sandbox {name}")))
+    }
+}
+
+impl Sandboxes for Directory {
+    fn synced(&self) -> bool {
+        self.cache.synced()
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<Sandbox>> {
+        self.cache.get(&self.namespace, name)
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>> {
+        async move { Ok(self.writer.read(&self.namespace, name).await?) }.boxed()
+    }
+
+    fn count(&self) -> usize {
+        self.all().count()
+    }
+
+    fn awake(&self) -> usize {
+        let ready = |sandbox: &Arc<Sandbox>| {
+            let status = sandbox.status.as_ref();
+            status.is_some_and(|status| status.phase == Phase::Ready)
+        };
+        self.all().filter(ready).count()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.cache.changes()
+    }
+
+    fn create(&self, new: NewSandbox) -> BoxFuture<'_, Result<Sandbox, ResourceError>> {
+        async move { Ok(self.create_or_read(new).await?) }.boxed()
+    }
+
+    fn set_lifecycle<'a>(
+        &'a self,
+        name: &'a str,
+        lifecycle: &'a Lifecycle,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            let patch = json!({"spec": {"lifecycle": lifecycle}, "metadata": {}});
+            let apply = async |seen: &Sandbox| self.writer.merge(seen, patch.clone()).await.map(drop);
+            Ok(self.change(name, apply).await?)
+        }
+        .boxed()
+    }
+
+    fn record_activity<'a>(
+        &'a self,
+        name: &'a str,
+        at: Timestamp,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            let status = json!({"lastActivity": at});
+            let apply =
+                async |seen: &Sandbox| self.writer.status(seen, &status, false).await.map(drop);
+            Ok(self.change(name, apply).await?)
+        }
+        .boxed()
+    }
+
+    fn delete<'a>(
+        &'a self,
+        name: &'a str,
+        uid: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            let deleted = self
+                .writer
+                .delete_with_dependents::<Sandbox>(&self.namespace, name, uid)
+                .await;
+            match deleted {
+                Ok(()) => Ok(true),
+                // Another of that name is not what was meant.
+                Err(Error::NotFound(_) | Error::Stale(_)) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl From<Error> for ResourceError {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Invalid(_) | Error::AdmissionDenied(_) | Error::QuotaExceeded(_) => {
+                Self::Invalid(text)
+            }
+            Error::Forbidden(_) | Error::NamespaceTerminating(_) => Self::Forbidden(text),
+            _ => Self::Unavailable(text),
+        }
+    }
+}

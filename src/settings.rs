@@ -1,0 +1,163 @@
+//! The operator's settings: what can be said on the command line or in the
+//! environment, with the defaults that a newcomer gets. Everything here is
+//! checked before anything starts.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::crd::SecurityProfile;
+use crate::domain::deadlines;
+use crate::telemetry::LogFormat;
+
+/// Settings of every role.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// How log lines look; RUST_LOG says which there are.
+    #[arg(long, value_enum, default_value_t, env = "HUTCH_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, default_value = "127.0.0.1:9787", env = "HUTCH_OPS_LISTEN")]
+    pub ops_listen: SocketAddr,
+}
+
+/// Settings of the REST facade.
+#[derive(Clone, Debug, Args)]
+pub struct Api {
+    /// Where the REST facade listens. It has no authentication yet, so only
+    /// loopback addresses are accepted.
+    #[arg(long, default_value = "127.0.0.1:8787", value_parser = loopback, env = "HUTCH_LISTEN")]
+    pub listen: SocketAddr,
+    /// Namespace that the facade makes sandboxes in. Default: the kubeconfig's.
+    #[arg(long, env = "HUTCH_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Sandboxes in the namespace at most.
+    #[arg(long, default_value_t = 250, env = "HUTCH_MAX_SANDBOXES")]
+    pub max_sandboxes: usize,
+    /// Bytes kept of each of a command's stdout and stderr: a number, or one
+    /// with Ki, Mi or Gi.
+    #[arg(long, default_value = "32Mi", value_parser = bytes, env = "HUTCH_MAX_OUTPUT")]
+    pub max_output: u64,
+    /// How long a request waits for its sandbox. Known clients give up after 30 s.
+    #[arg(long, default_value = "25s", value_parser = duration, env = "HUTCH_READY_TIMEOUT")]
+    pub ready_timeout: Duration,
+    /// Channels to sandboxes kept open at most.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..), env = "HUTCH_MAX_CHANNELS")]
+    pub max_channels: u32,
+    /// A channel that nobody used for this long is closed.
+    #[arg(long, default_value = "5m", value_parser = duration, env = "HUTCH_CHANNEL_IDLE")]
+    pub channel_idle: Duration,
+}
+
+/// Settings of the controllers.
+#[derive(Clone, Debug, Args)]
+pub struct Controller {
+    /// Only this namespace's resources are reconciled. Default: all.
+    #[arg(long, env = "HUTCH_WATCH_NAMESPACE")]
+    pub watch_namespace: Option<String>,
+    /// Image of sandboxes that name none.
+    #[arg(long, default_value = "python:3.11-slim", env = "HUTCH_DEFAULT_IMAGE")]
+    pub default_image: String,
+    /// Image that holds the agent.
+    #[arg(long, default_value = concat!("hutch.dev/hutch:", env!("CARGO_PKG_VERSION")), env = "HUTCH_AGENT_IMAGE")]
+    pub agent_image: String,
+    /// How the agent comes into a pod.
+    #[arg(long, value_enum, default_value_t, env = "HUTCH_AGENT_DELIVERY")]
+    pub agent_delivery: AgentDelivery,
+    /// Who the processes of a sandbox are that does not say so.
+    #[arg(long, value_enum, default_value_t, env = "HUTCH_DEFAULT_PROFILE")]
+    pub default_profile: DefaultProfile,
+    /// Namespace of the lease that the leader holds. Default: the kubeconfig's.
+    #[arg(long, env = "HUTCH_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// Run the controllers without a lease. Only where no other copy of Hutch
+    /// can be running.
+    #[arg(long, env = "HUTCH_NO_LEADER_ELECTION")]
+    pub no_leader_election: bool,
+}
+
+/// How the agent comes into a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AgentDelivery {
+    /// By image volume where server and nodes can do it, else by init container.
+    #[default]
+    Auto,
+    /// As a read-only volume of the agent's image.
+    Image,
+    /// Copied by an init container.
+    Init,
+}
+
+/// Who the processes of a sandbox are that does not say so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DefaultProfile {
+    /// Root where the nodes have user namespaces, else Restricted.
+    #[default]
+    Auto,
+    /// uid 0 in a user namespace.
+    Root,
+    /// uid 1000 without capabilities.
+    Restricted,
+}
+
+impl From<DefaultProfile> for Option<SecurityProfile> {
+    fn from(profile: DefaultProfile) -> Self {
+        match profile {
+            DefaultProfile::Auto => None,
+            DefaultProfile::Root => Some(SecurityProfile::Root),
+            DefaultProfile::Restricted => Some(SecurityProfile::Restricted),
+        }
+    }
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "an address and a port are needed, such as 127.0.0.1:8787".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("the facade has no authentication yet and serves loopback addresses only; put a proxy that authenticates in front of it".to_owned())
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    deadlines::parse(text).ok_or_else(|| "a whole number with s, m or h is needed, such as 25s".to_owned())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.strip_suffix('i').map(|t| t.split_at(t.len().saturating_sub(1))) {
+        None => (text, 0),
+        Some((digits, "K")) => (digits, 10),
+        Some((digits, "M")) => (digits, 20),
+        Some((digits, "G")) => (digits, 30),
+        Some(_) => return Err("the units are Ki, Mi and Gi".to_owned()),
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(1 << shift))
+        .filter(|n| (1024..=1 << 30).contains(n))
+        .ok_or_else(|| "a size between 1Ki and 1Gi is needed, such as 32Mi".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_numbers_with_binary_units_within_bounds() {
+        assert_eq!(bytes("32Mi"), Ok(32 << 20));
+        assert_eq!(bytes("2048"), Ok(2048));
+        for nonsense in ["", "i", "Mi", "1Ti", "12", "2Gi", "-1Mi", "1.5Mi", "é"] {
+            assert!(bytes(nonsense).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn the_facade_listens_on_loopback_only() {
+        assert!(loopback("127.0.0.1:8787").is_ok() && loopback("[::1]:0").is_ok());
+        assert!(loopback("0.0.0.0:8787").is_err() && loopback("nonsense").is_err());
+    }
+}
