@@ -1,4 +1,6 @@
 //! Hutch runs code-execution sandboxes on Kubernetes.
 
+pub mod cluster;
+pub mod controllers;
 pub mod crd;
 pub mod domain;
