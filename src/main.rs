@@ -1,9 +1,16 @@
-//! Hutch.
-use kube::CustomResourceExt;
-fn main() {
-    println!(
-        "{}---\n{}",
-        serde_yaml_ng::to_string(&hutch::crd::Sandbox::crd()).unwrap_or_default(),
-        serde_yaml_ng::to_string(&hutch::crd::SandboxSession::crd()).unwrap_or_default()
-    );
+//! The `hutch` binary.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hutch::cli::Cli;
+
+fn main() -> ExitCode {
+    match hutch::runtime::main(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hutch: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

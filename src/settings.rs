@@ -123,11 +123,15 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    deadlines::parse(text).ok_or_else(|| "a whole number with s, m or h is needed, such as 25s".to_owned())
+    deadlines::parse(text)
+        .ok_or_else(|| "a whole number with s, m or h is needed, such as 25s".to_owned())
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.strip_suffix('i').map(|t| t.split_at(t.len().saturating_sub(1))) {
+    let (digits, shift) = match text
+        .strip_suffix('i')
+        .map(|t| t.split_at(t.len().saturating_sub(1)))
+    {
         None => (text, 0),
         Some((digits, "K")) => (digits, 10),
         Some((digits, "M")) => (digits, 20),

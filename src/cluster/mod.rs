@@ -1,3 +1,12 @@
-//! Everything that speaks to the API server about resources.
+//! The one place that talks to the API server: clients, caches fed by one watch
+//! per kind, writes with deadlines and a lease check, events, leader election,
+//! and the resources as the facade uses them. Knows the custom resources and the
+//! domain, and neither controllers nor HTTP.
 
+pub mod apply;
+pub mod caches;
 pub mod client;
+pub mod events;
+pub mod lease;
+pub mod sandboxes;
+mod trim;

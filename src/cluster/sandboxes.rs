@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::apply::{Error, Writer};
@@ -60,33 +60,39 @@ impl Directory {
         }
     }
 
-    /// Applies `change` to the sandbox as the cache has it, or as the API server
-    /// has it where the cache is behind. `false` where there is none.
-    async fn change<'a, F>(&'a self, name: &'a str, change: F) -> Result<bool, Error>
-    where
-        F: AsyncFn(&Sandbox) -> Result<(), Error>,
-    {
-        let mut sandbox = match self.cache.get(&self.namespace, name) {
-            Some(sandbox) => sandbox,
-            None => match self.writer.read(&self.namespace, name).await? {
-                Some(sandbox) => Arc::new(sandbox),
-                None => return Ok(false),
-            },
-        };
+    /// Edits the sandbox as the cache has it, or as the API server has it where
+    /// the cache is behind. `false` where there is none.
+    async fn edit(&self, name: &str, edit: Edit) -> Result<bool, Error> {
+        let mut sandbox = self.get(name);
         for _ in 0..ATTEMPTS {
-            match change(&sandbox).await {
-                Ok(()) => return Ok(true),
+            let seen = match sandbox.take() {
+                Some(seen) => seen,
+                None => match self.writer.read(&self.namespace, name).await? {
+                    Some(seen) => Arc::new(seen),
+                    None => return Ok(false),
+                },
+            };
+            let written = match &edit {
+                Edit::Spec(patch) => self.writer.merge(&*seen, patch.clone()).await,
+                Edit::Status(status) => self.writer.status(&*seen, status, false).await,
+            };
+            match written {
+                Ok(_) => return Ok(true),
                 Err(Error::NotFound(_)) => return Ok(false),
+                // By now it is another state, or another sandbox.
                 Err(Error::Stale(_)) => {}
                 Err(error) => return Err(error),
             }
-            sandbox = match self.writer.read(&self.namespace, name).await? {
-                Some(sandbox) => Arc::new(sandbox),
-                None => return Ok(false),
-            };
         }
         Err(Error::Stale(format!("Sandbox {name}")))
     }
+}
+
+/// What is to be written: a part of the spec, or the fields of the status that
+/// the facade owns.
+enum Edit {
+    Spec(Value),
+    Status(Value),
 }
 
 impl Sandboxes for Directory {
@@ -98,10 +104,7 @@ impl Sandboxes for Directory {
         self.cache.get(&self.namespace, name)
     }
 
-    fn fetch<'a>(
-        &'a self,
-        name: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>> {
+    fn fetch<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>> {
         async move { Ok(self.writer.read(&self.namespace, name).await?) }.boxed()
     }
 
@@ -132,8 +135,7 @@ impl Sandboxes for Directory {
     ) -> BoxFuture<'a, Result<bool, ResourceError>> {
         async move {
             let patch = json!({"spec": {"lifecycle": lifecycle}, "metadata": {}});
-            let apply = async |seen: &Sandbox| self.writer.merge(seen, patch.clone()).await.map(drop);
-            Ok(self.change(name, apply).await?)
+            Ok(self.edit(name, Edit::Spec(patch)).await?)
         }
         .boxed()
     }
@@ -145,9 +147,7 @@ impl Sandboxes for Directory {
     ) -> BoxFuture<'a, Result<bool, ResourceError>> {
         async move {
             let status = json!({"lastActivity": at});
-            let apply =
-                async |seen: &Sandbox| self.writer.status(seen, &status, false).await.map(drop);
-            Ok(self.change(name, apply).await?)
+            Ok(self.edit(name, Edit::Status(status)).await?)
         }
         .boxed()
     }

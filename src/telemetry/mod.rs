@@ -35,7 +35,9 @@ pub fn log(format: LogFormat) {
 
 /// All metrics of the process in the OpenMetrics text format.
 pub fn metrics(registry: &Mutex<Registry>) -> String {
-    let registry = registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let registry = registry
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = encode(&mut text, &registry);

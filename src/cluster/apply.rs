@@ -1,0 +1,328 @@
+//! Writes to the API server, and the few reads that must not come from a cache.
+//! Every write asks the leadership first and ends at a deadline; every error is
+//! sorted into a kind that serves as metric label and condition reason alike.
+
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::fmt::Debug;
+use thiserror::Error;
+
+use super::lease::{Leadership, NotLeader};
+
+/// Longest time that one call may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a call to the API server had no success.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Error {
+    /// This replica does not lead (any more); nothing was sent.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+    /// The decision rested on something that has changed since.
+    #[error("{0} has changed meanwhile")]
+    Stale(String),
+    /// There is an object of that name.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// The object is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// A quota leaves no room.
+    #[error("{0}")]
+    QuotaExceeded(String),
+    /// The namespace is being deleted.
+    #[error("{0}")]
+    NamespaceTerminating(String),
+    /// The operator lacks a permission.
+    #[error("{0}")]
+    Forbidden(String),
+    /// An admission rule of the cluster refuses the object.
+    #[error("{0}")]
+    AdmissionDenied(String),
+    /// The API server finds the object wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// Not now: overload, an internal error, a lost connection.
+    #[error("the API server is not available: {0}")]
+    Unavailable(String),
+    /// No answer in time; the call may have had its effect.
+    #[error("no answer of the API server within {0:?}")]
+    Timeout(Duration),
+}
+
+impl Error {
+    /// The kind: metric label and condition reason.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::NotLeader(_) => "NotLeader",
+            Self::Stale(_) => "Stale",
+            Self::AlreadyExists(_) => "AlreadyExists",
+            Self::NotFound(_) => "NotFound",
+            Self::QuotaExceeded(_) => "QuotaExceeded",
+            Self::NamespaceTerminating(_) => "NamespaceTerminating",
+            Self::Forbidden(_) => "Forbidden",
+            Self::AdmissionDenied(_) => "AdmissionDenied",
+            Self::Invalid(_) => "Invalid",
+            Self::Unavailable(_) => "Unavailable",
+            Self::Timeout(_) => "Timeout",
+        }
+    }
+
+    /// Whether the API server understood the request and will not have it as
+    /// things are: to be told to the user rather than retried in haste.
+    pub const fn refused(&self) -> bool {
+        matches!(
+            self,
+            Self::QuotaExceeded(_)
+                | Self::NamespaceTerminating(_)
+                | Self::Forbidden(_)
+                | Self::AdmissionDenied(_)
+                | Self::Invalid(_)
+        )
+    }
+}
+
+impl From<kube::Error> for Error {
+    fn from(error: kube::Error) -> Self {
+        let kube::Error::Api(status) = error else {
+            return Self::Unavailable(error.to_string());
+        };
+        let message = status.message.clone();
+        match status.code {
+            403 if message.contains("exceeded quota") => Self::QuotaExceeded(message),
+            403 if message.contains("because it is being terminated") => {
+                Self::NamespaceTerminating(message)
+            }
+            // RBAC: `pods is forbidden: User "x" cannot create resource …`.
+            403 if message.contains("User \"") && message.contains("cannot ") => {
+                Self::Forbidden(message)
+            }
+            401 => Self::Forbidden(message),
+            403 => Self::AdmissionDenied(message),
+            404 => Self::NotFound(message),
+            409 if status.reason == "AlreadyExists" => Self::AlreadyExists(message),
+            409 => Self::Stale(message),
+            400 | 422 => Self::Invalid(message),
+            _ => Self::Unavailable(message),
+        }
+    }
+}
+
+/// Writes in the name of one field manager.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    leadership: Leadership,
+    manager: &'static str,
+}
+
+/// What a namespaced object has to be to be written.
+pub trait Writable:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+{
+}
+
+impl<K> Writable for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+{
+}
+
+impl Writer {
+    /// Writes with `client` as `manager` while `leadership` holds.
+    pub const fn new(client: Client, leadership: Leadership, manager: &'static str) -> Self {
+        Self {
+            client,
+            leadership,
+            manager,
+        }
+    }
+
+    /// Creates `object`; [`Error::AlreadyExists`] where its name is taken.
+    pub async fn create<K: Writable>(&self, object: &K) -> Result<K, Error> {
+        let params = PostParams {
+            field_manager: Some(self.manager.to_owned()),
+            ..Default::default()
+        };
+        let api = self.beside(object);
+        self.guarded(api.create(&params, object)).await
+    }
+
+    /// Merges `patch` into the object that was seen; [`Error::Stale`] where it
+    /// has changed since or is another one.
+    pub async fn merge<K: Writable>(&self, seen: &K, mut patch: Value) -> Result<K, Error> {
+        let meta = seen.meta();
+        patch["metadata"]["uid"] = meta.uid.clone().into();
+        patch["metadata"]["resourceVersion"] = meta.resource_version.clone().into();
+        let params = PatchParams {
+            field_manager: Some(self.manager.to_owned()),
+            ..Default::default()
+        };
+        let api = self.beside(seen);
+        let name = seen.name_any();
+        self.guarded(api.patch(&name, &params, &Patch::Merge(&patch)))
+            .await
+    }
+
+    /// Applies `status`, with force, to the object that was seen: never to
+    /// another of its name, and with `exact` never to a later state of it.
+    pub async fn status<K: Writable>(
+        &self,
+        seen: &K,
+        status: &impl Serialize,
+        exact: bool,
+    ) -> Result<K, Error> {
+        let name = seen.name_any();
+        let mut body = serde_json::json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": { "name": name, "uid": seen.uid() },
+            "status": status,
+        });
+        if exact {
+            body["metadata"]["resourceVersion"] = seen.resource_version().into();
+        }
+        let params = PatchParams::apply(self.manager).force();
+        let api = self.beside(seen);
+        self.guarded(api.patch_status(&name, &params, &Patch::Apply(&body)))
+            .await
+    }
+
+    /// Deletes the object that was seen and no other of its name; with `exact`
+    /// only in the state that was seen, with `at_once` without grace. One that
+    /// is already gone is no error.
+    pub async fn delete<K: Writable>(
+        &self,
+        seen: &K,
+        exact: bool,
+        at_once: bool,
+    ) -> Result<(), Error> {
+        let params = DeleteParams {
+            grace_period_seconds: at_once.then_some(0),
+            preconditions: Some(Preconditions {
+                uid: seen.uid(),
+                resource_version: seen.resource_version().filter(|_| exact),
+            }),
+            ..DeleteParams::background()
+        };
+        let api = self.beside(seen);
+        match self.guarded(api.delete(&seen.name_any(), &params)).await {
+            Ok(_) | Err(Error::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes the object with that UID once everything that it owns is gone:
+    /// until then it is seen to be ending.
+    pub async fn delete_with_dependents<K: Writable>(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+    ) -> Result<(), Error> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: None,
+            }),
+            ..DeleteParams::foreground()
+        };
+        let api = Api::<K>::namespaced(self.client.clone(), namespace);
+        self.guarded(api.delete(name, &params)).await.map(drop)
+    }
+
+    /// The object as it is now in the API server, not in a cache.
+    pub async fn read<K: Writable>(&self, namespace: &str, name: &str) -> Result<Option<K>, Error> {
+        let api = Api::<K>::namespaced(self.client.clone(), namespace);
+        within(DEADLINE, api.get_opt(name)).await
+    }
+
+    /// Whether the node is still there, as the API server has it now.
+    pub async fn node_exists(&self, name: &str) -> Result<bool, Error> {
+        let api = Api::<Node>::all(self.client.clone());
+        Ok(within(DEADLINE, api.get_metadata_opt(name))
+            .await?
+            .is_some())
+    }
+
+    fn beside<K: Writable>(&self, object: &K) -> Api<K> {
+        let namespace = object.namespace().unwrap_or_default();
+        Api::namespaced(self.client.clone(), &namespace)
+    }
+
+    async fn guarded<T>(
+        &self,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Error> {
+        let left = self.leadership.check()?;
+        within(left.min(DEADLINE), call).await
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Error::Timeout(deadline)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    fn kind(code: u16, reason: &str, message: &str) -> &'static str {
+        let status = Status::failure(message, reason).with_code(code);
+        Error::from(kube::Error::Api(Box::new(status))).kind()
+    }
+
+    #[test]
+    fn answers_of_the_api_server_are_told_apart() {
+        let forbidden = |message| kind(403, "Forbidden", message);
+        assert_eq!(
+            forbidden("pods \"x\" is forbidden: exceeded quota: q, requested: pods=1"),
+            "QuotaExceeded"
+        );
+        assert_eq!(
+            forbidden("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\""),
+            "AdmissionDenied"
+        );
+        assert_eq!(
+            forbidden("pods is forbidden: User \"u\" cannot create resource \"pods\""),
+            "Forbidden"
+        );
+        assert_eq!(
+            forbidden("unable to create new content in namespace n because it is being terminated"),
+            "NamespaceTerminating"
+        );
+        assert_eq!(kind(409, "AlreadyExists", ""), "AlreadyExists");
+        assert_eq!(kind(409, "Conflict", ""), "Stale");
+        assert_eq!(kind(422, "Invalid", ""), "Invalid");
+        for code in [429, 500, 503, 504] {
+            assert_eq!(kind(code, "", ""), "Unavailable");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_an_answer_ends_at_its_deadline() {
+        let result: Result<(), _> = within(DEADLINE, std::future::pending()).await;
+        assert_eq!(result, Err(Error::Timeout(DEADLINE)));
+    }
+}

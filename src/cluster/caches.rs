@@ -1,0 +1,464 @@
+//! Caches: per kind one task that runs one watch into a store and tells two
+//! kinds of listeners about changes. The trigger channel names what changed and
+//! may lag, after which a listener looks at everything; the version counter only
+//! says that something did. A store is always updated before its listeners hear
+//! of it. Nothing here writes.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use serde::de::DeserializeOwned;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::trim;
+use crate::crd::{MANAGED_BY, Sandbox, SandboxSession, labels};
+
+/// Triggers that a slow listener may fall behind by before it has to look at
+/// everything.
+const BACKLOG: usize = 1024;
+/// A watch is ended by the server after this many seconds and taken up again
+/// where it was, so that a connection that silently died is noticed.
+const WATCH_SECONDS: u32 = 60;
+/// First and longest wait after a watch error. Short, because the state has to
+/// match the spec within seconds of the API server's return.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
+/// Errors of one watch are logged at most this often.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+
+/// What a watch reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The object of that namespace and name changed or went away.
+    One {
+        /// Its namespace; `None` for a cluster-wide kind.
+        namespace: Option<String>,
+        /// Its name.
+        name: String,
+        /// Name of the sandbox that it belongs to, in the same namespace.
+        sandbox: Option<String>,
+    },
+    /// The watch began anew: anything may have changed.
+    All,
+}
+
+/// The objects of one kind, as a watch keeps them.
+pub struct Cache<K>
+where
+    K: Lookup<DynamicType = ()> + Clone + 'static,
+{
+    store: Store<K>,
+    changes: broadcast::Sender<Arc<Change>>,
+    version: watch::Sender<u64>,
+}
+
+impl<K> Clone for Cache<K>
+where
+    K: Lookup<DynamicType = ()> + Clone + 'static,
+{
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            changes: self.changes.clone(),
+            version: self.version.clone(),
+        }
+    }
+}
+
+impl<K> Cache<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    /// Starts the watch of `api`. Each object passes `trim` before it is kept.
+    fn start(
+        api: Api<K>,
+        config: watcher::Config,
+        trim: fn(&mut K),
+        errors: WatchErrors,
+        shutdown: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
+        let (reader, writer) = store();
+        let cache = Self {
+            store: reader,
+            changes: broadcast::Sender::new(BACKLOG),
+            version: watch::Sender::new(0),
+        };
+        let feeder = cache.clone();
+        let task = tokio::spawn(async move {
+            let events = watcher(api, config.timeout(WATCH_SECONDS));
+            let feed = feeder.feed(events, writer, trim, errors);
+            shutdown.run_until_cancelled(feed).await;
+        });
+        (cache, task)
+    }
+
+    async fn feed(
+        &self,
+        events: impl Stream<Item = watcher::Result<Event<K>>>,
+        mut writer: kube::runtime::reflector::store::Writer<K>,
+        trim: fn(&mut K),
+        errors: WatchErrors,
+    ) {
+        let kind = K::kind(&()).into_owned();
+        let mut trouble = Trouble::default();
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(mut event) => {
+                    trouble.over(&kind, &event);
+                    if let Event::Apply(object) | Event::InitApply(object) = &mut event {
+                        object.managed_fields_mut().clear();
+                        trim(object);
+                    }
+                    writer.apply_watcher_event(&event);
+                    self.announce(&event);
+                }
+                Err(error) => {
+                    errors.0.get_or_create(&vec![("kind", kind.clone())]).inc();
+                    tokio::time::sleep(trouble.met(&kind, &error)).await;
+                }
+            }
+        }
+    }
+
+    fn announce(&self, event: &Event<K>) {
+        let change = match event {
+            Event::Apply(object) | Event::Delete(object) => Change::One {
+                namespace: object.meta().namespace.clone(),
+                name: object.name_any(),
+                sandbox: sandbox_of(object),
+            },
+            Event::InitDone => Change::All,
+            Event::Init | Event::InitApply(_) => return,
+        };
+        // Without a listener there is nobody to tell.
+        let _ = self.changes.send(Arc::new(change));
+        self.version.send_modify(|version| *version += 1);
+    }
+}
+
+impl<K> Cache<K>
+where
+    K: Lookup<DynamicType = ()> + Clone + 'static,
+{
+    /// The objects themselves.
+    pub fn store(&self) -> &Store<K> {
+        &self.store
+    }
+
+    /// The object of that name.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.store.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Whether the first listing has been taken in.
+    pub fn synced(&self) -> bool {
+        *self.version.borrow() > 0
+    }
+
+    /// Changes its value after every change of the store.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// What changes from now on. A listener that falls behind is told
+    /// [`Change::All`] instead of what it missed.
+    pub fn triggers(&self) -> impl Stream<Item = Arc<Change>> + Send + 'static {
+        BroadcastStream::new(self.changes.subscribe()).map(|received| match received {
+            Ok(change) => change,
+            Err(BroadcastStreamRecvError::Lagged(_)) => Arc::new(Change::All),
+        })
+    }
+}
+
+/// The sandbox that an object belongs to: its controller if that is a Sandbox,
+/// else what the label says (a retained claim has no owner).
+fn sandbox_of<K: Resource<DynamicType = ()>>(object: &K) -> Option<String> {
+    object
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true) && owner.kind == "Sandbox")
+        .map(|owner| owner.name.clone())
+        .or_else(|| object.labels().get(labels::SANDBOX).cloned())
+}
+
+/// Errors of one watch: how long to wait, and whether to log.
+#[derive(Default)]
+struct Trouble {
+    failures: u32,
+    logged: Option<Instant>,
+}
+
+impl Trouble {
+    fn met(&mut self, kind: &str, error: &watcher::Error) -> Duration {
+        if self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            self.logged = Some(Instant::now());
+            if missing(error) {
+                warn!(
+                    kind,
+                    "the API server does not know this kind yet: waiting for its CRD"
+                );
+            } else {
+                warn!(kind, %error, "watch failed, trying again");
+            }
+        }
+        let wait = RETRY
+            .0
+            .saturating_mul(1 << self.failures.min(8))
+            .min(RETRY.1);
+        self.failures += 1;
+        wait
+    }
+
+    fn over<K>(&mut self, kind: &str, event: &Event<K>) {
+        // `Init` only says that a listing is going to be tried.
+        if self.failures > 0 && !matches!(event, Event::Init) {
+            debug!(kind, failures = self.failures, "watch works again");
+            if self.logged.is_some() {
+                info!(kind, "watch works again");
+            }
+            *self = Self::default();
+        }
+    }
+}
+
+fn missing(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+            if status.code == 404
+    )
+}
+
+/// Watch errors by kind.
+#[derive(Clone, Default)]
+struct WatchErrors(Family<Vec<(&'static str, String)>, Counter>);
+
+/// Every cache of the operator. Cheap to clone; all clones share the stores.
+#[derive(Clone)]
+pub struct Caches {
+    /// Sandboxes.
+    pub sandboxes: Cache<Sandbox>,
+    /// Sessions.
+    pub sessions: Cache<SandboxSession>,
+    /// Pods of ours.
+    pub pods: Cache<Pod>,
+    /// Claims of ours.
+    pub claims: Cache<PersistentVolumeClaim>,
+    /// Nodes.
+    pub nodes: Cache<Node>,
+    /// Runtime classes.
+    pub runtimes: Cache<RuntimeClass>,
+}
+
+impl Caches {
+    /// Starts the watches, of one namespace or of all, and returns the caches
+    /// with a future that ends when all watches have ended after `shutdown`.
+    pub fn start(
+        client: &Client,
+        namespace: Option<&str>,
+        shutdown: &CancellationToken,
+        registry: &mut Registry,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let errors = WatchErrors::default();
+        registry.register(
+            "watch_errors",
+            "Errors of the watches that feed the caches",
+            errors.0.clone(),
+        );
+        let all = watcher::Config::default;
+        let ours = || all().labels(&format!("{}={MANAGED_BY}", labels::MANAGED_BY));
+        let with = || (errors.clone(), shutdown.clone());
+        macro_rules! cache {
+            ($api:expr, $config:expr, $trim:expr) => {{
+                let (errors, shutdown) = with();
+                Cache::start($api, $config, $trim, errors, shutdown)
+            }};
+        }
+        let (sandboxes, a) = cache!(scoped(client, namespace), all(), |_| ());
+        let (sessions, b) = cache!(scoped(client, namespace), all(), |_| ());
+        let (pods, c) = cache!(scoped(client, namespace), ours(), trim::pod);
+        let (claims, d) = cache!(scoped(client, namespace), ours(), |_| ());
+        let (nodes, e) = cache!(Api::all(client.clone()), all(), trim::node);
+        let (runtimes, f) = cache!(Api::all(client.clone()), all(), |_| ());
+        let ended = async move {
+            for task in [a, b, c, d, e, f] {
+                if let Err(error) = task.await {
+                    warn!(%error, "a watch ended badly");
+                }
+            }
+        };
+        let caches = Self {
+            sandboxes,
+            sessions,
+            pods,
+            claims,
+            nodes,
+            runtimes,
+        };
+        (caches, ended)
+    }
+
+    /// Whether every cache has taken in its first listing.
+    pub fn synced(&self) -> bool {
+        self.unsynced().is_empty()
+    }
+
+    /// The kinds that are still waited for.
+    pub fn unsynced(&self) -> Vec<&'static str> {
+        [
+            ("Sandbox", self.sandboxes.synced()),
+            ("SandboxSession", self.sessions.synced()),
+            ("Pod", self.pods.synced()),
+            ("PersistentVolumeClaim", self.claims.synced()),
+            ("Node", self.nodes.synced()),
+            ("RuntimeClass", self.runtimes.synced()),
+        ]
+        .into_iter()
+        .filter_map(|(kind, synced)| (!synced).then_some(kind))
+        .collect()
+    }
+
+    /// Resolves when every cache has taken in its first listing.
+    pub async fn wait_until_synced(&self) {
+        let versions = [
+            self.sandboxes.changes(),
+            self.sessions.changes(),
+            self.pods.changes(),
+            self.claims.changes(),
+            self.nodes.changes(),
+            self.runtimes.changes(),
+        ];
+        for mut version in versions {
+            // The sender lives in `self`, so this cannot fail.
+            let _ = version.wait_for(|version| *version > 0).await;
+        }
+    }
+}
+
+fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+    fn pod(name: &str) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.name = Some(name.into());
+        pod.metadata.namespace = Some("ns".into());
+        pod
+    }
+
+    async fn fed(events: Vec<watcher::Result<Event<Pod>>>) -> (Cache<Pod>, Vec<Change>) {
+        let (reader, writer) = store();
+        let cache = Cache {
+            store: reader,
+            changes: broadcast::Sender::new(2),
+            version: watch::Sender::new(0),
+        };
+        let triggers = cache.triggers();
+        cache
+            .feed(
+                stream::iter(events),
+                writer,
+                trim::pod,
+                WatchErrors::default(),
+            )
+            .await;
+        let seen = triggers.take(3).map(|change| change.as_ref().clone());
+        let seen = tokio::time::timeout(Duration::from_millis(50), async {
+            let mut seen = std::pin::pin!(seen);
+            let mut all = Vec::new();
+            while let Ok(Some(change)) =
+                tokio::time::timeout(Duration::from_millis(5), seen.next()).await
+            {
+                all.push(change);
+            }
+            all
+        })
+        .await
+        .unwrap_or_default();
+        (cache, seen)
+    }
+
+    #[tokio::test]
+    async fn a_cache_is_synced_after_its_first_listing_and_counts_changes() {
+        let (cache, _) = fed(vec![Ok(Event::Init), Ok(Event::InitApply(pod("a")))]).await;
+        assert!(!cache.synced() && cache.get("ns", "a").is_none());
+        let (cache, seen) = fed(vec![
+            Ok(Event::Init),
+            Ok(Event::InitApply(pod("a"))),
+            Ok(Event::InitDone),
+            Ok(Event::Apply(pod("b"))),
+        ])
+        .await;
+        assert!(cache.synced() && cache.get("ns", "b").is_some());
+        assert_eq!(*cache.changes().borrow(), 2);
+        assert_eq!(seen[0], Change::All);
+        assert!(matches!(&seen[1], Change::One { name, .. } if name == "b"));
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_lags_is_told_to_look_at_everything() {
+        let (_, seen) = fed((0..9)
+            .map(|i| Ok(Event::Apply(pod(&i.to_string()))))
+            .collect())
+        .await;
+        assert_eq!(seen[0], Change::All);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_does_not_end_a_watch() {
+        let (cache, _) = fed(vec![
+            Err(watcher::Error::NoResourceVersion),
+            Ok(Event::Init),
+            Ok(Event::InitDone),
+        ])
+        .await;
+        assert!(cache.synced());
+    }
+
+    #[test]
+    fn an_object_belongs_to_its_controller_or_to_its_label() {
+        let mut owned = pod("x");
+        owned.metadata.owner_references = Some(vec![OwnerReference {
+            kind: "Sandbox".into(),
+            name: "owner".into(),
+            controller: Some(true),
+            ..Default::default()
+        }]);
+        owned
+            .labels_mut()
+            .insert(labels::SANDBOX.into(), "label".into());
+        assert_eq!(sandbox_of(&owned).as_deref(), Some("owner"));
+        owned.metadata.owner_references = None;
+        assert_eq!(sandbox_of(&owned).as_deref(), Some("label"));
+        assert_eq!(sandbox_of(&pod("y")), None);
+    }
+}

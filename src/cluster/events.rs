@@ -1,0 +1,92 @@
+//! Events on a sandbox, for what a person may want to act on. They are bounded
+//! in length, never retried, and a failure to write one changes nothing else.
+
+use std::time::Duration;
+
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+use tracing::warn;
+
+use super::lease::Leadership;
+
+/// Longest note, in bytes; the API server's own bound is 1024.
+const NOTE: usize = 900;
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Writes events in the name of one controller.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+    leadership: Leadership,
+}
+
+impl Events {
+    /// Writes with `client` as `controller` while `leadership` holds.
+    pub fn new(client: Client, leadership: Leadership, controller: &str) -> Self {
+        let reporter: Reporter = controller.into();
+        Self {
+            recorder: Recorder::new(client, reporter),
+            leadership,
+        }
+    }
+
+    /// Something that went as it should.
+    pub async fn normal<K>(&self, about: &K, reason: &str, note: &str)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        self.publish(about, EventType::Normal, reason, note).await;
+    }
+
+    /// Something that a person should look at.
+    pub async fn warning<K>(&self, about: &K, reason: &str, note: &str)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        self.publish(about, EventType::Warning, reason, note).await;
+    }
+
+    async fn publish<K>(&self, about: &K, type_: EventType, reason: &str, note: &str)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        if self.leadership.check().is_err() {
+            return;
+        }
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(shortened(note)),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        let mut about = about.object_ref(&());
+        // Repetitions are counted on one event only while the reference is the same.
+        about.resource_version = None;
+        match tokio::time::timeout(DEADLINE, self.recorder.publish(&event, &about)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(reason, %error, "an event could not be written"),
+            Err(_) => warn!(reason, "an event could not be written in time"),
+        }
+    }
+}
+
+fn shortened(note: &str) -> String {
+    let mut end = note.len().min(NOTE);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    note[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_cut_between_characters() {
+        assert_eq!(shortened("short"), "short");
+        let cut = shortened(&"用".repeat(400));
+        assert!(cut.len() <= NOTE && cut.chars().all(|c| c == '用'));
+    }
+}

@@ -1,0 +1,110 @@
+//! What the controllers are given: the settings that shape pods, as plain data,
+//! and the handles to caches and writers.
+
+use std::sync::Arc;
+
+use kube::Client;
+
+use super::backoff::Backoff;
+use super::outcome::Metrics;
+use super::sandbox::recent::Recent;
+use crate::cluster::apply::Writer;
+use crate::cluster::caches::Caches;
+use crate::cluster::events::Events;
+use crate::cluster::lease::Leadership;
+use crate::crd::{Compute, SecurityProfile, managers};
+
+/// How the agent's binary comes into a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// By image volume where server and nodes can do it, else by init container.
+    #[default]
+    Auto,
+    /// As a read-only volume of the operator's image.
+    Image,
+    /// Copied by an init container.
+    Init,
+}
+
+/// The operator's part in what a pod looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodSettings {
+    /// Image of sandboxes that name none.
+    pub default_image: String,
+    /// Image that holds the agent: the operator's own.
+    pub agent_image: String,
+    /// How the agent's binary comes into a pod.
+    pub delivery: Delivery,
+    /// Profile of sandboxes that name none. Unset: what the nodes can do.
+    pub default_profile: Option<SecurityProfile>,
+    /// Limits of sandboxes that name none.
+    pub limits: Compute,
+    /// Requests of sandboxes that name none.
+    pub requests: Compute,
+    /// Major and minor version of the API server, as discovered at start.
+    pub server_version: (u32, u32),
+}
+
+impl PodSettings {
+    /// The settings with every default but the images and the server's version.
+    /// The requests are low because a sandbox idles most of its life.
+    pub fn new(default_image: &str, agent_image: &str, server_version: (u32, u32)) -> Self {
+        let compute = |cpu: &str, memory: &str, disk: &str| Compute {
+            cpu: Some(cpu.to_owned()),
+            memory: Some(memory.to_owned()),
+            ephemeral_storage: Some(disk.to_owned()),
+        };
+        Self {
+            default_image: default_image.to_owned(),
+            agent_image: agent_image.to_owned(),
+            delivery: Delivery::Auto,
+            default_profile: None,
+            limits: compute("1", "1Gi", "4Gi"),
+            requests: compute("10m", "32Mi", "32Mi"),
+            server_version,
+        }
+    }
+}
+
+/// What every reconcile of a sandbox can reach.
+pub struct Context {
+    /// The caches, for reading.
+    pub caches: Caches,
+    /// The API server, for writing.
+    pub writer: Writer,
+    /// Events on sandboxes.
+    pub events: Events,
+    /// The settings that shape pods.
+    pub settings: PodSettings,
+    /// What was created so recently that a cache may not have it yet.
+    pub recent: Recent,
+    /// When a failed reconcile is tried again.
+    pub retries: Backoff,
+    /// When a pod that failed may be replaced again.
+    pub replacements: Backoff,
+    /// Counters and durations.
+    pub metrics: Metrics,
+}
+
+impl Context {
+    /// A context that has seen nothing yet.
+    pub fn new(
+        client: &Client,
+        caches: Caches,
+        settings: PodSettings,
+        leadership: &Leadership,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let events = Events::new(client.clone(), leadership.clone(), managers::SANDBOX);
+        Arc::new(Self {
+            caches,
+            writer: Writer::new(client.clone(), leadership.clone(), managers::SANDBOX),
+            events,
+            settings,
+            recent: Recent::default(),
+            retries: Backoff::default(),
+            replacements: Backoff::default(),
+            metrics,
+        })
+    }
+}

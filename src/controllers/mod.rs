@@ -1,0 +1,218 @@
+//! The controllers, run by the replica that leads. Every write of theirs goes
+//! through `cluster::apply`, which asks the leadership first; a replica that
+//! loses its lease drops what it was doing at once.
+
+pub mod backoff;
+pub mod context;
+pub mod outcome;
+pub mod queue;
+pub mod sandbox;
+pub mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use kube::Client;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::{ObjectRef, Store};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::context::{Context, PodSettings};
+use self::outcome::Metrics;
+use self::queue::{Kind, Loop, everything, named};
+use crate::cluster::apply::{Error, Writer};
+use crate::cluster::caches::{Cache, Caches, Change};
+use crate::cluster::lease::Leadership;
+use crate::crd::{Sandbox, SandboxSession, managers};
+use crate::domain::conditions;
+
+/// How long begun reconciles may take to end at shutdown.
+const DRAIN: Duration = Duration::from_secs(8);
+
+/// All controllers of the operator.
+pub struct Controllers {
+    client: Client,
+    caches: Caches,
+    settings: PodSettings,
+    leadership: Leadership,
+    metrics: Metrics,
+}
+
+impl Controllers {
+    /// Controllers over `caches` that write with `client` while `leadership`
+    /// holds. `client` should be one whose calls end: retries of its own count
+    /// into the deadline of ten seconds that each write has.
+    pub fn new(
+        client: Client,
+        caches: Caches,
+        settings: PodSettings,
+        leadership: Leadership,
+        registry: &mut Registry,
+    ) -> Self {
+        Self {
+            client,
+            caches,
+            settings,
+            leadership,
+            metrics: Metrics::register(registry),
+        }
+    }
+
+    /// Runs until `shutdown`, whenever this replica leads and the caches are
+    /// filled. Returns when every reconcile that had begun has ended, after eight
+    /// seconds at most; the lease is to be given back after that.
+    pub async fn run(self, shutdown: CancellationToken) {
+        while shutdown.run_until_cancelled(self.turn()).await.is_some() {
+            self.metrics.leads(true);
+            self.term(&shutdown).await;
+            self.metrics.leads(false);
+        }
+    }
+
+    /// Resolves when it is this replica's turn and it knows enough.
+    async fn turn(&self) {
+        self.caches.wait_until_synced().await;
+        self.leadership.gained().await;
+    }
+
+    /// Runs the controllers until the leadership is lost or `shutdown`.
+    async fn term(&self, shutdown: &CancellationToken) {
+        info!("controllers run");
+        let work = futures::future::join(self.sandboxes(shutdown), self.sessions(shutdown));
+        let overdue = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.leadership.lost() => warn!("the lease is lost: controllers stop"),
+            _ = work => info!("controllers have ended"),
+            () = overdue => warn!("controllers did not end in time"),
+        }
+    }
+
+    fn controller<'a, K: Kind>(
+        &self,
+        name: &'static str,
+        cache: &'a Cache<K>,
+        stop: &CancellationToken,
+    ) -> Loop<'a, K> {
+        Loop {
+            name,
+            cache,
+            metrics: self.metrics.clone(),
+            stop: stop.clone(),
+        }
+    }
+
+    async fn sandboxes(&self, stop: &CancellationToken) {
+        let ctx = Context::new(
+            &self.client,
+            self.caches.clone(),
+            self.settings.clone(),
+            &self.leadership,
+            self.metrics.clone(),
+        );
+        let reconcile = |sandbox: Arc<Sandbox>, ctx: Arc<Context>| async move {
+            let uid = sandbox.uid().unwrap_or_default();
+            let result = sandbox::reconcile(sandbox, &ctx).await;
+            if result.is_ok() {
+                ctx.retries.clear(&uid);
+            }
+            result
+        };
+        let retry = |sandbox: Arc<Sandbox>, _: &Error, ctx: Arc<Context>| {
+            Action::requeue(ctx.retries.failed(&sandbox.uid().unwrap_or_default()))
+        };
+        self.controller("sandbox", &self.caches.sandboxes, stop)
+            .run(sandbox_triggers(&self.caches), ctx, reconcile, retry)
+            .await;
+    }
+
+    async fn sessions(&self, stop: &CancellationToken) {
+        let (client, leadership) = (self.client.clone(), self.leadership.clone());
+        let ctx = Arc::new(session::Context {
+            caches: self.caches.clone(),
+            writer: Writer::new(client, leadership, managers::SESSION),
+            retries: backoff::Backoff::default(),
+        });
+        let store = self.caches.sessions.store().clone();
+        let own = self.caches.sessions.triggers();
+        let own = own.map(move |change| named(&change, &store, |own, _| Some(own.to_owned())));
+        let store = self.caches.sessions.store().clone();
+        let of_sandboxes = self.caches.sandboxes.triggers();
+        let of_sandboxes = of_sandboxes.map(move |change| sessions_of(&change, &store));
+        let reconcile = |session, ctx: Arc<session::Context>| async move {
+            session::reconcile(session, &ctx).await
+        };
+        let retry = |session: Arc<SandboxSession>, _: &Error, ctx: Arc<session::Context>| {
+            Action::requeue(ctx.retries.failed(&session.uid().unwrap_or_default()))
+        };
+        self.controller("session", &self.caches.sessions, stop)
+            .run(stream::select(own, of_sandboxes), ctx, reconcile, retry)
+            .await;
+    }
+}
+
+/// Sandboxes to look at: those that changed, those whose pod or claim changed,
+/// and at a change of a node those that wait for a decision about nodes.
+fn sandbox_triggers(
+    caches: &Caches,
+) -> impl Stream<Item = Vec<ObjectRef<Sandbox>>> + Send + 'static {
+    let store = || caches.sandboxes.store().clone();
+    let sandboxes = store();
+    let own = caches
+        .sandboxes
+        .triggers()
+        .map(move |change| named(&change, &sandboxes, |own, _| Some(own.to_owned())));
+    let sandboxes = store();
+    let pods = caches
+        .pods
+        .triggers()
+        .map(move |change| named(&change, &sandboxes, |_, owner| owner.map(str::to_owned)));
+    let sandboxes = store();
+    let claims = caches
+        .claims
+        .triggers()
+        .map(move |change| named(&change, &sandboxes, |_, owner| owner.map(str::to_owned)));
+    let sandboxes = store();
+    let nodes = caches.nodes.triggers().map(move |_| {
+        let all = sandboxes.state();
+        all.iter()
+            .filter(|sandbox| waits_for_nodes(sandbox))
+            .map(|sandbox| ObjectRef::from_obj(sandbox.as_ref()))
+            .collect()
+    });
+    stream::select(stream::select(own, pods), stream::select(claims, nodes))
+}
+
+/// Without a pod because of the nodes, or with one that cannot end because of them.
+fn waits_for_nodes(sandbox: &Sandbox) -> bool {
+    let conditions = sandbox.status.as_ref().map(|status| &status.conditions);
+    conditions
+        .and_then(|all| conditions::find(all, conditions::READY))
+        .is_some_and(|ready| {
+            matches!(
+                ready.reason.as_str(),
+                "UserNamespacesUnsupported" | "PodStuck"
+            )
+        })
+}
+
+fn sessions_of(change: &Change, store: &Store<SandboxSession>) -> Vec<ObjectRef<SandboxSession>> {
+    let Change::One {
+        namespace, name, ..
+    } = change
+    else {
+        return everything(store);
+    };
+    let all = store.state();
+    all.iter()
+        .filter(|session| session.spec.sandbox_name == *name && session.namespace() == *namespace)
+        .map(|session| ObjectRef::from_obj(session.as_ref()))
+        .collect()
+}

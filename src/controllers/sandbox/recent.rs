@@ -1,0 +1,90 @@
+//! What was just created and may not have reached the cache yet. Without it a
+//! reconcile that comes too soon would take a new pod for a lost one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::{Resource, ResourceExt};
+use tokio::time::Instant;
+
+/// A cache that lags longer than this is not waited for: a create that repeats
+/// then meets the object under its name.
+pub const LAG: Duration = Duration::from_secs(5);
+
+/// Objects that were created, by the UID of their sandbox.
+pub struct Created<K>(Mutex<HashMap<String, (Instant, Arc<K>)>>);
+
+impl<K> Default for Created<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Resource> Created<K> {
+    /// Remembers what was created for the sandbox `uid`.
+    pub fn note(&self, uid: &str, object: Arc<K>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(uid.to_owned(), (Instant::now(), object));
+    }
+
+    /// What there is for the sandbox `uid`: what the cache has, or what was
+    /// created so recently that the cache cannot be asked.
+    pub fn newer(&self, uid: &str, cached: Option<Arc<K>>) -> Option<Arc<K>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((at, created)) = all.get(uid) else {
+            return cached;
+        };
+        let arrived = cached
+            .as_ref()
+            .is_some_and(|cached| cached.uid() == created.uid());
+        if arrived || at.elapsed() >= LAG {
+            all.remove(uid);
+            return cached;
+        }
+        Some(Arc::clone(created))
+    }
+
+    /// Whether something is remembered for the sandbox `uid`.
+    pub fn expects(&self, uid: &str) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.contains_key(uid)
+    }
+}
+
+/// Pods and claims that were just created.
+#[derive(Default)]
+pub struct Recent {
+    /// Pods.
+    pub pods: Created<Pod>,
+    /// Claims.
+    pub claims: Created<PersistentVolumeClaim>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(uid: &str) -> Arc<Pod> {
+        let mut pod = Pod::default();
+        pod.metadata.uid = Some(uid.into());
+        Arc::new(pod)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_created_pod_stands_in_until_the_cache_has_it_or_should_have() {
+        let created = Created::default();
+        created.note("s", pod("new"));
+        let uid = |seen: Option<Arc<Pod>>| seen.and_then(|pod| pod.uid());
+        assert_eq!(uid(created.newer("s", None)).as_deref(), Some("new"));
+        let stale = created.newer("s", Some(pod("old")));
+        assert_eq!(uid(stale).as_deref(), Some("new"));
+        assert!(created.newer("s", Some(pod("new"))).is_some());
+        assert!(created.newer("s", None).is_none());
+
+        created.note("s", pod("new"));
+        tokio::time::advance(LAG).await;
+        assert!(created.newer("s", None).is_none());
+    }
+}

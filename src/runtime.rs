@@ -1,0 +1,275 @@
+//! The one place that builds the parts and joins them, and the order in which
+//! they end: requests are drained first, then reconciles, then the lease is
+//! given back, then the watches stop.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::{Client, Config, CustomResourceExt};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Cli, Command};
+use crate::cluster::apply::Writer;
+use crate::cluster::caches::Caches;
+use crate::cluster::client;
+use crate::cluster::lease::{Leadership, LeaseSettings};
+use crate::cluster::sandboxes::Directory;
+use crate::controllers::Controllers;
+use crate::controllers::context::{Delivery, PodSettings};
+use crate::crd::{Sandbox, SandboxSession, SandboxSpec, managers};
+use crate::http::{self, ops::Ops};
+use crate::link::{Pool, PoolSettings};
+use crate::service::{Service, ServiceSettings};
+use crate::settings::{AgentDelivery, Api, Common, Controller};
+use crate::telemetry;
+
+/// Does what the command line says, until it is done or a signal ends it.
+///
+/// # Errors
+/// When the process cannot start: no cluster configured, a port taken.
+pub fn main(cli: Cli) -> anyhow::Result<()> {
+    let (common, controller, api) = match cli.command {
+        Command::Crds => return crds(),
+        Command::Run(run) => (run.common, Some(run.controller), Some(run.api)),
+        Command::Controller(run) => (run.common, Some(run.controller), None),
+        Command::Api(run) => (run.common, None, Some(run.api)),
+    };
+    telemetry::log(common.log_format);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot start")?
+        .block_on(serve(common, controller, api))
+}
+
+fn crds() -> anyhow::Result<()> {
+    for crd in [Sandbox::crd(), SandboxSession::crd()] {
+        println!("---\n{}", serde_yaml_ng::to_string(&crd)?.trim_end());
+    }
+    Ok(())
+}
+
+/// What every role shares.
+struct Process {
+    config: Config,
+    client: Client,
+    caches: Caches,
+    registry: Arc<Mutex<Registry>>,
+    /// Ends the listeners and the controllers.
+    shutdown: CancellationToken,
+}
+
+async fn serve(
+    common: Common,
+    controller: Option<Controller>,
+    api: Option<Api>,
+) -> anyhow::Result<()> {
+    let config = client::infer()
+        .await
+        .context("no cluster to work on: set KUBECONFIG, or run in a pod with a service account")?;
+    let client = client::connect(&config).context("the cluster's configuration cannot be used")?;
+    let mut registry = Registry::with_prefix("hutch");
+    let stop_watches = CancellationToken::new();
+    let namespace = watched(controller.as_ref(), api.as_ref(), &config);
+    let (caches, watches) =
+        Caches::start(&client, namespace.as_deref(), &stop_watches, &mut registry);
+    let watches = tokio::spawn(watches);
+    let process = Process {
+        config,
+        client,
+        caches,
+        registry: Arc::new(Mutex::new(registry)),
+        shutdown: CancellationToken::new(),
+    };
+    tokio::spawn(until_signalled(process.shutdown.clone()));
+
+    let stop_ops = CancellationToken::new();
+    let ops = process.ops(&common, stop_ops.clone()).await?;
+    let facade = match api {
+        Some(api) => Some(process.facade(api).await?),
+        None => None,
+    };
+    let controllers = controller.map(|controller| process.controllers(controller));
+    for part in [facade, controllers].into_iter().flatten() {
+        part.await.context("a part ended badly")?;
+    }
+    process.shutdown.cancelled().await;
+    stop_watches.cancel();
+    watches.await.context("the watches ended badly")?;
+    stop_ops.cancel();
+    ops.await.context("the ops listener ended badly")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The one namespace that the caches need, if one is enough.
+fn watched(controller: Option<&Controller>, api: Option<&Api>, config: &Config) -> Option<String> {
+    match (controller, api) {
+        (Some(controller), _) => controller.watch_namespace.clone(),
+        (None, api) => {
+            let namespace = api.and_then(|api| api.namespace.clone());
+            Some(namespace.unwrap_or_else(|| config.default_namespace.clone()))
+        }
+    }
+}
+
+/// SIGTERM and SIGINT end the process in good order; a second one at once.
+async fn until_signalled(shutdown: CancellationToken) {
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        tracing::error!("signals cannot be received");
+        return;
+    };
+    let mut next = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let name = next().await;
+    tracing::info!("{name}: stopping");
+    shutdown.cancel();
+    let name = next().await;
+    tracing::warn!("{name} again: stopping at once");
+    std::process::exit(130);
+}
+
+impl Process {
+    /// Probes are answered until everything else has ended.
+    async fn ops(
+        &self,
+        common: &Common,
+        stop: CancellationToken,
+    ) -> anyhow::Result<JoinHandle<()>> {
+        let (caches, registry) = (self.caches.clone(), self.registry.clone());
+        let ops = Ops {
+            waiting_for: Box::new(move || caches.unsynced()),
+            metrics: Box::new(move || telemetry::metrics(&registry)),
+        };
+        let listener = listen(common.ops_listen, "--ops-listen").await?;
+        let router = http::ops::router(Arc::new(ops));
+        Ok(tokio::spawn(http::server::serve(listener, router, stop)))
+    }
+
+    async fn facade(&self, api: Api) -> anyhow::Result<JoinHandle<()>> {
+        let namespace = api
+            .namespace
+            .unwrap_or_else(|| self.config.default_namespace.clone());
+        let writer = Writer::new(self.client.clone(), Leadership::always(), managers::FACADE);
+        let sandboxes = Directory::new(self.caches.sandboxes.clone(), writer, namespace.clone());
+        let pool = Pool::new(
+            self.client.clone(),
+            PoolSettings {
+                channels: api.max_channels as usize,
+                idle: api.channel_idle,
+            },
+        );
+        let settings = ServiceSettings {
+            max_sandboxes: api.max_sandboxes,
+            ready_timeout: api.ready_timeout,
+            max_output: api.max_output,
+            template: SandboxSpec::default(),
+        };
+        let service = Service::new(Arc::new(sandboxes), pool.clone(), settings);
+        let listener = listen(api.listen, "--listen").await?;
+        tracing::info!(
+            "REST on http://{}, sandboxes in namespace {namespace}",
+            api.listen
+        );
+        let router = http::router(service.clone());
+        let shutdown = self.shutdown.clone();
+        Ok(tokio::spawn(async move {
+            tokio::select! {
+                () = http::server::serve(listener, router, shutdown) => {}
+                () = pool.sweep() => {}
+                () = service.record_activity() => {}
+            }
+        }))
+    }
+
+    fn controllers(&self, settings: Controller) -> JoinHandle<()> {
+        let (client, caches) = (self.client.clone(), self.caches.clone());
+        let (registry, shutdown) = (self.registry.clone(), self.shutdown.clone());
+        let lease_namespace = settings
+            .lease_namespace
+            .clone()
+            .unwrap_or_else(|| self.config.default_namespace.clone());
+        tokio::spawn(async move {
+            let discovered = shutdown.run_until_cancelled(server_version(&client)).await;
+            let Some(version) = discovered else { return };
+            let end_of_lease = CancellationToken::new();
+            let (leadership, campaign) = if settings.no_leader_election {
+                (Leadership::always(), None)
+            } else {
+                let lease = LeaseSettings::new(&lease_namespace, "hutch-controller", &identity());
+                let (leadership, campaign) =
+                    Leadership::campaign(&client, lease, end_of_lease.clone());
+                (leadership, Some(tokio::spawn(campaign)))
+            };
+            let controllers = {
+                let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+                let pods = pod_settings(&settings, version);
+                Controllers::new(client, caches, pods, leadership, &mut registry)
+            };
+            controllers.run(shutdown).await;
+            end_of_lease.cancel();
+            if let Some(campaign) = campaign {
+                // Ends by itself when the lease has been given back.
+                let _ = campaign.await;
+            }
+        })
+    }
+}
+
+async fn listen(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: choose another address with {flag}"))
+}
+
+/// Who this process is among the replicas: the pod's name, and something that a
+/// second process of that name would not share.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "hutch".to_owned());
+    format!("{host}-{}", uuid::Uuid::new_v4())
+}
+
+/// Major and minor version of the API server; waits for a server that is away.
+async fn server_version(client: &Client) -> (u32, u32) {
+    loop {
+        match client.apiserver_version().await {
+            Ok(info) => {
+                let number = |text: &str| {
+                    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+                    digits.parse().unwrap_or(0)
+                };
+                tracing::info!("API server {}", info.git_version);
+                return (number(&info.major), number(&info.minor));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the API server does not answer, trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+fn pod_settings(settings: &Controller, version: (u32, u32)) -> PodSettings {
+    PodSettings {
+        delivery: match settings.agent_delivery {
+            AgentDelivery::Auto => Delivery::Auto,
+            AgentDelivery::Image => Delivery::Image,
+            AgentDelivery::Init => Delivery::Init,
+        },
+        default_profile: settings.default_profile.into(),
+        ..PodSettings::new(&settings.default_image, &settings.agent_image, version)
+    }
+}
