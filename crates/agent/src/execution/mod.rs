@@ -255,3 +255,53 @@ impl Execution {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Execution {
+        let execution = Execution::new("a".into(), None, true, 0);
+        execution.attach([0, 0]).unwrap();
+        execution.add_output(Source::Stdout, &vec![0; hutch_wire::limits::WINDOW]);
+        execution
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stays_away_loses_output_and_holds_nobody() {
+        let execution = full();
+        assert_eq!(execution.intake(Source::Stdout), Intake::Wait(None));
+        execution.detach(1);
+        assert!(matches!(
+            execution.intake(Source::Stdout),
+            Intake::Wait(Some(_))
+        ));
+        execution.given_up().await;
+        assert_eq!(execution.intake(Source::Stdout), Intake::Read(usize::MAX));
+        execution.add_output(Source::Stdout, b"lost");
+        execution.attach([0, 0]).unwrap();
+        execution.complete(Exit::default());
+        let exit = execution.state.lock().exit.unwrap();
+        assert!(exit.stdout_truncated && !exit.stderr_truncated);
+        assert_eq!(execution.size(), hutch_wire::limits::WINDOW);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_comes_back_in_time_loses_nothing() {
+        let execution = full();
+        execution.detach(1);
+        tokio::time::advance(GRACE / 2).await;
+        let number = execution.attach([0, 0]).unwrap();
+        tokio::time::advance(GRACE).await;
+        assert_eq!(execution.intake(Source::Stdout), Intake::Wait(None));
+        execution.acknowledge(1, [u64::MAX, 0]);
+        assert_eq!(
+            execution.intake(Source::Stdout),
+            Intake::Wait(None),
+            "of an earlier client"
+        );
+        while execution.state.lock().windows[0].take().is_some() {}
+        execution.acknowledge(number, [5, 0]);
+        assert_eq!(execution.intake(Source::Stdout), Intake::Read(5));
+    }
+}

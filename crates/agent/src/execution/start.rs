@@ -130,8 +130,9 @@ impl Starter {
             .home
             .visit(folder)
             .map_err(|problem| no_folder(folder, problem))?;
-        let (stdout, stdout_child) = pipe()?;
-        let (stderr, stderr_child) = pipe()?;
+        // All that may fail comes before the launch: what runs must be known.
+        let (stdout, stdout_child) = output_pipe()?;
+        let (stderr, stderr_child) = output_pipe()?;
         let (stdin_child, stdin) = if with_stdin {
             let (child, ours) = pipe()?;
             (
@@ -155,8 +156,6 @@ impl Starter {
             .map_err(|problem| not_launched(arguments[0].as_c_str(), problem))?,
             Checked::Script(script) => run_script(script, environment, input, output)?,
         };
-        let stdout = Receiver::from_owned_fd(stdout).map_err(exhausted)?;
-        let stderr = Receiver::from_owned_fd(stderr).map_err(exhausted)?;
         Ok(Started {
             main,
             stdout,
@@ -191,6 +190,11 @@ fn run_script(
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Status> {
     pipe_with(PipeFlags::CLOEXEC).map_err(|problem| exhausted(problem.into()))
+}
+
+fn output_pipe() -> Result<(Receiver, OwnedFd), Status> {
+    let (ours, child) = pipe()?;
+    Ok((Receiver::from_owned_fd(ours).map_err(exhausted)?, child))
 }
 
 fn exhausted(problem: std::io::Error) -> Status {

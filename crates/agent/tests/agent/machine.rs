@@ -1,5 +1,6 @@
 //! The agent as PID 1: orphans, signals, floods of processes, empty images.
 
+use hutch_wire::v1::Start;
 use hutch_wire::v1::exec_input::Input;
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -125,8 +126,8 @@ fn copy_libraries(root: &std::path::Path) {
         .output()
         .unwrap();
     for library in String::from_utf8_lossy(&listed.stdout).split_whitespace() {
-        if library.starts_with('/') {
-            let target = root.join(&library[1..]);
+        if let Some(relative) = library.strip_prefix('/') {
+            let target = root.join(relative);
             std::fs::create_dir_all(target.parent().unwrap()).unwrap();
             std::fs::copy(library, target).unwrap();
         }
@@ -179,6 +180,56 @@ async fn without_files_to_spare_a_start_says_so() {
     };
     assert_eq!(code, Code::ResourceExhausted);
     assert_eq!(client.activity().await.running as usize, held.len());
+}
+
+/// Whether a pid namespace has a `pid_max` of its own: since Linux 6.14. To
+/// write it on an older kernel would limit the whole machine.
+fn processes_can_be_limited() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release
+        .split('.')
+        .map(|number| number.parse::<u32>().unwrap_or_default());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(14))
+}
+
+const LIMIT_PROCESSES: &str = "echo 400 >/proc/sys/kernel/pid_max";
+
+#[tokio::test]
+async fn without_processes_to_spare_a_start_says_so() {
+    if !processes_can_be_limited() {
+        return;
+    }
+    let sandbox = Sandbox::new().await;
+    let client = sandbox.connect().await;
+    assert_eq!(client.sh(LIMIT_PROCESSES).await.exit.code, 0);
+    let mut held = Vec::new();
+    let refused = loop {
+        let start = argv(&format!("h{}", held.len()), &["sleep", "1000"]);
+        match client.call(Input::Start(start)).await {
+            Ok(call) => held.push(call),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert_eq!(client.activity().await.running as usize, held.len());
+}
+
+#[tokio::test]
+async fn a_fork_bomb_ends_with_its_time_limit() {
+    if !processes_can_be_limited() {
+        return;
+    }
+    let sandbox = Sandbox::new().await;
+    let client = sandbox.connect().await;
+    assert_eq!(client.sh(LIMIT_PROCESSES).await.exit.code, 0);
+    let bomb = Start {
+        timeout_ms: 1000,
+        ..script("a", "b() { b & b & wait; }; b 2>/dev/null")
+    };
+    let outcome = client.run(bomb).await;
+    assert_eq!((outcome.exit.code, outcome.exit.timed_out), (124, true));
+    while client.activity().await.background > 0 {}
+    assert_eq!(client.sh("echo here").await.out(), "here\n");
 }
 
 #[test]

@@ -2,6 +2,13 @@
 //! namespaces, driven through `hutch-agent connect` with the real protocol.
 //! Needs root for the namespaces.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "all of this is test code, also what is no test function"
+)]
+
 mod attach;
 mod commands;
 mod ends;
