@@ -30,7 +30,8 @@ pub(crate) fn fill(
     let key = digest(&all.iter().map(String::as_str).collect::<Vec<_>>());
     cache.part("image-store", "1", &key, |folder| {
         let task = progress.task("unpacking the images");
-        let run = Path::new(RUN).join(format!("store-{}-{key}", std::process::id()));
+        let run = Path::new(RUN).join(format!("store-{key}"));
+        shell::ignore_missing(fs::remove_dir_all(&run))?;
         fs::create_dir_all(&run).with_context(|| format!("making {}", run.display()))?;
         let imported = import_all(folder, &run, runtime, archives);
         fs::remove_dir_all(&run)?;
@@ -44,8 +45,13 @@ fn import_all(folder: &Path, run: &Path, runtime: &Path, archives: &[PathBuf]) -
     let config = run.join("containerd.toml");
     fs::write(&config, configuration(folder, run))?;
     let log = run.join("log");
-    let spec = Spec::new(runtime.join("containerd"), &log, run.join("record"));
-    let daemon = Daemon::spawn(&spec.arg("--config").arg(&config))?;
+    // It must not outlive us, however we end.
+    let spec = Spec::new("setpriv", &log, run.join("record")).args(["--pdeathsig", "KILL"]);
+    let spec = spec
+        .arg(runtime.join("containerd"))
+        .arg("--config")
+        .arg(&config);
+    let daemon = Daemon::spawn(&spec)?;
     let socket = run.join("containerd.sock");
     let imported = archives
         .iter()
