@@ -128,7 +128,6 @@ impl Cluster {
         Component::ALL
             .iter()
             .all(|component| self.is_running(*component))
-            && self.images_are_loaded()
             && Api::new(&self.layout, self.slot).is_ok_and(|api| api.is_ready() && api.takes_pods())
     }
 
@@ -197,7 +196,8 @@ impl Cluster {
             command: &[&entry],
         }
         .write(&archive, layer)?;
-        let imported = self.import(&archive);
+        let socket = self.layout.containerd_socket();
+        let imported = images::import(&self.parts.ctr(), &socket, &archive);
         fs::remove_file(&archive)?;
         imported
     }
@@ -248,19 +248,12 @@ impl Cluster {
         for component in &first {
             self.start(*component)?;
         }
-        std::thread::scope(|scope| {
-            // Unpacking the images takes as long as the control plane's start.
-            let images = scope.spawn(|| self.import_all());
-            self.wait(START_LIMIT, &first, Api::is_ready)?;
-            api.add_storage_class()?;
-            for component in rest {
-                self.start(component)?;
-            }
-            self.wait(START_LIMIT, &Component::ALL, Api::takes_pods)?;
-            images
-                .join()
-                .unwrap_or_else(|_| bail!("the thread that imports images died"))
-        })
+        self.wait(START_LIMIT, &first, Api::is_ready)?;
+        api.add_storage_class()?;
+        for component in rest {
+            self.start(component)?;
+        }
+        self.wait(START_LIMIT, &Component::ALL, Api::takes_pods)
     }
 
     /// Everything that is there before the first process.
@@ -268,6 +261,7 @@ impl Cluster {
         for folder in self.layout.folders() {
             fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         }
+        images::copy(&self.parts.image_store, &self.layout.data("containerd"))?;
         pki::make(&self.layout, self.slot)?;
         config::write(&self.layout, self.slot, self.options.profile, &self.parts)?;
         let kubectl = self.layout.bin().join("kubectl");
@@ -318,54 +312,5 @@ impl Cluster {
     fn last_lines(&self, component: Component) -> String {
         let log = fs::read(self.layout.log(component.name())).unwrap_or_default();
         shell::last_lines(&String::from_utf8_lossy(&log), 20)
-    }
-
-    /// Noted in the state folder, as asking containerd takes longer.
-    fn images_note(&self) -> (PathBuf, String) {
-        let archives: Vec<_> = self
-            .parts
-            .images
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        (
-            self.layout.data("containerd").join("images-loaded"),
-            archives.join("\n"),
-        )
-    }
-
-    fn images_are_loaded(&self) -> bool {
-        let (note, archives) = self.images_note();
-        fs::read_to_string(note).is_ok_and(|noted| noted == archives)
-    }
-
-    fn import_all(&self) -> Result<()> {
-        if self.images_are_loaded() {
-            return Ok(());
-        }
-        for archive in &self.parts.images {
-            self.import(archive)?;
-        }
-        let (note, archives) = self.images_note();
-        Ok(fs::write(note, archives)?)
-    }
-
-    /// Imports an archive as soon as containerd answers.
-    fn import(&self, archive: &Path) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while std::os::unix::net::UnixStream::connect(self.layout.containerd_socket()).is_err() {
-            if Instant::now() > deadline || !self.is_running(Component::Containerd) {
-                bail!(
-                    "containerd does not answer:\n{}",
-                    self.last_lines(Component::Containerd)
-                );
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let mut ctr = Command::new(self.parts.ctr());
-        ctr.arg("--address")
-            .arg(self.layout.containerd_socket())
-            .args(["-n", "k8s.io", "images", "import"]);
-        shell::run(ctr.arg(archive))
     }
 }

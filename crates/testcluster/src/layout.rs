@@ -89,7 +89,7 @@ impl Layout {
     pub fn folders(&self) -> Vec<PathBuf> {
         let mut all = vec![self.bin(), self.cni_config(), self.run.clone()];
         all.extend(["pki", "logs", "processes", "pod-logs"].map(|name| self.root.join(name)));
-        all.extend(["etcd", "kubelet", "containerd", "cni"].map(|name| self.data(name)));
+        all.extend(["etcd", "kubelet", "cni"].map(|name| self.data(name)));
         all
     }
 }

@@ -137,11 +137,7 @@ impl Slot {
         self.disconnect()?;
         let host = format!("{}/30", self.host());
         let node = format!("{}/30", self.node());
-        let (host_ip, node_ip, all) = (
-            self.host().to_string(),
-            self.node().to_string(),
-            self.network(),
-        );
+        let (node_ip, all) = (self.node().to_string(), self.network());
         ip(&["netns", "add", &name])?;
         ip(&[
             "link", "add", &name, "type", "veth", "peer", "name", "node0", "netns", &name,
@@ -151,11 +147,16 @@ impl Slot {
         ip(&["-n", &name, "link", "set", "lo", "up"])?;
         ip(&["-n", &name, "addr", "add", &node, "dev", "node0"])?;
         ip(&["-n", &name, "link", "set", "node0", "up"])?;
-        ip(&["-n", &name, "route", "add", "default", "via", &host_ip])?;
+        // Nothing leaves the machine, and what tries to is told so at once.
+        ip(&["-n", &name, "route", "add", "unreachable", "default"])?;
         ip(&["route", "add", &all, "via", &node_ip, "dev", &name])?;
-        // Inside: pods and the machine reach each other through the node.
-        let path = "echo 1 > /proc/sys/net/ipv4/ip_forward";
-        shell::run(self.enter(Command::new("nsenter")).args(["sh", "-c", path]))
+        // Inside: pods and the machine reach each other through the node, and
+        // every refused packet is answered, or name look-ups would time out.
+        let settings = "cd /proc/sys/net/ipv4 && echo 1 > ip_forward && echo 0 > icmp_ratelimit";
+        shell::run(
+            self.enter(Command::new("nsenter"))
+                .args(["sh", "-c", settings]),
+        )
     }
 
     fn is_connected(self) -> bool {

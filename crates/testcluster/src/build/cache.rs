@@ -50,6 +50,7 @@ impl Cache {
         }
         let partial = self.folder.join(format!(".{key}.partial"));
         if partial.exists() {
+            crate::mounts::detach(&partial)?;
             fs::remove_dir_all(&partial)?;
         }
         fs::create_dir_all(&partial)?;

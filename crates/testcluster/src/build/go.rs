@@ -148,7 +148,9 @@ fn go(folder: &Path) -> Result<Command> {
              or set HUTCH_KUBECONFIG to use a cluster of your own"
         );
     }
-    let mut command = Command::new(program);
+    // A build that nobody waits for any more ends.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
     // Go refuses to work without a home for its caches.
     command
         .current_dir(folder)

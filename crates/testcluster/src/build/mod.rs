@@ -29,8 +29,8 @@ pub(crate) struct Parts {
     runc: PathBuf,
     /// The folder with `supervise` and `pause`.
     tools: PathBuf,
-    /// Image archives that every node starts with.
-    pub images: Vec<PathBuf>,
+    /// containerd's folder with all images, to be copied.
+    pub image_store: PathBuf,
 }
 
 impl Parts {
@@ -49,12 +49,13 @@ impl Parts {
                 .or(older)
                 .context("no container runtime was built")?;
             let runc = runc.unwrap_or_else(|| runtime.with_file_name("sbin"));
+            let image_store = images::fill(&cache, &runtime, &images, progress)?;
             Ok(Self {
                 kubernetes: kubernetes.join("kubernetes"),
                 runtime,
                 runc,
                 tools,
-                images,
+                image_store,
             })
         })
     }

@@ -4,6 +4,7 @@
 
 mod archive;
 mod rootfs;
+mod store;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use crate::progress::Progress;
 use crate::versions::{BUSYBOX_IMAGE, DEBIAN, PAUSE_IMAGE, SANDBOX_IMAGE};
 
 pub(crate) use archive::{Image, Layer};
+pub(crate) use store::{copy, fill, import};
 
 /// Raised when the way an archive is made changes.
 const FORMAT: &str = "1";
