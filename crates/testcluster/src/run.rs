@@ -146,7 +146,7 @@ impl Interrupted {
                     .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
                 let _ = writeln!(
                     std::io::stderr(),
-                    "testcluster: interrupted; taking the cluster down"
+                    "testcluster: interrupted"
                 );
             }
         });
