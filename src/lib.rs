@@ -4,3 +4,6 @@ pub mod cluster;
 pub mod controllers;
 pub mod crd;
 pub mod domain;
+pub mod http;
+pub mod link;
+pub mod service;

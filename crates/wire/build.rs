@@ -3,8 +3,12 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/agent.proto");
     let descriptors = protox::compile(["proto/agent.proto"], ["proto"])?;
+    let wants = |feature: &str| std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
     tonic_prost_build::configure()
         .bytes(".")
+        .build_client(wants("CLIENT"))
+        .build_server(wants("SERVER"))
+        .build_transport(false)
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod caches;
+pub mod client;
 pub mod events;
 pub mod lease;
 mod trim;

@@ -39,6 +39,8 @@ pub mod labels {
 pub mod annotations {
     /// The id that a REST client gave the sandbox, unchanged.
     pub const SANDBOX_ID: &str = "hutch.dev/sandbox-id";
+    /// `true` on a Sandbox whose id means every id that differs in case only.
+    pub const ANY_CASE: &str = "hutch.dev/any-case";
     /// On a Sandbox: apply pending changes by a new pod now. A new value
     /// restarts once more. On a pod: the value it was made with.
     pub const RESTART: &str = "hutch.dev/restart";

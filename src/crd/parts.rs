@@ -215,16 +215,16 @@ pub enum TaintEffect {
 pub struct Lifecycle {
     /// Sleep after this long without a request or a running command: the pod
     /// goes, the workspace stays, the next request wakes it. `30s`, `10m`,
-    /// `1h`; 10 s to 8760 h. Unset: never.
+    /// `1h`; 1 s to 8760 h. Unset: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 10), regex(pattern = r"^[1-9][0-9]*(s|m|h)$"))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('8760h')").message("lifecycle.idleTimeout must lie between 10s and 8760h"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')").message("lifecycle.idleTimeout must lie between 1s and 8760h"))]
     pub idle_timeout: Option<String>,
-    /// Delete the sandbox this long after it was created; 10 s to 8760 h.
+    /// Delete the sandbox this long after it was created; 1 s to 8760 h.
     /// Unset: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 10), regex(pattern = r"^[1-9][0-9]*(s|m|h)$"))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('8760h')").message("lifecycle.ttl must lie between 10s and 8760h"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')").message("lifecycle.ttl must lie between 1s and 8760h"))]
     pub ttl: Option<String>,
     /// Never sleep, whatever `idleTimeout` says.
     #[serde(default)]

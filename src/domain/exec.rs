@@ -51,12 +51,16 @@ pub struct ExecOutcome {
 /// Why there is no outcome.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ExecError {
-    /// The request cannot be carried out as it stands; nothing was run.
+    /// The request is wrong as it stands; nothing was run.
     #[error("{0}")]
-    Refused(String),
-    /// The command was not started, for a reason outside the request.
+    Invalid(String),
+    /// The sandbox cannot start it: no shell, no room for another process.
     #[error("the command could not be started: {0}")]
-    NotStarted(String),
+    CannotStart(String),
+    /// The sandbox cannot be reached; nothing was handed over, so the command
+    /// may be sent again.
+    #[error("the sandbox cannot be reached: {0}")]
+    Unreachable(String),
     /// The command was handed over and its outcome is not known: it may have
     /// run, and is never sent again.
     #[error("the command's outcome is lost: {0}")]
@@ -67,8 +71,9 @@ impl ExecError {
     /// A short name of the kind, for metrics and logs.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::Refused(_) => "refused",
-            Self::NotStarted(_) => "not_started",
+            Self::Invalid(_) => "invalid",
+            Self::CannotStart(_) => "cannot_start",
+            Self::Unreachable(_) => "unreachable",
             Self::Lost(_) => "lost",
         }
     }

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use thiserror::Error;
 
 use super::exec::{ExecError, ExecOutcome, ExecRequest};
-use crate::crd::{Lifecycle, Sandbox, SandboxSpec};
+use crate::crd::{Lifecycle, Phase, Sandbox, SandboxSpec};
 
 /// A pod of ours at one moment of its life: the same name may later belong to
 /// another pod, the UID never does.
@@ -21,6 +21,19 @@ pub struct PodRef {
     pub name: String,
     /// UID of the pod.
     pub uid: String,
+}
+
+impl PodRef {
+    /// The pod of a sandbox that answers commands; `None` of any other.
+    pub fn ready(sandbox: &Sandbox) -> Option<Self> {
+        let status = sandbox.status.as_ref()?;
+        (status.phase == Phase::Ready).then_some(())?;
+        Some(Self {
+            namespace: sandbox.metadata.namespace.clone()?,
+            name: status.pod_name.clone()?,
+            uid: status.pod_uid.clone()?,
+        })
+    }
 }
 
 /// Why a resource could not be read or written.
@@ -37,6 +50,19 @@ pub enum ResourceError {
     Unavailable(String),
 }
 
+/// A sandbox to be created.
+#[derive(Clone, Debug)]
+pub struct NewSandbox {
+    /// Name of the resource.
+    pub name: String,
+    /// The id that the client chose.
+    pub id: String,
+    /// Whether ids that differ from `id` in case only mean this sandbox, too.
+    pub any_case: bool,
+    /// What it is to be.
+    pub spec: SandboxSpec,
+}
+
 /// The Sandbox resources of one namespace, read from a cache that a watch keeps
 /// current.
 pub trait Sandboxes: Send + Sync {
@@ -46,20 +72,21 @@ pub trait Sandboxes: Send + Sync {
     /// The sandbox of that name, as the cache has it.
     fn get(&self, name: &str) -> Option<Arc<Sandbox>>;
 
+    /// The sandbox of that name, as the API server has it now.
+    fn fetch<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>>;
+
     /// How many there are, as the cache has it.
     fn count(&self) -> usize;
+
+    /// How many of them answer commands, as the cache has it.
+    fn awake(&self) -> usize;
 
     /// Resolves at the next change of any sandbox after `changes` was made, and
     /// at every one after it.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 
     /// Creates the sandbox, or returns the one that has its name.
-    fn create<'a>(
-        &'a self,
-        name: &'a str,
-        id: &'a str,
-        spec: SandboxSpec,
-    ) -> BoxFuture<'a, Result<Sandbox, ResourceError>>;
+    fn create(&self, new: NewSandbox) -> BoxFuture<'_, Result<Sandbox, ResourceError>>;
 
     /// Sets the sandbox's lifecycle; `false` where it does not exist.
     fn set_lifecycle<'a>(
@@ -75,7 +102,8 @@ pub trait Sandboxes: Send + Sync {
         at: Timestamp,
     ) -> BoxFuture<'a, Result<bool, ResourceError>>;
 
-    /// Deletes the sandbox with that UID; `false` where it does not exist.
+    /// Deletes the sandbox with that UID, after everything that belongs to it;
+    /// `false` where it does not exist.
     fn delete<'a>(
         &'a self,
         name: &'a str,

@@ -1,3 +1,45 @@
-//! PID 1 of every sandbox.
+//! `hutch-agent`: PID 1 of every sandbox, and the small commands that go with it.
+//!
+//! `run` serves the protocol of `hutch-wire` on an abstract unix socket and
+//! owns every process it starts; `connect` joins stdin and stdout to that
+//! socket; `install` copies the binary. Nothing here needs anything of the
+//! image: no shell, no libc, no files. Nothing may panic, for a sandbox dies
+//! with its PID 1.
 
-fn main() {}
+mod cli;
+mod connect;
+mod execution;
+mod install;
+mod lock;
+mod log;
+mod process;
+mod run;
+mod server;
+
+use std::process::ExitCode;
+
+use cli::Command;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let outcome = match cli::parse(arguments) {
+        Ok(Command::Print(text)) => {
+            cli::print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Ok(Command::Run(entrypoint)) => run::run(&entrypoint),
+        Ok(Command::Connect) => connect::connect(),
+        Ok(Command::Install(folder)) => install::install(&folder),
+        Err(problem) => {
+            log::line(&problem);
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            log::line(&problem.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}

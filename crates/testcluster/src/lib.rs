@@ -1,1 +1,41 @@
-//! A real single-node Kubernetes made of processes.
+//! A real single-node Kubernetes made of processes: etcd, the control plane,
+//! kubelet, kube-proxy, containerd, runc and CNI, as root, without Docker.
+//!
+//! Reading map: `cluster` brings one up and is what callers use; `build` and
+//! `images` make its parts, cached outside the repository; `component` and
+//! `config` say what runs and how; `network`, `cgroup` and `mounts` are the
+//! ground it stands on; `teardown` leaves nothing of it. Everything here blocks.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use hutch_testcluster::{Cluster, Options};
+//! let cluster = Cluster::up(&Options::default())?;
+//! println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+//! # Ok(())
+//! # }
+//! ```
+
+mod api;
+mod build;
+mod cgroup;
+mod cluster;
+mod component;
+mod config;
+mod host;
+mod images;
+mod layout;
+mod lock;
+mod mounts;
+mod network;
+mod options;
+mod pki;
+pub mod process;
+mod progress;
+mod shell;
+mod supervisor;
+mod teardown;
+pub mod versions;
+
+pub use cluster::Cluster;
+pub use component::Component;
+pub use options::{Options, Profile};

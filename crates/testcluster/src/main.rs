@@ -1,3 +1,242 @@
-//! `testcluster up|down|env|logs`.
+//! `testcluster`: the command line of the library. It parses, calls and
+//! prints; what a cluster is and does is the library's.
 
-fn main() {}
+mod run;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use hutch_testcluster::{Cluster, Component, Options, Profile};
+
+/// A real single-node Kubernetes made of processes: no Docker, no registry.
+///
+/// Everything it consists of is built on this machine the first time (about
+/// ten minutes on two cores, then cached in ~/.cache/hutch) and starts in
+/// seconds after that. It needs Linux, root and Go; `down` leaves nothing
+/// behind. Each state folder has a cluster of its own, with a network of its
+/// own, and any number of them (up to 16) run side by side.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    /// The state folder [default: $HUTCH_TESTCLUSTER, else target/testcluster of this workspace]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+    /// The container runtime of the node [default: current; `down`: both]
+    #[arg(long, global = true, value_enum)]
+    profile: Option<Profile>,
+    /// Say nothing but errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    task: Task,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  testcluster up                           bring it up, or back
+  eval \"$(testcluster env)\"                point kubectl and Hutch at it
+  testcluster kubectl get pods -A          kubectl without any of that
+  testcluster run -- cargo test            a cluster for one command, gone afterwards
+  testcluster image load hutch.dev/hutch:dev --file /hutch=target/debug/hutch
+  testcluster logs kubelet                 what a component wrote
+  testcluster down                         take it down";
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build everything a cluster consists of, without starting one
+    Build,
+    /// Bring the cluster up; does nothing when it is up, repairs it when it is half up
+    Up,
+    /// Take the cluster down with everything it has made
+    Down,
+    /// Print shell commands that point kubectl and Hutch at the cluster
+    Env,
+    /// Print the log of a component, or the end of all of them
+    Logs { component: Option<Component> },
+    /// Bring a cluster up, run a command with HUTCH_KUBECONFIG set, take it down again
+    ///
+    /// The command's exit code is passed through. If HUTCH_KUBECONFIG is set
+    /// already, the command is just run with it. A cluster that was up before
+    /// stays up; whatever else came up under the state folder goes.
+    Run {
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Images of the node
+    #[command(subcommand)]
+    Image(ImageTask),
+    /// Run kubectl against the cluster
+    #[command(disable_help_flag = true)]
+    Kubectl {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Start or stop one component
+    #[command(subcommand)]
+    Component(ComponentTask),
+}
+
+#[derive(Subcommand)]
+enum ImageTask {
+    /// Make an image of nothing but some files and put it on the node
+    ///
+    /// The first file is the image's command. Pods name the image as it is
+    /// named here, with imagePullPolicy IfNotPresent or Never.
+    Load {
+        /// The image's name, with a tag
+        name: String,
+        /// Path in the image and file of this machine; repeatable
+        #[arg(long = "file", required = true, value_name = "PATH=FILE")]
+        files: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ComponentTask {
+    /// Start it, if it is not running
+    Start { component: Component },
+    /// Stop it with SIGTERM
+    Stop { component: Component },
+    /// End it with SIGKILL
+    Kill { component: Component },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "testcluster: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let state = cli.state.unwrap_or_else(Options::default_state);
+    let options = Options {
+        state,
+        profile: cli.profile.unwrap_or_default(),
+        progress: !cli.quiet,
+    };
+    match cli.task {
+        Task::Build => Cluster::prepare(&options)?,
+        Task::Up => up(&options)?,
+        Task::Down => down(&options, cli.profile)?,
+        Task::Env => env(&options)?,
+        Task::Logs { component } => logs(&options, component)?,
+        Task::Run { command } => return run::run(&options, &command),
+        Task::Image(ImageTask::Load { name, files }) => load(&options, &name, &files)?,
+        Task::Kubectl { arguments } => kubectl(&options, &arguments)?,
+        Task::Component(ComponentTask::Start { component }) => {
+            Cluster::attach(&options)?.start(component)?
+        }
+        Task::Component(ComponentTask::Stop { component }) => {
+            Cluster::attach(&options)?.stop(component)?
+        }
+        Task::Component(ComponentTask::Kill { component }) => {
+            Cluster::attach(&options)?.kill(component)?
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn up(options: &Options) -> Result<()> {
+    let cluster = Cluster::up(options)?;
+    if options.progress {
+        writeln!(
+            std::io::stderr(),
+            "testcluster: up; KUBECONFIG={}",
+            cluster.kubeconfig().display()
+        )?;
+    }
+    Ok(())
+}
+
+fn down(options: &Options, only: Option<Profile>) -> Result<()> {
+    let profiles = only.map_or(vec![Profile::Older, Profile::Current], |one| vec![one]);
+    profiles.into_iter().try_for_each(|profile| {
+        Cluster::take_down(&Options {
+            profile,
+            ..options.clone()
+        })
+    })
+}
+
+/// The environment in which programs find the cluster.
+fn variables(cluster: &Cluster, options: &Options) -> Result<Vec<(&'static str, OsString)>> {
+    let mut path = cluster.bin().into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    let kubeconfig = cluster.kubeconfig().as_os_str().to_owned();
+    let state = std::path::absolute(&options.state)?;
+    let mut all = vec![
+        ("KUBECONFIG", kubeconfig.clone()),
+        ("HUTCH_KUBECONFIG", kubeconfig),
+        ("HUTCH_TESTCLUSTER", state.into_os_string()),
+        ("PATH", path),
+    ];
+    // A proxy cannot reach an address that exists on this machine only.
+    for name in ["NO_PROXY", "no_proxy"] {
+        let others = std::env::var(name).ok().filter(|value| !value.is_empty());
+        let networks = others.into_iter().chain([cluster.network()]);
+        all.push((name, networks.collect::<Vec<_>>().join(",").into()));
+    }
+    Ok(all)
+}
+
+fn env(options: &Options) -> Result<()> {
+    let cluster = Cluster::attach(options)?;
+    let mut out = std::io::stdout().lock();
+    for (name, value) in variables(&cluster, options)? {
+        let value = value.to_string_lossy().replace('\'', r"'\''");
+        writeln!(out, "export {name}='{value}'")?;
+    }
+    Ok(())
+}
+
+fn logs(options: &Options, component: Option<Component>) -> Result<()> {
+    let folder = options.root()?.join("logs");
+    let mut out = std::io::stdout().lock();
+    if let Some(component) = component {
+        let path = folder.join(format!("{}.log", component.name()));
+        let mut log =
+            std::fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        std::io::copy(&mut log, &mut out)?;
+        return Ok(());
+    }
+    for component in Component::ALL {
+        let text =
+            std::fs::read(folder.join(format!("{}.log", component.name()))).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().collect();
+        writeln!(out, "==> {} ({} lines)", component.name(), lines.len())?;
+        for line in &lines[lines.len().saturating_sub(10)..] {
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(())
+}
+
+fn load(options: &Options, name: &str, files: &[String]) -> Result<()> {
+    let mut pairs = Vec::new();
+    for file in files {
+        let Some((path, from)) = file.split_once('=') else {
+            bail!("{file} is not PATH_IN_IMAGE=FILE");
+        };
+        pairs.push((path, Path::new(from)));
+    }
+    Cluster::attach(options)?.load_image(name, &pairs)
+}
+
+/// Becomes kubectl.
+fn kubectl(options: &Options, arguments: &[OsString]) -> Result<()> {
+    let cluster = Cluster::attach(options)?;
+    let mut command: Command = cluster.kubectl();
+    Err(command.args(arguments).exec()).context("cannot run kubectl")
+}

@@ -1,0 +1,118 @@
+//! The command line. It is parsed by hand: four commands do not pay for a
+//! parser's half a megabyte in every sandbox. Nothing here acts on what it
+//! reads.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Be the sandbox's first process; the arguments are the user's entrypoint.
+    Run(Vec<OsString>),
+    /// Join stdin and stdout to the agent's socket.
+    Connect,
+    /// Copy this binary into a folder.
+    Install(PathBuf),
+    /// Print a text (help, version) and leave.
+    Print(String),
+}
+
+const HELP: &str = "\
+hutch-agent runs inside every Hutch sandbox and executes its commands.
+
+Usage:
+  hutch-agent run [--] [ENTRYPOINT [ARGS...]]
+      Serve executions on the abstract unix socket @hutch-agent and start the
+      entrypoint, if one is given. Meant to be PID 1: it reaps orphans, and as
+      PID 1 it ends on a SIGTERM from outside the container only. Relative
+      paths and commands without a directory start in its working directory.
+
+  hutch-agent connect
+      Join standard input and output to that socket, for up to 5 seconds waiting
+      for it to appear. This is what Hutch runs through `pods/exec`; the bytes
+      are gRPC over HTTP/2, nothing for a terminal.
+
+  hutch-agent install DIR
+      Copy this binary to DIR/hutch-agent, for clusters where an init container
+      has to bring it.
+
+  hutch-agent --version
+  hutch-agent --help
+";
+
+/// Reads the arguments that follow the program's name.
+///
+/// # Errors
+/// A text for the user, where they make no sense.
+pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
+    let mut rest = arguments.into_iter();
+    let Some(first) = rest.next() else {
+        return Err("a command is missing; see hutch-agent --help".into());
+    };
+    let rest: Vec<OsString> = rest.collect();
+    match (first.to_str().unwrap_or_default(), rest.as_slice()) {
+        ("run", _) => Ok(Command::Run(entrypoint(rest))),
+        ("connect", []) => Ok(Command::Connect),
+        ("install", [folder]) if !folder.is_empty() => Ok(Command::Install(folder.into())),
+        ("install", _) => Err("install takes one folder: hutch-agent install DIR".into()),
+        ("--version" | "-V" | "version", _) => Ok(Command::Print(version())),
+        ("--help" | "-h" | "help", _) => Ok(Command::Print(HELP.into())),
+        (name, _) => Err(format!(
+            "cannot understand `{name}`; see hutch-agent --help"
+        )),
+    }
+}
+
+fn entrypoint(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments
+        .first()
+        .is_some_and(|first| first == OsStr::new("--"))
+    {
+        arguments.remove(0);
+    }
+    arguments
+}
+
+fn version() -> String {
+    format!(
+        "hutch-agent {} (protocol {})\n",
+        env!("CARGO_PKG_VERSION"),
+        hutch_wire::PROTOCOL
+    )
+}
+
+/// Writes a text to standard output; nobody is there to hear of a failure.
+pub fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn everything_after_run_is_the_entrypoint() {
+        assert_eq!(parse(words("run")), Ok(Command::Run(vec![])));
+        assert_eq!(
+            parse(words("run -- sleep --help")),
+            Ok(Command::Run(words("sleep --help")))
+        );
+        assert_eq!(
+            parse(words("run sleep 5")),
+            Ok(Command::Run(words("sleep 5")))
+        );
+    }
+
+    #[test]
+    fn a_command_line_that_makes_no_sense_is_refused() {
+        for line in ["", "fly", "connect now", "install", "install a b"] {
+            assert!(parse(words(line)).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `hutch-agent connect`: joins stdin and stdout to the agent's socket.
+//!
+//! Every open channel of a facade costs one of these in the sandbox, so it has
+//! two plain threads, two buffers and no runtime. It knows nothing of the
+//! protocol. What one read of the socket gives is written to stdout in one go:
+//! stdout becomes WebSocket frames, and fewer, larger ones are better.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hutch_wire::paths;
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+const BUFFER: usize = 64 << 10;
+const STACK: usize = 32 << 10;
+/// The agent binds its socket milliseconds after the container's start.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Pumps until the socket ends, or stdout does; the end of stdin is passed on.
+///
+/// # Errors
+/// When nobody listens, or a read or write fails.
+pub fn connect() -> io::Result<()> {
+    // Its memory holds what other users of the sandbox must not read.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let socket = dial()?;
+    let sending = socket.try_clone()?;
+    thread::Builder::new().stack_size(STACK).spawn(move || {
+        let _ = pump(rustix::stdio::stdin(), sending.as_fd());
+        let _ = sending.shutdown(Shutdown::Write);
+    })?;
+    pump(socket.as_fd(), rustix::stdio::stdout())
+}
+
+fn dial() -> io::Result<UnixStream> {
+    let address = SocketAddr::from_abstract_name(paths::SOCKET)?;
+    let start = Instant::now();
+    loop {
+        match UnixStream::connect_addr(&address) {
+            Ok(socket) => return Ok(socket),
+            Err(problem) if start.elapsed() > PATIENCE => {
+                let text = format!("the agent does not answer on its socket: {problem}");
+                return Err(io::Error::new(problem.kind(), text));
+            }
+            Err(_) => thread::sleep(PAUSE),
+        }
+    }
+}
+
+fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match rustix::io::read(from, &mut buffer[..]) {
+            Ok(0) => return Ok(()),
+            Ok(count) => write_all(to, &buffer[..count])?,
+            Err(Errno::INTR) => {}
+            Err(problem) => return Err(problem.into()),
+        }
+    }
+}
+
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(to, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            Err(problem) => return Err(problem.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Reading one output pipe of a process into its window, or into nothing.
+//!
+//! End-of-file is never waited for: a background process may hold the pipe
+//! open for ever. When the main process has ended, what lies in the pipe at
+//! that moment is counted and read, and no more. Afterwards the pipe is drained
+//! as long as somebody writes, or a background server would die of SIGPIPE.
+
+use std::cell::RefCell;
+use std::io;
+use std::time::Duration;
+
+use hutch_wire::limits::CHUNK;
+use rustix::io::Errno;
+use tokio::net::unix::pipe::Receiver;
+use tokio::time::timeout_at;
+
+use super::{Execution, Intake, Source};
+
+/// Pause after a full read of output that nobody gets: a background flood must
+/// not cost the sandbox's processor.
+const PAUSE: Duration = Duration::from_millis(5);
+
+thread_local! {
+    /// What is read goes through here: a buffer per pipe would cost 64 KiB each.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
+}
+
+/// Reads until the pipe ends, or the process has and its last output is read.
+pub async fn collect(execution: &Execution, source: Source, pipe: &Receiver) {
+    let woken = &execution.collectors[source as usize];
+    let mut left: Option<u64> = None;
+    loop {
+        if left.is_none() && execution.process_has_ended() {
+            left = Some(rustix::io::ioctl_fionread(pipe).unwrap_or_default());
+        }
+        if left == Some(0) {
+            return;
+        }
+        let most = match execution.intake(source) {
+            Intake::Read(room) => {
+                room.min(usize::try_from(left.unwrap_or(u64::MAX)).unwrap_or(room))
+            }
+            Intake::Wait(None) => {
+                woken.notified().await;
+                continue;
+            }
+            Intake::Wait(Some(moment)) => {
+                let _ = timeout_at(moment, woken.notified()).await;
+                continue;
+            }
+        };
+        match read(pipe, most, |bytes| execution.add_output(source, bytes)) {
+            Ok(0) => return,
+            Ok(count) => {
+                left = left.map(|left| left.saturating_sub(count as u64));
+                tokio::task::yield_now().await;
+            }
+            Err(Errno::AGAIN) if left.is_some() => return,
+            Err(Errno::AGAIN) => {
+                tokio::select! {
+                    _ = readable(pipe) => {}
+                    () = woken.notified() => {}
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Reads and drops until nobody holds the other end any more.
+pub async fn drain(pipe: Receiver) {
+    loop {
+        match read(&pipe, CHUNK, |_| ()) {
+            Ok(0) => return,
+            Ok(CHUNK) => tokio::time::sleep(PAUSE).await,
+            Ok(_) => tokio::task::yield_now().await,
+            Err(Errno::AGAIN) => readable(&pipe).await,
+            Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Reads past tokio's idea of readiness, which lags behind the kernel: bytes
+/// that lie in the pipe when the process ends must be found now.
+fn read(pipe: &Receiver, most: usize, take: impl FnOnce(&[u8])) -> Result<usize, Errno> {
+    SCRATCH.with_borrow_mut(|buffer| {
+        let most = most.min(buffer.len());
+        let count = rustix::io::read(pipe, &mut buffer[..most])?;
+        take(&buffer[..count]);
+        Ok(count)
+    })
+}
+
+/// Waits for more, after a read has found nothing.
+async fn readable(pipe: &Receiver) {
+    let _ = pipe.try_io(|| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    let _ = pipe.readable().await;
+}

@@ -1,0 +1,136 @@
+//! An execution from its start to its result, and the draining of its pipes
+//! after that. One task per execution.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hutch_wire::v1::Exit;
+use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::collect::{collect, drain};
+use super::{Execution, Executions, Source};
+use crate::process::{Ended, Pid, tree};
+
+/// How long a killed process may take to go. One that hangs in the kernel, on a
+/// dead file system, never does, and must not hold its call.
+const DYING: Duration = Duration::from_secs(2);
+
+/// Exit code of a command that passed its time limit, as of `timeout(1)`.
+const TIMED_OUT: i32 = 124;
+
+/// What the task needs.
+#[derive(Debug)]
+pub struct Course {
+    /// The execution it is about.
+    pub execution: Arc<Execution>,
+    /// Where its end is made known.
+    pub executions: Arc<Executions>,
+    /// The main process.
+    pub main: Pid,
+    /// Its end.
+    pub ended: oneshot::Receiver<Ended>,
+    /// Its output.
+    pub stdout: Receiver,
+    /// Its error output.
+    pub stderr: Receiver,
+    /// Its input, if the client feeds it.
+    pub stdin: Option<Sender>,
+    /// When it was started.
+    pub begun: Instant,
+    /// Its time limit; zero: none.
+    pub timeout: Duration,
+}
+
+/// Follows an execution to its end, and its pipes beyond.
+pub async fn follow(course: Course) {
+    let Course {
+        execution,
+        executions,
+        main,
+        mut ended,
+        stdout,
+        stderr,
+        stdin,
+        ..
+    } = course;
+    let end = async {
+        let mut exit = end(main, &mut ended, course.timeout).await;
+        let duration = course.begun.elapsed().as_micros();
+        exit.duration_us = u64::try_from(duration).unwrap_or(u64::MAX);
+        execution.process_ended();
+        exit
+    };
+    let run = async {
+        let out = collect(&execution, Source::Stdout, &stdout);
+        let err = collect(&execution, Source::Stderr, &stderr);
+        tokio::join!(end, out, err).0
+    };
+    let exit = tokio::select! {
+        biased;
+        exit = run => exit,
+        never = feed(&execution, stdin) => match never {},
+    };
+    execution.complete(exit);
+    executions.ended(&execution);
+    drop((execution, executions));
+    tokio::join!(drain(stdout), drain(stderr));
+}
+
+/// Feeds standard input until it ends, or its client has been away for too
+/// long.
+async fn feed(execution: &Execution, pipe: Option<Sender>) -> std::convert::Infallible {
+    if let (Some(stdin), Some(pipe)) = (&execution.stdin, pipe) {
+        tokio::select! {
+            () = stdin.feed(pipe) => {}
+            () = execution.given_up() => stdin.close(),
+        }
+    }
+    std::future::pending().await
+}
+
+/// Waits for the end of the main process, or makes it.
+async fn end(main: Pid, ended: &mut oneshot::Receiver<Ended>, limit: Duration) -> Exit {
+    let limit = if limit.is_zero() {
+        Duration::MAX
+    } else {
+        limit
+    };
+    match timeout(limit, &mut *ended).await {
+        Ok(ended) => {
+            let ended = ended.unwrap_or(Ended::Killed(libc::SIGKILL));
+            if let Ended::Stopped(_) = ended {
+                tree::kill(main);
+            }
+            exit(ended)
+        }
+        Err(_) => {
+            tree::kill(main);
+            let signal = match timeout(DYING, ended).await {
+                Ok(Ok(Ended::Exited(_))) => 0,
+                _ => libc::SIGKILL,
+            };
+            Exit {
+                code: TIMED_OUT,
+                signal,
+                timed_out: true,
+                ..Exit::default()
+            }
+        }
+    }
+}
+
+fn exit(ended: Ended) -> Exit {
+    match ended {
+        Ended::Exited(code) => Exit {
+            code,
+            ..Exit::default()
+        },
+        Ended::Killed(signal) | Ended::Stopped(signal) => Exit {
+            code: 128 + signal,
+            signal,
+            ..Exit::default()
+        },
+    }
+}

@@ -1,0 +1,81 @@
+//! What the attached client says: acknowledgements and standard input.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hutch_wire::limits::CHUNK;
+use hutch_wire::v1::ExecInput;
+use hutch_wire::v1::exec_input::Input;
+use tokio::sync::oneshot;
+use tonic::{Status, Streaming};
+
+use super::{Execution, Executions};
+
+/// How long after the exit a client may take to close its side.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Follows the inputs of the client with this number until its stream is over.
+///
+/// A client that closes its side after the exit has seen everything, and the
+/// result is forgotten at once. One that was cut off at that moment may come
+/// back for it.
+pub async fn listen(
+    execution: Arc<Execution>,
+    number: u64,
+    mut inputs: Streaming<ExecInput>,
+    mut over: oneshot::Receiver<bool>,
+    executions: Arc<Executions>,
+) {
+    let exit_sent = tokio::select! {
+        biased;
+        over = &mut over => over.unwrap_or(false),
+        end = follow(&execution, number, &mut inputs) => {
+            if let Err(fault) = end {
+                execution.fail_client(number, fault);
+            }
+            return;
+        }
+    };
+    if exit_sent {
+        let end = tokio::time::timeout(CLOSING, follow(&execution, number, &mut inputs)).await;
+        if matches!(end, Ok(Ok(()))) {
+            executions.forget(&execution);
+        }
+    }
+}
+
+/// Reads to the end of the inputs.
+async fn follow(
+    execution: &Execution,
+    number: u64,
+    inputs: &mut Streaming<ExecInput>,
+) -> Result<(), Status> {
+    while let Some(message) = inputs.message().await? {
+        match message.input {
+            Some(Input::Ack(ack)) => execution.acknowledge(number, [ack.stdout, ack.stderr]),
+            Some(Input::Stdin(bytes)) => match &execution.stdin {
+                Some(_) if bytes.len() > CHUNK => {
+                    return Err(Status::invalid_argument(
+                        "a piece of input is larger than 64 KiB",
+                    ));
+                }
+                Some(stdin) => stdin.push(bytes).await,
+                None => {
+                    let text = "this execution was started without standard input";
+                    return Err(Status::invalid_argument(text));
+                }
+            },
+            Some(Input::StdinEnd(_)) => {
+                if let Some(stdin) = &execution.stdin {
+                    stdin.end();
+                }
+            }
+            Some(Input::Start(_) | Input::Attach(_)) => {
+                let text = "start and attach can only be the first input";
+                return Err(Status::invalid_argument(text));
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}

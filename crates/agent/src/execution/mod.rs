@@ -1,0 +1,257 @@
+//! One execution: a command from its start to the moment its result is fetched.
+//!
+//! The execution belongs to the agent. Clients come and go: `stream` is the one
+//! that is attached, `inputs` what it says; `collect` reads the process's
+//! output into the windows, `course` follows the process to its end. All of
+//! them meet in [`Execution`], which does no I/O itself. [`Executions`] knows
+//! them by their ids.
+
+mod collect;
+mod course;
+mod inputs;
+mod known;
+mod request;
+mod start;
+mod stdin;
+mod stream;
+mod window;
+
+use std::task::Waker;
+use std::time::Duration;
+
+use hutch_wire::v1::Exit;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tonic::Status;
+
+pub use inputs::listen;
+pub use known::Executions;
+pub use start::Starter;
+pub use stream::Stream;
+
+use crate::lock::Lock;
+use crate::process::Pid;
+use stdin::Stdin;
+use window::Window;
+
+/// How long a command waits for a client that has gone away, before its output
+/// is dropped and its input ends.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Which output stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A command that runs, or has run.
+#[derive(Debug)]
+pub struct Execution {
+    id: String,
+    /// The main process; none where nothing could be started.
+    main: Option<Pid>,
+    stdin: Option<Stdin>,
+    state: Lock<State>,
+    /// Wakes the collector of each stream.
+    collectors: [Notify; 2],
+    /// Wakes who waits for the client's absence.
+    client_moved: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    windows: [Window; 2],
+    /// The main process has ended; what lies in the pipes is still to be read.
+    process_ended: bool,
+    exit: Option<Exit>,
+    client: Client,
+}
+
+/// Who is attached. A new one takes over, and is told from earlier ones by its
+/// number.
+#[derive(Debug, Default)]
+struct Client {
+    number: u64,
+    waker: Option<Waker>,
+    gone: Option<Instant>,
+    fault: Option<Status>,
+}
+
+impl Client {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// What a collector may do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// Read at most so many bytes.
+    Read(usize),
+    /// Wait to be woken, or until then at most.
+    Wait(Option<Instant>),
+}
+
+impl Execution {
+    fn new(id: String, main: Option<Pid>, stdin: bool, output_limit: u64) -> Self {
+        let state = State {
+            windows: [Window::new(output_limit), Window::new(output_limit)],
+            process_ended: false,
+            exit: None,
+            client: Client::default(),
+        };
+        Self {
+            id,
+            main,
+            stdin: stdin.then(Stdin::default),
+            state: Lock::new(state),
+            collectors: Default::default(),
+            client_moved: Notify::new(),
+        }
+    }
+
+    /// The id its client chose.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Attaches a client that has so many bytes of the streams; an earlier one
+    /// is sent away. Returns the client's number.
+    ///
+    /// # Errors
+    /// OUT_OF_RANGE, where those bytes are not kept any more.
+    pub fn attach(&self, offsets: [u64; 2]) -> Result<u64, Status> {
+        let mut state = self.state.lock();
+        let reachable = state
+            .windows
+            .iter()
+            .zip(offsets)
+            .all(|(window, offset)| window.reaches(offset));
+        if !reachable {
+            return Err(Status::out_of_range(
+                "the output at these offsets is not kept any more",
+            ));
+        }
+        for (window, offset) in state.windows.iter_mut().zip(offsets) {
+            window.resume(offset);
+        }
+        state.client.wake();
+        state.client = Client {
+            number: state.client.number + 1,
+            ..Client::default()
+        };
+        self.client_changed();
+        Ok(state.client.number)
+    }
+
+    /// The client of that number has gone away.
+    fn detach(&self, number: u64) {
+        let mut state = self.state.lock();
+        if state.client.number == number {
+            state.client.gone = Some(Instant::now());
+            state.client.waker = None;
+            self.client_changed();
+        }
+    }
+
+    fn client_changed(&self) {
+        self.client_moved.notify_one();
+        self.collectors.iter().for_each(Notify::notify_one);
+    }
+
+    /// The client of that number has so many bytes.
+    fn acknowledge(&self, number: u64, offsets: [u64; 2]) {
+        let mut state = self.state.lock();
+        if state.client.number != number {
+            return;
+        }
+        for (window, offset) in state.windows.iter_mut().zip(offsets) {
+            window.acknowledge(offset);
+        }
+        self.collectors.iter().for_each(Notify::notify_one);
+    }
+
+    /// Ends the stream of the client of that number with an error; the command
+    /// goes on.
+    fn fail_client(&self, number: u64, fault: Status) {
+        let mut state = self.state.lock();
+        if state.client.number == number {
+            state.client.fault = Some(fault);
+            state.client.wake();
+        }
+    }
+
+    fn intake(&self, source: Source) -> Intake {
+        let mut state = self.state.lock();
+        let given_up = state.client.gone.map(|gone| gone + GRACE);
+        let window = &mut state.windows[source as usize];
+        let mut room = window.room();
+        if room == 0 && given_up.is_some_and(|moment| moment <= Instant::now()) {
+            window.close();
+            room = window.room();
+        }
+        if let Some(stdin) = &self.stdin {
+            stdin.stall(state.windows.iter().any(|window| window.room() == 0));
+        }
+        if room == 0 {
+            Intake::Wait(given_up)
+        } else {
+            Intake::Read(room)
+        }
+    }
+
+    fn add_output(&self, source: Source, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        state.windows[source as usize].push(bytes);
+        state.client.wake();
+    }
+
+    fn process_has_ended(&self) -> bool {
+        self.state.lock().process_ended
+    }
+
+    fn process_ended(&self) {
+        self.state.lock().process_ended = true;
+        self.collectors.iter().for_each(Notify::notify_one);
+        if let Some(stdin) = &self.stdin {
+            stdin.close();
+        }
+    }
+
+    /// All output has been collected: the result is complete.
+    fn complete(&self, mut exit: Exit) {
+        let mut state = self.state.lock();
+        exit.stdout_truncated = state.windows[Source::Stdout as usize].truncated();
+        exit.stderr_truncated = state.windows[Source::Stderr as usize].truncated();
+        state.exit = Some(exit);
+        state.client.wake();
+    }
+
+    fn is_complete(&self) -> bool {
+        self.state.lock().exit.is_some()
+    }
+
+    /// Bytes of output in memory.
+    fn size(&self) -> usize {
+        self.state.lock().windows.iter().map(Window::size).sum()
+    }
+
+    /// Resolves when no client has been there for the whole of the grace.
+    async fn given_up(&self) {
+        loop {
+            let gone = self.state.lock().client.gone;
+            match gone.map(|gone| gone + GRACE) {
+                None => self.client_moved.notified().await,
+                Some(moment) if moment <= Instant::now() => return,
+                Some(moment) => {
+                    let _ = tokio::time::timeout_at(moment, self.client_moved.notified()).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! From a start to a running process.
+//!
+//! All of it happens without an await, which is what makes an id start at most
+//! once, and lets the reaper never miss an end. What a shell would say about a
+//! command that cannot be run is the result of an execution, not an error: only
+//! a start that is wrong in itself, or a sandbox that has nothing left, is one.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hutch_wire::v1::{Exit, Start};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::course::{Course, follow};
+use super::request::{Checked, check};
+use super::{Execution, Executions, Source};
+use crate::process::program::describe;
+use crate::process::shell::Shell;
+use crate::process::{Environment, Home, Launch, NotLaunched, Pid, Reaper, launch};
+
+/// Starts executions.
+#[derive(Debug)]
+pub struct Starter {
+    /// The agent's working directory.
+    pub home: Home,
+    /// The agent's environment.
+    pub environment: Environment,
+    /// An input that is at its end.
+    pub nothing: OwnedFd,
+    /// Tells of ends.
+    pub reaper: Reaper,
+    /// Where executions are made known.
+    pub executions: Arc<Executions>,
+}
+
+/// A process and the agent's ends of its pipes.
+struct Started {
+    main: Pid,
+    stdout: Receiver,
+    stderr: Receiver,
+    stdin: Option<Sender>,
+}
+
+/// Why there is no process.
+enum NotStarted {
+    /// The call fails.
+    Refused(Status),
+    /// The execution ends like this, with a line on stderr.
+    Result(i32, String),
+}
+
+impl From<Status> for NotStarted {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
+impl Starter {
+    /// Starts what the client asks for.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for a start that is wrong in itself, ALREADY_EXISTS for
+    /// an id that is known, RESOURCE_EXHAUSTED where the sandbox cannot have
+    /// another process, FAILED_PRECONDITION for a script without a shell.
+    pub fn start(&self, mut start: Start) -> Result<Arc<Execution>, Status> {
+        let (program, folder) = check(&mut start)?;
+        if self.executions.find(&start.id).is_some() {
+            return Err(Status::already_exists("an execution of this id is known"));
+        }
+        let begun = Instant::now();
+        let environment = self.environment.with(&start.env);
+        let started = match self.run(&program, &folder, &environment, start.stdin) {
+            Ok(started) => started,
+            Err(NotStarted::Refused(status)) => return Err(status),
+            Err(NotStarted::Result(code, line)) => {
+                return Ok(self.without_process(start, code, &line));
+            }
+        };
+        let ended = self.reaper.watch(started.main);
+        let limit = start.output_limit;
+        let execution = Arc::new(Execution::new(
+            start.id,
+            Some(started.main),
+            start.stdin,
+            limit,
+        ));
+        self.executions.add(&execution);
+        tokio::spawn(follow(Course {
+            execution: Arc::clone(&execution),
+            executions: Arc::clone(&self.executions),
+            main: started.main,
+            ended,
+            stdout: started.stdout,
+            stderr: started.stderr,
+            stdin: started.stdin,
+            begun,
+            timeout: Duration::from_millis(start.timeout_ms),
+        }));
+        Ok(execution)
+    }
+
+    /// The result of a command that a shell would have refused to run.
+    fn without_process(&self, start: Start, code: i32, line: &str) -> Arc<Execution> {
+        let execution = Arc::new(Execution::new(start.id, None, false, start.output_limit));
+        self.executions.add(&execution);
+        execution.add_output(Source::Stderr, line.as_bytes());
+        execution.process_ended();
+        execution.complete(Exit {
+            code,
+            ..Exit::default()
+        });
+        self.executions.ended(&execution);
+        execution
+    }
+
+    fn run(
+        &self,
+        program: &Checked,
+        folder: &CStr,
+        environment: &Environment,
+        with_stdin: bool,
+    ) -> Result<Started, NotStarted> {
+        let _visit = self
+            .home
+            .visit(folder)
+            .map_err(|problem| no_folder(folder, problem))?;
+        let (stdout, stdout_child) = pipe()?;
+        let (stderr, stderr_child) = pipe()?;
+        let (stdin_child, stdin) = if with_stdin {
+            let (child, ours) = pipe()?;
+            (
+                Some(child),
+                Some(Sender::from_owned_fd(ours).map_err(exhausted)?),
+            )
+        } else {
+            (None, None)
+        };
+        let input = stdin_child.as_ref().unwrap_or(&self.nothing).as_fd();
+        let output = (stdout_child.as_fd(), stderr_child.as_fd());
+        let main = match program {
+            Checked::Arguments(arguments) => launch(&Launch {
+                arguments,
+                file: None,
+                environment,
+                stdin: input,
+                output: Some(output),
+                inherited: None,
+            })
+            .map_err(|problem| not_launched(arguments[0].as_c_str(), problem))?,
+            Checked::Script(script) => run_script(script, environment, input, output)?,
+        };
+        let stdout = Receiver::from_owned_fd(stdout).map_err(exhausted)?;
+        let stderr = Receiver::from_owned_fd(stderr).map_err(exhausted)?;
+        Ok(Started {
+            main,
+            stdout,
+            stderr,
+            stdin,
+        })
+    }
+}
+
+fn run_script(
+    script: &[u8],
+    environment: &Environment,
+    stdin: BorrowedFd<'_>,
+    output: (BorrowedFd<'_>, BorrowedFd<'_>),
+) -> Result<Pid, NotStarted> {
+    let shell = Shell::find(environment.path()).ok_or_else(|| {
+        Status::failed_precondition(
+            "the image has no shell (neither bash nor sh): run a program with its arguments (argv)",
+        )
+    })?;
+    let invocation = shell.invoke(script).map_err(exhausted)?;
+    let launched = launch(&Launch {
+        arguments: &invocation.arguments,
+        file: Some(&shell.file),
+        environment,
+        stdin,
+        output: Some(output),
+        inherited: invocation.inherited.as_ref().map(AsFd::as_fd),
+    });
+    launched.map_err(|problem| not_launched(&shell.file, problem))
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Status> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(|problem| exhausted(problem.into()))
+}
+
+fn exhausted(problem: std::io::Error) -> Status {
+    Status::resource_exhausted(format!(
+        "the sandbox cannot start another process: {problem}"
+    ))
+}
+
+fn no_folder(folder: &CStr, problem: Errno) -> NotStarted {
+    NotStarted::Result(
+        1,
+        format!("cd: {}: {}\n", folder.to_string_lossy(), describe(problem)),
+    )
+}
+
+fn not_launched(name: &CStr, problem: NotLaunched) -> NotStarted {
+    let path = name.to_bytes().contains(&b'/');
+    let name = name.to_string_lossy();
+    let (code, line) = match problem {
+        NotLaunched::Exhausted(problem) => return exhausted(problem.into()).into(),
+        NotLaunched::NotFound if path => (127, format!("{name}: No such file or directory\n")),
+        NotLaunched::NotFound => (127, format!("{name}: command not found\n")),
+        NotLaunched::NoInterpreter => (
+            127,
+            format!("{name}: cannot execute: required file not found\n"),
+        ),
+        NotLaunched::NotExecutable(problem) => (126, format!("{name}: {}\n", describe(problem))),
+    };
+    NotStarted::Result(code, line)
+}

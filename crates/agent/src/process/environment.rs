@@ -1,0 +1,62 @@
+//! The environment that processes start with: the agent's own, which is the
+//! container's, with a command's variables on top.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
+
+/// Where programs are looked for when there is no `PATH`.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Variables as `execve` takes them.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    variables: Vec<CString>,
+}
+
+impl Environment {
+    /// The agent's own. Read once: nothing ever changes it.
+    pub fn of_the_agent() -> Self {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| {
+                let mut variable = name.into_vec();
+                variable.push(b'=');
+                variable.extend(value.into_vec());
+                CString::new(variable).ok()
+            })
+            .collect();
+        Self { variables }
+    }
+
+    /// This one with `more` on top. Variables that hold a NUL are left out; the
+    /// caller has refused them before.
+    pub fn with(&self, more: &HashMap<String, String>) -> Self {
+        let kept = self.variables.iter().filter(|variable| {
+            let name = variable
+                .to_bytes()
+                .split(|byte| *byte == b'=')
+                .next()
+                .unwrap_or_default();
+            std::str::from_utf8(name).map_or(true, |name| !more.contains_key(name))
+        });
+        let added = more
+            .iter()
+            .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok());
+        Self {
+            variables: kept.cloned().chain(added).collect(),
+        }
+    }
+
+    /// As `execve` takes it.
+    pub fn variables(&self) -> &[CString] {
+        &self.variables
+    }
+
+    /// `PATH`, or a usual one where there is none.
+    pub fn path(&self) -> &[u8] {
+        self.variables
+            .iter()
+            .find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="))
+            .unwrap_or(DEFAULT_PATH)
+    }
+}

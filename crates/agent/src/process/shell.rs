@@ -1,0 +1,95 @@
+//! Which shell runs a script, and how the script reaches it unchanged.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+use super::launch::INHERITED;
+use super::program;
+
+/// Longest script that is passed as an argument; the kernel's limit for one is
+/// 128 KiB.
+const LONGEST_ARGUMENT: usize = 96 << 10;
+
+/// A shell of the image.
+#[derive(Debug)]
+pub struct Shell {
+    name: &'static CStr,
+    /// Its binary.
+    pub file: CString,
+}
+
+/// How a script reaches its shell.
+#[derive(Debug)]
+pub struct Invocation {
+    /// The shell's arguments, its own name first.
+    pub arguments: Vec<CString>,
+    /// A file that the arguments mean by its number, where the script is one.
+    pub inherited: Option<OwnedFd>,
+}
+
+impl Shell {
+    /// bash where the image has it, else sh, else none.
+    pub fn find(path: &[u8]) -> Option<Self> {
+        Self::named(c"bash", path).or_else(|| Self::named(c"sh", path))
+    }
+
+    /// A plain `sh`, for programs without an interpreter line.
+    pub fn posix(path: &[u8]) -> Option<Self> {
+        Self::named(c"sh", path)
+    }
+
+    fn named(name: &'static CStr, path: &[u8]) -> Option<Self> {
+        // The usual folders come first: a command's PATH may be anything.
+        let usual = program::find(name, b"/bin:/usr/bin:/usr/local/bin");
+        let file = usual.or_else(|_| program::find(name, path)).ok()?;
+        Some(Self { name, file })
+    }
+
+    /// Arguments with which this shell runs `script`, byte for byte.
+    ///
+    /// # Errors
+    /// When a long script cannot be put into memory.
+    pub fn invoke(&self, script: &[u8]) -> io::Result<Invocation> {
+        if script.len() <= LONGEST_ARGUMENT
+            && let Ok(text) = CString::new(script)
+        {
+            // `--`, or a script that starts with a dash would be options.
+            let arguments = vec![self.name.into(), c"-c".into(), c"--".into(), text];
+            return Ok(Invocation {
+                arguments,
+                inherited: None,
+            });
+        }
+        let file = CString::new(format!("/proc/self/fd/{INHERITED}"))?;
+        let arguments = vec![self.name.into(), file];
+        Ok(Invocation {
+            arguments,
+            inherited: Some(sealed(script)?),
+        })
+    }
+
+    /// Arguments with which this shell runs the file `program`, a script that
+    /// names no interpreter.
+    pub fn interpret(&self, program: &CStr, arguments: &[CString]) -> Vec<CString> {
+        let mut all = vec![self.name.into(), program.into()];
+        all.extend(arguments.iter().skip(1).cloned());
+        all
+    }
+}
+
+/// The bytes as a file without a name that nobody can change any more: a shell
+/// reads its script while running it.
+fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let file = memfd_create(c"script", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let count = rustix::io::write(&file, rest)?;
+        rest = &rest[count..];
+    }
+    let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    fcntl_add_seals(&file, all)?;
+    Ok(file)
+}

@@ -1,0 +1,187 @@
+//! `hutch-agent run`: builds the parts, joins them, and ends them in order.
+//!
+//! The one thread runs everything; nothing may block it. The end comes with a
+//! SIGTERM that counts (see `signals`): everybody gets the signal and a short
+//! time, and PID 1's own exit kills who is left.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    DumpableBehavior, Signal, getpid, set_child_subreaper, set_dumpable_behavior,
+};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::time::{Instant, timeout_at};
+
+use crate::execution::{Executions, Starter};
+use crate::lock::Lock;
+use crate::log;
+use crate::process::signals::{Event, Signals};
+use crate::process::{Ended, Environment, Home, Launch, Pid, Reaper, launch, tree};
+use crate::server::{self, Service};
+
+/// How long processes have to end after a SIGTERM: deleting a pod is quick.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Serves until a SIGTERM that counts.
+///
+/// # Errors
+/// When it cannot begin: no socket, no memory.
+pub fn run(entrypoint: &[OsString]) -> io::Result<()> {
+    hold_little_memory();
+    // Its memory has what commands print, and its descriptors reach all of them.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    set_child_subreaper(Some(getpid()))?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(entrypoint))
+}
+
+async fn serve(entrypoint: &[OsString]) -> io::Result<()> {
+    let signals = Signals::block(getpid().is_init())?;
+    let listener = server::bind().map_err(|problem| {
+        io::Error::new(
+            problem.kind(),
+            format!("cannot open the agent's socket: {problem}"),
+        )
+    })?;
+    let executions = Arc::new(Executions::default());
+    let starter = Starter {
+        home: Home::current()?,
+        environment: Environment::of_the_agent(),
+        nothing: nothing()?,
+        reaper: Reaper::default(),
+        executions: Arc::clone(&executions),
+    };
+    let reaper = starter.reaper.clone();
+    let user = Arc::new(Lock::new(None));
+    log::line(&format!("version {} serves", env!("CARGO_PKG_VERSION")));
+    start_entrypoint(entrypoint, &starter, &user);
+    let instance = instance()?;
+    let service = Service {
+        instance,
+        starter,
+        executions: Arc::clone(&executions),
+        entrypoint: user,
+    };
+    tokio::spawn(async move { executions.expire().await });
+    let server = tokio::spawn(server::serve(listener, service));
+    tokio::select! {
+        ended = server => Err(io::Error::other(format!("the server has ended: {ended:?}"))),
+        never = until_terminated(&signals, &reaper) => match never {
+            Ok(never) => match never {},
+            Err(Terminated) => {
+                end_all(&signals, &reaper).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The sandbox is to end.
+struct Terminated;
+
+async fn until_terminated(signals: &Signals, reaper: &Reaper) -> Result<Infallible, Terminated> {
+    loop {
+        match signals.next().await {
+            Event::Child => reaper.reap(),
+            Event::Terminate => return Err(Terminated),
+        };
+    }
+}
+
+async fn end_all(signals: &Signals, reaper: &Reaper) {
+    log::line("ends, as it was asked to from outside");
+    let deadline = Instant::now() + ENDING;
+    tree::signal_descendants(Signal::TERM);
+    // A stopped process would not hear of it.
+    tree::signal_descendants(Signal::CONT);
+    while reaper.reap() {
+        if timeout_at(deadline, signals.next()).await.is_err() {
+            tree::signal_descendants(Signal::KILL);
+            return;
+        }
+    }
+}
+
+fn start_entrypoint(arguments: &[OsString], starter: &Starter, user: &Arc<Lock<Option<Pid>>>) {
+    if arguments.is_empty() {
+        return;
+    }
+    let arguments: Vec<CString> = arguments
+        .iter()
+        .filter_map(|argument| CString::new(argument.as_bytes()).ok())
+        .collect();
+    let launched = launch(&Launch {
+        arguments: &arguments,
+        file: None,
+        environment: &starter.environment,
+        stdin: starter.nothing.as_fd(),
+        output: None,
+        inherited: None,
+    });
+    let name = arguments[0].to_string_lossy().into_owned();
+    let pid = match launched {
+        Ok(pid) => pid,
+        Err(problem) => {
+            log::line(&format!("the entrypoint {name} did not start: {problem:?}"));
+            return;
+        }
+    };
+    *user.lock() = Some(pid);
+    let ended = starter.reaper.watch(pid);
+    let user = Arc::clone(user);
+    tokio::spawn(async move {
+        let how = match ended.await {
+            Ok(Ended::Exited(code)) => format!("ended with exit code {code}"),
+            Ok(Ended::Killed(signal)) => format!("was killed by signal {signal}"),
+            // It may be continued; that is for whoever stopped it.
+            Ok(Ended::Stopped(signal)) => {
+                return log::line(&format!(
+                    "the entrypoint {name} was stopped by signal {signal}"
+                ));
+            }
+            Err(_) => return,
+        };
+        *user.lock() = None;
+        log::line(&format!("the entrypoint {name} {how}"));
+    });
+}
+
+/// An input that is at its end, also where the image has no `/dev/null`.
+fn nothing() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    match openat(CWD, c"/dev/null", flags, Mode::empty()) {
+        Ok(null) => Ok(null),
+        Err(_) => Ok(pipe_with(PipeFlags::CLOEXEC)?.0),
+    }
+}
+
+fn instance() -> io::Result<String> {
+    let random: [u8; 16] = {
+        let mut bytes = [0; 16];
+        getrandom(&mut bytes, GetRandomFlags::empty())?;
+        bytes
+    };
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Gives large pieces of memory back as they are freed. The allocator would
+/// otherwise learn from one 16 MB script to keep as much for ever.
+fn hold_little_memory() {
+    const THRESHOLD: i32 = 256 << 10;
+    // SAFETY: mallopt has no preconditions; it only sets allocator parameters.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, THRESHOLD);
+    }
+}

@@ -1,0 +1,173 @@
+//! The protocol's service, and the socket it is served on. It translates
+//! between gRPC and the executions, and decides nothing else.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net as std_unix;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hutch_wire::v1::agent_server::{Agent, AgentServer};
+use hutch_wire::v1::exec_input::Input;
+use hutch_wire::v1::{ActivityReply, ActivityRequest, ExecInput, HelloReply, HelloRequest};
+use hutch_wire::{PROTOCOL, limits, paths};
+use rustix::process::geteuid;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::execution::{Executions, Starter, Stream, listen};
+use crate::lock::Lock;
+use crate::log;
+use crate::process::{Pid, tree};
+
+const STREAMS: u32 = 1024;
+/// A channel whose far end is gone without a word is noticed, and closed, or
+/// its `connect` would stay for ever.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Pause after a connection that could not be accepted.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The service.
+#[derive(Debug)]
+pub struct Service {
+    /// New with every start of the agent.
+    pub instance: String,
+    /// Starts executions.
+    pub starter: Starter,
+    /// Knows them.
+    pub executions: Arc<Executions>,
+    /// The user's entrypoint, while it lives.
+    pub entrypoint: Arc<Lock<Option<Pid>>>,
+}
+
+/// Opens the agent's socket.
+///
+/// # Errors
+/// When another agent has it already.
+pub fn bind() -> io::Result<UnixListener> {
+    let address = std_unix::SocketAddr::from_abstract_name(paths::SOCKET)?;
+    let listener = std_unix::UnixListener::bind_addr(&address)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+/// Serves the protocol on the socket, for ever.
+///
+/// # Errors
+/// When the server ends, which it should not.
+pub async fn serve(
+    listener: UnixListener,
+    service: Service,
+) -> Result<(), tonic::transport::Error> {
+    let (sender, incoming) = mpsc::channel(1);
+    tokio::spawn(accept(listener, sender));
+    let service = AgentServer::new(service)
+        .max_decoding_message_size(limits::MAX_MESSAGE)
+        .max_encoding_message_size(limits::MAX_MESSAGE);
+    Server::builder()
+        .accept_http1(false)
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .serve_with_incoming(service, ReceiverStream::new(incoming))
+        .await
+}
+
+async fn accept(listener: UnixListener, sender: mpsc::Sender<io::Result<UnixStream>>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) if !trusted(&stream) => {}
+            Ok((stream, _)) => {
+                if sender.send(Ok(stream)).await.is_err() {
+                    return;
+                }
+            }
+            Err(problem) => {
+                log::line(&format!("cannot accept a connection: {problem}"));
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The socket has no file and so no permissions. Without this, a process that
+/// has given up root could have the agent run commands as root.
+fn trusted(stream: &UnixStream) -> bool {
+    let peer = stream.peer_cred().map(|peer| peer.uid());
+    peer.is_ok_and(|peer| peer == 0 || peer == geteuid().as_raw())
+}
+
+impl Service {
+    async fn open(&self, mut inputs: Streaming<ExecInput>) -> Result<Stream, Status> {
+        let first = inputs.message().await?.and_then(|message| message.input);
+        let (execution, offsets) = match first {
+            Some(Input::Start(start)) => (self.starter.start(start)?, [0, 0]),
+            Some(Input::Attach(attach)) => {
+                let execution = self
+                    .executions
+                    .find(&attach.id)
+                    .ok_or_else(|| Status::not_found("no execution of this id runs or is kept"))?;
+                (execution, [attach.stdout_offset, attach.stderr_offset])
+            }
+            _ => {
+                return Err(Status::invalid_argument(
+                    "the first input is not start or attach",
+                ));
+            }
+        };
+        let number = execution.attach(offsets)?;
+        let (stream, over) = Stream::new(Arc::clone(&execution), number);
+        tokio::spawn(listen(
+            execution,
+            number,
+            inputs,
+            over,
+            Arc::clone(&self.executions),
+        ));
+        Ok(stream)
+    }
+
+    fn background(&self) -> u32 {
+        let mut roots = self.executions.main_processes();
+        let entrypoint = *self.entrypoint.lock();
+        roots.extend(entrypoint.map(|pid| pid.as_raw_nonzero().get()));
+        tree::left_behind(&roots)
+    }
+}
+
+#[tonic::async_trait]
+impl Agent for Service {
+    type ExecStream = Stream;
+
+    async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        Ok(Response::new(HelloReply {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").into(),
+            instance: self.instance.clone(),
+        }))
+    }
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<ExecInput>>,
+    ) -> Result<Response<Stream>, Status> {
+        self.open(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn activity(
+        &self,
+        _: Request<ActivityRequest>,
+    ) -> Result<Response<ActivityReply>, Status> {
+        let idle = self.executions.idle().as_millis();
+        Ok(Response::new(ActivityReply {
+            running: self.executions.running(),
+            background: self.background(),
+            idle_ms: u64::try_from(idle).unwrap_or(u64::MAX),
+        }))
+    }
+}

@@ -1,0 +1,207 @@
+//! The agent as PID 1: orphans, signals, floods of processes, empty images.
+
+use hutch_wire::v1::exec_input::Input;
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use crate::sandbox::{Sandbox, agent, argv, script};
+
+#[tokio::test]
+async fn orphans_are_reaped() {
+    let sandbox = Sandbox::new().await;
+    let client = sandbox.connect().await;
+    client
+        .sh("for i in $(seq 50); do (setsid -f true); done")
+        .await;
+    // A zombie of the agent would stay for ever; others are on their way.
+    let zombies = "cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z 1 ' || true";
+    while client.sh(zombies).await.out() != "0\n" {}
+}
+
+#[tokio::test]
+async fn killing_everything_leaves_the_agent() {
+    let sandbox = Sandbox::new().await;
+    let client = sandbox.connect().await;
+    // It kills the client's own `connect`, and all there is but PID 1.
+    if let Ok(call) = client
+        .call(Input::Start(script("a", "kill -9 -1; echo lives")))
+        .await
+    {
+        let _ = call.finish().await;
+    }
+    drop(client);
+    let client = sandbox.connect().await;
+    assert_eq!(client.sh("echo here").await.out(), "here\n");
+}
+
+#[tokio::test]
+async fn signals_from_inside_do_not_end_the_agent() {
+    let sandbox = Sandbox::new().await;
+    let client = sandbox.connect().await;
+    let text =
+        "for s in TERM KILL INT HUP QUIT STOP TSTP USR1 ABRT SEGV; do kill -$s 1; done; echo";
+    assert_eq!(client.sh(text).await.out(), "\n");
+    let forged = "command -v python3 >/dev/null || exit 0; python3 - <<'E'\n\
+        import ctypes, struct\n\
+        info = ctypes.create_string_buffer(struct.pack('iiiiii', 15, 0, -1, 0, 0, 0), 128)\n\
+        assert ctypes.CDLL(None).syscall(129, 1, 15, info) == 0\nE\n";
+    let outcome = client.sh(forged).await;
+    assert_eq!(outcome.exit.code, 0, "{}", outcome.err());
+    assert_eq!(client.sh("echo here").await.out(), "here\n");
+}
+
+#[tokio::test]
+async fn a_sigterm_from_outside_ends_the_sandbox() {
+    let mut sandbox = Sandbox::with_entrypoint(&[
+        "sh",
+        "-c",
+        "trap 'echo bye >&2; exit' TERM; echo up >&2; while :; do sleep 1000 & wait; done",
+    ])
+    .await;
+    let client = sandbox.connect().await;
+    client.sh("sleep 1000 &").await;
+    while sandbox.log_line().await.unwrap() != "up" {}
+    sandbox.signal_from_outside("TERM");
+    while sandbox.log_line().await.unwrap() != "bye" {}
+    assert!(sandbox.ended().await.success());
+}
+
+#[tokio::test]
+async fn who_ignores_the_end_does_not_delay_it_for_long() {
+    let sandbox = Sandbox::new().await;
+    let client = sandbox.connect().await;
+    let mut call = client
+        .start(script(
+            "a",
+            "trap '' TERM; echo up; while :; do sleep 1; done",
+        ))
+        .await;
+    call.until("up").await;
+    sandbox.signal_from_outside("TERM");
+    assert!(sandbox.ended().await.success());
+}
+
+#[tokio::test]
+async fn the_agent_stays_when_its_entrypoint_fails() {
+    let mut sandbox = Sandbox::with_entrypoint(&["sh", "-c", "exit 3"]).await;
+    let line = sandbox.log_line().await.unwrap();
+    assert_eq!(
+        line,
+        "hutch-agent: the entrypoint sh ended with exit code 3"
+    );
+    let client = sandbox.connect().await;
+    assert_eq!(client.sh("echo here").await.out(), "here\n");
+    let sandbox = Sandbox::with_entrypoint(&["/nope"]).await;
+    let client = sandbox.connect().await;
+    assert_eq!(client.sh("echo here").await.out(), "here\n");
+}
+
+#[tokio::test]
+async fn an_image_without_a_shell_runs_programs() {
+    let root = tempfile::tempdir().unwrap();
+    let copied = std::process::Command::new(agent())
+        .arg("install")
+        .arg(root.path())
+        .status();
+    assert!(copied.unwrap().success());
+    copy_libraries(root.path());
+    let sandbox = Sandbox::without_an_image(root.path()).await;
+    let client = sandbox.connect().await;
+    assert_eq!(
+        client.refused(Input::Start(script("a", "echo"))).await,
+        Code::FailedPrecondition
+    );
+    let outcome = client.run(argv("b", &["/hutch-agent", "--version"])).await;
+    assert!(outcome.out().starts_with("hutch-agent "), "{outcome:?}");
+    assert_eq!(client.run(argv("c", &["ls"])).await.exit.code, 127);
+    sandbox.signal_from_outside("TERM");
+    assert!(sandbox.ended().await.success());
+}
+
+/// What the agent is linked with, for builds that are not static.
+fn copy_libraries(root: &std::path::Path) {
+    let listed = std::process::Command::new("ldd")
+        .arg(agent())
+        .output()
+        .unwrap();
+    for library in String::from_utf8_lossy(&listed.stdout).split_whitespace() {
+        if library.starts_with('/') {
+            let target = root.join(&library[1..]);
+            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+            std::fs::copy(library, target).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_commands_run_side_by_side() {
+    let sandbox = Sandbox::new().await;
+    let client = std::sync::Arc::new(sandbox.connect().await);
+    let mut calls = JoinSet::new();
+    for number in 0..64 {
+        let client = client.clone();
+        calls.spawn(async move {
+            let text = format!("seq 20000; echo {number} >&2; exit {number}");
+            let outcome = client.run(script(&format!("n{number}"), text)).await;
+            assert_eq!(outcome.exit.code, number);
+            assert_eq!(
+                (outcome.stdout.len(), outcome.err()),
+                (108_894, format!("{number}\n").as_str())
+            );
+        });
+    }
+    while let Some(call) = calls.join_next().await {
+        call.unwrap();
+    }
+    assert_eq!(client.activity().await.running, 0);
+}
+
+#[tokio::test]
+async fn without_files_to_spare_a_start_says_so() {
+    let sandbox = Sandbox::new().await;
+    let client = sandbox.connect().await;
+    let narrow = client
+        .run(argv("narrow", &["prlimit", "--pid", "1", "--nofile=40:40"]))
+        .await;
+    assert_eq!(narrow.exit.code, 0, "{narrow:?}");
+    let mut held = Vec::new();
+    let code = loop {
+        match client
+            .call(Input::Start(script(
+                &format!("h{}", held.len()),
+                "sleep 1000",
+            )))
+            .await
+        {
+            Ok(call) => held.push(call),
+            Err(status) => break status.code(),
+        }
+    };
+    assert_eq!(code, Code::ResourceExhausted);
+    assert_eq!(client.activity().await.running as usize, held.len());
+}
+
+#[test]
+fn install_brings_a_binary_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |program: &std::path::Path, arguments: &[&str]| {
+        std::process::Command::new(program)
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let path = folder.path().to_str().unwrap();
+    assert!(run(agent().as_ref(), &["install", path]).status.success());
+    assert!(
+        run(agent().as_ref(), &["install", path]).status.success(),
+        "again"
+    );
+    let help = run(&folder.path().join("hutch-agent"), &["--help"]);
+    assert!(String::from_utf8_lossy(&help.stdout).contains("Usage:"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert!(
+        !run(agent().as_ref(), &["install", "/no/such/folder"])
+            .status
+            .success()
+    );
+}

@@ -1,0 +1,11 @@
+//! The agent from outside: a real process, PID 1 of its own pid and network
+//! namespaces, driven through `hutch-agent connect` with the real protocol.
+//! Needs root for the namespaces.
+
+mod attach;
+mod commands;
+mod ends;
+mod machine;
+mod measure;
+mod output;
+mod sandbox;

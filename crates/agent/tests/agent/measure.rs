@@ -1,0 +1,43 @@
+//! Numbers, for people: `cargo test -p hutch-agent --test agent -- --ignored
+//! --nocapture`, with the path of the static binary in `HUTCH_AGENT`.
+
+use std::time::Instant;
+
+use hutch_wire::v1::exec_output::Output;
+
+use crate::sandbox::{Sandbox, agent, argv};
+
+#[tokio::test]
+#[ignore = "prints numbers and asserts nothing"]
+async fn size_memory_latency_throughput() {
+    let sandbox = Sandbox::new().await;
+    println!("binary {} bytes", std::fs::metadata(agent()).unwrap().len());
+    println!("idle {} kB resident", sandbox.resident_kilobytes());
+    let client = sandbox.connect().await;
+    let mut times = Vec::new();
+    for run in 0..500 {
+        let begin = Instant::now();
+        client
+            .run(argv(&format!("run-{run}"), &["bash", "-c", "true"]))
+            .await;
+        times.push(begin.elapsed().as_micros());
+    }
+    times.sort_unstable();
+    println!("bash -c true: p50 {} us, p99 {} us", times[250], times[495]);
+    let begin = Instant::now();
+    let mut bytes = 0;
+    let call = client
+        .start(argv("much", &["head", "-c", "67108864", "/dev/zero"]))
+        .await;
+    let count = |output| {
+        if let Output::Stdout(piece) = output {
+            bytes += piece.len();
+        }
+    };
+    call.each(count).await.unwrap();
+    println!(
+        "{bytes} bytes of output in {} ms",
+        begin.elapsed().as_millis()
+    );
+    println!("then {} kB resident", sandbox.resident_kilobytes());
+}

@@ -1,0 +1,116 @@
+//! The parts that come from Debian: packages that the machine needs, and the
+//! older container runtime, which is unpacked into the cache and never
+//! installed, so that its service cannot start.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Cache, digest};
+use crate::progress::Progress;
+use crate::shell;
+use crate::versions::DEBIAN;
+
+/// Package and a file that shows it is there; asking dpkg for each takes longer.
+const PACKAGES: [(&str, &[&str]); 9] = [
+    ("containernetworking-plugins", &["/usr/lib/cni/bridge"]),
+    ("iptables", &["/usr/sbin/iptables", "/sbin/iptables"]),
+    ("iproute2", &["/usr/bin/ip", "/sbin/ip", "/usr/sbin/ip"]),
+    (
+        "busybox-static",
+        &[
+            "/usr/share/doc/busybox-static",
+            "/bin/busybox",
+            "/usr/bin/busybox",
+        ],
+    ),
+    ("mmdebstrap", &["/usr/bin/mmdebstrap"]),
+    (
+        "debian-archive-keyring",
+        &["/usr/share/keyrings/debian-archive-keyring.gpg"],
+    ),
+    ("libseccomp-dev", &["/usr/include/seccomp.h"]),
+    ("pkg-config", &["/usr/bin/pkg-config"]),
+    ("gcc", &["/usr/bin/gcc"]),
+];
+
+/// Installs what is missing.
+pub(super) fn install(progress: &Progress) -> Result<()> {
+    let there = |files: &[&str]| files.iter().any(|file| Path::new(file).exists());
+    let missing: Vec<_> = PACKAGES
+        .iter()
+        .filter(|(_, files)| !there(files))
+        .map(|(name, _)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !shell::is_on_path("apt-get") {
+        bail!(
+            "these programs are missing, and there is no apt-get to install them: {}",
+            missing.join(", ")
+        );
+    }
+    let task = progress.task(&format!("Debian packages: {}", missing.join(", ")));
+    with_lists(|| {
+        shell::run(
+            apt()
+                .args(["install", "-y", "--no-install-recommends"])
+                .args(&missing),
+        )
+    })?;
+    task.done();
+    Ok(())
+}
+
+/// The folder with Debian's containerd and runc, as their packages lay them out.
+pub(super) fn older_runtime(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
+    cache.part(
+        "debian-containerd",
+        DEBIAN,
+        &digest(&["containerd", "runc"]),
+        |folder| {
+            let task = progress.task("Debian's containerd and runc");
+            with_lists(|| {
+                shell::run(
+                    apt()
+                        .current_dir(folder)
+                        .args(["download", "containerd", "runc"]),
+                )
+            })?;
+            for entry in fs::read_dir(folder)? {
+                let package = entry?.path();
+                if package
+                    .extension()
+                    .is_some_and(|extension| extension == "deb")
+                {
+                    shell::run(Command::new("dpkg").arg("-x").arg(&package).arg(folder))?;
+                    fs::remove_file(&package)?;
+                }
+            }
+            task.done();
+            Ok(())
+        },
+    )
+}
+
+/// Tries with the package lists as they are, then once more with fresh ones.
+fn with_lists(attempt: impl Fn() -> Result<()>) -> Result<()> {
+    if attempt().is_ok() {
+        return Ok(());
+    }
+    shell::run(apt().arg("update")).context("the package lists cannot be updated")?;
+    attempt()
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["-q", "-o", "DPkg::Lock::Timeout=300"]);
+    // Downloads go to the current folder, which the sandboxed user may not enter.
+    command.args(["-o", "APT::Sandbox::User=root"]);
+    command
+}

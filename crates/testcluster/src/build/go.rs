@@ -1,0 +1,185 @@
+//! The parts that are compiled from Go: Kubernetes from a module of our own,
+//! containerd and runc from theirs, and two small tools.
+//! The sources of our modules are inside this library, so that a binary of it
+//! builds them wherever it is run.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::cache::home;
+use super::{Cache, digest, unpack};
+use crate::progress::{Progress, Task};
+use crate::shell;
+use crate::versions::{CONTAINERD, KUBERNETES, RUNC};
+
+const KUBERNETES_SOURCES: [(&str, &str); 3] = [
+    ("go.mod", include_str!("../../kubernetes/go.mod")),
+    ("go.sum", include_str!("../../kubernetes/go.sum")),
+    ("main.go", include_str!("../../kubernetes/main.go")),
+];
+const TOOL_SOURCES: [(&str, &str); 3] = [
+    ("go.mod", include_str!("../../tools/go.mod")),
+    ("pause/main.go", include_str!("../../tools/pause/main.go")),
+    (
+        "supervise/main.go",
+        include_str!("../../tools/supervise/main.go"),
+    ),
+];
+const STRIPPED: &str = "-ldflags=-s -w";
+
+fn hash(sources: &[(&str, &str)]) -> String {
+    digest(
+        &sources
+            .iter()
+            .flat_map(|(name, content)| [*name, *content])
+            .collect::<Vec<_>>(),
+    )
+}
+
+/// The folder with the one binary `kubernetes`.
+pub(super) fn kubernetes(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
+    cache.part(
+        "kubernetes",
+        KUBERNETES,
+        &hash(&KUBERNETES_SOURCES),
+        |folder| {
+            let task = progress
+                .task("Kubernetes from its Go module (7 minutes the first time on two cores)");
+            let source = tempdir(folder, "source")?;
+            unpack(&source, &KUBERNETES_SOURCES)?;
+            let version =
+                format!("-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}");
+            let mut list = go(&source)?;
+            let packages =
+                shell::output(list.env("CGO_ENABLED", "0").args(["list", "-deps", "."]))?
+                    .lines()
+                    .count();
+            let mut build = go(&source)?;
+            build
+                .env("CGO_ENABLED", "0")
+                .args(["build", "-v", "-trimpath", &version, "-o"]);
+            watch(
+                build.arg(folder.join("kubernetes")).arg("."),
+                packages as u64,
+                &task,
+            )?;
+            std::fs::remove_dir_all(&source)?;
+            task.done();
+            Ok(())
+        },
+    )
+}
+
+/// The folder with `containerd`, `containerd-shim-runc-v2` and `ctr`.
+pub(super) fn containerd(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
+    cache.part("containerd", CONTAINERD, &digest(&[STRIPPED]), |folder| {
+        let task = progress.task("containerd (2 minutes the first time)");
+        let mut install = go(folder)?;
+        install.env("CGO_ENABLED", "0").env("GOBIN", folder).args([
+            "install",
+            "-v",
+            "-trimpath",
+            STRIPPED,
+        ]);
+        for command in ["containerd", "containerd-shim-runc-v2", "ctr"] {
+            install.arg(format!(
+                "github.com/containerd/containerd/v2/cmd/{command}@{CONTAINERD}"
+            ));
+        }
+        watch(&mut install, 0, &task)?;
+        task.done();
+        Ok(())
+    })
+}
+
+/// The folder with `runc`, which needs C for its namespaces and seccomp.
+pub(super) fn runc(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
+    cache.part("runc", RUNC, &digest(&[STRIPPED, "seccomp"]), |folder| {
+        let task = progress.task("runc");
+        let mut install = go(folder)?;
+        install.env("CGO_ENABLED", "1").env("GOBIN", folder);
+        install.args(["install", "-v", "-trimpath", "-tags", "seccomp", STRIPPED]);
+        watch(
+            install.arg(format!("github.com/opencontainers/runc@{RUNC}")),
+            0,
+            &task,
+        )?;
+        task.done();
+        Ok(())
+    })
+}
+
+/// The folder with `supervise` and `pause`.
+pub(super) fn tools(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
+    cache.part("tools", "1", &hash(&TOOL_SOURCES), |folder| {
+        let task = progress.task("supervisor and pause");
+        let source = tempdir(folder, "source")?;
+        unpack(&source, &TOOL_SOURCES)?;
+        let mut build = go(&source)?;
+        build
+            .env("CGO_ENABLED", "0")
+            .args(["build", "-v", "-trimpath", STRIPPED, "-o"]);
+        watch(build.arg(folder).arg("./..."), 0, &task)?;
+        std::fs::remove_dir_all(&source)?;
+        task.done();
+        Ok(())
+    })
+}
+
+fn tempdir(folder: &Path, name: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    std::fs::create_dir_all(&path)?;
+    Ok(path)
+}
+
+fn go(folder: &Path) -> Result<Command> {
+    let usual = Path::new("/usr/local/go/bin/go");
+    let program = if shell::is_on_path("go") {
+        Path::new("go")
+    } else {
+        usual
+    };
+    if program == usual && !usual.is_file() {
+        bail!(
+            "no Go compiler: install Go 1.26 or newer (https://go.dev/dl) and put it on PATH, \
+             or set HUTCH_KUBECONFIG to use a cluster of your own"
+        );
+    }
+    let mut command = Command::new(program);
+    // Go refuses to work without a home for its caches.
+    command
+        .current_dir(folder)
+        .env("HOME", home())
+        .env("GOWORK", "off");
+    Ok(command)
+}
+
+/// Runs a verbose Go build: it writes one line for each package it compiles.
+fn watch(command: &mut Command, packages: u64, task: &Task) -> Result<()> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run go")?;
+    let lines = child.stderr.take().context("go has no standard error")?;
+    let mut said = String::new();
+    let mut compiled = 0;
+    for line in BufReader::new(lines).lines() {
+        let line = line?;
+        compiled += u64::from(!line.contains(' '));
+        match packages {
+            0 => task.still(&format!("{compiled} packages compiled")),
+            total => task.at(compiled, total),
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("go ended with {status}:\n{}", shell::last_lines(&said, 20));
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! The cluster's own cgroup, in every hierarchy the machine has.
+//! All containers are below it, so whatever is in it when the cluster goes is
+//! the cluster's, however its shim has died.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal};
+
+/// Makes it. The kubelet refuses a root cgroup that does not exist.
+pub(crate) fn create(name: &str) -> Result<()> {
+    for hierarchy in hierarchies()? {
+        let folder = hierarchy.join(name);
+        if hierarchy.join("cgroup.subtree_control").exists() {
+            for controller in ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"] {
+                // One that the machine does not have is the kubelet's to complain of.
+                let _ = fs::write(
+                    hierarchy.join("cgroup.subtree_control"),
+                    format!("+{controller}"),
+                );
+            }
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        // A fresh cpuset of version 1 is empty, and nothing may run in it.
+        for set in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(all) = fs::read_to_string(hierarchy.join(set)) {
+                fs::write(folder.join(set), all)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Kills every process below it.
+pub(crate) fn kill(name: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut found = 0;
+        for folder in folders(name)? {
+            let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            for pid in processes
+                .lines()
+                .filter_map(|line| line.parse().ok())
+                .filter_map(Pid::from_raw)
+            {
+                found += 1;
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+        }
+        if found == 0 {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("{found} processes in the cgroup {name} survived SIGKILL");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Removes it; the kernel may need a moment after the last process.
+pub(crate) fn remove(name: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    for folder in folders(name)? {
+        while folder.exists() {
+            match fs::remove_dir(&folder) {
+                Ok(()) => {}
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error).with_context(|| format!("removing {}", folder.display()));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The cgroup and all below it, in every hierarchy, the deepest first.
+fn folders(name: &str) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for hierarchy in hierarchies()? {
+        collect(&hierarchy.join(name), &mut all);
+    }
+    Ok(all)
+}
+
+fn collect(folder: &Path, all: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), all);
+        }
+    }
+    all.push(folder.to_path_buf());
+}
+
+fn hierarchies() -> Result<Vec<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
+    Ok(parse(&mounts))
+}
+
+/// The mount points of both cgroup versions below the usual place; a container
+/// may see others of the machine around it.
+fn parse(mounts: &str) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for line in mounts.lines() {
+        let Some((before, after)) = line.split_once(" - ") else {
+            continue;
+        };
+        let kind = after.split(' ').next().unwrap_or_default();
+        let Some(point) = before.split(' ').nth(4) else {
+            continue;
+        };
+        if matches!(kind, "cgroup" | "cgroup2") && point.starts_with("/sys/fs/cgroup") {
+            all.push(PathBuf::from(point));
+        }
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_of_both_versions_are_found() {
+        let mounts = "30 24 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                      31 30 0:27 / /sys/fs/cgroup/cpu rw shared:1 - cgroup cgroup rw,cpu\n\
+                      32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 none rw\n";
+        let found = parse(mounts);
+        assert_eq!(
+            found,
+            ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"].map(PathBuf::from)
+        );
+    }
+}

@@ -1,0 +1,371 @@
+//! A cluster that is up: finding it, bringing it up or back, and its
+//! components one by one. What is taken away again is `teardown`'s.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::api::Api;
+use crate::build::Parts;
+use crate::component::Component;
+use crate::layout::Layout;
+use crate::lock::Lock;
+use crate::network::Slot;
+use crate::options::Options;
+use crate::process::{Daemon, Spec};
+use crate::progress::Progress;
+use crate::supervisor::Supervisor;
+use crate::{cgroup, config, host, images, mounts, pki, shell, teardown};
+
+/// How long a start may take, once everything is built.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// A running single-node Kubernetes. Dropping this stops nothing.
+pub struct Cluster {
+    options: Options,
+    layout: Layout,
+    slot: Slot,
+    parts: Parts,
+    kubeconfig: PathBuf,
+}
+
+impl Cluster {
+    /// Builds what a cluster is made of, without starting one.
+    pub fn prepare(options: &Options) -> Result<()> {
+        host::check()?;
+        Parts::build(options.profile, &Progress::new(options.progress)).map(drop)
+    }
+
+    /// Brings the cluster up: does nothing when it is up, starts what has ended
+    /// when it is half up. Of two callers the second waits for the first.
+    pub fn up(options: &Options) -> Result<Self> {
+        host::check()?;
+        let progress = Progress::new(options.progress);
+        let parts = Parts::build(options.profile, &progress)?;
+        let root = options.root()?;
+        let _lock = Lock::take(&root)?;
+        // State without a slot is of an earlier boot; its addresses may be another's now.
+        if root.exists() && Slot::held_by(&root).is_none() {
+            teardown::down(&root)?;
+        }
+        let slot = Slot::claim(&root)?;
+        let cluster = Self::at(options, &root, slot, parts);
+        if !cluster.is_up() {
+            let task = progress.task("starting the cluster");
+            cluster.start_all()?;
+            task.done();
+        }
+        Ok(cluster)
+    }
+
+    /// The cluster that is already up.
+    pub fn attach(options: &Options) -> Result<Self> {
+        let root = options.root()?;
+        let slot = Slot::held_by(&root).with_context(|| {
+            format!(
+                "no cluster in {}: bring one up with `testcluster up`",
+                root.display()
+            )
+        })?;
+        let parts = Parts::build(options.profile, &Progress::new(options.progress))?;
+        Ok(Self::at(options, &root, slot, parts))
+    }
+
+    fn at(options: &Options, root: &Path, slot: Slot, parts: Parts) -> Self {
+        let layout = Layout::new(root, slot);
+        Self {
+            options: options.clone(),
+            kubeconfig: layout.kubeconfig(),
+            layout,
+            slot,
+            parts,
+        }
+    }
+
+    /// The administrator's kubeconfig; it carries its certificates.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The state folder of this cluster.
+    pub fn root(&self) -> &Path {
+        &self.layout.root
+    }
+
+    /// A folder with `kubectl` in it, for PATH.
+    pub fn bin(&self) -> PathBuf {
+        self.layout.bin()
+    }
+
+    /// The machine's address as the node and its pods see it: a server that is
+    /// to be called from a pod listens there.
+    pub fn host_address(&self) -> std::net::Ipv4Addr {
+        self.slot.host()
+    }
+
+    /// Every address of the cluster (node, pods, services), as a CIDR; all of
+    /// them can be reached from the machine.
+    pub fn network(&self) -> String {
+        self.slot.network()
+    }
+
+    /// The folder of the logs, one `<component>.log` each, and `audit.log`, a
+    /// JSON line for each write that a user of the API server made.
+    pub fn logs(&self) -> PathBuf {
+        self.layout.root.join("logs")
+    }
+
+    /// The kubelet's folder, where the volumes of pods are mounted.
+    pub fn kubelet_folder(&self) -> PathBuf {
+        self.layout.data("kubelet")
+    }
+
+    /// Whether every component runs and the node takes pods.
+    pub fn is_up(&self) -> bool {
+        Component::ALL
+            .iter()
+            .all(|component| self.is_running(*component))
+            && self.images_are_loaded()
+            && Api::new(&self.layout, self.slot).is_ok_and(|api| api.is_ready() && api.takes_pods())
+    }
+
+    /// Whether the process of a component is alive.
+    pub fn is_running(&self, component: Component) -> bool {
+        self.daemon(component)
+            .is_some_and(|daemon| daemon.is_alive())
+    }
+
+    /// The process of a component, if one was started.
+    pub fn daemon(&self, component: Component) -> Option<Daemon> {
+        Daemon::recorded(&self.layout.record(component.name()))
+    }
+
+    /// Stops a component: SIGTERM, then SIGKILL. The rest goes on without it.
+    pub fn stop(&self, component: Component) -> Result<()> {
+        self.daemon(component)
+            .map_or(Ok(()), |daemon| daemon.stop(component.grace()))
+    }
+
+    /// Ends a component with SIGKILL.
+    pub fn kill(&self, component: Component) -> Result<()> {
+        self.daemon(component)
+            .map_or(Ok(()), |daemon| daemon.kill())
+    }
+
+    /// Starts a component that is not running. It needs a while to be of use:
+    /// `wait_until_up` waits for that.
+    pub fn start(&self, component: Component) -> Result<()> {
+        if self.is_running(component) {
+            return Ok(());
+        }
+        self.supervisor()?
+            .spawn(&component.spec(&self.layout, self.slot, &self.parts))
+            .map(drop)
+    }
+
+    /// Waits until every component runs and the node takes pods. Fails at once,
+    /// with the last lines of its log, when a component has ended.
+    pub fn wait_until_up(&self, limit: Duration) -> Result<()> {
+        self.wait(limit, &Component::ALL, Api::takes_pods)
+    }
+
+    /// Starts a process of the caller's as a child of the cluster's supervisor,
+    /// which reaps it. Its environment is exactly `spec.env`.
+    pub fn spawn(&self, spec: &Spec) -> Result<Daemon> {
+        self.supervisor()?.spawn(spec)
+    }
+
+    /// Makes an image of nothing but these files (path in the image, file of
+    /// this machine; all executable) and imports it under `name`.
+    pub fn load_image(&self, name: &str, files: &[(&str, &Path)]) -> Result<()> {
+        let (first, _) = files.first().context("an image needs at least one file")?;
+        let archive = self
+            .layout
+            .root
+            .join(format!("image-{}.tar", std::process::id()));
+        let mut layer = images::Layer::new(&archive)?;
+        for (path, file) in files {
+            layer.file(path, file)?;
+        }
+        let entry = format!("/{}", first.trim_start_matches('/'));
+        images::Image {
+            name,
+            env: &[],
+            command: &[&entry],
+        }
+        .write(&archive, layer)?;
+        let imported = self.import(&archive);
+        fs::remove_file(&archive)?;
+        imported
+    }
+
+    /// A command that runs `kubectl` against this cluster.
+    pub fn kubectl(&self) -> Command {
+        let mut command = Command::new(self.layout.bin().join("kubectl"));
+        command.env("KUBECONFIG", &self.kubeconfig);
+        command
+    }
+
+    /// Takes the cluster down and everything it has made with it.
+    pub fn down(&self) -> Result<()> {
+        Self::take_down(&self.options)
+    }
+
+    /// The same without attaching first; no cluster is no error.
+    pub fn take_down(options: &Options) -> Result<()> {
+        let root = options.root()?;
+        if !root.exists() && Slot::held_by(&root).is_none() {
+            return Ok(());
+        }
+        host::check()?;
+        let lock = Lock::take(&root)?;
+        teardown::down(&root)?;
+        lock.remove()
+    }
+
+    fn supervisor(&self) -> Result<Supervisor> {
+        let (log, record) = (
+            self.layout.log("supervise"),
+            self.layout.record("supervise"),
+        );
+        Supervisor::start(
+            &self.parts.supervise(),
+            &self.layout.supervisor_socket(),
+            &log,
+            &record,
+        )
+    }
+
+    fn start_all(&self) -> Result<()> {
+        self.make_ground()?;
+        let api = Api::new(&self.layout, self.slot)?;
+        let (first, rest): (Vec<_>, Vec<_>) = Component::ALL
+            .into_iter()
+            .partition(|one| one.starts_first());
+        for component in &first {
+            self.start(*component)?;
+        }
+        std::thread::scope(|scope| {
+            // Unpacking the images takes as long as the control plane's start.
+            let images = scope.spawn(|| self.import_all());
+            self.wait(START_LIMIT, &first, Api::is_ready)?;
+            api.add_storage_class()?;
+            for component in rest {
+                self.start(component)?;
+            }
+            self.wait(START_LIMIT, &Component::ALL, Api::takes_pods)?;
+            images
+                .join()
+                .unwrap_or_else(|_| bail!("the thread that imports images died"))
+        })
+    }
+
+    /// Everything that is there before the first process.
+    fn make_ground(&self) -> Result<()> {
+        for folder in self.layout.folders() {
+            fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        }
+        pki::make(&self.layout, self.slot)?;
+        config::write(&self.layout, self.slot, self.options.profile, &self.parts)?;
+        let kubectl = self.layout.bin().join("kubectl");
+        shell::ignore_missing(fs::remove_file(&kubectl))?;
+        std::os::unix::fs::symlink(&self.parts.kubernetes, kubectl)?;
+        self.slot.connect()?;
+        cgroup::create(&self.slot.name())?;
+        mounts::share(&self.layout.data("kubelet"))
+    }
+
+    fn wait(
+        &self,
+        limit: Duration,
+        needed: &[Component],
+        enough: impl Fn(&Api) -> bool,
+    ) -> Result<()> {
+        let api = Api::new(&self.layout, self.slot)?;
+        let deadline = Instant::now() + limit;
+        while !enough(&api) {
+            if let Some(ended) = needed
+                .iter()
+                .find(|component| !self.is_running(**component))
+            {
+                bail!(
+                    "{} has ended; its last lines:\n{}",
+                    ended.name(),
+                    self.last_lines(*ended)
+                );
+            }
+            if Instant::now() > deadline {
+                let suspect = if api.is_ready() {
+                    Component::Kubelet
+                } else {
+                    Component::KubeApiserver
+                };
+                let lines = self.last_lines(suspect);
+                bail!(
+                    "not up after {} s; the last lines of {}:\n{lines}",
+                    limit.as_secs(),
+                    suspect.name()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn last_lines(&self, component: Component) -> String {
+        let log = fs::read(self.layout.log(component.name())).unwrap_or_default();
+        shell::last_lines(&String::from_utf8_lossy(&log), 20)
+    }
+
+    /// Noted in the state folder, as asking containerd takes longer.
+    fn images_note(&self) -> (PathBuf, String) {
+        let archives: Vec<_> = self
+            .parts
+            .images
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        (
+            self.layout.data("containerd").join("images-loaded"),
+            archives.join("\n"),
+        )
+    }
+
+    fn images_are_loaded(&self) -> bool {
+        let (note, archives) = self.images_note();
+        fs::read_to_string(note).is_ok_and(|noted| noted == archives)
+    }
+
+    fn import_all(&self) -> Result<()> {
+        if self.images_are_loaded() {
+            return Ok(());
+        }
+        for archive in &self.parts.images {
+            self.import(archive)?;
+        }
+        let (note, archives) = self.images_note();
+        Ok(fs::write(note, archives)?)
+    }
+
+    /// Imports an archive as soon as containerd answers.
+    fn import(&self, archive: &Path) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while std::os::unix::net::UnixStream::connect(self.layout.containerd_socket()).is_err() {
+            if Instant::now() > deadline || !self.is_running(Component::Containerd) {
+                bail!(
+                    "containerd does not answer:\n{}",
+                    self.last_lines(Component::Containerd)
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut ctr = Command::new(self.parts.ctr());
+        ctr.arg("--address")
+            .arg(self.layout.containerd_socket())
+            .args(["-n", "k8s.io", "images", "import"]);
+        shell::run(ctr.arg(archive))
+    }
+}

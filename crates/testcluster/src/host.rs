@@ -1,0 +1,26 @@
+//! Whether this machine can run a cluster at all, and what to do if it cannot.
+
+use anyhow::{Result, bail};
+
+const ELSEWHERE: &str = "set HUTCH_KUBECONFIG to the kubeconfig of a cluster of your own instead";
+
+/// Fails with advice on a machine that cannot.
+pub(crate) fn check() -> Result<()> {
+    if !cfg!(target_os = "linux") {
+        bail!("a test cluster needs Linux: run this in a virtual machine, or {ELSEWHERE}");
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "a test cluster needs root, for namespaces, mounts and cgroups: run this with sudo \
+             (`sudo env \"PATH=$PATH\" testcluster …`), or {ELSEWHERE}"
+        );
+    }
+    if rustix::thread::capability_is_in_bounding_set(rustix::thread::CapabilitySet::SYS_ADMIN)
+        == Ok(false)
+    {
+        bail!(
+            "a test cluster needs the capability to mount (CAP_SYS_ADMIN): run the container privileged, or {ELSEWHERE}"
+        );
+    }
+    Ok(())
+}

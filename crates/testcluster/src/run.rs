@@ -1,0 +1,182 @@
+//! `testcluster run`: a cluster for one command.
+//!
+//! Whatever ends this process short of SIGKILL, the clusters that came up
+//! meanwhile are taken down. A signal ends the build at once, the start of a
+//! cluster only when it is complete (half a cluster is harder to take down),
+//! and the command by being passed on.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hutch_testcluster::{Cluster, Options, Profile};
+use rustix::process::{Pid, Signal, WaitOptions};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// How long the command has to end after a signal.
+const GRACE: Duration = Duration::from_secs(20);
+
+pub(crate) fn run(options: &Options, command: &[OsString]) -> Result<ExitCode> {
+    let (program, arguments) = command.split_first().context("no command")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    if std::env::var_os("HUTCH_KUBECONFIG").is_some_and(|path| !path.is_empty()) {
+        return Ok(code(
+            command
+                .status()
+                .with_context(|| format!("cannot run {}", program.display()))?,
+        ));
+    }
+    let interrupted = Interrupted::listen()?;
+    let were_up: Vec<_> = both(options)
+        .into_iter()
+        .filter(is_up)
+        .map(|one| one.profile)
+        .collect();
+    interrupted.or_at_once(|| Cluster::prepare(options))?;
+    // Orphans of the command and of the supervisor become ours and are reaped
+    // with us, also where the machine's PID 1 does not reap.
+    rustix::process::set_child_subreaper(Pid::from_raw(1))?;
+    let ended = with_cluster(options, &mut command, &interrupted);
+    let mut taken_down = Ok(());
+    for one in both(options)
+        .iter()
+        .filter(|one| !were_up.contains(&one.profile))
+        .rev()
+    {
+        taken_down = taken_down.and(Cluster::take_down(one));
+    }
+    reap();
+    taken_down?;
+    ended
+}
+
+/// What has ended would stay a zombie when it went to a PID 1 that does not reap.
+fn reap() {
+    while matches!(rustix::process::wait(WaitOptions::NOHANG), Ok(Some(_))) {}
+}
+
+fn with_cluster(
+    options: &Options,
+    command: &mut Command,
+    interrupted: &Interrupted,
+) -> Result<ExitCode> {
+    let cluster = Cluster::up(options)?;
+    if let Some(signal) = interrupted.signal() {
+        return Ok(ended_by(signal));
+    }
+    command.envs(crate::variables(&cluster, options)?);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let status = wait(&mut child, interrupted)?;
+    Ok(interrupted.signal().map_or_else(|| code(status), ended_by))
+}
+
+/// Waits for the command; passes a signal on and insists after a while.
+fn wait(child: &mut Child, interrupted: &Interrupted) -> Result<ExitStatus> {
+    let mut deadline = None;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if let Some(signal) = interrupted.signal() {
+            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            match (deadline, pid) {
+                // The terminal has sent SIGINT to the command as well.
+                (None, Some(pid)) if signal != SIGINT => {
+                    // It may have ended just now.
+                    let _ = rustix::process::kill_process(pid, Signal::TERM);
+                }
+                (Some(deadline), _) if Instant::now() > deadline => child.kill()?,
+                _ => {}
+            }
+            deadline = deadline.or(Some(Instant::now() + GRACE));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Both clusters that may live under a state folder.
+fn both(options: &Options) -> [Options; 2] {
+    [Profile::Current, Profile::Older].map(|profile| Options {
+        profile,
+        ..options.clone()
+    })
+}
+
+fn is_up(options: &Options) -> bool {
+    options
+        .root()
+        .is_ok_and(|root| root.join("kubeconfig").exists())
+        && Cluster::attach(options).is_ok_and(|cluster| cluster.is_up())
+}
+
+fn code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        (None, signal) => ended_by(signal.unwrap_or(1)),
+    }
+}
+
+/// As a shell says it.
+fn ended_by(signal: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
+}
+
+/// The first signal that asked us to end.
+#[derive(Clone)]
+struct Interrupted(Arc<AtomicI32>);
+
+impl Interrupted {
+    fn listen() -> Result<Self> {
+        let first = Self(Arc::new(AtomicI32::new(0)));
+        let noted = first.clone();
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                let _ = noted
+                    .0
+                    .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "testcluster: interrupted; taking the cluster down"
+                );
+            }
+        });
+        Ok(first)
+    }
+
+    fn signal(&self) -> Option<i32> {
+        match self.0.load(Ordering::SeqCst) {
+            0 => None,
+            signal => Some(signal),
+        }
+    }
+
+    /// Does something that leaves nothing half done when we just leave.
+    fn or_at_once(&self, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+        let (done, ended) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || done.send(work()));
+            loop {
+                match ended.recv_timeout(Duration::from_millis(50)) {
+                    Ok(result) => return result,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => {
+                        anyhow::bail!("a build thread died")
+                    }
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                }
+                if let Some(signal) = self.signal() {
+                    std::process::exit(128 + signal);
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! Every version the test cluster is made of, in one place.
+//!
+//! A change here changes the key of the affected cache folder, so the next
+//! start rebuilds that part and nothing else. The Kubernetes version is the one
+//! that `kubernetes/go.mod` requires; a test keeps the two equal.
+
+/// Kubernetes, reported by every component built from `kubernetes/`.
+pub const KUBERNETES: &str = "v1.36.3";
+/// containerd, its runc shim and `ctr`, as Go modules.
+pub const CONTAINERD: &str = "v2.4.2";
+/// runc, as a Go module.
+pub const RUNC: &str = "v1.5.2";
+/// The Debian release of the sandbox image and of the older runtime.
+pub const DEBIAN: &str = "bookworm";
+/// The name under which the sandbox image is known on the node.
+pub const SANDBOX_IMAGE: &str = "docker.io/library/python:3.11-slim";
+/// A tiny image with a shell but without bash or Python.
+pub const BUSYBOX_IMAGE: &str = "docker.io/library/busybox:latest";
+/// The image of the process that holds a pod's namespaces.
+pub const PAUSE_IMAGE: &str = "hutch.dev/testcluster/pause:1";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_go_module_requires_the_same_kubernetes() {
+        let module = include_str!("../kubernetes/go.mod");
+        assert!(module.contains(&format!("k8s.io/kubernetes {}\n", super::KUBERNETES)));
+    }
+}

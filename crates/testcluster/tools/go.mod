@@ -1,0 +1,3 @@
+module hutch.dev/testcluster/tools
+
+go 1.26.0

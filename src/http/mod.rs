@@ -1,0 +1,12 @@
+//! The REST facade: two contracts on one listener. This layer parses, limits and
+//! words the answers; what a request means is decided in `service`. It knows
+//! neither Kubernetes nor the database.
+
+mod body;
+pub mod ops;
+mod project;
+mod router;
+pub mod server;
+mod tenant;
+
+pub use router::router;

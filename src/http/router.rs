@@ -1,0 +1,21 @@
+//! Which handler answers which path.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+
+use super::{project, tenant};
+use crate::service::Service;
+
+/// Largest request body, in bytes: a file of 32 MiB as base64 in JSON, and room.
+pub const MAX_BODY: usize = 48 << 20;
+
+/// Both contracts over one service.
+pub fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .merge(project::routes())
+        .merge(tenant::routes())
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(service)
+}

@@ -1,0 +1,112 @@
+//! The listener: HTTP/1.1 with the limits that `axum::serve` leaves out. A
+//! header that does not come in time, a connection past the cap, and requests
+//! that two readers could read in two ways (two Hosts, two sandbox ids, a length
+//! beside a chunked body) are refused here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::{ServiceBuilder, ServiceExt};
+
+/// Connections at once.
+const CONNECTIONS: usize = 4096;
+/// How long a request's head may take.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long requests in progress may go on after the shutdown began.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Serves `router` until `shutdown`, then lets requests in progress end.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let service = ServiceBuilder::new()
+        .map_request(|request: Request<Incoming>| request.map(Body::new))
+        .service(router);
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &slots) => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let (stream, slot) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, say: the next accept would fail as well.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let service = service.clone();
+        let guarded = tower::service_fn(move |request: Request<Incoming>| {
+            let service = service.clone();
+            async move {
+                match ambiguous(request.headers()) {
+                    Some(why) => Ok(refuse(why)),
+                    None => service.oneshot(request).await,
+                }
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(guarded));
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A client that went away is no event.
+            let _ = connection.await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("requests were still in progress {DRAIN:?} after the shutdown began");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> std::io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await;
+    let slot = slot.map_err(std::io::Error::other)?;
+    let (stream, _): (_, SocketAddr) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, slot))
+}
+
+/// Why a request's head could be read in two ways, if it could.
+fn ambiguous(headers: &HeaderMap) -> Option<&'static str> {
+    let twice = |name: &str| headers.get_all(name).iter().nth(1).is_some();
+    if twice(HOST.as_str()) {
+        Some("More than one Host header")
+    } else if twice("x-sandbox-id") {
+        Some("More than one x-sandbox-id header")
+    } else if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
+        Some("Content-Length and Transfer-Encoding exclude each other")
+    } else {
+        None
+    }
+}
+
+fn refuse(why: &str) -> Response {
+    let body = json!({"data": {"error": why}, "error": why, "message": why, "code": 400});
+    (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()
+}

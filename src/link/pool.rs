@@ -1,0 +1,237 @@
+//! One channel per pod, opened by whoever needs it first and shared by all.
+//! Channels that nobody used for a while are closed, and the least recently
+//! used goes when there are too many: an open channel costs its node about
+//! 1.5 MB.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use hutch_wire::v1::ExecInput;
+use kube::Client;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+
+use super::agent::{self, Agent, OpenError};
+use super::execution::{self, Execution, Interrupted};
+use crate::domain::exec::{ExecError, ExecOutcome, ExecRequest};
+use crate::domain::interfaces::{Activity, Agents, PodRef};
+
+/// How long a command that runs on without us is looked for.
+const REATTACH: Duration = Duration::from_secs(25);
+const REATTACH_EVERY: Duration = Duration::from_millis(250);
+
+/// Bounds of the pool.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolSettings {
+    /// Open channels at most; the least recently used is closed for a new one.
+    pub channels: usize,
+    /// A channel is closed when nobody used it for this long.
+    pub idle: Duration,
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self {
+            channels: 512,
+            idle: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The channels of this process.
+pub struct Pool {
+    client: Client,
+    settings: PoolSettings,
+    slots: Mutex<HashMap<PodRef, Arc<Slot>>>,
+}
+
+/// The place of one pod's channel. The lock is held while it is opened, so that
+/// a pod is never dialled twice at once.
+struct Slot {
+    agent: AsyncMutex<Option<Agent>>,
+    used: Mutex<Instant>,
+}
+
+impl Pool {
+    /// A pool without channels. `client` must not repeat failed requests.
+    pub fn new(client: Client, settings: PoolSettings) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            settings,
+            slots: Mutex::default(),
+        })
+    }
+
+    /// Closes idle channels for as long as it is polled.
+    pub async fn sweep(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(self.settings.idle.min(Duration::from_secs(30)));
+        loop {
+            ticks.tick().await;
+            let idle = self.settings.idle;
+            self.slots()
+                .retain(|_, slot| slot.in_use() || slot.idle() < idle);
+        }
+    }
+
+    /// How many pods there is a channel to, or one being opened.
+    pub fn len(&self) -> usize {
+        self.slots().len()
+    }
+
+    /// Whether there is no channel.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<PodRef, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self, pod: &PodRef) -> Arc<Slot> {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get(pod) {
+            slot.touch();
+            return slot.clone();
+        }
+        if slots.len() >= self.settings.channels {
+            let oldest = slots
+                .iter()
+                .filter(|(_, slot)| !slot.in_use())
+                .max_by_key(|(_, slot)| slot.idle())
+                .map(|(pod, _)| pod.clone());
+            if let Some(oldest) = oldest {
+                slots.remove(&oldest);
+            }
+        }
+        let slot = Arc::new(Slot {
+            agent: AsyncMutex::new(None),
+            used: Mutex::new(Instant::now()),
+        });
+        slots.insert(pod.clone(), slot.clone());
+        slot
+    }
+
+    /// The open channel to a pod, opened now where there is none.
+    async fn channel(&self, pod: &PodRef, slot: &Slot) -> Result<Agent, OpenError> {
+        let mut agent = slot.agent.lock().await;
+        if let Some(agent) = agent.as_ref().filter(|agent| agent.is_open()) {
+            return Ok(agent.clone());
+        }
+        let opened = agent::open(&self.client, pod).await;
+        match opened {
+            Ok(opened) => Ok(agent.insert(opened).clone()),
+            Err(error) => {
+                *agent = None;
+                Err(error)
+            }
+        }
+    }
+
+    async fn run(&self, pod: &PodRef, request: ExecRequest) -> Result<ExecOutcome, ExecError> {
+        let slot = self.slot(pod);
+        let agent = self
+            .channel(pod, &slot)
+            .await
+            .map_err(|error| ExecError::Unreachable(error.to_string()))?;
+        let (start, mut execution) = execution::begin(request);
+        let mut interruption = match agent.exec(start).await {
+            Ok((inputs, outputs)) => match execution.collect(&agent, &inputs, outputs).await {
+                Ok(exit) => return Ok(execution.outcome(&exit)),
+                Err(interrupted) => interrupted,
+            },
+            Err(status) => match execution::refusal(&status) {
+                Some(error) => return Err(error),
+                None => execution::interrupted(&agent, &status),
+            },
+        };
+        let give_up = Instant::now() + REATTACH;
+        loop {
+            let why = match interruption {
+                Interrupted::Channel(why) if Instant::now() < give_up => why,
+                Interrupted::Channel(why) | Interrupted::Gone(why) => {
+                    return Err(ExecError::Lost(why));
+                }
+            };
+            tokio::time::sleep(REATTACH_EVERY).await;
+            interruption = match self
+                .resume(pod, &slot, agent.instance(), &mut execution, why)
+                .await
+            {
+                Ok(exit) => return Ok(execution.outcome(&exit)),
+                Err(interrupted) => interrupted,
+            };
+        }
+    }
+
+    /// Attaches to an execution after its channel was lost.
+    async fn resume(
+        &self,
+        pod: &PodRef,
+        slot: &Slot,
+        instance: &str,
+        execution: &mut Execution,
+        why: String,
+    ) -> Result<hutch_wire::v1::Exit, Interrupted> {
+        let agent = match self.channel(pod, slot).await {
+            Ok(agent) => agent,
+            Err(OpenError::Exec(kube::Error::Api(status))) if status.code == 404 => {
+                return Err(Interrupted::Gone(format!("the pod is gone; before, {why}")));
+            }
+            Err(error) => return Err(Interrupted::Channel(error.to_string())),
+        };
+        if agent.instance() != instance {
+            let gone = format!("the sandbox was restarted; before, {why}");
+            return Err(Interrupted::Gone(gone));
+        }
+        let attach: ExecInput = execution.attach();
+        match agent.exec(attach).await {
+            Ok((inputs, outputs)) => execution.collect(&agent, &inputs, outputs).await,
+            Err(status) => Err(execution::interrupted(&agent, &status)),
+        }
+    }
+}
+
+impl Slot {
+    fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn idle(&self) -> Duration {
+        self.used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed()
+    }
+
+    /// Somebody besides the pool holds it.
+    fn in_use(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
+    }
+}
+
+impl Agents for Pool {
+    fn exec<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        request: ExecRequest,
+    ) -> BoxFuture<'a, Result<ExecOutcome, ExecError>> {
+        self.run(pod, request).boxed()
+    }
+
+    fn activity<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Option<Activity>> {
+        async move {
+            let slot = self.slots().get(pod).cloned()?;
+            let agent = slot.agent.lock().await.clone()?;
+            let reply = agent.activity().await.ok()?;
+            Some(Activity {
+                running: reply.running,
+                background: reply.background,
+                idle: Duration::from_millis(reply.idle_ms),
+            })
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,39 @@
+//! Why a use case failed, in words that a client can act on.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::domain::exec::ExecError;
+use crate::domain::interfaces::ResourceError;
+
+/// Why a use case failed.
+#[derive(Clone, Debug, Error)]
+pub enum ServiceError {
+    /// One more sandbox is not allowed.
+    #[error("the limit of {0} sandboxes is reached: delete one that is not needed any more")]
+    Limit(usize),
+    /// The sandbox did not become ready in time.
+    #[error("the sandbox is not ready after {}s: {why}", waited.as_secs())]
+    NotReady {
+        /// How long the request waited.
+        waited: Duration,
+        /// What the sandbox's conditions say.
+        why: String,
+    },
+    /// The sandbox cannot run until somebody changes something.
+    #[error("the sandbox cannot run: {0}")]
+    Failed(String),
+    /// Somebody set `spec.suspended`.
+    #[error("the sandbox is suspended: set spec.suspended to false to use it")]
+    Suspended,
+    /// Another id has this sandbox's name.
+    #[error("the name {0} belongs to a sandbox with another id")]
+    NameTaken(String),
+    /// The resource could not be read or written.
+    #[error(transparent)]
+    Resource(#[from] ResourceError),
+    /// The command has no outcome.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+}

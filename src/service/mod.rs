@@ -1,0 +1,73 @@
+//! The use cases behind the REST contracts: which sandbox a request means, how
+//! it comes to be awake, what is run in it. Knows Kubernetes and the agents
+//! through `domain::interfaces` only, and HTTP not at all.
+
+mod activity;
+mod error;
+mod exec;
+mod sandboxes;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub use error::ServiceError;
+pub use sandboxes::LifecycleChange;
+
+use tokio::time::Instant;
+
+use crate::crd::SandboxSpec;
+use crate::domain::interfaces::{Agents, Sandboxes};
+use activity::ActivityLog;
+
+/// What the operator of the service decides.
+#[derive(Clone, Debug)]
+pub struct ServiceSettings {
+    /// Sandboxes in the namespace at most.
+    pub max_sandboxes: usize,
+    /// How long a request waits for its sandbox to answer; under the 30 s after
+    /// which known clients give up.
+    pub ready_timeout: Duration,
+    /// Bytes kept of each of a command's stdout and stderr.
+    pub max_output: u64,
+    /// Spec of the sandboxes that requests create.
+    pub template: SandboxSpec,
+}
+
+/// The use cases. One per process.
+pub struct Service {
+    sandboxes: Arc<dyn Sandboxes>,
+    agents: Arc<dyn Agents>,
+    settings: ServiceSettings,
+    activity: ActivityLog,
+    /// Names of sandboxes being created, for the limit: the cache does not show
+    /// them yet.
+    creating: Mutex<HashMap<String, Instant>>,
+}
+
+impl Service {
+    /// The use cases over these interfaces.
+    pub fn new(
+        sandboxes: Arc<dyn Sandboxes>,
+        agents: Arc<dyn Agents>,
+        settings: ServiceSettings,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            sandboxes,
+            agents,
+            settings,
+            activity: ActivityLog::default(),
+            creating: Mutex::default(),
+        })
+    }
+
+    /// Whether requests can be answered: the cache has been filled once.
+    pub fn ready(&self) -> bool {
+        self.sandboxes.synced()
+    }
+
+    /// How many sandboxes answer commands now.
+    pub fn awake(&self) -> usize {
+        self.sandboxes.awake()
+    }
+}

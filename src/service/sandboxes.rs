@@ -1,0 +1,296 @@
+//! From an id to a sandbox that answers: created, woken or waited for as it
+//! needs. Waiting is on the cache's changes, never by asking again and again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Service, ServiceError};
+use crate::crd::{Phase, Sandbox, annotations};
+use crate::domain::interfaces::{NewSandbox, PodRef};
+use crate::domain::{conditions, deadlines, names};
+
+/// How long a created sandbox may take to show in the cache before it no longer
+/// counts.
+const CREATING: Duration = Duration::from_secs(10);
+
+/// What a request wants changed of a sandbox's lifecycle; `None` leaves it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LifecycleChange {
+    /// Sleep after this long without use, as [`deadlines::parse`] reads it.
+    pub idle_timeout: Option<String>,
+    /// Never sleep.
+    pub keep_alive: Option<bool>,
+}
+
+impl LifecycleChange {
+    /// `lifecycle` with the change made.
+    fn on(&self, lifecycle: &crate::crd::Lifecycle) -> crate::crd::Lifecycle {
+        crate::crd::Lifecycle {
+            idle_timeout: self
+                .idle_timeout
+                .clone()
+                .or_else(|| lifecycle.idle_timeout.clone()),
+            keep_alive: self.keep_alive.unwrap_or(lifecycle.keep_alive),
+            ttl: lifecycle.ttl.clone(),
+        }
+    }
+}
+
+/// What a sandbox's state asks of a request that wants to use it.
+enum Step {
+    Create,
+    /// Asleep since then.
+    Wake(Timestamp),
+    Wait,
+    Use(PodRef),
+    GiveUp(ServiceError),
+}
+
+impl Service {
+    /// Makes sure that the sandbox exists, with that lifecycle.
+    ///
+    /// # Errors
+    /// When it may not be created, or the cluster does not take it.
+    pub async fn ensure(
+        &self,
+        id: &str,
+        any_case: bool,
+        change: &LifecycleChange,
+    ) -> Result<(), ServiceError> {
+        let folded = if any_case {
+            id.to_lowercase()
+        } else {
+            id.to_owned()
+        };
+        let name = names::sandbox(&folded);
+        let sandbox = match self.sandboxes.get(&name) {
+            Some(sandbox) if sandbox.metadata.deletion_timestamp.is_none() => sandbox,
+            Some(ending) => {
+                let deadline = Instant::now() + self.settings.ready_timeout;
+                let uid = ending.metadata.uid.as_deref().unwrap_or_default();
+                self.until_gone(&name, uid, deadline).await?;
+                Arc::new(self.create(&folded, any_case, change).await?)
+            }
+            None => Arc::new(self.create(&folded, any_case, change).await?),
+        };
+        let lifecycle = change.on(&sandbox.spec.lifecycle);
+        if lifecycle != sandbox.spec.lifecycle {
+            self.sandboxes.set_lifecycle(&name, &lifecycle).await?;
+        }
+        Ok(())
+    }
+
+    /// The name of the resource that `id` means: its own, or that of a sandbox
+    /// that was created for every spelling of its id.
+    pub(super) fn name(&self, id: &str) -> String {
+        let own = names::sandbox(id);
+        let folded = id.to_lowercase();
+        if folded == id || self.sandboxes.get(&own).is_some() {
+            return own;
+        }
+        let shared = names::sandbox(&folded);
+        let any_case = self
+            .sandboxes
+            .get(&shared)
+            .is_some_and(|sandbox| annotation(&sandbox, annotations::ANY_CASE) == Some("true"));
+        if any_case { shared } else { own }
+    }
+
+    /// A pod of the sandbox that answers, by `deadline`. The sandbox is created
+    /// where there is none and woken where it sleeps.
+    pub(super) async fn acquire(
+        &self,
+        id: &str,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<PodRef, ServiceError> {
+        let mut changes = self.sandboxes.changes();
+        let (mut created, mut woken) = (false, None);
+        loop {
+            changes.mark_unchanged();
+            match self.step(id, name) {
+                Step::Use(pod) => return Ok(pod),
+                Step::GiveUp(error) => return Err(error),
+                // A sandbox that was just created is not in the cache at once.
+                Step::Create if !created => {
+                    self.create(id, false, &LifecycleChange::default()).await?;
+                    created = true;
+                }
+                Step::Wake(slept) if woken != Some(slept) => {
+                    // Later than the sleep by any clock, or it would not wake.
+                    let after = slept.saturating_add(SignedDuration::from_secs(1));
+                    let at = Timestamp::now().max(after.unwrap_or(slept));
+                    self.sandboxes.record_activity(name, at).await?;
+                    woken = Some(slept);
+                }
+                Step::Wait => created = false,
+                Step::Create | Step::Wake(_) => {}
+            }
+            if timeout_at(deadline, changes.changed()).await.is_err() {
+                return Err(self.not_ready(name));
+            }
+        }
+    }
+
+    fn step(&self, id: &str, name: &str) -> Step {
+        let Some(sandbox) = self.sandboxes.get(name) else {
+            return Step::Create;
+        };
+        if !belongs(&sandbox, id) {
+            return Step::GiveUp(ServiceError::NameTaken(name.to_owned()));
+        }
+        if sandbox.metadata.deletion_timestamp.is_some() {
+            return Step::Wait;
+        }
+        if sandbox.spec.suspended {
+            return Step::GiveUp(ServiceError::Suspended);
+        }
+        let Some(status) = &sandbox.status else {
+            return Step::Wait;
+        };
+        if let (true, Some(slept)) = (deadlines::asleep(&sandbox), &status.slept_at) {
+            return Step::Wake(slept.0);
+        }
+        if status.phase == Phase::Failed {
+            return Step::GiveUp(ServiceError::Failed(explain(&sandbox)));
+        }
+        PodRef::ready(&sandbox).map_or(Step::Wait, Step::Use)
+    }
+
+    async fn create(
+        &self,
+        id: &str,
+        any_case: bool,
+        change: &LifecycleChange,
+    ) -> Result<Sandbox, ServiceError> {
+        let name = names::sandbox(id);
+        self.reserve(&name)?;
+        let mut spec = self.settings.template.clone();
+        spec.lifecycle = change.on(&spec.lifecycle);
+        let created = self
+            .sandboxes
+            .create(NewSandbox {
+                name: name.clone(),
+                id: id.to_owned(),
+                any_case,
+                spec,
+            })
+            .await;
+        if created.is_err() {
+            self.creating().remove(&name);
+        }
+        let sandbox = created?;
+        if belongs(&sandbox, id) {
+            Ok(sandbox)
+        } else {
+            Err(ServiceError::NameTaken(name))
+        }
+    }
+
+    /// Counts the sandboxes there are and those on their way into the cache.
+    fn reserve(&self, name: &str) -> Result<(), ServiceError> {
+        let mut creating = self.creating();
+        creating
+            .retain(|name, since| since.elapsed() < CREATING && self.sandboxes.get(name).is_none());
+        let others = creating.keys().filter(|other| *other != name).count();
+        let limit = self.settings.max_sandboxes;
+        if self.sandboxes.count() + others >= limit {
+            return Err(ServiceError::Limit(limit));
+        }
+        creating.insert(name.to_owned(), Instant::now());
+        Ok(())
+    }
+
+    fn creating(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.creating.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Deletes the sandbox and waits until nothing of it is left but what its
+    /// policy retains. That it does not exist is no error.
+    ///
+    /// # Errors
+    /// When the cluster does not take the deletion, or it is not done in time.
+    pub async fn destroy(&self, id: &str) -> Result<(), ServiceError> {
+        let deadline = Instant::now() + self.settings.ready_timeout;
+        let name = self.name(id);
+        let sandbox = match self.sandboxes.get(&name) {
+            Some(sandbox) => sandbox,
+            // Created a moment ago, perhaps, and not in the cache yet.
+            None => match self.sandboxes.fetch(&name).await? {
+                Some(sandbox) => Arc::new(sandbox),
+                None => return Ok(()),
+            },
+        };
+        if !belongs(&sandbox, id) {
+            return Err(ServiceError::NameTaken(name));
+        }
+        let uid = sandbox.metadata.uid.clone().unwrap_or_default();
+        if self.sandboxes.delete(&name, &uid).await? {
+            self.until_gone(&name, &uid, deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn until_gone(
+        &self,
+        name: &str,
+        uid: &str,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
+        let mut changes = self.sandboxes.changes();
+        loop {
+            changes.mark_unchanged();
+            let same = |sandbox: Arc<Sandbox>| sandbox.metadata.uid.as_deref() == Some(uid);
+            if !self.sandboxes.get(name).is_some_and(same) {
+                return Ok(());
+            }
+            if timeout_at(deadline, changes.changed()).await.is_err() {
+                return Err(self.not_ready(name));
+            }
+        }
+    }
+
+    pub(super) fn not_ready(&self, name: &str) -> ServiceError {
+        ServiceError::NotReady {
+            waited: self.settings.ready_timeout,
+            why: match self.sandboxes.get(name) {
+                Some(sandbox) => explain(&sandbox),
+                None => "no controller has seen it yet".to_owned(),
+            },
+        }
+    }
+}
+
+/// Whether the sandbox is the one that `id` means; one made by `kubectl` has no
+/// id and belongs to whoever finds its name.
+fn belongs(sandbox: &Sandbox, id: &str) -> bool {
+    match annotation(sandbox, annotations::SANDBOX_ID) {
+        None => true,
+        Some(owner) if annotation(sandbox, annotations::ANY_CASE) == Some("true") => {
+            owner == id.to_lowercase()
+        }
+        Some(owner) => owner == id,
+    }
+}
+
+fn annotation<'a>(sandbox: &'a Sandbox, key: &str) -> Option<&'a str> {
+    let annotations = sandbox.metadata.annotations.as_ref()?;
+    annotations.get(key).map(String::as_str)
+}
+
+/// What keeps the sandbox from being ready, as its conditions say.
+fn explain(sandbox: &Sandbox) -> String {
+    if sandbox.metadata.deletion_timestamp.is_some() {
+        return "it is being deleted".to_owned();
+    }
+    let status = sandbox.status.as_ref();
+    let conditions = status.map_or(&[][..], |status| &status.conditions);
+    match conditions::find(conditions, conditions::READY) {
+        Some(ready) => format!("{}: {}", ready.reason, ready.message),
+        None => "no controller has seen it yet".to_owned(),
+    }
+}
