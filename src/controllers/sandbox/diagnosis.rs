@@ -2,7 +2,8 @@
 //! do not change from one attempt of the kubelet to the next.
 
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStatus, PersistentVolumeClaim, Pod, PodCondition,
+    ContainerState, ContainerStateTerminated, ContainerStatus, PersistentVolumeClaim, Pod,
+    PodCondition,
 };
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -112,13 +113,18 @@ fn crashed(status: &ContainerStatus) -> Problem {
         Some("StartError" | "ContainerCannotRun") => {
             cannot_start("StartError", ended.message.as_deref().unwrap_or_default())
         }
-        _ => Problem::failed(
-            "AgentExited",
-            format!(
-                "the agent ended with exit code {} and is started again",
-                ended.exit_code
-            ),
-        ),
+        _ => Problem::failed("AgentExited", exited(&ended)),
+    }
+}
+
+/// What the agent left in its termination message says more than its exit code.
+fn exited(ended: &ContainerStateTerminated) -> String {
+    let code = ended.exit_code;
+    match ended.message.as_deref().map(str::trim) {
+        Some(message) if !message.is_empty() => {
+            format!("the agent ended with exit code {code}: {message}")
+        }
+        _ => format!("the agent ended with exit code {code} and is started again"),
     }
 }
 
