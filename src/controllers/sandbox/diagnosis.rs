@@ -10,11 +10,12 @@ use kube::ResourceExt;
 
 use super::problem::Problem;
 
-/// A pod younger than this is not said to be unschedulable, and steps of its
-/// start are not written: most are over by then.
-pub const YOUNG: SignedDuration = SignedDuration::from_secs(5);
+/// A pod younger than this is not said to be unschedulable: the scheduler says so
+/// of every pod whose claim is not bound yet, and when a hundred start at once
+/// that takes a while.
+pub const YOUNG: SignedDuration = SignedDuration::from_secs(20);
 /// A pod that starts for longer is said to take long.
-pub const LONG: SignedDuration = SignedDuration::from_secs(60);
+pub const LONG: SignedDuration = SignedDuration::from_secs(120);
 
 /// What keeps the pod from being ready; `None` where it is.
 pub fn pod(pod: &Pod, now: Timestamp) -> Option<Problem> {
@@ -155,7 +156,7 @@ fn slow(pod: &Pod, now: Timestamp) -> Option<Problem> {
         Problem::waiting(
             "StartingSlowly",
             format!(
-                "the pod has been starting for more than a minute (pulling an image, attaching a volume): kubectl describe pod -n {namespace} {} tells what it is at",
+                "the pod has been starting for more than two minutes (pulling an image, attaching a volume): kubectl describe pod -n {namespace} {} tells what it is at",
                 pod.name_any()
             ),
         )

@@ -80,8 +80,8 @@ fn a_young_pod_is_only_starting_and_an_old_one_says_what_it_waits_for() {
         conditions: Some(vec![condition("PodScheduled", "False", "0/1 nodes")]),
         ..Default::default()
     });
-    assert!(pod(&waits, at(104)).unwrap().progress);
-    let problem = pod(&waits, at(105)).unwrap();
+    assert_eq!(pod(&waits, at(119)).unwrap().reason, "Starting");
+    let problem = pod(&waits, at(120)).unwrap();
     assert_eq!(
         (problem.reason, problem.message.as_str()),
         ("Unschedulable", "0/1 nodes")
@@ -91,8 +91,8 @@ fn a_young_pod_is_only_starting_and_an_old_one_says_what_it_waits_for() {
         made(&sandbox(|_| ())),
         container(waiting("ContainerCreating", "")),
     );
-    assert_eq!(pod(&creating, at(159)).unwrap().reason, "Starting");
-    let slow = pod(&creating, at(160)).unwrap();
+    assert_eq!(pod(&creating, at(219)).unwrap().reason, "Starting");
+    let slow = pod(&creating, at(220)).unwrap();
     assert_eq!(slow.reason, "StartingSlowly");
     assert!(slow.message.contains("kubectl describe pod -n ns box"));
 }

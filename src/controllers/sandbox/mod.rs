@@ -57,7 +57,7 @@ async fn report(
         resize_refused: applied.resize_refused.as_deref(),
     };
     let status = status::status(&seen, now);
-    if !status::worth_writing(&seen, &status, now) {
+    if !status::worth_writing(&seen, &status) {
         return Ok(());
     }
     // Falling asleep leads to the pod's end: not on a stale view of its use.

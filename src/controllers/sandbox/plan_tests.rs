@@ -371,7 +371,7 @@ fn a_lagging_cache_is_looked_at_again() {
 fn a_young_pod_is_looked_at_again_when_it_should_have_started() {
     let mut observed = awake(|_| ());
     observed.pod = Some(Arc::new(made(&observed.sandbox)));
-    assert_eq!(planned(&observed, 101).wake_at, Some(at(105)));
-    assert_eq!(planned(&observed, 106).wake_at, Some(at(160)));
-    assert_eq!(planned(&observed, 160).wake_at, None);
+    assert_eq!(planned(&observed, 101).wake_at, Some(at(120)));
+    assert_eq!(planned(&observed, 121).wake_at, Some(at(220)));
+    assert_eq!(planned(&observed, 220).wake_at, None);
 }
