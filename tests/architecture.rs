@@ -1,6 +1,8 @@
 //! The import rule: which module may name which other, read from the sources.
 //! An edge that is not in the table fails with its file and line.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
