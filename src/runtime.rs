@@ -162,6 +162,7 @@ impl Process {
             metrics: Box::new(move || telemetry::metrics(&registry)),
         };
         let listener = listen(common.ops_listen, "--ops-listen").await?;
+        tracing::info!("probes and metrics on http://{}", listener.local_addr()?);
         let router = http::ops::router(Arc::new(ops));
         Ok(tokio::spawn(http::server::serve(listener, router, stop)))
     }
@@ -189,7 +190,7 @@ impl Process {
         let listener = listen(api.listen, "--listen").await?;
         tracing::info!(
             "REST on http://{}, sandboxes in namespace {namespace}",
-            api.listen
+            listener.local_addr()?
         );
         let router = http::router(service.clone());
         let shutdown = self.shutdown.clone();

@@ -1,8 +1,8 @@
 //! Conditions of a status: how one is made, and how a new set takes over the
 //! old one's transition times.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::jiff::Timestamp;
 
 /// The sandbox answers commands.
 pub const READY: &str = "Ready";

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 use thiserror::Error;
 
 use super::exec::{ExecError, ExecOutcome, ExecRequest};
-use crate::crd::{Lifecycle, Phase, Sandbox, SandboxSpec};
+use crate::crd::{CONTAINER, Lifecycle, Phase, Sandbox, SandboxSpec};
 
 /// A pod of ours at one moment of its life: the same name may later belong to
 /// another pod, the UID never does.
@@ -21,6 +21,8 @@ pub struct PodRef {
     pub name: String,
     /// UID of the pod.
     pub uid: String,
+    /// Container that the agent runs in.
+    pub container: String,
 }
 
 impl PodRef {
@@ -32,6 +34,7 @@ impl PodRef {
             namespace: sandbox.metadata.namespace.clone()?,
             name: status.pod_name.clone()?,
             uid: status.pod_uid.clone()?,
+            container: CONTAINER.to_owned(),
         })
     }
 }

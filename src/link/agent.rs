@@ -21,7 +21,6 @@ use tonic::{Request, Status, Streaming, body::Body};
 use tower::Service;
 
 use super::socket::{self, EndingCell};
-use crate::crd::CONTAINER;
 use crate::domain::interfaces::PodRef;
 
 /// How long opening a channel may take: an exec, and the agent's first answer.
@@ -70,7 +69,7 @@ pub async fn open(client: &Client, pod: &PodRef) -> Result<Agent, OpenError> {
 }
 
 async fn greet(client: &Client, pod: &PodRef) -> Result<Agent, OpenError> {
-    let socket = socket::exec(client, pod, CONTAINER, &[paths::AGENT, "connect"])
+    let socket = socket::exec(client, pod, &[paths::AGENT, "connect"])
         .await
         .map_err(OpenError::Exec)?;
     let ending = socket.ending();

@@ -102,29 +102,24 @@ impl EndingCell {
     }
 }
 
-/// Starts `command` in a container by the API server's exec subresource.
+/// Starts `command` in the pod's container by the API server's exec subresource.
 ///
 /// # Errors
 /// Any error comes before the process has started, so the call may be repeated.
-pub async fn exec(
-    client: &Client,
-    pod: &PodRef,
-    container: &str,
-    command: &[&str],
-) -> kube::Result<ExecSocket> {
-    let path = exec_path(pod, container, command);
+pub async fn exec(client: &Client, pod: &PodRef, command: &[&str]) -> kube::Result<ExecSocket> {
+    let path = exec_path(pod, command);
     let request = http::Request::get(path)
         .body(Vec::new())
         .map_err(kube::Error::HttpError)?;
     Ok(pump(client.connect(request).await?.into_stream()))
 }
 
-fn exec_path(pod: &PodRef, container: &str, command: &[&str]) -> String {
+fn exec_path(pod: &PodRef, command: &[&str]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     for part in command {
         query.append_pair("command", part);
     }
-    query.append_pair("container", container);
+    query.append_pair("container", &pod.container);
     for stream in ["stdin", "stdout", "stderr"] {
         query.append_pair(stream, "true");
     }

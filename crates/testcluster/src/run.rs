@@ -144,10 +144,7 @@ impl Interrupted {
                 let _ = noted
                     .0
                     .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "testcluster: interrupted; taking the cluster down"
-                );
+                let _ = writeln!(std::io::stderr(), "testcluster: interrupted");
             }
         });
         Ok(first)

@@ -2,18 +2,20 @@
 //! do not change from one attempt of the kubelet to the next.
 
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStatus, PersistentVolumeClaim, Pod, PodCondition,
+    ContainerState, ContainerStateTerminated, ContainerStatus, PersistentVolumeClaim, Pod,
+    PodCondition,
 };
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::problem::Problem;
 
-/// A pod younger than this is not said to be unschedulable, and steps of its
-/// start are not written: most are over by then.
-pub const YOUNG: SignedDuration = SignedDuration::from_secs(5);
+/// A pod younger than this is not said to be unschedulable: the scheduler says so
+/// of every pod whose claim is not bound yet, and when a hundred start at once
+/// that takes a while.
+pub const YOUNG: SignedDuration = SignedDuration::from_secs(20);
 /// A pod that starts for longer is said to take long.
-pub const LONG: SignedDuration = SignedDuration::from_secs(60);
+pub const LONG: SignedDuration = SignedDuration::from_secs(120);
 
 /// What keeps the pod from being ready; `None` where it is.
 pub fn pod(pod: &Pod, now: Timestamp) -> Option<Problem> {
@@ -112,13 +114,18 @@ fn crashed(status: &ContainerStatus) -> Problem {
         Some("StartError" | "ContainerCannotRun") => {
             cannot_start("StartError", ended.message.as_deref().unwrap_or_default())
         }
-        _ => Problem::failed(
-            "AgentExited",
-            format!(
-                "the agent ended with exit code {} and is started again",
-                ended.exit_code
-            ),
-        ),
+        _ => Problem::failed("AgentExited", exited(&ended)),
+    }
+}
+
+/// What the agent left in its termination message says more than its exit code.
+fn exited(ended: &ContainerStateTerminated) -> String {
+    let code = ended.exit_code;
+    match ended.message.as_deref().map(str::trim) {
+        Some(message) if !message.is_empty() => {
+            format!("the agent ended with exit code {code}: {message}")
+        }
+        _ => format!("the agent ended with exit code {code} and is started again"),
     }
 }
 
@@ -149,7 +156,7 @@ fn slow(pod: &Pod, now: Timestamp) -> Option<Problem> {
         Problem::waiting(
             "StartingSlowly",
             format!(
-                "the pod has been starting for more than a minute (pulling an image, attaching a volume): kubectl describe pod -n {namespace} {} tells what it is at",
+                "the pod has been starting for more than two minutes (pulling an image, attaching a volume): kubectl describe pod -n {namespace} {} tells what it is at",
                 pod.name_any()
             ),
         )

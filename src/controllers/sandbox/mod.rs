@@ -5,6 +5,8 @@
 pub mod apply;
 pub mod desired;
 pub mod diagnosis;
+#[cfg(test)]
+mod fixtures;
 pub mod observe;
 pub mod plan;
 pub mod problem;
@@ -55,12 +57,17 @@ async fn report(
         resize_refused: applied.resize_refused.as_deref(),
     };
     let status = status::status(&seen, now);
-    if !status::worth_writing(&seen, &status, now) {
+    if !status::worth_writing(&seen, &status) {
         return Ok(());
     }
     // Falling asleep leads to the pod's end: not on a stale view of its use.
     let falls_asleep = applied.slept_at.is_some() && !deadlines::asleep(sandbox);
-    ctx.writer.status(sandbox, &status, falls_asleep).await?;
+    match ctx.writer.status(sandbox, &status, falls_asleep).await {
+        Ok(_) => {}
+        // Deleted meanwhile: there is nobody left to tell.
+        Err(Error::NotFound(_)) => return Ok(()),
+        Err(error) => return Err(error),
+    }
     match status::event(sandbox.status.as_ref(), &status) {
         Some((true, reason, note)) => ctx.events.warning(sandbox, reason, note).await,
         Some((false, reason, note)) => ctx.events.normal(sandbox, reason, note).await,

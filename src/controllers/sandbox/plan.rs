@@ -13,7 +13,7 @@ use super::observe::Observed;
 use super::problem::Problem;
 use super::recent;
 use crate::controllers::context::PodSettings;
-use crate::crd::{Persistence, Sandbox, annotations};
+use crate::crd::{Persistence, Phase, Sandbox, annotations};
 use crate::domain::{conditions, deadlines};
 
 /// A pod that should be gone for this long is looked into.
@@ -302,7 +302,14 @@ pub fn conflict(pod: &Pod, sandbox: &Sandbox) -> Problem {
 fn going(plan: &mut Plan, observed: &Observed, pod: &Pod, due: Timestamp, now: Timestamp) {
     if now.duration_since(due) < STUCK {
         plan.look_at(due, STUCK);
-        plan.blocked(Problem::starting("the former pod is ending"));
+        plan.blocked(if was_awake(&observed.sandbox) {
+            Problem::waiting(
+                "PodLost",
+                "the pod is being deleted; a new one is made when it has ended",
+            )
+        } else {
+            Problem::starting("the former pod is ending")
+        });
     } else if observed.node_known {
         let spec = pod.spec.as_ref();
         let node = spec.and_then(|spec| spec.node_name.as_deref());
@@ -331,6 +338,15 @@ fn replace(plan: &mut Plan, observed: &Observed, why: String, now: Timestamp) {
         "PodLost",
         format!("the pod has ended ({why}); a new one is made"),
     ));
+}
+
+/// Whether the status says that the sandbox runs, or that its pod was lost: then
+/// a pod that ends does not do so at our word.
+fn was_awake(sandbox: &Sandbox) -> bool {
+    sandbox.status.as_ref().is_some_and(|status| {
+        let ready = conditions::find(&status.conditions, conditions::READY);
+        status.phase == Phase::Ready || ready.is_some_and(|ready| ready.reason == "PodLost")
+    })
 }
 
 fn restart_due(sandbox: &Sandbox, pod: &Pod) -> bool {

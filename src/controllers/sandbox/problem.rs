@@ -9,8 +9,6 @@ pub struct Problem {
     pub message: String,
     /// Whether somebody has to change something; else it may pass by itself.
     pub failed: bool,
-    /// Whether it is but a step of a normal start.
-    pub progress: bool,
 }
 
 impl Problem {
@@ -28,15 +26,11 @@ impl Problem {
             reason,
             message: message.into(),
             failed: false,
-            progress: false,
         }
     }
 
     /// A step of a normal start.
     pub fn starting(message: impl Into<String>) -> Self {
-        Self {
-            progress: true,
-            ..Self::waiting("Starting", message)
-        }
+        Self::waiting("Starting", message)
     }
 }

@@ -36,48 +36,17 @@ pub struct Seen<'a> {
 /// The status as it should be. `lastActivity` is the facade's and left out.
 pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
     let sandbox = seen.sandbox;
-    let generation = sandbox.metadata.generation;
     let old = sandbox.status.as_ref();
     let kept = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
     let pod = seen.pod.filter(|pod| belongs(*pod, sandbox));
     let workspace = workspace_state(seen);
-    let (reason, message, problem) = run_state(seen, pod, kept, now);
-    let make = |kind, holds: bool, reason: &str, message: &str| {
-        condition(kind, Some(holds), reason, message, generation, now)
-    };
-    let runs = problem.is_none() && reason == "Running";
-    let agent = pod.filter(|_| runs).and_then(restarts);
-    let mut conditions = Vec::with_capacity(5);
-    let ready = runs && workspace.holds;
-    conditions.push(match (runs, workspace.holds) {
-        (true, true) => make(READY, true, "Ready", "the sandbox answers commands"),
-        (true, false) => make(READY, false, workspace.reason, &workspace.message),
-        (false, _) => make(READY, false, reason, &message),
-    });
-    conditions.push(make(
-        WORKSPACE_READY,
-        workspace.holds,
-        workspace.reason,
-        &workspace.message,
-    ));
-    conditions.push(make(POD_READY, runs, reason, &message));
-    let agent = agent.as_deref().unwrap_or(&message);
-    conditions.push(make(AGENT_READY, runs, reason, agent));
-    conditions.extend(restart_pending(seen, pod, generation, now));
-
-    let failed = problem.as_ref().is_some_and(|problem| problem.failed)
-        || (runs && !workspace.holds && workspace.failed);
+    let run = run_state(seen, pod, kept, now);
+    let conditions = conditions(seen, pod, &workspace, &run, now);
     let spec = pod.and_then(|pod| pod.spec.as_ref());
     SandboxStatus {
-        phase: match seen.verdict {
-            Verdict::Terminating => Phase::Terminating,
-            Verdict::Suspended | Verdict::Idle => Phase::Suspended,
-            _ if ready => Phase::Ready,
-            _ if failed => Phase::Failed,
-            _ => Phase::Pending,
-        },
+        phase: phase(seen.verdict, &workspace, &run),
         conditions: carry_over(kept, conditions),
-        observed_generation: generation,
+        observed_generation: sandbox.metadata.generation,
         pod_name: pod.map(ResourceExt::name_any),
         pod_uid: pod.and_then(ResourceExt::uid),
         node: spec.and_then(|spec| spec.node_name.clone()),
@@ -93,114 +62,155 @@ pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
             // Once made it stays named, so that its loss is noticed.
             None => old.and_then(|old| old.claim_name.clone()),
         },
-        started_at: pod.filter(|_| runs).and_then(started_at),
+        started_at: pod.filter(|_| run.holds).and_then(started_at),
         slept_at: seen.slept_at.clone(),
         last_activity: None,
     }
 }
 
-struct Workspace {
+fn phase(verdict: &Verdict, workspace: &State, run: &State) -> Phase {
+    match verdict {
+        Verdict::Terminating => Phase::Terminating,
+        Verdict::Suspended | Verdict::Idle => Phase::Suspended,
+        _ if run.holds && workspace.holds => Phase::Ready,
+        _ if run.failed || (run.holds && workspace.failed) => Phase::Failed,
+        _ => Phase::Pending,
+    }
+}
+
+fn conditions(
+    seen: &Seen,
+    pod: Option<&Pod>,
+    workspace: &State,
+    run: &State,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let generation = seen.sandbox.metadata.generation;
+    let make = |kind, state: &State| {
+        let (holds, message) = (Some(state.holds), state.message.as_str());
+        condition(kind, holds, state.reason, message, generation, now)
+    };
+    let answers = State::new(true, "Ready", "the sandbox answers commands");
+    let ready = match (run.holds, workspace.holds) {
+        (true, true) => &answers,
+        (true, false) => workspace,
+        (false, _) => run,
+    };
+    let agent = match pod.filter(|_| run.holds).and_then(restarts) {
+        Some(message) => &State::new(true, run.reason, &message),
+        None => run,
+    };
+    let mut all = vec![
+        make(READY, ready),
+        make(WORKSPACE_READY, workspace),
+        make(POD_READY, run),
+        make(AGENT_READY, agent),
+    ];
+    all.extend(restart_pending(seen, pod, generation, now));
+    all
+}
+
+/// How a part of the sandbox is doing.
+struct State {
     holds: bool,
     failed: bool,
     reason: &'static str,
     message: String,
 }
 
-fn workspace_state(seen: &Seen) -> Workspace {
-    let state = |holds, reason, message: &str| Workspace {
-        holds,
-        failed: false,
-        reason,
-        message: message.to_owned(),
-    };
-    let spec = &seen.sandbox.spec;
-    if spec.workspace.persistence == Persistence::Ephemeral {
-        let sleeps = spec.suspended || spec.lifecycle.idle_timeout.is_some();
-        return state(
-            true,
-            "Ephemeral",
-            if sleeps {
-                "the workspace is lost whenever the pod goes, and this sandbox sleeps: use persistence Persistent to keep it"
-            } else {
-                "the workspace is lost whenever the pod goes"
-            },
-        );
+impl State {
+    fn new(holds: bool, reason: &'static str, message: &str) -> Self {
+        Self {
+            holds,
+            failed: false,
+            reason,
+            message: message.to_owned(),
+        }
+    }
+}
+
+impl From<Problem> for State {
+    fn from(problem: Problem) -> Self {
+        Self {
+            failed: problem.failed,
+            ..Self::new(false, problem.reason, &problem.message)
+        }
+    }
+}
+
+fn workspace_state(seen: &Seen) -> State {
+    if seen.sandbox.spec.workspace.persistence == Persistence::Ephemeral {
+        return ephemeral(seen.sandbox);
     }
     let Some(claim) = seen.claim.filter(|claim| belongs(*claim, seen.sandbox)) else {
-        let known = seen
-            .sandbox
-            .status
-            .as_ref()
-            .and_then(|s| s.claim_name.as_ref());
-        return match known {
-            Some(name) => state(
+        let status = seen.sandbox.status.as_ref();
+        return match status.and_then(|status| status.claim_name.as_ref()) {
+            Some(name) => State::new(
                 false,
                 "ClaimLost",
                 &format!(
                     "claim {name} was deleted, and its data with it; the next start makes an empty one"
                 ),
             ),
-            None => state(false, "Provisioning", "the claim is not made yet"),
+            None => State::new(false, "Provisioning", "the claim is not made yet"),
         };
     };
     if let Some(problem) = diagnosis::claim(claim) {
-        return Workspace {
-            failed: problem.failed,
-            ..state(false, problem.reason, &problem.message)
-        };
+        return problem.into();
     }
     let name = claim.name_any();
     let bound = claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound");
+    // News of the claim may come later than those of the pod that has mounted it.
     let mounted =
         *seen.verdict == Verdict::Running && seen.pod.is_some_and(|pod| started_at(pod).is_some());
     if !bound && !mounted {
-        return state(
-            false,
-            "Provisioning",
-            &format!("claim {name} is not bound to a volume yet"),
-        );
+        let message = format!("claim {name} is not bound to a volume yet");
+        return State::new(false, "Provisioning", &message);
     }
-    let size = workspace::requested(claim).unwrap_or_default();
-    if let Some(why) = seen.resize_refused {
-        let wanted = &spec.workspace.size;
-        let message = format!("the workspace stays at {size} and cannot grow to {wanted}: {why}");
-        return state(true, "ResizeRefused", &message);
+    match resize_refused(seen, claim) {
+        Some(message) => State::new(true, "ResizeRefused", &message),
+        None => State::new(true, "Bound", &format!("claim {name} holds the workspace")),
     }
-    if workspace::resize_patch(seen.sandbox, claim).is_some() && refused_before(seen.sandbox) {
-        let conditions = seen
-            .sandbox
-            .status
-            .as_ref()
-            .map(|s| s.conditions.as_slice());
-        let before = conditions.and_then(|all| find(all, WORKSPACE_READY));
-        let message = before.map(|before| before.message.clone());
-        return state(true, "ResizeRefused", &message.unwrap_or_default());
-    }
-    state(true, "Bound", &format!("claim {name} holds the workspace"))
 }
 
-/// Reason and message of what the pod does, and what is wrong with it.
-fn run_state(
-    seen: &Seen,
-    pod: Option<&Pod>,
-    old: &[Condition],
-    now: Timestamp,
-) -> (&'static str, String, Option<Problem>) {
-    let told = |reason, message: &str| (reason, message.to_owned(), None);
+fn ephemeral(sandbox: &Sandbox) -> State {
+    let spec = &sandbox.spec;
+    let message = if spec.suspended || spec.lifecycle.idle_timeout.is_some() {
+        "the workspace is lost whenever the pod goes, and this sandbox sleeps: use persistence Persistent to keep it"
+    } else {
+        "the workspace is lost whenever the pod goes"
+    };
+    State::new(true, "Ephemeral", message)
+}
+
+/// That the claim was not allowed to grow, now or when it was tried for this spec.
+fn resize_refused(seen: &Seen, claim: &PersistentVolumeClaim) -> Option<String> {
+    if let Some(why) = seen.resize_refused {
+        let size = workspace::requested(claim).unwrap_or_default();
+        let wanted = &seen.sandbox.spec.workspace.size;
+        return Some(format!(
+            "the workspace stays at {size} and cannot grow to {wanted}: {why}"
+        ));
+    }
+    workspace::resize_patch(seen.sandbox, claim).filter(|_| refused_before(seen.sandbox))?;
+    let status = seen.sandbox.status.as_ref()?;
+    Some(find(&status.conditions, WORKSPACE_READY)?.message.clone())
+}
+
+/// What the pod does, or why there is none.
+fn run_state(seen: &Seen, pod: Option<&Pod>, old: &[Condition], now: Timestamp) -> State {
     let problem = match seen.verdict {
         Verdict::Suspended => {
-            return told(
-                "Suspended",
-                "spec.suspended is set: the pod goes, the workspace stays",
-            );
+            let message = "spec.suspended is set: the pod goes, the workspace stays";
+            return State::new(false, "Suspended", message);
         }
         Verdict::Idle => {
-            return told(
-                "Idle",
-                "nobody used the sandbox for its idleTimeout: the next request wakes it",
-            );
+            let message = "nobody used the sandbox for its idleTimeout: the next request wakes it";
+            return State::new(false, "Idle", message);
         }
-        Verdict::Terminating => return told("Terminating", "the sandbox is being deleted"),
+        Verdict::Terminating => {
+            return State::new(false, "Terminating", "the sandbox is being deleted");
+        }
         Verdict::Blocked(problem) => Some(problem.clone()),
         Verdict::Running | Verdict::Unchanged => match pod {
             Some(pod) => diagnosis::pod(pod, now),
@@ -208,7 +218,7 @@ fn run_state(
         },
     };
     let Some(mut problem) = problem else {
-        return told("Running", "");
+        return State::new(true, "Running", "");
     };
     if problem.reason == "ImagePullFailed"
         && let Some(before) = find(old, READY)
@@ -217,7 +227,7 @@ fn run_state(
     {
         problem.message.clone_from(&before.message);
     }
-    (problem.reason, problem.message.clone(), Some(problem))
+    problem.into()
 }
 
 /// What a person should know of a container that runs again.
@@ -265,9 +275,10 @@ fn restart_pending(
     })
 }
 
-/// Whether `new` tells a user anything that the present status does not. Steps
-/// of a normal start are not worth a write while the pod is young.
-pub fn worth_writing(seen: &Seen, new: &SandboxStatus, now: Timestamp) -> bool {
+/// Whether `new` tells a user anything that the present status does not. The
+/// steps of a normal start (bound, scheduled, created) are not worth a write:
+/// what they add is told when the pod is ready or takes too long.
+pub fn worth_writing(seen: &Seen, new: &SandboxStatus) -> bool {
     let Some(old) = &seen.sandbox.status else {
         return true;
     };
@@ -288,8 +299,7 @@ pub fn worth_writing(seen: &Seen, new: &SandboxStatus, now: Timestamp) -> bool {
         && old.pod_uid == new.pod_uid
         && old.slept_at == new.slept_at
         && old.claim_name == new.claim_name;
-    let young = |pod| diagnosis::younger(pod, diagnosis::YOUNG, now);
-    !(step && seen.pod.is_some_and(young))
+    !step
 }
 
 /// The event that a change of the Ready condition's reason deserves: whether it

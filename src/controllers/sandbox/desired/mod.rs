@@ -31,7 +31,10 @@ fn labels_of(sandbox: &Sandbox) -> BTreeMap<String, String> {
 
 /// The reference that makes `sandbox` the owner and controller of an object.
 pub fn owner(sandbox: &Sandbox) -> Option<OwnerReference> {
-    sandbox.controller_owner_ref(&())
+    let mut owner = sandbox.controller_owner_ref(&())?;
+    // Deleting a sandbox in the foreground waits for what it owns.
+    owner.block_owner_deletion = Some(true);
+    Some(owner)
 }
 
 /// Whether the object belongs to the very sandbox: by owner reference, or where

@@ -1,0 +1,10 @@
+//! Hutch on a real cluster. Each test has a namespace and a Hutch process of its
+//! own; `make test` brings the cluster up and takes it down.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod facade;

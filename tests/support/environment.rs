@@ -1,0 +1,123 @@
+//! The cluster that the tests run on: the one that `HUTCH_KUBECONFIG` names, else
+//! a test cluster that is brought up here and left up.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use hutch_testcluster::{Cluster, Options, Profile};
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::wait::{await_condition, conditions::is_crd_established};
+use kube::{Client, Config, CustomResourceExt, ResourceExt, config::Kubeconfig};
+
+/// The agent's image, as the tests load it into a test cluster.
+const AGENT_IMAGE: &str = "hutch.dev/hutch:test";
+
+/// A cluster with the custom resources and the agent's image.
+pub struct Environment {
+    pub kubeconfig: PathBuf,
+    pub agent_image: String,
+    /// The processes behind it, where it is a test cluster.
+    pub cluster: Option<Cluster>,
+}
+
+/// The cluster of most tests.
+pub fn current() -> &'static Environment {
+    static CURRENT: OnceLock<Environment> = OnceLock::new();
+    CURRENT.get_or_init(|| {
+        let named = std::env::var_os("HUTCH_KUBECONFIG").filter(|path| !path.is_empty());
+        let ours = std::env::var_os("HUTCH_TESTCLUSTER").is_some();
+        match named {
+            Some(kubeconfig) if !ours => Environment {
+                kubeconfig: kubeconfig.into(),
+                agent_image: std::env::var("HUTCH_AGENT_IMAGE")
+                    .expect("HUTCH_AGENT_IMAGE names the agent's image for HUTCH_KUBECONFIG"),
+                cluster: None,
+            },
+            _ => test_cluster(Profile::Current),
+        }
+    })
+}
+
+/// A second cluster, with a container runtime that has neither image volumes nor
+/// user namespaces.
+pub fn older() -> &'static Environment {
+    static OLDER: OnceLock<Environment> = OnceLock::new();
+    OLDER.get_or_init(|| test_cluster(Profile::Older))
+}
+
+fn test_cluster(profile: Profile) -> Environment {
+    let options = Options {
+        profile,
+        ..Options::default()
+    };
+    let cluster = Cluster::up(&options).expect("the test cluster comes up");
+    let agent = agent_binary();
+    cluster
+        .load_image(AGENT_IMAGE, &[("/hutch-agent", &agent)])
+        .expect("the agent's image is loaded");
+    Environment {
+        kubeconfig: cluster.kubeconfig().to_owned(),
+        agent_image: AGENT_IMAGE.to_owned(),
+        cluster: Some(cluster),
+    }
+}
+
+/// The static agent that `make` built.
+fn agent_binary() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target"),
+        PathBuf::from,
+    );
+    let agent = target.join("x86_64-unknown-linux-gnu/agent/hutch-agent");
+    assert!(
+        agent.is_file(),
+        "{} is missing: run `make agent`",
+        agent.display()
+    );
+    agent
+}
+
+impl Environment {
+    /// A client for this cluster, with the custom resources in place.
+    pub async fn client(&self) -> Client {
+        let client = self.bare_client().await;
+        for crd in [
+            hutch::crd::Sandbox::crd(),
+            hutch::crd::SandboxSession::crd(),
+        ] {
+            let api = Api::all(client.clone());
+            let name = crd.name_any();
+            api.patch(
+                &name,
+                &PatchParams::apply("hutch-tests").force(),
+                &Patch::Apply(&crd),
+            )
+            .await
+            .expect("the API server takes the custom resource definitions");
+            await_condition(api, &name, is_crd_established())
+                .await
+                .expect("they are established");
+        }
+        client
+    }
+
+    async fn bare_client(&self) -> Client {
+        let kubeconfig =
+            Kubeconfig::read_from(&self.kubeconfig).expect("the kubeconfig is readable");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default())
+            .await
+            .expect("the kubeconfig is usable");
+        hutch::cluster::client::connect(&config).expect("a client can be made")
+    }
+
+    /// `kubectl` on this cluster.
+    pub fn kubectl(&self) -> Command {
+        let mut command = match &self.cluster {
+            Some(cluster) => cluster.kubectl(),
+            None => Command::new("kubectl"),
+        };
+        command.env("KUBECONFIG", &self.kubeconfig);
+        command
+    }
+}

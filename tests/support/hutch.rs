@@ -1,0 +1,173 @@
+//! A Hutch process: the real binary, on ports of its own.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::environment::Environment;
+
+/// How long a start, an end or a line of the log may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running Hutch; dropping it kills it.
+pub struct Hutch {
+    child: Child,
+    log: PathBuf,
+    role: &'static str,
+}
+
+impl Hutch {
+    /// Starts `hutch ROLE` in `namespace`, with further arguments; its log is
+    /// appended to a file in `folder`.
+    pub async fn start(
+        environment: &Environment,
+        namespace: &str,
+        folder: &Path,
+        role: &'static str,
+        arguments: &[&str],
+    ) -> Self {
+        let number = std::fs::read_dir(folder).unwrap().count();
+        let log = folder.join(format!("{number}-{role}.log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hutch"));
+        command.args([role, "--ops-listen", "127.0.0.1:0"]);
+        if role != "controller" {
+            command.args(["--listen", "127.0.0.1:0", "--namespace", namespace]);
+        }
+        if role != "api" {
+            command.args([
+                "--watch-namespace",
+                namespace,
+                "--lease-namespace",
+                namespace,
+            ]);
+            command.args(["--agent-image", &environment.agent_image]);
+        }
+        let child = command
+            .args(arguments)
+            .env("KUBECONFIG", &environment.kubeconfig)
+            .env("RUST_LOG", "info,hutch=debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .expect("hutch starts");
+        let hutch = Self { child, log, role };
+        hutch.until_ready().await;
+        hutch
+    }
+
+    async fn until_ready(&self) {
+        let ready = format!("{}/readyz", self.ops().await);
+        let http = reqwest::Client::new();
+        for _ in 0..PATIENCE.as_millis() / 50 {
+            if http
+                .get(&ready)
+                .send()
+                .await
+                .is_ok_and(|r| r.status().is_success())
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("hutch is not ready; its log:\n{}", self.log());
+    }
+
+    /// Base URL of the REST facade.
+    pub async fn url(&self) -> String {
+        assert_ne!(self.role, "controller", "a controller has no facade");
+        self.said("REST on ").await
+    }
+
+    /// Base URL of probes and metrics.
+    pub async fn ops(&self) -> String {
+        self.said("probes and metrics on ").await
+    }
+
+    /// The word that follows `text` in the log, once it is there.
+    async fn said(&self, text: &str) -> String {
+        for _ in 0..PATIENCE.as_millis() / 20 {
+            let log = self.log();
+            let found = log.lines().find_map(|line| line.split_once(text));
+            if let Some((_, rest)) = found {
+                return rest.split([' ', ',']).next().unwrap().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("hutch never said `{text}`; its log:\n{}", self.log());
+    }
+
+    /// All that it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory, in bytes.
+    pub fn resident(&self) -> u64 {
+        resident(self.pid())
+    }
+
+    /// The value of a counter or gauge, all its labels added up; 0 where the
+    /// process has not told it yet.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let url = format!("{}/metrics", self.ops().await);
+        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        text.lines()
+            .filter(|line| line.split(['{', ' ']).next() == Some(name))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// SIGKILL, and the end of the process.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and how the process ended.
+    pub async fn stop(mut self) -> ExitStatus {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        for _ in 0..PATIENCE.as_millis() / 20 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("hutch did not stop; its log:\n{}", self.log());
+    }
+}
+
+impl Drop for Hutch {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        if let Ok(status) = self.child.wait()
+            && status.signal() == Some(6)
+        {
+            eprintln!("hutch {} panicked; its log:\n{}", self.role, self.log());
+        }
+    }
+}
+
+/// Resident memory of a process, in bytes (`proc_pid_status(5)`).
+pub fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse::<u64>()
+        .unwrap()
+        * 1024
+}

@@ -1,0 +1,16 @@
+//! What every test on a real cluster stands on: the cluster itself, a namespace
+//! and a Hutch process of its own per test, a tenant's HTTP client, and, when a
+//! test fails, the objects, events and logs that explain it. Nothing here is a
+//! fake.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod audit;
+pub mod environment;
+pub mod hutch;
+pub mod tenant;
+pub mod world;
+
+pub use hutch::Hutch;
+pub use tenant::Tenant;
+pub use world::World;

@@ -1,0 +1,131 @@
+//! A client of the tenant contract, as existing ones behave: a header names the
+//! sandbox, bodies are JSON, requests time out after 30 s.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// A client that speaks of one sandbox.
+#[derive(Clone)]
+pub struct Tenant {
+    http: reqwest::Client,
+    url: String,
+    id: String,
+}
+
+/// An answer: HTTP status and body.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The `data` of an answer with status 200.
+    pub fn ok(self) -> Value {
+        assert_eq!(
+            (self.status, &self.body["code"]),
+            (200, &json!(200)),
+            "{:#}",
+            self.body
+        );
+        self.body["data"].clone()
+    }
+
+    /// The `data` of a failure with that status and message.
+    pub fn fails(self, status: u16, message: &str) -> Value {
+        assert_eq!(self.status, status, "{:#}", self.body);
+        assert_eq!(self.body["code"], status, "{:#}", self.body);
+        assert_eq!(self.body["message"], message, "{:#}", self.body);
+        assert!(self.body["data"]["error"].is_string(), "{:#}", self.body);
+        self.body["data"].clone()
+    }
+}
+
+impl Tenant {
+    /// A client of the facade at `url`.
+    pub fn new(url: &str, id: &str) -> Self {
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .build()
+            .unwrap();
+        Self {
+            http,
+            url: url.to_owned(),
+            id: id.to_owned(),
+        }
+    }
+
+    /// The same client, about another sandbox.
+    pub fn about(&self, id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The URL of a path.
+    pub fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// Sends any request with any body.
+    pub async fn send(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        let response = self
+            .http
+            .request(method, self.address(path))
+            .header(
+                "x-sandbox-id",
+                reqwest::header::HeaderValue::from_bytes(self.id.as_bytes()).unwrap(),
+            )
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await
+            .unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let kind = response.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            kind.starts_with("application/json"),
+            "{path} answered {kind}"
+        );
+        let status = response.status().as_u16();
+        let body = response
+            .json()
+            .await
+            .unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        Answer { status, body }
+    }
+
+    /// POST of a JSON body.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, body.to_string()).await
+    }
+
+    /// `POST /lifecycle` without options.
+    pub async fn create(&self) -> Answer {
+        self.post("/lifecycle", json!({})).await
+    }
+
+    /// `DELETE /lifecycle`.
+    pub async fn destroy(&self) -> Answer {
+        self.send(Method::DELETE, "/lifecycle", "").await
+    }
+
+    /// The result of a command that was run, whatever its exit code.
+    pub async fn run(&self, command: &str) -> Value {
+        let answer = self.post("/exec", json!({"command": command})).await;
+        assert_eq!(answer.status, 200, "{command}: {:#}", answer.body);
+        answer.body["data"]["result"].clone()
+    }
+
+    /// The stdout of a command that succeeds.
+    pub async fn stdout(&self, command: &str) -> String {
+        let result = self.run(command).await;
+        assert_eq!(result["exitCode"], 0, "{command}: {result:#}");
+        result["stdout"].as_str().unwrap().to_owned()
+    }
+}

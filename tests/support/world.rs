@@ -1,0 +1,244 @@
+//! The world of one test: a namespace of its own, and what is needed to look
+//! into it. When the test fails, it prints what a person would ask for first.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Event, Namespace, PersistentVolumeClaim, Pod};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::{Client, ResourceExt};
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+use super::environment::{self, Environment};
+use super::{Hutch, Tenant};
+use hutch::crd::{Phase, Sandbox, SandboxSpec};
+use hutch::domain::names;
+
+/// How long anything that is waited for may take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of each log that a failed test prints.
+const LOG_LINES: usize = 60;
+
+/// A namespace of its own.
+pub struct World {
+    pub environment: &'static Environment,
+    pub namespace: String,
+    pub client: Client,
+    /// Logs of the Hutch processes.
+    folder: TempDir,
+}
+
+impl World {
+    /// A fresh namespace on the current cluster.
+    pub async fn new(test: &str) -> Self {
+        Self::on(
+            tokio::task::spawn_blocking(environment::current)
+                .await
+                .unwrap(),
+            test,
+        )
+        .await
+    }
+
+    /// A fresh namespace on that cluster.
+    pub async fn on(environment: &'static Environment, test: &str) -> Self {
+        let client = environment.client().await;
+        let mut namespace = Namespace::default();
+        namespace.metadata.generate_name = Some(format!("{test}-"));
+        let namespace = Api::all(client.clone())
+            .create(&PostParams::default(), &namespace)
+            .await
+            .unwrap()
+            .name_any();
+        Self {
+            environment,
+            namespace,
+            client,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Starts `hutch ROLE` here.
+    pub async fn hutch(&self, role: &'static str, arguments: &[&str]) -> Hutch {
+        let folder = self.folder.path();
+        Hutch::start(self.environment, &self.namespace, folder, role, arguments).await
+    }
+
+    /// Starts `hutch run` here, and a client for the sandbox `id`.
+    pub async fn with_tenant(&self, id: &str, arguments: &[&str]) -> (Hutch, Tenant) {
+        let hutch = self.hutch("run", arguments).await;
+        let tenant = Tenant::new(&hutch.url().await, id);
+        (hutch, tenant)
+    }
+
+    pub fn sandboxes(&self) -> Api<Sandbox> {
+        self.api()
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        self.api()
+    }
+
+    pub fn claims(&self) -> Api<PersistentVolumeClaim> {
+        self.api()
+    }
+
+    /// Objects of any namespaced kind, here.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Creates a Sandbox as `kubectl apply` would.
+    pub async fn create(&self, name: &str, spec: SandboxSpec) -> Sandbox {
+        let sandbox = Sandbox::new(name, spec);
+        self.sandboxes()
+            .create(&PostParams::default(), &sandbox)
+            .await
+            .unwrap()
+    }
+
+    /// The sandbox of a REST client's id.
+    pub async fn sandbox_of(&self, id: &str) -> Sandbox {
+        self.sandboxes().get(&names::sandbox(id)).await.unwrap()
+    }
+
+    /// The sandbox, once it is as `wanted`.
+    pub async fn sandbox(&self, name: &str, wanted: impl Fn(&Sandbox) -> bool) -> Sandbox {
+        self.object(name, wanted).await
+    }
+
+    /// The sandbox, once it is Ready in its current generation.
+    pub async fn ready(&self, name: &str) -> Sandbox {
+        self.sandbox(name, |sandbox| {
+            sandbox.status.as_ref().is_some_and(|status| {
+                status.phase == Phase::Ready
+                    && status.observed_generation == sandbox.metadata.generation
+            })
+        })
+        .await
+    }
+
+    /// The object of that name, once it is as `wanted`.
+    pub async fn object<K>(&self, name: &str, wanted: impl Fn(&K) -> bool) -> K
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let api = self.api::<K>();
+        let what = format!("{name} as wanted");
+        eventually(&what, async || {
+            api.get_opt(name).await.unwrap().filter(&wanted)
+        })
+        .await
+    }
+
+    /// Waits until there is no object of that kind and name.
+    pub async fn gone<K>(&self, name: &str)
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let api = self.api::<K>();
+        eventually(&format!("{name} is gone"), async || {
+            api.get_opt(name).await.unwrap().is_none().then_some(())
+        })
+        .await;
+    }
+
+    /// Reasons and texts of the events here.
+    pub async fn events(&self) -> Vec<(String, String)> {
+        let events = self
+            .api::<Event>()
+            .list(&ListParams::default())
+            .await
+            .unwrap();
+        let text = |event: Event| {
+            (
+                event.reason.unwrap_or_default(),
+                event.message.unwrap_or_default(),
+            )
+        };
+        events.items.into_iter().map(text).collect()
+    }
+
+    fn explain(&self) {
+        let kubectl = |arguments: &[&str]| {
+            let mut command = self.environment.kubectl();
+            let output = command
+                .args(arguments)
+                .args(["-n", &self.namespace])
+                .output();
+            output.map_or_else(
+                |e| e.to_string(),
+                |o| String::from_utf8_lossy(&o.stdout).into_owned(),
+            )
+        };
+        eprintln!("--- {}", self.namespace);
+        eprintln!(
+            "{}",
+            kubectl(&["get", "sbx,sbs,pods,pvc,leases", "-o", "wide"])
+        );
+        eprintln!("{}", kubectl(&["get", "sbx", "-o", "yaml"]));
+        eprintln!(
+            "{}",
+            kubectl(&["get", "events", "--sort-by=.lastTimestamp"])
+        );
+        for entry in std::fs::read_dir(self.folder.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            eprintln!("--- {}", entry.file_name().to_string_lossy());
+            eprintln!(
+                "{}",
+                lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+            );
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.explain();
+        }
+        // A thread of its own: this may run inside an async runtime.
+        let (client, namespace) = (self.client.clone(), self.namespace.clone());
+        let delete = async move {
+            let api = Api::<Namespace>::all(client);
+            let _ = api.delete(&namespace, &DeleteParams::background()).await;
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let thread = std::thread::spawn(move || runtime.block_on(delete));
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What `look` finds, looked for again and again until it is there.
+pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let give_up = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(
+            tokio::time::Instant::now() < give_up,
+            "not within {PATIENCE:?}: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
