@@ -6,9 +6,11 @@
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TRIPLE := $(shell uname -m)-unknown-linux-gnu
 STATIC := -C target-feature=+crt-static
+# Tests have a cluster of their own beside that of `up`, with no Hutch on it.
+RUN := $(TARGET)/debug/testcluster --state $(TARGET)/testcluster-for-tests run --
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint generate agent build
+.PHONY: help up down test bench lint generate agent build
 
 help: ## Show this help
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -20,7 +22,10 @@ down: build ## Stop both; nothing is left of them
 	@$(TARGET)/debug/testcluster quickstart --down
 
 test: agent ## Run every test, the ones on a real cluster included
-	cargo test --workspace --no-run && $(TARGET)/debug/testcluster run -- cargo test --workspace
+	cargo test --workspace --no-run && $(RUN) cargo test --workspace
+
+bench: agent build ## Measure on a real cluster
+	cargo bench --bench cluster --no-run && $(RUN) cargo bench --bench cluster
 
 lint: ## Check formatting and lints
 	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings

@@ -1,5 +1,7 @@
 //! What is generated from the types is what the types say.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 use std::path::Path;
 
 use serde_json::Value;
