@@ -17,6 +17,30 @@ use crate::domain::{conditions, deadlines, names};
 /// counts.
 const CREATING: Duration = Duration::from_secs(10);
 
+/// A sandbox on its way into the cache.
+pub(super) struct Creation {
+    since: Instant,
+    done: bool,
+}
+
+impl Creation {
+    fn done() -> Self {
+        Self {
+            done: true,
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Creation {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            done: false,
+        }
+    }
+}
+
 /// What a request wants changed of a sandbox's lifecycle; `None` leaves it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LifecycleChange {
@@ -51,7 +75,8 @@ enum Step {
 }
 
 impl Service {
-    /// Makes sure that the sandbox exists, with that lifecycle.
+    /// Makes sure that the sandbox exists, with that lifecycle; returns the id
+    /// that it is known by.
     ///
     /// # Errors
     /// When it may not be created, or the cluster does not take it.
@@ -60,7 +85,7 @@ impl Service {
         id: &str,
         any_case: bool,
         change: &LifecycleChange,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<String, ServiceError> {
         let folded = if any_case {
             id.to_lowercase()
         } else {
@@ -81,7 +106,7 @@ impl Service {
         if lifecycle != sandbox.spec.lifecycle {
             self.sandboxes.set_lifecycle(&name, &lifecycle).await?;
         }
-        Ok(())
+        Ok(folded)
     }
 
     /// The name of the resource that `id` means: its own, or that of a sandbox
@@ -115,8 +140,7 @@ impl Service {
             match self.step(id, name) {
                 Step::Use(pod) => return Ok(pod),
                 Step::GiveUp(error) => return Err(error),
-                // A sandbox that was just created is not in the cache at once.
-                Step::Create if !created => {
+                Step::Create if !created && !self.just_created(name) => {
                     self.create(id, false, &LifecycleChange::default()).await?;
                     created = true;
                 }
@@ -155,7 +179,8 @@ impl Service {
         if let (true, Some(slept)) = (deadlines::asleep(&sandbox), &status.slept_at) {
             return Step::Wake(slept.0);
         }
-        if status.phase == Phase::Failed {
+        let current = status.observed_generation == sandbox.metadata.generation;
+        if status.phase == Phase::Failed && current {
             return Step::GiveUp(ServiceError::Failed(explain(&sandbox)));
         }
         PodRef::ready(&sandbox).map_or(Step::Wait, Step::Use)
@@ -180,9 +205,10 @@ impl Service {
                 spec,
             })
             .await;
-        if created.is_err() {
-            self.creating().remove(&name);
-        }
+        match &created {
+            Ok(_) => self.creating().insert(name.clone(), Creation::done()),
+            Err(_) => self.creating().remove(&name),
+        };
         let sandbox = created?;
         if belongs(&sandbox, id) {
             Ok(sandbox)
@@ -201,11 +227,19 @@ impl Service {
         if self.sandboxes.count() + others >= limit {
             return Err(ServiceError::Limit(limit));
         }
-        creating.insert(name.to_owned(), Instant::now());
+        creating.entry(name.to_owned()).or_default();
         Ok(())
     }
 
-    fn creating(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+    /// Whether the sandbox exists although the cache does not show it yet.
+    fn just_created(&self, name: &str) -> bool {
+        let creating = self.creating();
+        creating
+            .get(name)
+            .is_some_and(|creation| creation.done && creation.since.elapsed() < CREATING)
+    }
+
+    fn creating(&self) -> MutexGuard<'_, HashMap<String, Creation>> {
         self.creating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
