@@ -134,15 +134,14 @@ impl Service {
         deadline: Instant,
     ) -> Result<PodRef, ServiceError> {
         let mut changes = self.sandboxes.changes();
-        let (mut created, mut woken) = (false, None);
+        let mut woken = None;
         loop {
             changes.mark_unchanged();
             match self.step(id, name) {
                 Step::Use(pod) => return Ok(pod),
                 Step::GiveUp(error) => return Err(error),
-                Step::Create if !created && !self.just_created(name) => {
+                Step::Create if !self.just_created(name) => {
                     self.create(id, false, &LifecycleChange::default()).await?;
-                    created = true;
                 }
                 Step::Wake(slept) if woken != Some(slept) => {
                     // Later than the sleep by any clock, or it would not wake.
@@ -151,8 +150,7 @@ impl Service {
                     self.sandboxes.record_activity(name, at).await?;
                     woken = Some(slept);
                 }
-                Step::Wait => created = false,
-                Step::Create | Step::Wake(_) => {}
+                Step::Create | Step::Wake(_) | Step::Wait => {}
             }
             if timeout_at(deadline, changes.changed()).await.is_err() {
                 return Err(self.not_ready(name));
@@ -220,8 +218,9 @@ impl Service {
     /// Counts the sandboxes there are and those on their way into the cache.
     fn reserve(&self, name: &str) -> Result<(), ServiceError> {
         let mut creating = self.creating();
-        creating
-            .retain(|name, since| since.elapsed() < CREATING && self.sandboxes.get(name).is_none());
+        creating.retain(|name, new| {
+            new.since.elapsed() < CREATING && self.sandboxes.get(name).is_none()
+        });
         let others = creating.keys().filter(|other| *other != name).count();
         let limit = self.settings.max_sandboxes;
         if self.sandboxes.count() + others >= limit {
@@ -263,6 +262,7 @@ impl Service {
             return Err(ServiceError::NameTaken(name));
         }
         let uid = sandbox.metadata.uid.clone().unwrap_or_default();
+        self.creating().remove(&name);
         if self.sandboxes.delete(&name, &uid).await? {
             self.until_gone(&name, &uid, deadline).await?;
         }
