@@ -41,6 +41,10 @@ impl Default for Creation {
     }
 }
 
+/// How long a state that makes a request hopeless must last to be believed: the
+/// cache may not show yet that somebody has just mended it.
+const LAG: Duration = Duration::from_secs(1);
+
 /// What a request wants changed of a sandbox's lifecycle; `None` leaves it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LifecycleChange {
@@ -134,12 +138,19 @@ impl Service {
         deadline: Instant,
     ) -> Result<PodRef, ServiceError> {
         let mut changes = self.sandboxes.changes();
-        let mut woken = None;
+        let (mut woken, mut doubted) = (None, None);
         loop {
             changes.mark_unchanged();
+            let mut until = deadline;
             match self.step(id, name) {
                 Step::Use(pod) => return Ok(pod),
-                Step::GiveUp(error) => return Err(error),
+                Step::GiveUp(error) => {
+                    let believed = *doubted.get_or_insert_with(|| Instant::now() + LAG);
+                    if Instant::now() >= believed {
+                        return Err(error);
+                    }
+                    until = deadline.min(believed);
+                }
                 Step::Create if !self.just_created(name) => {
                     self.create(id, false, &LifecycleChange::default()).await?;
                 }
@@ -152,7 +163,7 @@ impl Service {
                 }
                 Step::Create | Step::Wake(_) | Step::Wait => {}
             }
-            if timeout_at(deadline, changes.changed()).await.is_err() {
+            if timeout_at(until, changes.changed()).await.is_err() && until == deadline {
                 return Err(self.not_ready(name));
             }
         }
