@@ -2,7 +2,7 @@
 //! they end: requests are drained first, then reconciles, then the lease is
 //! given back, then the watches stop.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -22,7 +22,7 @@ use crate::cluster::sandboxes::Directory;
 use crate::controllers::Controllers;
 use crate::controllers::context::{Delivery, PodSettings};
 use crate::crd::{Sandbox, SandboxSession, SandboxSpec, managers};
-use crate::http::{self, ops::Ops};
+use crate::http::{self, HttpMetrics, ops::Ops};
 use crate::link::{Pool, PoolSettings};
 use crate::service::{Service, ServiceSettings};
 use crate::settings::{AgentDelivery, Api, Common, Controller};
@@ -143,6 +143,10 @@ async fn until_signalled(shutdown: CancellationToken) {
 }
 
 impl Process {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Probes are answered until everything else has ended.
     async fn ops(
         &self,
@@ -185,7 +189,8 @@ impl Process {
             "REST on http://{}, sandboxes in namespace {namespace}",
             listener.local_addr()?
         );
-        let router = http::router(service.clone());
+        let metrics = HttpMetrics::register(&mut self.registry());
+        let router = http::router(service.clone(), metrics);
         let shutdown = self.shutdown.clone();
         Ok(tokio::spawn(async move {
             tokio::select! {

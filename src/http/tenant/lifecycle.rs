@@ -10,7 +10,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::envelope::Data;
-use super::exec::result;
+use super::exec::ExecResult;
 use super::sandbox_id::SandboxId;
 use crate::domain::deadlines;
 use crate::domain::exec::{ExecRequest, Program};
@@ -64,7 +64,7 @@ async fn initialize(
         output_limit: service.max_output(),
     };
     let outcome = service.exec(&known, request).await?;
-    Ok(result(command, None, &outcome))
+    Ok(json!(ExecResult::new(command, None, &outcome)))
 }
 
 /// The lifecycle that the options ask for, and whether the id stands for every
