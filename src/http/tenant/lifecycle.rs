@@ -54,7 +54,7 @@ async fn initialize(
     any_case: bool,
     change: &LifecycleChange,
 ) -> Result<Value, ServiceError> {
-    service.ensure(id, any_case, change).await?;
+    let known = service.ensure(id, any_case, change).await?;
     let command = "echo ready";
     let request = ExecRequest {
         program: Program::Script(command.into()),
@@ -63,7 +63,7 @@ async fn initialize(
         timeout: None,
         output_limit: service.max_output(),
     };
-    let outcome = service.exec(id, request).await?;
+    let outcome = service.exec(&known, request).await?;
     Ok(result(command, None, &outcome))
 }
 
