@@ -2,11 +2,12 @@
 //! they end: requests are drained first, then reconciles, then the lease is
 //! given back, then the watches stop.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::{Client, Config, CustomResourceExt};
+use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +22,7 @@ use crate::cluster::lease::{Leadership, LeaseSettings};
 use crate::cluster::sandboxes::Directory;
 use crate::controllers::Controllers;
 use crate::controllers::context::{Delivery, PodSettings};
-use crate::crd::{Sandbox, SandboxSession, SandboxSpec, managers};
+use crate::crd::{self, SandboxSpec, managers};
 use crate::http::{self, HttpMetrics, ops::Ops};
 use crate::link::{Pool, PoolSettings};
 use crate::service::{Service, ServiceSettings};
@@ -34,7 +35,7 @@ use crate::telemetry;
 /// When the process cannot start: no cluster configured, a port taken.
 pub fn main(cli: Cli) -> anyhow::Result<()> {
     let (common, controller, api) = match cli.command {
-        Command::Crds => return crds(),
+        Command::Crds(to) => return crds(to.write.as_deref()),
         Command::Run(run) => (run.common, Some(run.controller), Some(run.api)),
         Command::Controller(run) => (run.common, Some(run.controller), None),
         Command::Api(run) => (run.common, None, Some(run.api)),
@@ -47,9 +48,15 @@ pub fn main(cli: Cli) -> anyhow::Result<()> {
         .block_on(serve(common, controller, api))
 }
 
-fn crds() -> anyhow::Result<()> {
-    for crd in [Sandbox::crd(), SandboxSession::crd()] {
-        println!("---\n{}", serde_yaml_ng::to_string(&crd)?.trim_end());
+fn crds(folder: Option<&Path>) -> anyhow::Result<()> {
+    for crd in crd::definitions() {
+        let text = serde_yaml_ng::to_string(&crd)?;
+        let Some(folder) = folder else {
+            println!("---\n{}", text.trim_end());
+            continue;
+        };
+        let file = folder.join(format!("{}.yaml", crd.spec.names.plural));
+        std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
     }
     Ok(())
 }
