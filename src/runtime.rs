@@ -3,7 +3,7 @@
 //! given back, then the watches stop.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -23,7 +23,7 @@ use crate::cluster::sandboxes::Directory;
 use crate::controllers::Controllers;
 use crate::controllers::context::{Delivery, PodSettings};
 use crate::crd::{self, SandboxSpec, managers};
-use crate::http::{self, ops::Ops};
+use crate::http::{self, HttpMetrics, ops::Ops};
 use crate::link::{Pool, PoolSettings};
 use crate::service::{Service, ServiceSettings};
 use crate::settings::{AgentDelivery, Api, Common, Controller};
@@ -150,6 +150,10 @@ async fn until_signalled(shutdown: CancellationToken) {
 }
 
 impl Process {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Probes are answered until everything else has ended.
     async fn ops(
         &self,
@@ -192,7 +196,8 @@ impl Process {
             "REST on http://{}, sandboxes in namespace {namespace}",
             listener.local_addr()?
         );
-        let router = http::router(service.clone());
+        let metrics = HttpMetrics::register(&mut self.registry());
+        let router = http::router(service.clone(), metrics);
         let shutdown = self.shutdown.clone();
         Ok(tokio::spawn(async move {
             tokio::select! {

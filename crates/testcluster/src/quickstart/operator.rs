@@ -154,11 +154,8 @@ impl Setup {
         let mut env: BTreeMap<_, _> = std::env::vars()
             .filter(|(name, _)| name.starts_with("HUTCH_") && !OURS.contains(&name.as_str()))
             .collect();
-        for name in ["PATH", "HOME", "RUST_LOG"] {
-            env.extend(std::env::var(name).map(|value| (name.to_owned(), value)));
-        }
+        env.extend(std::env::var("RUST_LOG").map(|value| ("RUST_LOG".to_owned(), value)));
         env.insert("KUBECONFIG".to_owned(), kubeconfig.display().to_string());
-        env.insert("NO_COLOR".to_owned(), "1".to_owned());
         let usual = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let given = asked()?;
         Ok(Self {
@@ -175,11 +172,11 @@ impl Setup {
     fn choose_ports(&mut self, progress: &Progress) -> Result<()> {
         let wanted = self.listen;
         if asked()?.is_none() {
-            self.listen = free(wanted)?;
+            self.listen = free(wanted, None)?;
         } else if TcpListener::bind(wanted).is_err() {
             bail!("HUTCH_LISTEN says {wanted}, which is taken: choose another address");
         }
-        self.ops = free(self.ops)?;
+        self.ops = free(self.ops, Some(self.listen))?;
         if self.listen != wanted {
             let port = wanted.port();
             progress.say(&format!(
@@ -216,11 +213,12 @@ fn asked() -> Result<Option<SocketAddr>> {
     }
 }
 
-/// The address, or one on the next free port.
-fn free(wanted: SocketAddr) -> Result<SocketAddr> {
+/// The address, or one on the next free port; never `but`.
+fn free(wanted: SocketAddr, but: Option<SocketAddr>) -> Result<SocketAddr> {
     let ports = wanted.port()..=wanted.port().saturating_add(99);
     let mut addresses = ports.map(|port| SocketAddr::new(wanted.ip(), port));
-    let free = addresses.find(|address| TcpListener::bind(address).is_ok());
+    let free =
+        addresses.find(|address| Some(*address) != but && TcpListener::bind(address).is_ok());
     free.with_context(|| format!("{wanted} and the 99 ports after it are taken"))
 }
 
@@ -233,7 +231,9 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let wanted = taken.local_addr().unwrap();
         if wanted.port() < 65_000 {
-            assert!(free(wanted).unwrap().port() > wanted.port());
+            let next = free(wanted, None).unwrap();
+            assert!(free(next, Some(next)).unwrap() != next);
+            assert!(free(wanted, None).unwrap().port() > wanted.port());
         }
     }
 }

@@ -1,0 +1,25 @@
+//! The manifests that users copy.
+
+use std::path::Path;
+
+use crate::support::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sample_can_be_applied_and_becomes_ready() {
+    let world = World::new("samples").await;
+    let _hutch = world.hutch("controller", &[]).await;
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples");
+    let mut apply = world.environment.kubectl();
+    apply.args(["apply", "-n", &world.namespace, "-o", "name", "-f"]);
+    let ended = apply.arg(&samples).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    let names = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(
+        names.lines().count(),
+        std::fs::read_dir(samples).unwrap().count()
+    );
+    for name in names.lines() {
+        world.ready(name.rsplit('/').next().unwrap()).await;
+    }
+}
