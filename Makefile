@@ -4,7 +4,7 @@
 # half the time of a release build. Hutch spends about 3 ms of CPU on a command
 # then; `make up PROFILE=release` is for those who want to see its own speed, which
 # `make bench` measures.
-PROFILE ?= dev
+PROFILE := dev
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BIN := $(TARGET)/$(patsubst dev,debug,$(PROFILE))
 TRIPLE := $(shell uname -m)-unknown-linux-gnu
