@@ -8,3 +8,7 @@ mod support;
 
 mod commands;
 mod facade;
+mod faults;
+mod lifecycle;
+mod sandbox;
+mod workspace;
