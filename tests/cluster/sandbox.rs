@@ -256,13 +256,14 @@ async fn seen_from_inside(tenant: &Tenant) {
             .await,
         "1"
     );
+    // cgroup v2, else v1: what the kernel was told, not only the pod.
+    let memory = "cd /sys/fs/cgroup; cat memory.max || cat memory/memory.limit_in_bytes";
+    assert_eq!(tenant.stdout(memory).await, (300 << 20).to_string());
+    let cpu = "cd /sys/fs/cgroup; cat cpu.max || cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us";
+    let cpu = tenant.stdout(cpu).await;
     assert_eq!(
-        tenant.stdout("cat /sys/fs/cgroup/memory.max").await,
-        (300 << 20).to_string()
-    );
-    assert_eq!(
-        tenant.stdout("cat /sys/fs/cgroup/cpu.max").await,
-        "70000 100000"
+        cpu.split_whitespace().collect::<Vec<_>>(),
+        ["70000", "100000"]
     );
 }
 
