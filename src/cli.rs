@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 use crate::settings::{Api, Common, Controller};
@@ -27,7 +29,15 @@ pub enum Command {
     /// Run the REST facade alone.
     Api(RunApi),
     /// Print the custom resource definitions: hutch crds | kubectl apply --server-side -f -
-    Crds,
+    Crds(Crds),
+}
+
+/// Where the definitions go.
+#[derive(Debug, clap::Args)]
+pub struct Crds {
+    /// Write them to this folder, a file each, instead of printing them.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) write: Option<PathBuf>,
 }
 
 /// Both roles.

@@ -2,11 +2,12 @@
 //! they end: requests are drained first, then reconciles, then the lease is
 //! given back, then the watches stop.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::{Client, Config, CustomResourceExt};
+use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,8 +22,8 @@ use crate::cluster::lease::{Leadership, LeaseSettings};
 use crate::cluster::sandboxes::Directory;
 use crate::controllers::Controllers;
 use crate::controllers::context::{Delivery, PodSettings};
-use crate::crd::{Sandbox, SandboxSession, SandboxSpec, managers};
-use crate::http::{self, ops::Ops};
+use crate::crd::{self, SandboxSpec, managers};
+use crate::http::{self, HttpMetrics, ops::Ops};
 use crate::link::{Pool, PoolSettings};
 use crate::service::{Service, ServiceSettings};
 use crate::settings::{AgentDelivery, Api, Common, Controller};
@@ -34,7 +35,7 @@ use crate::telemetry;
 /// When the process cannot start: no cluster configured, a port taken.
 pub fn main(cli: Cli) -> anyhow::Result<()> {
     let (common, controller, api) = match cli.command {
-        Command::Crds => return crds(),
+        Command::Crds(to) => return crds(to.write.as_deref()),
         Command::Run(run) => (run.common, Some(run.controller), Some(run.api)),
         Command::Controller(run) => (run.common, Some(run.controller), None),
         Command::Api(run) => (run.common, None, Some(run.api)),
@@ -47,9 +48,15 @@ pub fn main(cli: Cli) -> anyhow::Result<()> {
         .block_on(serve(common, controller, api))
 }
 
-fn crds() -> anyhow::Result<()> {
-    for crd in [Sandbox::crd(), SandboxSession::crd()] {
-        println!("---\n{}", serde_yaml_ng::to_string(&crd)?.trim_end());
+fn crds(folder: Option<&Path>) -> anyhow::Result<()> {
+    for crd in crd::definitions() {
+        let text = serde_yaml_ng::to_string(&crd)?;
+        let Some(folder) = folder else {
+            println!("---\n{}", text.trim_end());
+            continue;
+        };
+        let file = folder.join(format!("{}.yaml", crd.spec.names.plural));
+        std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
     }
     Ok(())
 }
@@ -143,6 +150,10 @@ async fn until_signalled(shutdown: CancellationToken) {
 }
 
 impl Process {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Probes are answered until everything else has ended.
     async fn ops(
         &self,
@@ -185,7 +196,8 @@ impl Process {
             "REST on http://{}, sandboxes in namespace {namespace}",
             listener.local_addr()?
         );
-        let router = http::router(service.clone());
+        let metrics = HttpMetrics::register(&mut self.registry());
+        let router = http::router(service.clone(), metrics);
         let shutdown = self.shutdown.clone();
         Ok(tokio::spawn(async move {
             tokio::select! {

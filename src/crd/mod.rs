@@ -14,6 +14,14 @@ pub use parts::{
 pub use sandbox::{Phase, Sandbox, SandboxSpec, SandboxStatus};
 pub use session::{SandboxSession, SandboxSessionSpec, SandboxSessionStatus};
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// The definitions of all custom resources: what `crds/` holds, a file each.
+pub fn definitions() -> [CustomResourceDefinition; 2] {
+    [Sandbox::crd(), SandboxSession::crd()]
+}
+
 /// API group of the custom resources.
 pub const GROUP: &str = "hutch.dev";
 /// Version of the custom resources.

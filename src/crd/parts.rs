@@ -166,7 +166,7 @@ pub enum SecurityProfile {
 /// Lets the pod run on nodes with a matching taint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.operator == 'Equal' ? has(self.key) : !has(self.value)").message("operator Equal needs a key, operator Exists takes no value"))]
+#[x_kube(validation = Rule::new("self.operator == 'Equal' ? has(self.key) : !has(self.value)").message("operator Equal needs a key, operator Exists takes no value"), validation = Rule::new("!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')").message("tolerationSeconds takes effect NoExecute only"))]
 pub struct Toleration {
     /// Key of the taint. Unset with `Exists`: every taint.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,10 +3,12 @@
 //! neither Kubernetes nor the database.
 
 mod body;
+mod metrics;
 pub mod ops;
 mod project;
 mod router;
 pub mod server;
 mod tenant;
 
+pub use metrics::HttpMetrics;
 pub use router::router;

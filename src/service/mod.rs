@@ -12,9 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use error::ServiceError;
+use sandboxes::Creation;
 pub use sandboxes::LifecycleChange;
-
-use tokio::time::Instant;
 
 use crate::crd::SandboxSpec;
 use crate::domain::interfaces::{Agents, Sandboxes};
@@ -42,7 +41,7 @@ pub struct Service {
     activity: ActivityLog,
     /// Names of sandboxes being created, for the limit: the cache does not show
     /// them yet.
-    creating: Mutex<HashMap<String, Instant>>,
+    creating: Mutex<HashMap<String, Creation>>,
 }
 
 impl Service {

@@ -17,6 +17,34 @@ use crate::domain::{conditions, deadlines, names};
 /// counts.
 const CREATING: Duration = Duration::from_secs(10);
 
+/// A sandbox on its way into the cache.
+pub(super) struct Creation {
+    since: Instant,
+    done: bool,
+}
+
+impl Creation {
+    fn done() -> Self {
+        Self {
+            done: true,
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for Creation {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            done: false,
+        }
+    }
+}
+
+/// How long a state that makes a request hopeless must last to be believed: the
+/// cache may not show yet that somebody has just mended it.
+const LAG: Duration = Duration::from_secs(1);
+
 /// What a request wants changed of a sandbox's lifecycle; `None` leaves it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LifecycleChange {
@@ -51,7 +79,8 @@ enum Step {
 }
 
 impl Service {
-    /// Makes sure that the sandbox exists, with that lifecycle.
+    /// Makes sure that the sandbox exists, with that lifecycle; returns the id
+    /// that it is known by.
     ///
     /// # Errors
     /// When it may not be created, or the cluster does not take it.
@@ -60,7 +89,7 @@ impl Service {
         id: &str,
         any_case: bool,
         change: &LifecycleChange,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<String, ServiceError> {
         let folded = if any_case {
             id.to_lowercase()
         } else {
@@ -81,7 +110,7 @@ impl Service {
         if lifecycle != sandbox.spec.lifecycle {
             self.sandboxes.set_lifecycle(&name, &lifecycle).await?;
         }
-        Ok(())
+        Ok(folded)
     }
 
     /// The name of the resource that `id` means: its own, or that of a sandbox
@@ -109,16 +138,21 @@ impl Service {
         deadline: Instant,
     ) -> Result<PodRef, ServiceError> {
         let mut changes = self.sandboxes.changes();
-        let (mut created, mut woken) = (false, None);
+        let (mut woken, mut doubted) = (None, None);
         loop {
             changes.mark_unchanged();
+            let mut until = deadline;
             match self.step(id, name) {
                 Step::Use(pod) => return Ok(pod),
-                Step::GiveUp(error) => return Err(error),
-                // A sandbox that was just created is not in the cache at once.
-                Step::Create if !created => {
+                Step::GiveUp(error) => {
+                    let believed = *doubted.get_or_insert_with(|| Instant::now() + LAG);
+                    if Instant::now() >= believed {
+                        return Err(error);
+                    }
+                    until = deadline.min(believed);
+                }
+                Step::Create if !self.just_created(name) => {
                     self.create(id, false, &LifecycleChange::default()).await?;
-                    created = true;
                 }
                 Step::Wake(slept) if woken != Some(slept) => {
                     // Later than the sleep by any clock, or it would not wake.
@@ -127,10 +161,9 @@ impl Service {
                     self.sandboxes.record_activity(name, at).await?;
                     woken = Some(slept);
                 }
-                Step::Wait => created = false,
-                Step::Create | Step::Wake(_) => {}
+                Step::Create | Step::Wake(_) | Step::Wait => {}
             }
-            if timeout_at(deadline, changes.changed()).await.is_err() {
+            if timeout_at(until, changes.changed()).await.is_err() && until == deadline {
                 return Err(self.not_ready(name));
             }
         }
@@ -155,7 +188,8 @@ impl Service {
         if let (true, Some(slept)) = (deadlines::asleep(&sandbox), &status.slept_at) {
             return Step::Wake(slept.0);
         }
-        if status.phase == Phase::Failed {
+        let current = status.observed_generation == sandbox.metadata.generation;
+        if status.phase == Phase::Failed && current {
             return Step::GiveUp(ServiceError::Failed(explain(&sandbox)));
         }
         PodRef::ready(&sandbox).map_or(Step::Wait, Step::Use)
@@ -180,9 +214,10 @@ impl Service {
                 spec,
             })
             .await;
-        if created.is_err() {
-            self.creating().remove(&name);
-        }
+        match &created {
+            Ok(_) => self.creating().insert(name.clone(), Creation::done()),
+            Err(_) => self.creating().remove(&name),
+        };
         let sandbox = created?;
         if belongs(&sandbox, id) {
             Ok(sandbox)
@@ -194,18 +229,27 @@ impl Service {
     /// Counts the sandboxes there are and those on their way into the cache.
     fn reserve(&self, name: &str) -> Result<(), ServiceError> {
         let mut creating = self.creating();
-        creating
-            .retain(|name, since| since.elapsed() < CREATING && self.sandboxes.get(name).is_none());
+        creating.retain(|name, new| {
+            new.since.elapsed() < CREATING && self.sandboxes.get(name).is_none()
+        });
         let others = creating.keys().filter(|other| *other != name).count();
         let limit = self.settings.max_sandboxes;
         if self.sandboxes.count() + others >= limit {
             return Err(ServiceError::Limit(limit));
         }
-        creating.insert(name.to_owned(), Instant::now());
+        creating.entry(name.to_owned()).or_default();
         Ok(())
     }
 
-    fn creating(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+    /// Whether the sandbox exists although the cache does not show it yet.
+    fn just_created(&self, name: &str) -> bool {
+        let creating = self.creating();
+        creating
+            .get(name)
+            .is_some_and(|creation| creation.done && creation.since.elapsed() < CREATING)
+    }
+
+    fn creating(&self) -> MutexGuard<'_, HashMap<String, Creation>> {
         self.creating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -229,6 +273,7 @@ impl Service {
             return Err(ServiceError::NameTaken(name));
         }
         let uid = sandbox.metadata.uid.clone().unwrap_or_default();
+        self.creating().remove(&name);
         if self.sandboxes.delete(&name, &uid).await? {
             self.until_gone(&name, &uid, deadline).await?;
         }

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::support::world::eventually;
+use crate::support::world::{agent_pid, eventually};
 use crate::support::{World, hutch::resident};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -412,22 +412,6 @@ async fn requests_in_progress_are_answered_before_the_process_stops() {
     assert_eq!(answer.await.unwrap()["stdout"], "done");
     assert!(stopping.await.unwrap().success());
     drop(second);
-}
-
-/// The agent of a sandbox, as the host sees it.
-async fn agent_pid(world: &World, id: &str) -> u32 {
-    let uid = world.sandbox_of(id).await.status.unwrap().pod_uid.unwrap();
-    let mark = format!("pod{uid}");
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .find(|pid| {
-            let read = |file: &str| {
-                std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
-            };
-            read("cgroup").contains(&mark) && read("cmdline").contains("hutch-agent\0run")
-        })
-        .expect("the agent runs on this machine")
 }
 
 /// Bridges of the agent's sandbox: processes in its pid namespace.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::manifest;
 use crate::support::steps::condition;
-use crate::support::world::eventually;
+use crate::support::world::{agent_pid, eventually};
 use crate::support::{World, audit};
 use hutch::crd::{Phase, Sandbox};
 use hutch::domain::names;
@@ -73,21 +73,6 @@ async fn a_lost_pod_is_replaced_by_one_with_the_same_data() {
     assert!(events.iter().any(told), "{events:?}");
 }
 
-/// The process on this machine that is PID 1 of the pod's main container.
-fn agent_of(pod: &Pod) -> Option<u32> {
-    let uid = pod.uid()?;
-    let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    processes
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .find(|pid| {
-            let read =
-                |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            let group = String::from_utf8_lossy(&read("cgroup")).replace('_', "-");
-            let line = read("cmdline");
-            group.contains(&uid) && line.windows(17).any(|w| w == b"hutch-agent\0run\0-")
-        })
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_is_killed_is_started_again_in_its_pod() {
     let world = World::new("agent-killed").await;
@@ -99,7 +84,7 @@ async fn an_agent_that_is_killed_is_started_again_in_its_pod() {
     tenant.stdout("echo data > file").await;
     world.ready(&name).await;
     let pod = world.pods().get(&name).await.unwrap();
-    let agent = agent_of(&pod).expect("the agent's process").to_string();
+    let agent = agent_pid(&world, "k").await.to_string();
     let kill = std::process::Command::new("kill")
         .args(["-KILL", &agent])
         .status();

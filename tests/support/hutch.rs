@@ -11,6 +11,13 @@ use super::environment::Environment;
 /// How long a start, an end or a line of the log may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is logged: enough to explain a failure, and in a bench what a user has.
+const LOG: &str = if cfg!(debug_assertions) {
+    "info,hutch=debug"
+} else {
+    "info"
+};
+
 /// A running Hutch; dropping it kills it.
 pub struct Hutch {
     child: Child,
@@ -60,7 +67,7 @@ impl Hutch {
         let child = command
             .args(arguments)
             .env("KUBECONFIG", &environment.kubeconfig)
-            .env("RUST_LOG", "info,hutch=debug")
+            .env("RUST_LOG", LOG)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())

@@ -254,3 +254,19 @@ pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// The agent of a sandbox, as the host sees it.
+pub async fn agent_pid(world: &World, id: &str) -> u32 {
+    let uid = world.sandbox_of(id).await.status.unwrap().pod_uid.unwrap();
+    let mark = format!("pod{uid}");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .find(|pid| {
+            let read = |file: &str| {
+                std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
+            };
+            read("cgroup").contains(&mark) && read("cmdline").contains("hutch-agent\0run")
+        })
+        .expect("the agent runs on this machine")
+}

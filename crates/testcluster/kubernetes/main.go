@@ -58,6 +58,12 @@ func main() {
 			fmt.Fprintf(os.Stderr, "kubernetes: no component %q\n", name)
 			os.Exit(2)
 		}
+		if name == "kube-controller-manager" {
+			if err := openVolumes(); err != nil {
+				fmt.Fprintln(os.Stderr, "kubernetes: volumes cannot be watched:", err)
+				os.Exit(1)
+			}
+		}
 		os.Exit(cli.Run(build()))
 	}
 }

@@ -4,7 +4,8 @@
 //! Reading map: `cluster` brings one up and is what callers use; `build` and
 //! `images` make its parts, cached outside the repository; `component` and
 //! `config` say what runs and how; `network`, `cgroup` and `mounts` are the
-//! ground it stands on; `teardown` leaves nothing of it. Everything here blocks.
+//! ground it stands on; `teardown` leaves nothing of it; `quickstart` is `make up`,
+//! which runs Hutch on it. Everything here blocks.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -31,6 +32,7 @@ mod options;
 mod pki;
 pub mod process;
 mod progress;
+mod quickstart;
 mod shell;
 mod supervisor;
 mod teardown;
@@ -39,3 +41,4 @@ pub mod versions;
 pub use cluster::Cluster;
 pub use component::Component;
 pub use options::{Options, Profile};
+pub use quickstart::{Outcome, Quickstart};

@@ -1,6 +1,7 @@
 //! `testcluster`: the command line of the library. It parses, calls and
 //! prints; what a cluster is and does is the library's.
 
+mod report;
 mod run;
 
 use std::ffi::OsString;
@@ -52,6 +53,17 @@ enum Task {
     Build,
     /// Bring the cluster up; does nothing when it is up, repairs it when it is half up
     Up,
+    /// Bring a cluster up, run Hutch on it and ask a first sandbox: `make up`
+    ///
+    /// If HUTCH_KUBECONFIG is set, Hutch works on that cluster instead, with the
+    /// agent's image that HUTCH_AGENT_IMAGE names. Hutch goes on running in the
+    /// background, as its ServiceAccount. Every other HUTCH_ variable that is
+    /// set becomes a setting of Hutch.
+    Quickstart {
+        /// Stop Hutch and take the cluster down: `make down`
+        #[arg(long)]
+        down: bool,
+    },
     /// Take the cluster down with everything it has made
     Down,
     /// Print shell commands that point kubectl and Hutch at the cluster
@@ -127,6 +139,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.task {
         Task::Build => Cluster::prepare(&options)?,
         Task::Up => up(&options)?,
+        Task::Quickstart { down: false } => report::up(options)?,
+        Task::Quickstart { down: true } => report::down(&options)?,
         Task::Down => down(&options, cli.profile)?,
         Task::Env => env(&options)?,
         Task::Logs { component } => logs(&options, component)?,

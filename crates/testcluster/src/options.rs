@@ -38,12 +38,7 @@ impl Options {
         {
             return state.into();
         }
-        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-        let workspace = here
-            .ancestors()
-            .filter(|dir| dir.join("Cargo.toml").is_file())
-            .last();
-        workspace.unwrap_or(&here).join("target/testcluster")
+        workspace().join("target/testcluster")
     }
 
     /// The folder that belongs to this cluster alone, absolute and with its
@@ -65,6 +60,16 @@ impl Default for Options {
             progress: true,
         }
     }
+}
+
+/// The workspace around the current folder, or where there is none, that folder.
+pub(crate) fn workspace() -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+    let outermost = here
+        .ancestors()
+        .filter(|dir| dir.join("Cargo.toml").is_file())
+        .last();
+    outermost.unwrap_or(&here).to_path_buf()
 }
 
 /// Canonicalises the part of a path that exists and appends the rest.

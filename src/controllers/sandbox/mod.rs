@@ -63,7 +63,7 @@ async fn report(
     // Falling asleep leads to the pod's end: not on a stale view of its use.
     let falls_asleep = applied.slept_at.is_some() && !deadlines::asleep(sandbox);
     match ctx.writer.status(sandbox, &status, falls_asleep).await {
-        Ok(_) => {}
+        Ok(written) => ctx.recent.statuses.note(sandbox, written),
         // Deleted meanwhile: there is nobody left to tell.
         Err(Error::NotFound(_)) => return Ok(()),
         Err(error) => return Err(error),

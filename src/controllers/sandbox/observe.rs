@@ -35,6 +35,7 @@ pub struct Observed {
 
 /// Looks up what is there for `sandbox`.
 pub fn observe(sandbox: Arc<Sandbox>, ctx: &Context) -> Observed {
+    let sandbox = ctx.recent.statuses.newer(sandbox);
     let uid = sandbox.uid().unwrap_or_default();
     let namespace = sandbox.namespace().unwrap_or_default();
     let pod_name = names::pod(&sandbox.name_any());

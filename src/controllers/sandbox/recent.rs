@@ -1,5 +1,6 @@
-//! What was just created and may not have reached the cache yet. Without it a
-//! reconcile that comes too soon would take a new pod for a lost one.
+//! What was just written and may not have reached the cache yet. Without it a
+//! reconcile that comes too soon would take a new pod for a lost one, or write
+//! the same status again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +9,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
+
+use crate::crd::Sandbox;
 
 /// A cache that lags longer than this is not waited for: a create that repeats
 /// then meets the object under its name.
@@ -53,9 +56,42 @@ impl<K: Resource> Created<K> {
     }
 }
 
-/// Pods and claims that were just created.
+/// Sandboxes whose status was just written, by UID.
+#[derive(Default)]
+pub struct Written(Mutex<HashMap<String, Rewrite>>);
+
+/// The version that a write rested on, and what came of it.
+type Rewrite = (Option<String>, Arc<Sandbox>);
+
+impl Written {
+    /// Remembers that the status of `seen` was written.
+    pub fn note(&self, seen: &Sandbox, mut written: Sandbox) {
+        written.metadata.managed_fields = None;
+        let uid = seen.uid().unwrap_or_default();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(uid, (seen.resource_version(), Arc::new(written)));
+    }
+
+    /// The sandbox as the cache has it, or as it was written if the cache still
+    /// has the state before.
+    pub fn newer(&self, cached: Arc<Sandbox>) -> Arc<Sandbox> {
+        let uid = cached.uid().unwrap_or_default();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(&uid) {
+            Some((before, written)) if *before == cached.resource_version() => Arc::clone(written),
+            _ => {
+                all.remove(&uid);
+                cached
+            }
+        }
+    }
+}
+
+/// What was just written.
 #[derive(Default)]
 pub struct Recent {
+    /// Statuses of sandboxes.
+    pub statuses: Written,
     /// Pods.
     pub pods: Created<Pod>,
     /// Claims.
@@ -86,5 +122,21 @@ mod tests {
         created.note("s", pod("new"));
         tokio::time::advance(LAG).await;
         assert!(created.newer("s", None).is_none());
+    }
+
+    #[test]
+    fn a_written_status_stands_in_while_the_cache_has_the_version_before() {
+        let version = |version: &str| {
+            let mut sandbox = Sandbox::new("x", crate::crd::SandboxSpec::default());
+            sandbox.metadata.uid = Some("u".into());
+            sandbox.metadata.resource_version = Some(version.into());
+            sandbox
+        };
+        let written = Written::default();
+        let newer = |cached| written.newer(Arc::new(version(cached))).resource_version();
+        written.note(&version("1"), version("2"));
+        assert_eq!(newer("1").as_deref(), Some("2"));
+        assert_eq!(newer("3").as_deref(), Some("3"));
+        assert_eq!(newer("1").as_deref(), Some("1"));
     }
 }

@@ -4,7 +4,8 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// The `data` of an answer.
 #[derive(Debug, Default)]
@@ -36,8 +37,24 @@ impl Data {
 
     /// The answer with that status and message.
     pub fn answer(self, code: u16, message: &str) -> Response {
-        let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = json!({"data": self.0, "message": message, "code": status.as_u16()});
-        (status, Json(body)).into_response()
+        answer(&self.0, code, message)
     }
+}
+
+/// The answer with any data, written straight from where it lies.
+pub fn answer(data: &impl Serialize, code: u16, message: &str) -> Response {
+    #[derive(Serialize)]
+    struct Envelope<'a, D> {
+        data: &'a D,
+        message: &'a str,
+        code: u16,
+    }
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let code = status.as_u16();
+    let body = Envelope {
+        data,
+        message,
+        code,
+    };
+    (status, Json(body)).into_response()
 }

@@ -1,6 +1,8 @@
 //! `/exec`: one command, and the shape in which its result is told.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Not;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +11,10 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
-use super::envelope::Data;
+use super::envelope::{self, Data};
 use super::sandbox_id::SandboxId;
 use crate::domain::exec::{ExecError, ExecOutcome, ExecRequest, Program};
 use crate::http::body::Fields;
@@ -38,7 +41,7 @@ pub async fn exec(
     let timeout = options.timeout;
     let request = options.request(command, service.max_output());
     match service.exec(&id, request).await {
-        Ok(outcome) => answer(data(), command, timeout, &outcome),
+        Ok(outcome) => answer(&id, &ExecResult::new(command, timeout, &outcome)),
         Err(ServiceError::Exec(ExecError::Invalid(text))) => data().fail(400, &text),
         Err(error) => data()
             .with("type", "execution_error")
@@ -127,63 +130,94 @@ fn timeout(value: &Value) -> Result<Duration, String> {
 }
 
 /// The answer for a command that ended, whatever its exit code.
-fn answer(data: Data, command: &str, timeout: Option<Duration>, outcome: &ExecOutcome) -> Response {
-    let data = data.with("result", result(command, timeout, outcome));
-    match outcome.exit_code {
-        0 => data.ok(),
-        code => {
-            let text = format!("Command failed with exit code {code}");
-            data.with("error", text.as_str())
-                .with("exitCode", code)
-                .answer(200, &text)
-        }
+fn answer(id: &str, result: &ExecResult) -> Response {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Data<'a> {
+        sandbox_id: &'a str,
+        command: &'a str,
+        result: &'a ExecResult<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        exit_code: Option<i32>,
     }
+    let failed = !result.success;
+    let text = format!("Command failed with exit code {}", result.exit_code);
+    let data = Data {
+        sandbox_id: id,
+        command: result.command,
+        result,
+        error: failed.then_some(&text),
+        exit_code: failed.then_some(result.exit_code),
+    };
+    envelope::answer(&data, 200, if failed { &text } else { "ok" })
 }
 
 /// A command's outcome as clients read it: some by `stdout` and `stderr`, some
 /// by `output` and `error`.
-pub fn result(command: &str, timeout: Option<Duration>, outcome: &ExecOutcome) -> Value {
-    let stdout = text(&outcome.stdout);
-    let mut stderr = text(&outcome.stderr);
-    let mut result = Map::new();
-    if outcome.timed_out {
-        // `text` took the newline that separates this line from the others.
-        if !outcome.stderr.is_empty() {
-            stderr.push('\n');
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecResult<'a> {
+    success: bool,
+    exit_code: i32,
+    stdout: Cow<'a, str>,
+    stderr: Cow<'a, str>,
+    output: Cow<'a, str>,
+    error: Cow<'a, str>,
+    command: &'a str,
+    /// Milliseconds.
+    duration: u64,
+    /// ISO 8601.
+    timestamp: String,
+    #[serde(skip_serializing_if = "Not::not")]
+    timed_out: bool,
+    #[serde(skip_serializing_if = "Not::not")]
+    truncated: bool,
+}
+
+impl<'a> ExecResult<'a> {
+    /// The outcome of `command`, which had `timeout` to end.
+    pub fn new(command: &'a str, timeout: Option<Duration>, outcome: &'a ExecOutcome) -> Self {
+        let stdout = || text(&outcome.stdout);
+        let stderr = || match outcome.timed_out {
+            false => text(&outcome.stderr),
+            true => {
+                let mut stderr = text(&outcome.stderr).into_owned();
+                // `text` took the newline that separates this line from the others.
+                if !outcome.stderr.is_empty() {
+                    stderr.push('\n');
+                }
+                let ms = timeout.unwrap_or(outcome.duration).as_millis();
+                Cow::Owned(format!("{stderr}Command timed out after {ms}ms"))
+            }
+        };
+        Self {
+            success: outcome.exit_code == 0,
+            exit_code: outcome.exit_code,
+            stdout: stdout(),
+            stderr: stderr(),
+            output: stdout(),
+            error: stderr(),
+            command,
+            duration: (outcome.duration.as_secs_f64() * 1000.0).round() as u64,
+            timestamp: format!("{:.3}", Timestamp::now()),
+            timed_out: outcome.timed_out,
+            truncated: outcome.truncated,
         }
-        let ms = timeout.unwrap_or(outcome.duration).as_millis();
-        stderr.push_str(&format!("Command timed out after {ms}ms"));
-        result.insert("timedOut".into(), json!(true));
     }
-    if outcome.truncated {
-        result.insert("truncated".into(), json!(true));
-    }
-    let duration = outcome.duration.as_secs_f64() * 1000.0;
-    for (name, value) in [
-        ("success", json!(outcome.exit_code == 0)),
-        ("exitCode", json!(outcome.exit_code)),
-        ("output", json!(&stdout)),
-        ("error", json!(&stderr)),
-        ("stdout", json!(stdout)),
-        ("stderr", json!(stderr)),
-        ("command", json!(command)),
-        ("duration", json!(duration.round() as u64)),
-        ("timestamp", json!(format!("{:.3}", Timestamp::now()))),
-    ] {
-        result.insert(name.into(), value);
-    }
-    Value::Object(result)
 }
 
 /// Output as text: bytes that are not UTF-8 are replaced, and one newline at
 /// the end goes.
-fn text(output: &[u8]) -> String {
-    let output = output.strip_suffix(b"\n").unwrap_or(output);
-    String::from_utf8_lossy(output).into_owned()
+fn text(output: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(output.strip_suffix(b"\n").unwrap_or(output))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn outcome(exit_code: i32, stdout: &str, stderr: &str) -> ExecOutcome {
@@ -213,7 +247,8 @@ mod tests {
             ("x", "x\nCommand timed out after 1500ms"),
             ("x\n", "x\nCommand timed out after 1500ms"),
         ] {
-            let result = result("sleep 9", timeout, &outcome(124, "", stderr));
+            let outcome = outcome(124, "", stderr);
+            let result = json!(ExecResult::new("sleep 9", timeout, &outcome));
             assert_eq!(result["stderr"], told, "{stderr:?}");
             assert_eq!(result["timedOut"], true);
         }
@@ -221,7 +256,8 @@ mod tests {
 
     #[test]
     fn a_result_has_both_spellings_and_an_iso_time() {
-        let result = result("true", None, &outcome(0, "out\n", "err\n"));
+        let outcome = outcome(0, "out\n", "err\n");
+        let result = json!(ExecResult::new("true", None, &outcome));
         assert_eq!(result["output"], result["stdout"]);
         assert_eq!(result["error"], result["stderr"]);
         assert_eq!(result["success"], true);

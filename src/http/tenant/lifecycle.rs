@@ -10,7 +10,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::envelope::Data;
-use super::exec::result;
+use super::exec::ExecResult;
 use super::sandbox_id::SandboxId;
 use crate::domain::deadlines;
 use crate::domain::exec::{ExecRequest, Program};
@@ -54,7 +54,7 @@ async fn initialize(
     any_case: bool,
     change: &LifecycleChange,
 ) -> Result<Value, ServiceError> {
-    service.ensure(id, any_case, change).await?;
+    let known = service.ensure(id, any_case, change).await?;
     let command = "echo ready";
     let request = ExecRequest {
         program: Program::Script(command.into()),
@@ -63,8 +63,8 @@ async fn initialize(
         timeout: None,
         output_limit: service.max_output(),
     };
-    let outcome = service.exec(id, request).await?;
-    Ok(result(command, None, &outcome))
+    let outcome = service.exec(&known, request).await?;
+    Ok(json!(ExecResult::new(command, None, &outcome)))
 }
 
 /// The lifecycle that the options ask for, and whether the id stands for every

@@ -15,10 +15,11 @@ use crate::progress::{Progress, Task};
 use crate::shell;
 use crate::versions::{CONTAINERD, KUBERNETES, RUNC};
 
-const KUBERNETES_SOURCES: [(&str, &str); 3] = [
+const KUBERNETES_SOURCES: [(&str, &str); 4] = [
     ("go.mod", include_str!("../../kubernetes/go.mod")),
     ("go.sum", include_str!("../../kubernetes/go.sum")),
     ("main.go", include_str!("../../kubernetes/main.go")),
+    ("volumes.go", include_str!("../../kubernetes/volumes.go")),
 ];
 const TOOL_SOURCES: [(&str, &str); 3] = [
     ("go.mod", include_str!("../../tools/go.mod")),

@@ -84,6 +84,12 @@ impl Parts {
     }
 }
 
+/// The binary of every Kubernetes component, which is `kubectl` where it is
+/// called so.
+pub(crate) fn kubernetes(progress: &Progress) -> Result<PathBuf> {
+    Ok(go::kubernetes(&Cache::open()?, progress)?.join("kubernetes"))
+}
+
 type Lane = (PathBuf, Option<PathBuf>, Option<PathBuf>, Vec<PathBuf>);
 
 fn debian_lane(cache: &Cache, profile: Profile, progress: &Progress) -> Result<Lane> {

@@ -1,0 +1,30 @@
+//! What a user waits for, measured on a real cluster side by side with what the
+//! same machine does without Hutch. `make bench` runs it, prints one table and
+//! writes `target/bench/report.json`.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod commands;
+mod memory;
+mod report;
+mod start;
+
+use report::Report;
+use support::{Tenant, World};
+
+#[tokio::main]
+async fn main() {
+    let world = World::new("bench").await;
+    let controller = world.hutch("controller", &[]).await;
+    let facade = world.hutch("api", &["--max-output", "64Mi"]).await;
+    let tenant = Tenant::new(&facade.url().await, "bench");
+    let mut report = Report::new();
+
+    start::measure(&world, &tenant, &mut report).await;
+    commands::measure(&world, &tenant, &mut report).await;
+    memory::measure(&world, &tenant, [&controller, &facade], &mut report).await;
+    report.finish();
+}

@@ -1,0 +1,85 @@
+//! The kubeconfig that Hutch runs with: its ServiceAccount and nothing more, so
+//! that a right which `config/rbac` lacks is missed here and not in production.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::place::Place;
+use super::{SANDBOXES, SYSTEM};
+use crate::shell;
+
+/// How long the token is good; every quick start writes a new one, which a
+/// running Hutch reads by itself.
+const VALID: &str = "--duration=720h";
+
+/// Writes the kubeconfig and returns its path.
+pub(super) fn kubeconfig(place: &Place) -> Result<PathBuf> {
+    let mut create = place.kubectl();
+    create.args(["create", "token", "hutch", "--namespace", SYSTEM, VALID]);
+    let token = place.folder.join("hutch.token");
+    write(&token, shell::output(&mut create)?.trim())?;
+    let mut view = place.kubectl();
+    view.args([
+        "config",
+        "view",
+        "--raw",
+        "--minify",
+        "--flatten",
+        "--output=json",
+    ]);
+    let theirs: Value = serde_json::from_str(&shell::output(&mut view)?)
+        .context("the kubeconfig cannot be read")?;
+    let ours = config(&theirs["clusters"][0]["cluster"], &token);
+    let path = place.folder.join("hutch.kubeconfig");
+    write(&path, &ours.to_string())?;
+    Ok(path)
+}
+
+/// JSON is YAML, too.
+fn config(cluster: &Value, token: &Path) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "cluster", "cluster": cluster}],
+        "users": [{"name": "hutch", "user": {"tokenFile": token}}],
+        "contexts": [{
+            "name": "hutch",
+            "context": {"cluster": "cluster", "user": "hutch", "namespace": SANDBOXES},
+        }],
+        "current-context": "hutch",
+    })
+}
+
+/// Replaced in one go, and never readable by others.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let partial = path.with_extension("partial");
+    shell::ignore_missing(fs::remove_file(&partial))?;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut file = options.open(&partial)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&partial, path).with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_credentials_of_the_administrator_are_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = json!({"server": "https://example.invalid:6443"});
+        let made = config(&cluster, Path::new("/t"));
+        let user = made["users"][0]["user"].as_object().unwrap();
+        assert_eq!(user.keys().collect::<Vec<_>>(), ["tokenFile"]);
+        let path = folder.path().join("config");
+        write(&path, "secret").unwrap();
+        let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,119 @@
+//! The cluster of a quick start: the test cluster of the state folder, or the
+//! one that HUTCH_KUBECONFIG names. The latter is never taken for ours, except
+//! where it is the test cluster itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::Progress;
+use crate::{Cluster, Options, build, shell};
+
+/// The name under which the agent's image is put on our node.
+const IMAGE: &str = "hutch.dev/hutch:dev";
+
+/// A cluster that answers.
+pub(super) struct Place {
+    /// Ours, if it is.
+    pub cluster: Option<Cluster>,
+    /// The administrator's kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// Where the quick start keeps its files.
+    pub folder: PathBuf,
+    kubectl: PathBuf,
+}
+
+impl Place {
+    pub fn find(options: &Options, progress: &Progress) -> Result<Self> {
+        let own = options.root()?.join("kubeconfig");
+        match std::env::var_os("HUTCH_KUBECONFIG").filter(|path| !path.is_empty()) {
+            Some(given) if Path::new(&given) != own => Self::given(given.into(), options, progress),
+            _ => Self::own(options),
+        }
+    }
+
+    fn own(options: &Options) -> Result<Self> {
+        let cluster = Cluster::up(options)?;
+        Ok(Self {
+            kubeconfig: cluster.kubeconfig().to_path_buf(),
+            folder: cluster.root().to_path_buf(),
+            kubectl: cluster.bin().join("kubectl"),
+            cluster: Some(cluster),
+        })
+    }
+
+    fn given(kubeconfig: PathBuf, options: &Options, progress: &Progress) -> Result<Self> {
+        let kubeconfig = std::path::absolute(kubeconfig)?;
+        if !kubeconfig.is_file() {
+            bail!(
+                "HUTCH_KUBECONFIG names {}, which is no file",
+                kubeconfig.display()
+            );
+        }
+        let folder = elsewhere(options)?;
+        fs::create_dir_all(folder.join("bin"))?;
+        let kubectl = if shell::is_on_path("kubectl") {
+            PathBuf::from("kubectl")
+        } else {
+            let link = folder.join("bin/kubectl");
+            shell::ignore_missing(fs::remove_file(&link))?;
+            std::os::unix::fs::symlink(build::kubernetes(progress)?, &link)?;
+            link
+        };
+        let place = Self {
+            cluster: None,
+            kubeconfig,
+            folder,
+            kubectl,
+        };
+        let answer = shell::run(place.kubectl().args(["version", "--request-timeout=10s"]));
+        answer.with_context(|| {
+            format!(
+                "the cluster of {} does not answer",
+                place.kubeconfig.display()
+            )
+        })?;
+        Ok(place)
+    }
+
+    /// kubectl as the cluster's administrator.
+    pub fn kubectl(&self) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command.env("KUBECONFIG", &self.kubeconfig);
+        command
+    }
+
+    /// The folder of our kubectl, where PATH has none.
+    pub fn kubectl_folder(&self) -> Option<PathBuf> {
+        let folder = self.kubectl.parent().filter(|path| path.is_absolute())?;
+        (!shell::is_on_path("kubectl")).then(|| folder.to_path_buf())
+    }
+
+    /// The name of an image with this agent that the nodes can get.
+    pub fn agent_image(&self, agent: &Path) -> Result<String> {
+        if let Some(cluster) = &self.cluster {
+            cluster.load_image(IMAGE, &[("/hutch-agent", agent)])?;
+            return Ok(IMAGE.to_owned());
+        }
+        let given = std::env::var("HUTCH_AGENT_IMAGE").unwrap_or_default();
+        if given.is_empty() {
+            bail!(
+                "with HUTCH_KUBECONFIG, HUTCH_AGENT_IMAGE has to name an image that the cluster's \
+                 nodes can pull and that has the agent as /hutch-agent. One is made from\n  {}\n\
+                 with a Dockerfile of two lines:\n  FROM scratch\n  COPY hutch-agent /hutch-agent",
+                agent.display()
+            );
+        }
+        Ok(given)
+    }
+}
+
+/// Where the files of a quick start in a cluster that is not ours are.
+pub(super) fn elsewhere(options: &Options) -> Result<PathBuf> {
+    let root = options.root()?;
+    let mut name = root.file_name().unwrap_or_default().to_os_string();
+    name.push("-elsewhere");
+    Ok(root.with_file_name(name))
+}

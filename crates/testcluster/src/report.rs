@@ -1,0 +1,63 @@
+//! `testcluster quickstart`: what it tells the person who called it.
+
+use std::io::Write;
+
+use anyhow::Result;
+use hutch_testcluster::{Options, Outcome, Quickstart};
+
+pub(crate) fn up(options: Options) -> Result<()> {
+    let outcome = Quickstart::here(options)?.up()?;
+    let text = told(&outcome);
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+pub(crate) fn down(options: &Options) -> Result<()> {
+    let elsewhere = Quickstart::down(options)?;
+    let mut out = std::io::stdout();
+    writeln!(out, "Hutch and its test cluster are down.")?;
+    if elsewhere {
+        writeln!(
+            out,
+            "In the cluster that HUTCH_KUBECONFIG named, its resources stay. To remove them, and \
+             every sandbox with them:\n  kubectl delete -f crds\n  kubectl delete -k config/rbac"
+        )?;
+    }
+    Ok(())
+}
+
+fn told(outcome: &Outcome) -> String {
+    let Outcome {
+        own_cluster,
+        kubeconfig,
+        kubectl_folder,
+        url,
+        log,
+        reused,
+        sandbox,
+        command,
+        answer,
+    } = outcome;
+    let cluster = match own_cluster {
+        true => "a test cluster of this machine",
+        false => "the one of HUTCH_KUBECONFIG",
+    };
+    let running = if *reused { "was running" } else { "started" };
+    let path = kubectl_folder.as_ref().map_or_else(String::new, |folder| {
+        format!("  export PATH=$PATH:{}\n", folder.display())
+    });
+    format!(
+        "\n  $ {command}\n  {answer}\n\n\
+         Sandbox  {sandbox}\n\
+         URL      {url} ({running}; log: {})\n\
+         Cluster  {cluster}\n\n\
+         Next:\n\
+         {path}  export KUBECONFIG={}\n  \
+         kubectl get sbx -o wide\n  \
+         curl {url}/exec -H 'x-sandbox-id: {sandbox}' -d '{{\"command\":\"uname -a\"}}'\n  \
+         kubectl apply -f config/samples/sandbox.yaml\n  \
+         make down\n",
+        log.display(),
+        kubeconfig.display(),
+    )
+}

@@ -1,0 +1,73 @@
+//! How many requests there are, how they end and how long they take; labelled
+//! by route, method and status, never by anything that a client chose.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Upper bounds of the buckets, in seconds: from a command in an open channel to
+/// a request that waited for a cold start.
+const BUCKETS: [f64; 13] = [
+    0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 5.0, 30.0,
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    route: String,
+    method: &'static str,
+    status: u16,
+}
+
+/// The requests' durations.
+pub struct HttpMetrics(Family<Labels, Histogram, fn() -> Histogram>);
+
+impl HttpMetrics {
+    /// Metrics that `registry` tells from now on.
+    pub fn register(registry: &mut Registry) -> Arc<Self> {
+        let requests =
+            Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
+        registry.register(
+            "http_request_seconds",
+            "Requests by route, method and status, from their head to the answer's",
+            requests.clone(),
+        );
+        Arc::new(Self(requests))
+    }
+}
+
+/// Measures one request.
+pub async fn measure(
+    State(metrics): State<Arc<HttpMetrics>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or("other", MatchedPath::as_str).to_owned();
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    };
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    let labels = Labels {
+        route,
+        method,
+        status,
+    };
+    metrics
+        .0
+        .get_or_create(&labels)
+        .observe(began.elapsed().as_secs_f64());
+    response
+}
