@@ -46,7 +46,10 @@ pub enum Error {
     /// An admission rule of the cluster refuses the object.
     #[error("{0}")]
     AdmissionDenied(String),
-    /// The API server finds the object wrong.
+    /// An admission webhook of the cluster does not answer.
+    #[error("{0}")]
+    WebhookUnavailable(String),
+    /// The API server finds the object wrong, or too large.
     #[error("{0}")]
     Invalid(String),
     /// Not now: overload, an internal error, a lost connection.
@@ -69,6 +72,7 @@ impl Error {
             Self::NamespaceTerminating(_) => "NamespaceTerminating",
             Self::Forbidden(_) => "Forbidden",
             Self::AdmissionDenied(_) => "AdmissionDenied",
+            Self::WebhookUnavailable(_) => "WebhookUnavailable",
             Self::Invalid(_) => "Invalid",
             Self::Unavailable(_) => "Unavailable",
             Self::Timeout(_) => "Timeout",
@@ -84,6 +88,7 @@ impl Error {
                 | Self::NamespaceTerminating(_)
                 | Self::Forbidden(_)
                 | Self::AdmissionDenied(_)
+                | Self::WebhookUnavailable(_)
                 | Self::Invalid(_)
         )
     }
@@ -109,7 +114,10 @@ impl From<kube::Error> for Error {
             404 => Self::NotFound(message),
             409 if status.reason == "AlreadyExists" => Self::AlreadyExists(message),
             409 => Self::Stale(message),
-            400 | 422 => Self::Invalid(message),
+            400 | 413 | 422 => Self::Invalid(message),
+            // Beyond the body's limit it is a 413, beyond etcd's this.
+            500 if message.contains("request is too large") => Self::Invalid(message),
+            500 if message.contains("failed calling webhook") => Self::WebhookUnavailable(message),
             _ => Self::Unavailable(message),
         }
     }
@@ -315,6 +323,16 @@ mod tests {
         assert_eq!(kind(409, "AlreadyExists", ""), "AlreadyExists");
         assert_eq!(kind(409, "Conflict", ""), "Stale");
         assert_eq!(kind(422, "Invalid", ""), "Invalid");
+        assert_eq!(kind(413, "RequestEntityTooLarge", ""), "Invalid");
+        assert_eq!(kind(500, "", "etcdserver: request is too large"), "Invalid");
+        assert_eq!(
+            kind(
+                500,
+                "InternalError",
+                "failed calling webhook \"x\": refused"
+            ),
+            "WebhookUnavailable"
+        );
         for code in [429, 500, 503, 504] {
             assert_eq!(kind(code, "", ""), "Unavailable");
         }

@@ -46,6 +46,8 @@ pub fn connect(config: &Config) -> kube::Result<Client> {
         .build::<_, Body>(config.rustls_https_connector_with_connector(connector)?);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
+        // Impersonation, where the kubeconfig asks for it.
+        .layer(config.extra_headers_layer()?)
         .option_layer(config.auth_layer()?)
         .map_err(BoxError::from)
         .service(http);

@@ -8,4 +8,12 @@ mod support;
 
 mod commands;
 mod facade;
+mod faults;
+mod leader;
+mod lifecycle;
+mod older;
+mod operations;
 mod samples;
+mod sandbox;
+mod schema;
+mod workspace;

@@ -11,6 +11,10 @@ pub struct Write {
     pub resource: String,
     pub name: String,
     pub agent: String,
+    /// Who wrote: the impersonated user where there is one.
+    pub user: String,
+    /// When the API server received it (RFC 3339, so that texts compare).
+    pub at: String,
 }
 
 /// Writes in a namespace by clients that are no part of Kubernetes, oldest
@@ -35,6 +39,11 @@ pub fn writes(environment: &Environment, namespace: &str) -> Option<Vec<Write>> 
                 resource,
                 name: text(&object["name"]),
                 agent: text(&entry["userAgent"]),
+                user: match &entry["impersonatedUser"]["username"] {
+                    Value::Null => text(&entry["user"]["username"]),
+                    user => text(user),
+                },
+                at: text(&entry["requestReceivedTimestamp"]),
             }
         });
     Some(writes.collect())

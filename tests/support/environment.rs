@@ -111,6 +111,29 @@ impl Environment {
         hutch::cluster::client::connect(&config).expect("a client can be made")
     }
 
+    /// The same cluster by another kubeconfig, written to `folder`: `edit` gets
+    /// the cluster's and the user's part of the present one.
+    pub fn edited(
+        &self,
+        folder: &Path,
+        edit: impl FnOnce(&mut serde_json::Value, &mut serde_json::Value),
+    ) -> Self {
+        let text = std::fs::read_to_string(&self.kubeconfig).unwrap();
+        let mut config: serde_json::Value = serde_yaml_ng::from_str(&text).unwrap();
+        let mut part = |list: &str, part: &str| config[list][0][part].take();
+        let (mut cluster, mut user) = (part("clusters", "cluster"), part("users", "user"));
+        edit(&mut cluster, &mut user);
+        config["clusters"][0]["cluster"] = cluster;
+        config["users"][0]["user"] = user;
+        let kubeconfig = folder.join(format!("kubeconfig-{}", uuid::Uuid::new_v4()));
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        Self {
+            kubeconfig,
+            agent_image: self.agent_image.clone(),
+            cluster: None,
+        }
+    }
+
     /// `kubectl` on this cluster.
     pub fn kubectl(&self) -> Command {
         let mut command = match &self.cluster {

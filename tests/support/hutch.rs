@@ -26,9 +26,22 @@ pub struct Hutch {
 }
 
 impl Hutch {
-    /// Starts `hutch ROLE` in `namespace`, with further arguments; its log is
-    /// appended to a file in `folder`.
+    /// Starts `hutch ROLE` in `namespace`, with further arguments, and waits until
+    /// it is ready; its log is appended to a file in `folder`.
     pub async fn start(
+        environment: &Environment,
+        namespace: &str,
+        folder: &Path,
+        role: &'static str,
+        arguments: &[&str],
+    ) -> Self {
+        let hutch = Self::spawn(environment, namespace, folder, role, arguments);
+        hutch.until_ready().await;
+        hutch
+    }
+
+    /// The same, without waiting for anything.
+    pub fn spawn(
         environment: &Environment,
         namespace: &str,
         folder: &Path,
@@ -60,12 +73,11 @@ impl Hutch {
             .stderr(File::create(&log).unwrap())
             .spawn()
             .expect("hutch starts");
-        let hutch = Self { child, log, role };
-        hutch.until_ready().await;
-        hutch
+        Self { child, log, role }
     }
 
-    async fn until_ready(&self) {
+    /// Waits until the probe says that it is ready to work.
+    pub async fn until_ready(&self) {
         let ready = format!("{}/readyz", self.ops().await);
         let http = reqwest::Client::new();
         for _ in 0..PATIENCE.as_millis() / 50 {
@@ -138,10 +150,21 @@ impl Hutch {
         self.child.wait().unwrap();
     }
 
+    /// Sends a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let (signal, pid) = (format!("-{name}"), self.pid().to_string());
+        let sent = Command::new("kill").args([signal, pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Whether the process has ended.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// SIGTERM, and how the process ended.
     pub async fn stop(mut self) -> ExitStatus {
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        self.signal("TERM");
         for _ in 0..PATIENCE.as_millis() / 20 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;

@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod environment;
 pub mod hutch;
+pub mod steps;
 pub mod tenant;
 pub mod world;
 

@@ -65,6 +65,18 @@ impl World {
         Hutch::start(self.environment, &self.namespace, folder, role, arguments).await
     }
 
+    /// Starts `hutch ROLE` here with another way to the cluster, and waits for
+    /// nothing.
+    pub fn hutch_on(
+        &self,
+        environment: &Environment,
+        role: &'static str,
+        arguments: &[&str],
+    ) -> Hutch {
+        let folder = self.folder.path();
+        Hutch::spawn(environment, &self.namespace, folder, role, arguments)
+    }
+
     /// Starts `hutch run` here, and a client for the sandbox `id`.
     pub async fn with_tenant(&self, id: &str, arguments: &[&str]) -> (Hutch, Tenant) {
         let hutch = self.hutch("run", arguments).await;

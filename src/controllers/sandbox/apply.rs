@@ -247,8 +247,12 @@ fn refuse(
     applied: &mut Applied,
 ) -> Result<(), Error> {
     let problem = Problem {
-        // Quotas are freed by others; everything else needs somebody.
-        failed: !matches!(error, Error::QuotaExceeded(_)),
+        // Quotas are freed by others and webhooks come back; everything else
+        // needs somebody.
+        failed: !matches!(
+            error,
+            Error::QuotaExceeded(_) | Error::WebhookUnavailable(_)
+        ),
         ..Problem::waiting(error.kind(), error.to_string())
     };
     hold(ctx, sandbox, problem, applied)

@@ -1,0 +1,236 @@
+//! Workspaces: what becomes of the data when pods and sandboxes go, and that
+//! nothing of somebody else's is touched.
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
+
+use crate::sandbox::manifest;
+use crate::support::World;
+use crate::support::steps::condition;
+use crate::support::world::eventually;
+use hutch::crd::{Phase, ReclaimPolicy, Sandbox, labels};
+use hutch::domain::names;
+
+fn claim_of(sandbox: &Sandbox) -> String {
+    let status = sandbox.status.as_ref().unwrap();
+    status.claim_name.clone().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_goes_with_its_sandbox_unless_it_is_retained() {
+    let world = World::new("reclaim").await;
+    let _hutch = world.hutch("controller", &[]).await;
+    world.apply(&manifest("goes", json!({}))).unwrap();
+    let retain = json!({"workspace": {"reclaimPolicy": "Retain"}});
+    world.apply(&manifest("stays", retain)).unwrap();
+    let goes = claim_of(&world.ready("goes").await);
+    let stays = claim_of(&world.ready("stays").await);
+    world.delete("goes").await;
+    world.delete("stays").await;
+    world.gone::<PersistentVolumeClaim>(&goes).await;
+    world.gone::<Pod>("stays").await;
+    let kept = world.claims().get(&stays).await.unwrap();
+    assert_eq!(kept.labels()[labels::RETAINED], "true");
+    assert!(kept.owner_references().is_empty());
+    assert!(kept.metadata.deletion_timestamp.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_sandbox_of_the_same_name_leaves_a_retained_claim_alone() {
+    let world = World::new("again").await;
+    let (_hutch, tenant) = world.with_tenant("again", &[]).await;
+    let name = names::sandbox("again");
+    tenant.create().await.ok();
+    let retain = json!({"spec": {"workspace": {"reclaimPolicy": "Retain"}}});
+    world.patch(&name, retain).await;
+    let old = claim_of(&world.ready(&name).await);
+    world
+        .object::<PersistentVolumeClaim>(&old, |claim| {
+            claim.owner_references().is_empty() && claim.labels().contains_key(labels::RETAINED)
+        })
+        .await;
+    tenant.run("echo old > file").await;
+    tenant.destroy().await.ok();
+    let before = world.claims().get(&old).await.unwrap();
+
+    tenant.create().await.ok();
+    let new = claim_of(&world.ready(&name).await);
+    assert_ne!(new, old);
+    assert_eq!(tenant.run("cat file").await["exitCode"], 1, "it is empty");
+    tenant.destroy().await.ok();
+    let after = world.claims().get(&old).await.unwrap();
+    assert_eq!(after.uid(), before.uid());
+    assert!(after.metadata.deletion_timestamp.is_none());
+    assert_eq!(after.labels(), before.labels());
+    assert!(after.owner_references().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retained_claim_that_is_to_be_deleted_after_all_gets_its_owner_back() {
+    let world = World::new("unretain").await;
+    let _hutch = world.hutch("controller", &[]).await;
+    let retain = json!({"workspace": {"reclaimPolicy": "Retain"}});
+    world.apply(&manifest("box", retain)).unwrap();
+    let sandbox = world.ready("box").await;
+    let claim = claim_of(&sandbox);
+    let pod = sandbox.status.unwrap().pod_uid;
+    let delete = json!({"spec": {"workspace": {"reclaimPolicy": "Delete"}}});
+    let patched = world.patch("box", delete).await;
+    assert_eq!(patched.spec.workspace.reclaim_policy, ReclaimPolicy::Delete);
+    world
+        .object::<PersistentVolumeClaim>(&claim, |claim| {
+            claim.owner_references().len() == 1 && !claim.labels().contains_key(labels::RETAINED)
+        })
+        .await;
+    let sandbox = world.ready("box").await;
+    assert_eq!(sandbox.status.unwrap().pod_uid, pod, "without a new pod");
+    world.delete("box").await;
+    world.gone::<PersistentVolumeClaim>(&claim).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_pod_of_the_sandbox_s_name_is_never_touched() {
+    let world = World::new("conflict").await;
+    let _hutch = world.hutch("controller", &[]).await;
+    // One that nobody made, and one that was made to look like ours.
+    for (name, label) in [("plain", None), ("posing", Some("hutch"))] {
+        let labels =
+            label.map(|value| json!({(labels::MANAGED_BY): value, (labels::SANDBOX): name}));
+        let foreign: Pod = serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": labels},
+            "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "c", "image": "python:3.11-slim", "command": ["sleep", "3600"]}],
+            },
+        }))
+        .unwrap();
+        let pods = world.pods();
+        pods.create(&PostParams::default(), &foreign).await.unwrap();
+        let foreign = world
+            .object::<Pod>(name, |pod| {
+                pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running")
+            })
+            .await;
+        world.apply(&manifest(name, json!({}))).unwrap();
+        let ready = world.condition(name, "Ready", "NameConflict").await;
+        assert!(ready.message.contains("remove it"), "{}", ready.message);
+        let sandbox = world.sandbox(name, |_| true).await;
+        let status = sandbox.status.clone().unwrap();
+        assert_eq!((status.phase, &status.pod_name), (Phase::Failed, &None));
+        let suspend = |on: bool| json!({"spec": {"suspended": on}});
+        world.patch(name, suspend(true)).await;
+        world.condition(name, "Ready", "Suspended").await;
+        world.patch(name, suspend(false)).await;
+        world.condition(name, "Ready", "NameConflict").await;
+        let same = pods.get(name).await.unwrap();
+        assert_eq!(same.uid(), foreign.uid());
+        assert_eq!(same.labels(), foreign.labels());
+        assert!(same.owner_references().is_empty());
+        assert!(same.metadata.deletion_timestamp.is_none());
+
+        pods.delete(name, &DeleteParams::default()).await.unwrap();
+        let sandbox = world.ready(name).await;
+        assert_ne!(sandbox.status.unwrap().pod_uid, foreign.uid());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ephemeral_workspace_has_no_claim_and_says_what_that_means() {
+    let world = World::new("ephemeral").await;
+    let (_hutch, tenant) = world.with_tenant("e", &[]).await;
+    let name = names::sandbox("e");
+    let workspace = json!({"persistence": "Ephemeral", "size": "64Mi"});
+    world
+        .apply(&manifest(&name, json!({"workspace": workspace})))
+        .unwrap();
+    let sandbox = world.ready(&name).await;
+    assert_eq!(sandbox.status.as_ref().unwrap().claim_name, None);
+    let told = condition(&sandbox, "WorkspaceReady").unwrap();
+    assert_eq!(
+        (told.status.as_str(), told.reason.as_str()),
+        ("True", "Ephemeral")
+    );
+    assert!(world.claim_names().await.is_empty());
+    tenant.stdout("echo x > f").await;
+    let pod = world.pods().get(&name).await.unwrap();
+    world
+        .pods()
+        .delete(&name, &DeleteParams::default())
+        .await
+        .unwrap();
+    world.next_pod(&name, &pod.uid().unwrap()).await;
+    assert_eq!(tenant.run("cat f").await["exitCode"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_cannot_grow_says_why_and_goes_on() {
+    let world = World::new("grow").await;
+    let _hutch = world.hutch("controller", &[]).await;
+    world
+        .apply(&manifest("box", json!({"workspace": {"size": "1Gi"}})))
+        .unwrap();
+    world.ready("box").await;
+    world
+        .patch("box", json!({"spec": {"workspace": {"size": "2Gi"}}}))
+        .await;
+    let told = world
+        .condition("box", "WorkspaceReady", "ResizeRefused")
+        .await;
+    assert_eq!(told.status, "True");
+    for word in ["1Gi", "2Gi"] {
+        assert!(told.message.contains(word), "{}", told.message);
+    }
+    world.ready("box").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_deleted_by_hand_is_told_and_made_anew_at_the_next_start() {
+    let world = World::new("claim-lost").await;
+    let (_hutch, tenant) = world.with_tenant("c", &[]).await;
+    tenant.stdout("echo x > f").await;
+    let name = names::sandbox("c");
+    let sandbox = world.ready(&name).await;
+    let claim = claim_of(&sandbox);
+    let uid = world.claims().get(&claim).await.unwrap().uid();
+    world
+        .claims()
+        .delete(&claim, &DeleteParams::default())
+        .await
+        .unwrap();
+    let told = world
+        .condition(&name, "WorkspaceReady", "ClaimTerminating")
+        .await;
+    assert!(told.message.contains(&claim), "{}", told.message);
+    // The pod protects the claim: the data can be copied until the pod goes.
+    assert!(
+        world
+            .pods()
+            .get(&name)
+            .await
+            .unwrap()
+            .metadata
+            .deletion_timestamp
+            .is_none()
+    );
+    world
+        .patch(&name, json!({"spec": {"suspended": true}}))
+        .await;
+    world.gone::<PersistentVolumeClaim>(&claim).await;
+    world
+        .patch(&name, json!({"spec": {"suspended": false}}))
+        .await;
+    world.ready(&name).await;
+    let made = world.claims().get(&claim).await.unwrap();
+    assert_ne!(made.uid(), uid);
+    assert_eq!(tenant.run("cat f").await["exitCode"], 1);
+    eventually("an event tells of the loss", async || {
+        let events = world.events().await;
+        events
+            .iter()
+            .any(|(reason, _)| reason == "WorkspaceLost")
+            .then_some(())
+    })
+    .await;
+}
