@@ -33,7 +33,16 @@ async fn metrics_have_closed_label_sets() {
         .flat_map(|(labels, _)| labels.split(','))
         .filter_map(|label| label.split_once('='));
     for (key, value) in labels {
-        let known = ["controller", "outcome", "kind", "le"].contains(&key);
+        let known = [
+            "controller",
+            "outcome",
+            "kind",
+            "le",
+            "route",
+            "method",
+            "status",
+        ]
+        .contains(&key);
         assert!(known, "{key}={value}");
     }
 }
