@@ -330,9 +330,7 @@ async fn one_sandbox_past_the_limit_is_refused_with_a_reason() {
 async fn an_image_that_cannot_be_pulled_is_named_without_a_storm_of_pods() {
     let world = World::new("no-image").await;
     let image = "registry.invalid/nothing:1";
-    let (_hutch, tenant) = world
-        .with_tenant("x", &["--default-image", image, "--ready-timeout", "20s"])
-        .await;
+    let (_hutch, tenant) = world.with_tenant("x", &["--default-image", image]).await;
     let answer = tenant.create().await;
     assert_eq!(answer.status, 500);
     let text = answer.body["data"]["error"].as_str().unwrap();

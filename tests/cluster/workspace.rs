@@ -325,9 +325,8 @@ async fn a_workspace_that_is_closed_to_the_sandbox_s_user_is_named() {
     let workspace = json!({"storageClassName": world.namespace, "size": "1Gi"});
     let spec = json!({"securityProfile": "Restricted", "workspace": workspace});
     world.apply(&manifest("box", spec)).unwrap();
-    let told = |sandbox: &Sandbox| {
-        condition(sandbox, "Ready").is_some_and(|c| c.reason == "AgentExited" || c.status == "True")
-    };
+    let told =
+        |sandbox: &Sandbox| condition(sandbox, "Ready").is_some_and(|c| c.reason == "AgentExited");
     let sandbox = world.sandbox("box", told).await;
     let ready = condition(&sandbox, "Ready").unwrap();
     assert!(
