@@ -321,6 +321,30 @@ async fn a_change_that_needs_a_new_pod_waits_for_one() {
     assert_eq!(memory_limit(&pod), "300Mi");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_never_ran_follows_the_spec_at_once() {
+    let world = World::new("mended").await;
+    let _hutch = world.hutch("controller", &[]).await;
+    let wrong = json!({"image": "registry.invalid/x:1"});
+    world.apply(&manifest("image", wrong)).unwrap();
+    let nowhere = json!({"securityProfile": "Restricted", "nodeSelector": {"no": "such"}});
+    world.apply(&manifest("node", nowhere)).unwrap();
+    world.condition("image", "Ready", "ImagePullFailed").await;
+    world
+        .object::<Pod>("node", |pod| {
+            pod.status.as_ref().is_some_and(|s| s.conditions.is_some())
+        })
+        .await;
+    world.apply(&manifest("image", json!({}))).unwrap();
+    world
+        .patch("node", json!({"spec": {"nodeSelector": null}}))
+        .await;
+    for name in ["image", "node"] {
+        let sandbox = world.ready(name).await;
+        assert!(condition(&sandbox, "RestartPending").is_none());
+    }
+}
+
 fn restart_never() -> Value {
     json!({"metadata": {"annotations": {"hutch.dev/restart": null}}})
 }

@@ -4,7 +4,7 @@
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::sandbox::{manifest, with_id};
+use crate::sandbox::manifest;
 use crate::support::{Tenant, World, environment};
 use hutch::crd::{Phase, SecurityProfile};
 use hutch::domain::names;
@@ -12,15 +12,6 @@ use hutch::domain::names;
 async fn older(test: &str) -> World {
     let environment = tokio::task::spawn_blocking(environment::older);
     World::on(environment.await.unwrap(), test).await
-}
-
-/// Makes the sandbox that the tenant calls `id`, with a workspace that uid 1000
-/// can write to on a test cluster.
-async fn ephemeral(world: &World, id: &str) -> hutch::crd::Sandbox {
-    let name = names::sandbox(id);
-    let spec = json!({"workspace": {"persistence": "Ephemeral", "size": "64Mi"}});
-    world.apply(&with_id(&name, id, spec)).unwrap();
-    world.ready(&name).await
 }
 
 async fn works(tenant: &Tenant) {
@@ -50,8 +41,8 @@ async fn the_agent_can_come_by_an_init_container() {
 async fn an_older_cluster_runs_restricted_sandboxes_by_itself() {
     let world = older("older").await;
     let (_hutch, tenant) = world.with_tenant("o", &[]).await;
-    let sandbox = ephemeral(&world, "o").await;
     works(&tenant).await;
+    let sandbox = world.ready(&names::sandbox("o")).await;
     assert_eq!(tenant.stdout("id -u").await, "1000");
     let status = sandbox.status.as_ref().unwrap();
     assert_eq!(status.security_profile, Some(SecurityProfile::Restricted));

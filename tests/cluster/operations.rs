@@ -3,17 +3,23 @@
 
 use std::net::SocketAddr;
 
+use reqwest::Method;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::sandbox::manifest;
-use crate::support::World;
+use crate::support::environment::Environment;
+use crate::support::world::eventually;
+use crate::support::{Tenant, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_have_closed_label_sets() {
     let world = World::new("metrics").await;
     let (hutch, tenant) = world.with_tenant("some-tenant", &[]).await;
     tenant.create().await.ok();
+    tenant.send(Method::PATCH, "/some/path", "").await;
     let bad = manifest("bad-image", json!({"image": "registry.invalid/x:1"}));
     world.apply(&bad).unwrap();
     world
@@ -23,7 +29,12 @@ async fn metrics_have_closed_label_sets() {
     let text = reqwest::get(url).await.unwrap().text().await.unwrap();
     assert!(hutch.metric("hutch_reconciles_total").await > 0.0);
     assert!(hutch.metric("hutch_leading").await > 0.0);
-    for name in [world.namespace.as_str(), "some-tenant", "bad-image"] {
+    for name in [
+        world.namespace.as_str(),
+        "some-tenant",
+        "bad-image",
+        "some/path",
+    ] {
         assert!(!text.contains(name), "{name} in:\n{text}");
     }
     let labels = text
@@ -41,9 +52,8 @@ async fn metrics_have_closed_label_sets() {
             "route",
             "method",
             "status",
-        ]
-        .contains(&key);
-        assert!(known, "{key}={value}");
+        ];
+        assert!(known.contains(&key), "{key}={value}");
     }
 }
 
@@ -53,14 +63,51 @@ fn address(server: &str) -> SocketAddr {
     address.parse().expect("a test cluster's address")
 }
 
-async fn forward(listener: TcpListener, to: SocketAddr) {
-    while let Ok((mut client, _)) = listener.accept().await {
-        tokio::spawn(async move {
-            if let Ok(mut server) = TcpStream::connect(to).await {
-                // Either end may go first.
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-            }
+/// A way to the API server that can be cut and mended.
+struct Bridge {
+    port: SocketAddr,
+    to: SocketAddr,
+    open: Option<JoinHandle<()>>,
+}
+
+impl Bridge {
+    /// One that leads nowhere yet, and the kubeconfig that goes by it.
+    async fn to(world: &World, folder: &TempDir) -> (Self, Environment) {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = free.local_addr().unwrap();
+        let mut server = None;
+        let environment = world.environment.edited(folder.path(), |cluster, _| {
+            let to = address(cluster["server"].as_str().unwrap());
+            cluster["tls-server-name"] = json!(to.ip());
+            cluster["server"] = json!(format!("https://{port}"));
+            server = Some(to);
         });
+        let (to, open) = (server.unwrap(), None);
+        (Self { port, to, open }, environment)
+    }
+
+    async fn open(&mut self) {
+        let (listener, to) = (TcpListener::bind(self.port).await.unwrap(), self.to);
+        self.open = Some(tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                connections.spawn(async move {
+                    if let Ok(mut server) = TcpStream::connect(to).await {
+                        // Either end may go first.
+                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    }
+                });
+            }
+        }));
+    }
+
+    /// Every connection ends, and new ones are refused.
+    async fn cut(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.abort();
+            // It ends by being aborted, which is no news.
+            let _ = open.await;
+        }
     }
 }
 
@@ -71,16 +118,7 @@ async fn a_hutch_without_an_api_server_waits_for_it_and_says_for_what() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = free.local_addr().unwrap();
-    drop(free);
-    let mut server = None;
-    let environment = world.environment.edited(folder.path(), |cluster, _| {
-        let to = address(cluster["server"].as_str().unwrap());
-        cluster["tls-server-name"] = json!(to.ip());
-        cluster["server"] = json!(format!("https://{port}"));
-        server = Some(to);
-    });
+    let (mut bridge, environment) = Bridge::to(&world, &folder).await;
     let mut hutch = world.hutch_on(&environment, "run", &[]);
     let probe = async |path: &str| {
         let answer = reqwest::get(format!("{}/{path}", hutch.ops().await)).await;
@@ -91,14 +129,39 @@ async fn a_hutch_without_an_api_server_waits_for_it_and_says_for_what() {
         "waiting for Sandbox, SandboxSession, Pod, PersistentVolumeClaim, Node, RuntimeClass\n";
     assert_eq!(probe("readyz").await, (503, waiting.to_owned()));
     assert_eq!(probe("healthz").await.0, 200);
-    let errors = hutch.metric("hutch_watch_errors_total").await;
     assert!(!hutch.ended());
 
-    let listener = TcpListener::bind(port).await.unwrap();
-    let proxy = tokio::spawn(forward(listener, server.unwrap()));
+    bridge.open().await;
     hutch.until_ready().await;
     world.apply(&manifest("box", json!({}))).unwrap();
     world.ready("box").await;
-    assert!(errors >= 0.0 && hutch.metric("hutch_watch_errors_total").await > 0.0);
-    proxy.abort();
+    assert!(hutch.metric("hutch_watch_errors_total").await > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_cut_off_from_the_api_server_stops_to_lead_and_comes_back() {
+    let world = World::new("cut-off").await;
+    if world.environment.cluster.is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (mut bridge, environment) = Bridge::to(&world, &folder).await;
+    bridge.open().await;
+    let mut hutch = world.hutch_on(&environment, "run", &[]);
+    let tenant = Tenant::new(&hutch.url().await, "t");
+    tenant.stdout("echo data > file").await;
+    let name = hutch::domain::names::sandbox("t");
+    let pod = world.ready(&name).await.status.unwrap().pod_uid;
+    bridge.cut().await;
+    world.apply(&manifest("meanwhile", json!({}))).unwrap();
+    eventually("it does not lead any more", async || {
+        (hutch.metric("hutch_leading").await == 0.0).then_some(())
+    })
+    .await;
+    assert!(!hutch.ended());
+    bridge.open().await;
+    world.ready("meanwhile").await;
+    assert_eq!(tenant.stdout("cat file").await, "data");
+    let same = world.ready(&name).await.status.unwrap().pod_uid;
+    assert_eq!(same, pod, "what ran goes on");
 }

@@ -155,10 +155,6 @@ async fn a_restricted_sandbox_passes_pod_security_restricted_and_works() {
     let (_hutch, tenant) = world
         .with_tenant("r", &["--default-profile", "restricted"])
         .await;
-    // The host folders that a test cluster provisions are root's.
-    let ephemeral = json!({"workspace": {"persistence": "Ephemeral", "size": "64Mi"}});
-    let name = hutch::domain::names::sandbox("r");
-    world.apply(&with_id(&name, "r", ephemeral)).unwrap();
     assert_eq!(tenant.stdout("id -u; id -g").await, "1000\n1000");
     assert_eq!(
         tenant.stdout("echo data > f; cat f; echo $HOME").await,

@@ -1,10 +1,15 @@
 //! Workspaces: what becomes of the data when pods and sandboxes go, and that
 //! nothing of somebody else's is touched.
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use std::collections::HashSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::sandbox::manifest;
 use crate::support::World;
@@ -233,4 +238,106 @@ async fn a_claim_deleted_by_hand_is_told_and_made_anew_at_the_next_start() {
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_name_again_and_again_is_a_new_sandbox_each_time() {
+    let world = World::new("same-name").await;
+    let history = world.history();
+    let _hutch = world.hutch("controller", &[]).await;
+    let mut seen = HashSet::new();
+    for _ in 0..4 {
+        world.apply(&manifest("box", json!({}))).unwrap();
+        let sandbox = world.ready("box").await;
+        assert!(seen.insert(claim_of(&sandbox)));
+        let pod = world.pods().get("box").await.unwrap();
+        assert_eq!(pod.owner_references()[0].uid, sandbox.uid().unwrap());
+        // Not waited for: what is left of it meets the next of its name.
+        let api = world.sandboxes();
+        api.delete("box", &DeleteParams::background())
+            .await
+            .unwrap();
+    }
+    world.apply(&manifest("box", json!({}))).unwrap();
+    let sandbox = world.ready("box").await;
+    let pod = world.pods().get("box").await.unwrap();
+    let pods = history.check(&pod).await;
+    assert!(pods.values().all(|count| *count == 1), "{pods:?}");
+    let claim = claim_of(&sandbox);
+    eventually("only the last claim is left", async || {
+        (world.claim_names().await == [claim.clone()]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_changed_hands_while_nobody_looked_goes_to_the_new_sandbox() {
+    let world = World::new("unseen").await;
+    let hutch = world.hutch("controller", &[]).await;
+    world.apply(&manifest("box", json!({}))).unwrap();
+    let old = world.ready("box").await;
+    hutch.kill();
+    let api = world.sandboxes();
+    api.delete("box", &DeleteParams::background())
+        .await
+        .unwrap();
+    world.apply(&manifest("box", json!({}))).unwrap();
+    let _hutch = world.hutch("controller", &[]).await;
+    let new = world.ready("box").await;
+    assert_ne!(new.uid(), old.uid());
+    let pod = world.pods().get("box").await.unwrap();
+    assert_eq!(pod.owner_references()[0].uid, new.uid().unwrap());
+    world.gone::<PersistentVolumeClaim>(&claim_of(&old)).await;
+}
+
+/// A volume of the storage class `closed` that root alone may enter.
+async fn closed_volume(world: &World, folder: &TempDir) {
+    let path = folder.path().join("volume");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+    // The class is nobody else's, so that no other claim is bound to it.
+    let (name, class) = (&world.namespace, &world.namespace);
+    let volume: PersistentVolume = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+            "storageClassName": class, "hostPath": {"path": path},
+        },
+    }))
+    .unwrap();
+    let volumes = Api::<PersistentVolume>::all(world.client.clone());
+    volumes
+        .create(&PostParams::default(), &volume)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_is_closed_to_the_sandbox_s_user_is_named() {
+    let world = World::new("closed").await;
+    if world.environment.cluster.is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    closed_volume(&world, &folder).await;
+    let _hutch = world.hutch("controller", &[]).await;
+    let workspace = json!({"storageClassName": world.namespace, "size": "1Gi"});
+    let spec = json!({"securityProfile": "Restricted", "workspace": workspace});
+    world.apply(&manifest("box", spec)).unwrap();
+    let told =
+        |sandbox: &Sandbox| condition(sandbox, "Ready").is_some_and(|c| c.reason == "AgentExited");
+    let sandbox = world.sandbox("box", told).await;
+    let ready = condition(&sandbox, "Ready").unwrap();
+    assert!(
+        ready
+            .message
+            .contains("the workspace is closed to the agent's user"),
+        "{}",
+        ready.message
+    );
+    world.delete("box").await;
+    let volumes = Api::<PersistentVolume>::all(world.client.clone());
+    let at_once = DeleteParams::default();
+    volumes.delete(&world.namespace, &at_once).await.unwrap();
 }

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             log::line(&problem.to_string());
+            log::last_words(&problem.to_string());
             ExitCode::FAILURE
         }
     }

@@ -55,7 +55,11 @@ async fn serve(entrypoint: &[OsString]) -> io::Result<()> {
     })?;
     let executions = Arc::new(Executions::default());
     let starter = Starter {
-        home: Home::current()?,
+        home: Home::current().map_err(|problem| {
+            let problem = io::Error::from(problem);
+            let text = format!("the workspace is closed to the agent's user: {problem}");
+            io::Error::new(problem.kind(), text)
+        })?,
         environment: Environment::of_the_agent(),
         nothing: nothing()?,
         reaper: Reaper::default(),

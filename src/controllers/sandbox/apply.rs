@@ -289,6 +289,8 @@ async fn remove_pod(
             ctx.events.normal(sandbox, "Restarting", note).await;
             ctx.writer.delete(pod, false, false).await
         }
+        // Not where it has started meanwhile.
+        Removal::NeverRan => ctx.writer.delete(pod, true, false).await,
         Removal::Ended(_) => {
             ctx.replacements.failed(&attempt(sandbox));
             ctx.writer.delete(pod, true, false).await

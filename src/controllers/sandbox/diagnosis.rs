@@ -189,6 +189,18 @@ pub fn younger(pod: &Pod, age: SignedDuration, now: Timestamp) -> bool {
     created.is_none_or(|created| now.duration_since(created.0) < age)
 }
 
+/// Whether the sandbox's container runs or has ever run.
+pub fn has_run(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let main = status.and_then(|s| s.container_statuses.as_ref()?.first());
+    let ran = |state: &ContainerState| state.running.is_some() || state.terminated.is_some();
+    main.is_some_and(|main| {
+        main.restart_count > 0
+            || main.state.as_ref().is_some_and(ran)
+            || main.last_state.as_ref().is_some_and(ran)
+    })
+}
+
 /// Whether the pod has ended and will not run again (evicted, preempted, shut
 /// down with its node), and why.
 pub fn ended(pod: &Pod) -> Option<String> {

@@ -80,6 +80,8 @@ pub enum Removal {
     Ended(String),
     /// The spec's changes are to be applied now.
     Restart,
+    /// The spec has changed and nothing of the pod has run yet.
+    NeverRan,
     /// Its node does not exist any more, so that nobody can confirm its end.
     NodeGone,
 }
@@ -225,6 +227,11 @@ fn pod_step(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: T
         }
     } else if let Some(why) = diagnosis::ended(pod) {
         replace(plan, observed, why, now);
+    } else if outdated_before_it_ran(&observed.sandbox, pod) {
+        plan.pod = PodStep::Delete(Removal::NeverRan);
+        plan.blocked(Problem::starting(
+            "the pod is replaced by one of the changed spec",
+        ));
     } else if restart_due(&observed.sandbox, pod) {
         plan.pod = PodStep::Delete(Removal::Restart);
         plan.blocked(Problem::starting(
@@ -347,6 +354,12 @@ fn was_awake(sandbox: &Sandbox) -> bool {
         let ready = conditions::find(&status.conditions, conditions::READY);
         status.phase == Phase::Ready || ready.is_some_and(|ready| ready.reason == "PodLost")
     })
+}
+
+/// Whether the pod was made from another spec and nothing of it has run: it may
+/// never start, and nothing is lost with it.
+fn outdated_before_it_ran(sandbox: &Sandbox, pod: &Pod) -> bool {
+    !diagnosis::has_run(pod) && !changed_fields(sandbox, pod).is_empty()
 }
 
 fn restart_due(sandbox: &Sandbox, pod: &Pod) -> bool {

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::controllers::sandbox::fixtures::{
-    at, claim, node, observed, pod as made, ready, sandbox, settings, with_status,
+    at, claim, container, in_state, node, observed, pod as made, ready, sandbox, settings, waiting,
+    with_status,
 };
 use crate::crd::{ReclaimPolicy, SecurityProfile};
 use k8s_openapi::api::core::v1::PodStatus;
@@ -181,6 +182,22 @@ fn an_ending_pod_is_waited_for_and_a_stuck_one_is_told() {
     assert_eq!(plan.pod, PodStep::Delete(Removal::NodeGone));
     edit(&mut observed, |s| s.status = None);
     assert_eq!(reason(&planned(&observed, 205)), "Starting");
+}
+
+#[test]
+fn a_pod_of_which_nothing_has_run_follows_a_changed_spec_at_once() {
+    let mut observed = awake(|_| ());
+    let stuck = container(waiting("ImagePullBackOff", "no such image"));
+    edit_pod(&mut observed, |pod| *pod = in_state(pod.clone(), stuck));
+    assert_eq!(planned(&observed, 200).pod, PodStep::Keep);
+    edit(&mut observed, |s| s.spec.image = Some("other:1".into()));
+    let plan = planned(&observed, 200);
+    assert_eq!(plan.pod, PodStep::Delete(Removal::NeverRan));
+    assert_eq!(reason(&plan), "Starting");
+    let mut crashed = container(waiting("CrashLoopBackOff", ""));
+    crashed.restart_count = 1;
+    edit_pod(&mut observed, |pod| *pod = in_state(pod.clone(), crashed));
+    assert_eq!(planned(&observed, 200).pod, PodStep::Keep, "it has run");
 }
 
 #[test]
