@@ -25,7 +25,7 @@ down: build ## Stop both; nothing is left of them
 	@$(BIN)/testcluster quickstart --down
 
 test: agent ## Run every test, the ones on a real cluster included
-	cargo test --workspace --profile $(PROFILE) --no-run && $(RUN) cargo test --workspace --profile $(PROFILE)
+	cargo test --workspace --profile $(PROFILE) --no-run && $(RUN) cargo test --workspace --profile $(PROFILE) --no-fail-fast
 
 bench: agent build ## Measure on a real cluster, and print the README's table
 	cargo bench --bench cluster --no-run && $(RUN) cargo bench --bench cluster
