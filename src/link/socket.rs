@@ -40,6 +40,8 @@ const FRAME: usize = 32 << 10;
 const QUEUE: usize = 8;
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PONG_WITHIN: Duration = Duration::from_secs(25);
+/// Turns of other tasks that a frame waits for its successor.
+const MOMENT: usize = 3;
 /// Bytes kept of what the remote end says on stderr, for its error message.
 const STDERR_KEPT: usize = 1024;
 
@@ -233,7 +235,10 @@ async fn write(
     loop {
         let sent = tokio::select! {
             frame = from_writer.recv() => match frame {
-                Some(frame) => sink.send(Message::Binary(frame)).await,
+                Some(frame) => {
+                    let frame = gather(frame, &mut from_writer).await;
+                    sink.send(Message::Binary(frame)).await
+                }
                 None => break,
             },
             _ = pings.tick() => {
@@ -253,6 +258,21 @@ async fn write(
     // The peer may be gone, which is what the deadline is for; a close that
     // cannot be sent is no loss.
     let _ = tokio::time::timeout(Duration::from_secs(1), sink.close()).await;
+}
+
+/// One frame of what is written within a moment: HTTP/2 writes the head of a
+/// request and its body in two goes, and every frame is carried through four
+/// processes.
+async fn gather(first: Bytes, more: &mut mpsc::Receiver<Bytes>) -> Bytes {
+    let mut frame = BytesMut::from(first);
+    for _ in 0..MOMENT {
+        tokio::task::yield_now().await;
+        while frame.len() <= FRAME / 2 {
+            let Ok(next) = more.try_recv() else { break };
+            frame.extend_from_slice(&next[1..]);
+        }
+    }
+    frame.freeze()
 }
 
 impl ExecSocket {

@@ -20,7 +20,7 @@ use rustix::process::{
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::{Instant, timeout_at};
 
-use crate::execution::{Executions, Starter};
+use crate::execution::{Executions, Starter, Waiting};
 use crate::lock::Lock;
 use crate::log;
 use crate::process::signals::{Event, Signals};
@@ -54,18 +54,22 @@ async fn serve(entrypoint: &[OsString]) -> io::Result<()> {
         )
     })?;
     let executions = Arc::new(Executions::default());
+    let reaper = Reaper::default();
+    let environment = Environment::of_the_agent();
+    let waiting = Arc::new(Waiting::new(&environment, nothing()?, &reaper));
+    tokio::spawn(Arc::clone(&waiting).keep());
     let starter = Starter {
         home: Home::current().map_err(|problem| {
             let problem = io::Error::from(problem);
             let text = format!("the workspace is closed to the agent's user: {problem}");
             io::Error::new(problem.kind(), text)
         })?,
-        environment: Environment::of_the_agent(),
+        environment,
         nothing: nothing()?,
-        reaper: Reaper::default(),
+        reaper: reaper.clone(),
         executions: Arc::clone(&executions),
+        waiting,
     };
-    let reaper = starter.reaper.clone();
     let user = Arc::new(Lock::new(None));
     log::line(&format!("version {} serves", env!("CARGO_PKG_VERSION")));
     start_entrypoint(entrypoint, &starter, &user);
@@ -130,7 +134,7 @@ fn start_entrypoint(arguments: &[OsString], starter: &Starter, user: &Arc<Lock<O
         environment: &starter.environment,
         stdin: starter.nothing.as_fd(),
         output: None,
-        inherited: None,
+        inherited: &[],
     });
     let name = arguments[0].to_string_lossy().into_owned();
     let pid = match launched {

@@ -123,17 +123,19 @@ impl Service {
         let number = execution.attach(offsets)?;
         let (stream, over) = Stream::new(Arc::clone(&execution), number);
         tokio::spawn(listen(
-            execution,
+            Arc::clone(&execution),
             number,
             inputs,
             over,
             Arc::clone(&self.executions),
         ));
+        execution.first_word().await;
         Ok(stream)
     }
 
     fn background(&self) -> u32 {
         let mut roots = self.executions.main_processes();
+        roots.extend(self.starter.waiting.processes());
         let entrypoint = *self.entrypoint.lock();
         roots.extend(entrypoint.map(|pid| pid.as_raw_nonzero().get()));
         tree::left_behind(&roots)

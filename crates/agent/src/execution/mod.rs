@@ -14,6 +14,7 @@ mod request;
 mod start;
 mod stdin;
 mod stream;
+mod waiting;
 mod window;
 
 use std::task::Waker;
@@ -28,6 +29,7 @@ pub use inputs::listen;
 pub use known::Executions;
 pub use start::Starter;
 pub use stream::Stream;
+pub use waiting::Waiting;
 
 use crate::lock::Lock;
 use crate::process::Pid;
@@ -37,6 +39,9 @@ use window::Window;
 /// How long a command waits for a client that has gone away, before its output
 /// is dropped and its input ends.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// How long a start waits for its result.
+const MOMENT: Duration = Duration::from_millis(4);
 
 /// Which output stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +64,8 @@ pub struct Execution {
     collectors: [Notify; 2],
     /// Wakes who waits for the client's absence.
     client_moved: Notify,
+    /// Wakes who waits for the result.
+    news: Notify,
 }
 
 #[derive(Debug)]
@@ -112,6 +119,7 @@ impl Execution {
             state: Lock::new(state),
             collectors: Default::default(),
             client_moved: Notify::new(),
+            news: Notify::new(),
         }
     }
 
@@ -230,6 +238,18 @@ impl Execution {
         exit.stderr_truncated = state.windows[Source::Stderr as usize].truncated();
         state.exit = Some(exit);
         state.client.wake();
+        self.news.notify_one();
+    }
+
+    /// Resolves with the result, or a moment after the start: what a short command
+    /// has to say then leaves in one piece with the answer's head.
+    pub async fn first_word(&self) {
+        let result = async {
+            while !self.is_complete() {
+                self.news.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(MOMENT, result).await;
     }
 
     fn is_complete(&self) -> bool {

@@ -14,15 +14,16 @@ use hutch_wire::v1::{Exit, Start};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::course::{Course, follow};
 use super::request::{Checked, check};
-use super::{Execution, Executions, Source};
+use super::{Execution, Executions, Source, Waiting};
 use crate::process::program::describe;
 use crate::process::shell::Shell;
-use crate::process::{Environment, Home, Launch, NotLaunched, Pid, Reaper, launch};
+use crate::process::{Ended, Environment, Home, Launch, NotLaunched, Pid, Reaper, launch};
 
 /// Starts executions.
 #[derive(Debug)]
@@ -37,14 +38,23 @@ pub struct Starter {
     pub reaper: Reaper,
     /// Where executions are made known.
     pub executions: Arc<Executions>,
+    /// Shells that wait for a script.
+    pub waiting: Arc<Waiting>,
 }
 
-/// A process and the agent's ends of its pipes.
-struct Started {
-    main: Pid,
-    stdout: Receiver,
-    stderr: Receiver,
-    stdin: Option<Sender>,
+/// A process, its end, and the agent's ends of its pipes.
+#[derive(Debug)]
+pub struct Started {
+    /// The process.
+    pub main: Pid,
+    /// Its end.
+    pub ended: oneshot::Receiver<Ended>,
+    /// Its output.
+    pub stdout: Receiver,
+    /// Its error output.
+    pub stderr: Receiver,
+    /// Its input, if the client feeds it.
+    pub stdin: Option<Sender>,
 }
 
 /// Why there is no process.
@@ -74,15 +84,13 @@ impl Starter {
             return Err(Status::already_exists("an execution of this id is known"));
         }
         let begun = Instant::now();
-        let environment = self.environment.with(&start.env);
-        let started = match self.run(&program, &folder, &environment, start.stdin) {
+        let started = match self.run(&program, &folder, &start) {
             Ok(started) => started,
             Err(NotStarted::Refused(status)) => return Err(status),
             Err(NotStarted::Result(code, line)) => {
                 return Ok(self.without_process(start, code, &line));
             }
         };
-        let ended = self.reaper.watch(started.main);
         let limit = start.output_limit;
         let execution = Arc::new(Execution::new(
             start.id,
@@ -95,7 +103,7 @@ impl Starter {
             execution: Arc::clone(&execution),
             executions: Arc::clone(&self.executions),
             main: started.main,
-            ended,
+            ended: started.ended,
             stdout: started.stdout,
             stderr: started.stderr,
             stdin: started.stdin,
@@ -119,13 +127,14 @@ impl Starter {
         execution
     }
 
-    fn run(
-        &self,
-        program: &Checked,
-        folder: &CStr,
-        environment: &Environment,
-        with_stdin: bool,
-    ) -> Result<Started, NotStarted> {
+    fn run(&self, program: &Checked, folder: &CStr, start: &Start) -> Result<Started, NotStarted> {
+        let plain = folder.is_empty() && start.env.is_empty() && !start.stdin;
+        if let (true, Checked::Script(script)) = (plain, program)
+            && let Some(started) = self.waiting.run(script)
+        {
+            return Ok(started);
+        }
+        let environment = &self.environment.with(&start.env);
         let _visit = self
             .home
             .visit(folder)
@@ -133,7 +142,7 @@ impl Starter {
         // All that may fail comes before the launch: what runs must be known.
         let (stdout, stdout_child) = output_pipe()?;
         let (stderr, stderr_child) = output_pipe()?;
-        let (stdin_child, stdin) = if with_stdin {
+        let (stdin_child, stdin) = if start.stdin {
             let (child, ours) = pipe()?;
             (
                 Some(child),
@@ -151,13 +160,14 @@ impl Starter {
                 environment,
                 stdin: input,
                 output: Some(output),
-                inherited: None,
+                inherited: &[],
             })
             .map_err(|problem| not_launched(arguments[0].as_c_str(), problem))?,
             Checked::Script(script) => run_script(script, environment, input, output)?,
         };
         Ok(Started {
             main,
+            ended: self.reaper.watch(main),
             stdout,
             stderr,
             stdin,
@@ -177,13 +187,14 @@ fn run_script(
         )
     })?;
     let invocation = shell.invoke(script).map_err(exhausted)?;
+    let inherited: Vec<_> = invocation.inherited.iter().map(AsFd::as_fd).collect();
     let launched = launch(&Launch {
         arguments: &invocation.arguments,
         file: Some(&shell.file),
         environment,
         stdin,
         output: Some(output),
-        inherited: invocation.inherited.as_ref().map(AsFd::as_fd),
+        inherited: &inherited,
     });
     launched.map_err(|problem| not_launched(&shell.file, problem))
 }
@@ -192,7 +203,8 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Status> {
     pipe_with(PipeFlags::CLOEXEC).map_err(|problem| exhausted(problem.into()))
 }
 
-fn output_pipe() -> Result<(Receiver, OwnedFd), Status> {
+/// The agent's end of a pipe for output, and the child's.
+pub(super) fn output_pipe() -> Result<(Receiver, OwnedFd), Status> {
     let (ours, child) = pipe()?;
     Ok((Receiver::from_owned_fd(ours).map_err(exhausted)?, child))
 }

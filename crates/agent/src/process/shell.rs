@@ -33,7 +33,12 @@ pub struct Invocation {
 impl Shell {
     /// bash where the image has it, else sh, else none.
     pub fn find(path: &[u8]) -> Option<Self> {
-        Self::named(c"bash", path).or_else(|| Self::named(c"sh", path))
+        Self::bash(path).or_else(|| Self::named(c"sh", path))
+    }
+
+    /// bash where the image has it, else none.
+    pub fn bash(path: &[u8]) -> Option<Self> {
+        Self::named(c"bash", path)
     }
 
     /// A plain `sh`, for programs without an interpreter line.
