@@ -1,8 +1,9 @@
-//! Compiles `agent.proto` in pure Rust, so that a build needs no `protoc`.
+//! Compiles the protocol in pure Rust, so that a build needs no `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo:rerun-if-changed=proto/agent.proto");
-    let descriptors = protox::compile(["proto/agent.proto"], ["proto"])?;
+    println!("cargo:rerun-if-changed=proto");
+    let files = ["proto/agent.proto", "proto/files.proto"];
+    let descriptors = protox::compile(files, ["proto"])?;
     let wants = |feature: &str| std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
     tonic_prost_build::configure()
         .bytes(".")

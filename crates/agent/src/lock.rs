@@ -1,6 +1,6 @@
 //! State that the parts of the agent share.
 //!
-//! The agent has one thread, and a lock is never held across an await, so
+//! Only the agent's main thread takes them, and a lock is never held across an await, so
 //! nothing ever waits here; it is a mutex because the server's types must be
 //! `Send`. A panic aborts the process, so a poisoned lock cannot be met.
 

@@ -6,9 +6,11 @@
 //! image: no shell, no libc, no files. Nothing may panic, for a sandbox dies
 //! with its PID 1.
 
+mod both;
 mod cli;
 mod connect;
 mod execution;
+mod files;
 mod install;
 mod lock;
 mod log;

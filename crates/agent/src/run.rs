@@ -1,6 +1,7 @@
 //! `hutch-agent run`: builds the parts, joins them, and ends them in order.
 //!
-//! The one thread runs everything; nothing may block it. The end comes with a
+//! The one thread runs everything but the work on files; nothing may block it.
+//! The end comes with a
 //! SIGTERM that counts (see `signals`): everybody gets the signal and a short
 //! time, and PID 1's own exit kills who is left.
 
@@ -21,6 +22,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::{Instant, timeout_at};
 
 use crate::execution::{Executions, Starter, Waiting};
+use crate::files::{self, Files};
 use crate::lock::Lock;
 use crate::log;
 use crate::process::signals::{Event, Signals};
@@ -41,6 +43,9 @@ pub fn run(entrypoint: &[OsString]) -> io::Result<()> {
     set_child_subreaper(Some(getpid()))?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(files::THREADS)
+        .thread_keep_alive(files::IDLE)
+        .thread_stack_size(files::STACK)
         .build()?
         .block_on(serve(entrypoint))
 }
@@ -81,7 +86,7 @@ async fn serve(entrypoint: &[OsString]) -> io::Result<()> {
         entrypoint: user,
     };
     tokio::spawn(async move { executions.expire().await });
-    let server = tokio::spawn(server::serve(listener, service));
+    let server = tokio::spawn(server::serve(listener, service, Files::new()?));
     tokio::select! {
         ended = server => Err(io::Error::other(format!("the server has ended: {ended:?}"))),
         never = until_terminated(&signals, &reaper) => match never {

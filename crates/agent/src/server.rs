@@ -18,7 +18,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::both::Both;
 use crate::execution::{Executions, Starter, Stream, listen};
+use crate::files::Files;
 use crate::lock::Lock;
 use crate::log;
 use crate::process::{Pid, tree};
@@ -61,12 +63,14 @@ pub fn bind() -> io::Result<UnixListener> {
 pub async fn serve(
     listener: UnixListener,
     service: Service,
+    files: Files,
 ) -> Result<(), tonic::transport::Error> {
     let (sender, incoming) = mpsc::channel(1);
     tokio::spawn(accept(listener, sender));
     let service = AgentServer::new(service)
         .max_decoding_message_size(limits::MAX_MESSAGE)
         .max_encoding_message_size(limits::MAX_MESSAGE);
+    let files = files.server();
     Server::builder()
         .accept_http1(false)
         .initial_stream_window_size(limits::STREAM_WINDOW)
@@ -74,7 +78,13 @@ pub async fn serve(
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .serve_with_incoming(service, ReceiverStream::new(incoming))
+        .serve_with_incoming(
+            Both {
+                files,
+                agent: service,
+            },
+            ReceiverStream::new(incoming),
+        )
         .await
 }
 

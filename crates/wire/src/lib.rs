@@ -5,7 +5,7 @@
 pub mod limits;
 pub mod paths;
 
-/// Messages, client and server generated from `proto/agent.proto`.
+/// Messages, client and server generated from the files in `proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod v1 {
     tonic::include_proto!("hutch.agent.v1");

@@ -28,3 +28,9 @@ pub const MAX_ID: usize = 64;
 /// How long the agent keeps the result of an ended execution that nobody
 /// fetched, in seconds.
 pub const RESULT_KEPT_SECONDS: u64 = 60;
+
+/// Longest path of a file, and of the folder it begins at.
+pub const MAX_PATH: usize = 4096;
+
+/// Largest message of the files' service: a chunk, or paths, and their framing.
+pub const MAX_FILE_MESSAGE: usize = CHUNK + 4 * MAX_PATH;

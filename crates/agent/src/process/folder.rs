@@ -3,8 +3,8 @@
 //! The agent itself goes there for the moment of the start, and comes back:
 //! that gives the exact error of a directory that cannot be entered, relative
 //! programs resolve as they should, and the cheap way of spawning remains
-//! possible. It is sound because the agent has one thread and nothing awaits
-//! meanwhile.
+//! possible. It is sound because nothing awaits meanwhile, and the agent's only
+//! other threads, the workers for files, begin at an open folder.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;

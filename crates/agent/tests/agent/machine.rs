@@ -100,12 +100,7 @@ async fn the_agent_stays_when_its_entrypoint_fails() {
 #[tokio::test]
 async fn an_image_without_a_shell_runs_programs() {
     let root = tempfile::tempdir().unwrap();
-    let copied = std::process::Command::new(agent())
-        .arg("install")
-        .arg(root.path())
-        .status();
-    assert!(copied.unwrap().success());
-    copy_libraries(root.path());
+    put_agent(root.path());
     let sandbox = Sandbox::without_an_image(root.path()).await;
     let client = sandbox.connect().await;
     assert_eq!(
@@ -117,6 +112,16 @@ async fn an_image_without_a_shell_runs_programs() {
     assert_eq!(client.run(argv("c", &["ls"])).await.exit.code, 127);
     sandbox.signal_from_outside("TERM");
     assert!(sandbox.ended().await.success());
+}
+
+/// Makes a root that has the agent, and what it needs, and nothing else.
+pub fn put_agent(root: &std::path::Path) {
+    let copied = std::process::Command::new(agent())
+        .arg("install")
+        .arg(root)
+        .status();
+    assert!(copied.unwrap().success());
+    copy_libraries(root);
 }
 
 /// What the agent is linked with, for builds that are not static.

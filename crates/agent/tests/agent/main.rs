@@ -12,6 +12,7 @@
 mod attach;
 mod commands;
 mod ends;
+mod files;
 mod machine;
 mod measure;
 mod output;

@@ -11,6 +11,7 @@ use hutch_wire::limits;
 use hutch_wire::v1::agent_client::AgentClient;
 use hutch_wire::v1::exec_input::Input;
 use hutch_wire::v1::exec_output::Output;
+use hutch_wire::v1::files_client::FilesClient;
 use hutch_wire::v1::start::Program;
 use hutch_wire::v1::{
     Ack, ActivityReply, ActivityRequest, Argv, Attach, ExecInput, ExecOutput, Exit, Start, StdinEnd,
@@ -59,6 +60,18 @@ impl Sandbox {
         std::fs::create_dir(root.join("proc")).unwrap();
         let option = format!("--root={}", root.display());
         Self::start(&[&option], &["/hutch-agent", "run"], "/hutch-agent").await
+    }
+
+    /// The same, and the agent is an ordinary user without capabilities.
+    pub async fn of_a_user(root: &Path, user: u32) -> Self {
+        std::fs::create_dir(root.join("proc")).unwrap();
+        let options = [
+            format!("--root={}", root.display()),
+            format!("--setuid={user}"),
+            format!("--setgid={user}"),
+        ];
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        Self::start(&options, &["/hutch-agent", "run"], "/hutch-agent").await
     }
 
     async fn start(options: &[&str], command: &[&str], connects: &str) -> Self {
@@ -123,9 +136,11 @@ impl Sandbox {
             .connect_with_connector(connector)
             .await
             .unwrap();
+        let files = FilesClient::new(channel.clone());
         let agent = AgentClient::new(channel).max_decoding_message_size(limits::MAX_MESSAGE);
         Client {
             agent,
+            files,
             connect: child,
         }
     }
@@ -158,6 +173,7 @@ impl Sandbox {
 
 pub struct Client {
     pub agent: AgentClient<Channel>,
+    pub files: FilesClient<Channel>,
     connect: Child,
 }
 

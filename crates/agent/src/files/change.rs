@@ -1,0 +1,72 @@
+//! `MakeFolder`, `Rename` and `Delete`: one name each, in one step.
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, renameat, unlinkat};
+use rustix::io::Errno;
+
+use super::copy;
+use super::place::{Home, kind, open, same};
+use super::request::Wanted;
+use super::trouble::Trouble;
+
+/// Makes a folder. Returns whether it is new.
+///
+/// # Errors
+/// As the protocol says.
+pub fn make_folder(home: &Home, wanted: &Wanted, recursive: bool) -> Result<bool, Trouble> {
+    let mut place = home.locate(wanted)?;
+    if !place.missing.is_empty() && !recursive {
+        return Err(Errno::NOENT.into());
+    }
+    place.make_folders()?;
+    match mkdirat(&place.folder, &place.name, Mode::from_raw_mode(0o777)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) if recursive && is_folder(&place.folder, &place.name) => Ok(false),
+        Err(other) => Err(other.into()),
+    }
+}
+
+fn is_folder(folder: &std::os::fd::OwnedFd, name: &std::ffi::CStr) -> bool {
+    let opened = open(folder, name, OFlags::PATH | OFlags::DIRECTORY);
+    opened.and_then(fstat).is_ok()
+}
+
+/// Gives what is at `from` the path `to`.
+///
+/// # Errors
+/// As the protocol says.
+pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), Trouble> {
+    let from = home.locate(from)?;
+    let source = from.look()?.ok_or(Errno::NOENT)?;
+    let to = home.locate(to)?;
+    if !from.is_named() {
+        return Err(Trouble::NoName);
+    }
+    if !to.missing.is_empty() {
+        return Err(Errno::NOENT.into());
+    }
+    let folder = kind(&source) == FileType::Directory;
+    match to.look()? {
+        Some(there) if same(&there, &source) => {}
+        Some(there) if kind(&there) == FileType::Directory => return Err(Trouble::Taken),
+        Some(_) if folder => return Err(Errno::EXIST.into()),
+        None if to.means_folder() && !folder => return Err(Errno::NOTDIR.into()),
+        _ => {}
+    }
+    match renameat(&from.folder, &from.name, &to.folder, &to.name) {
+        Err(Errno::XDEV) => copy::across(&from, &source, to),
+        other => Ok(other?),
+    }
+}
+
+/// Deletes a name that is no folder.
+///
+/// # Errors
+/// As the protocol says.
+pub fn delete(home: &Home, wanted: &Wanted) -> Result<(), Trouble> {
+    let place = home.locate(wanted)?;
+    let there = place.look()?.ok_or(Errno::NOENT)?;
+    if kind(&there) == FileType::Directory {
+        return Err(Trouble::Folder);
+    }
+    Ok(unlinkat(&place.folder, &place.name, AtFlags::empty())?)
+}

@@ -1,0 +1,70 @@
+//! A rename to another file system: a copy that appears whole, and then the
+//! deletion of the original. In between both exist; never neither.
+
+use rustix::fs::{
+    AtFlags, FileType, Stat, Timespec, Timestamps, futimens, readlinkat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::draft::Draft;
+use super::place::{Place, kind};
+use super::read::{fill, open_regular};
+use super::trouble::Trouble;
+
+const PIECE: usize = 256 << 10;
+
+/// Moves a file or a symbolic link.
+///
+/// # Errors
+/// What the kernel says; folders, devices, pipes and sockets are refused.
+pub fn across(from: &Place, source: &Stat, to: Place) -> Result<(), Trouble> {
+    match kind(source) {
+        FileType::RegularFile => copy_file(from, to)?,
+        FileType::Symlink => copy_link(from, &to)?,
+        FileType::Directory => return Err(Trouble::FolderAcross),
+        _ => return Err(Trouble::Special),
+    }
+    Ok(unlinkat(&from.folder, &from.name, AtFlags::empty())?)
+}
+
+fn copy_file(from: &Place, to: Place) -> Result<(), Trouble> {
+    let (file, stat) = open_regular(from)?;
+    let mut draft = Draft::begin(to, Some(stat))?;
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let count = fill(&file, &mut buffer)?;
+        draft.write(&buffer[..count])?;
+        if count < buffer.len() {
+            break;
+        }
+    }
+    if let Some(copy) = draft.file() {
+        futimens(copy, &times(&stat))?;
+    }
+    draft.commit(false)?;
+    Ok(())
+}
+
+/// A link has no bytes that could be half there: where the new name is free, it
+/// is made in one step; where not, the name is freed first.
+fn copy_link(from: &Place, to: &Place) -> Result<(), Trouble> {
+    let link = readlinkat(&from.folder, &from.name, Vec::new())?;
+    match symlinkat(&link, &to.folder, &to.name) {
+        Err(Errno::EXIST) => {
+            unlinkat(&to.folder, &to.name, AtFlags::empty())?;
+            Ok(symlinkat(&link, &to.folder, &to.name)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let time = |seconds: i64, nanoseconds: u64| Timespec {
+        tv_sec: seconds,
+        tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
+    };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}

@@ -1,0 +1,192 @@
+//! A file that is being written, under a name of its own until it is whole.
+//!
+//! It lies in the folder of its destination, or in the deepest one on the way
+//! that exists, so that the rename at the end is one step and folders are made
+//! only then. Dropped before that, it is gone. Without `durable` nothing is
+//! flushed: what was written outlives processes, pods and the detaching of the
+//! volume, all of which go through the same kernel; only a node's crash could
+//! lose it, as it could what any command writes, and a flush takes many times
+//! as long as everything else here.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{
+    Access, AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, accessat, fchmod, fchown, fstat,
+    fsync, openat, renameat, unlinkat,
+};
+use rustix::io::{Errno, write};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::place::{FOLDER_ITSELF, Place, kind};
+use super::trouble::Trouble;
+
+const SET_ID: u32 = 0o6000;
+
+/// A file that is not there yet.
+#[derive(Debug)]
+pub struct Draft {
+    place: Place,
+    /// The file it takes mode and owner from.
+    like: Option<Stat>,
+    /// Nothing was at the destination.
+    created: bool,
+    file: Option<OwnedFd>,
+    size: u64,
+    scratch: Scratch,
+}
+
+/// A name that is taken away again.
+#[derive(Debug)]
+struct Scratch {
+    folder: OwnedFd,
+    name: CString,
+    used: bool,
+}
+
+impl Draft {
+    /// Begins a file for `place`; mode and owner are those of `like`, else of the
+    /// file that it replaces, else what any new file gets.
+    ///
+    /// # Errors
+    /// When no file can be written there.
+    pub fn begin(place: Place, like: Option<Stat>) -> Result<Self, Trouble> {
+        let there = place.look()?;
+        match there.as_ref().map(kind) {
+            // A symbolic link has been followed, or is to be replaced.
+            None | Some(FileType::RegularFile | FileType::Symlink) => {}
+            Some(FileType::Directory) => return Err(Trouble::Folder),
+            Some(_) => return Err(Trouble::Special),
+        }
+        if place.means_folder() || !place.is_named() {
+            return Err(Trouble::Folder);
+        }
+        let created = there.is_none();
+        let replaced = there.filter(|there| kind(there) == FileType::RegularFile);
+        if replaced.is_some() {
+            let write = Access::WRITE_OK;
+            accessat(&place.folder, &place.name, write, AtFlags::empty())?;
+        }
+        let like = like.or(replaced);
+        // A private file's bytes are private from the beginning.
+        let mode = if like.is_some() { 0o600 } else { 0o666 };
+        let (scratch, file) = Scratch::make(place.folder.try_clone(), mode)?;
+        Ok(Self {
+            place,
+            like,
+            created,
+            file: Some(file),
+            size: 0,
+            scratch,
+        })
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// What the kernel says, a full disk above all.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), Trouble> {
+        let Some(file) = &self.file else {
+            return Err(Errno::BADF.into());
+        };
+        while !bytes.is_empty() {
+            match write(file, bytes) {
+                Ok(count) => {
+                    bytes = &bytes[count..];
+                    self.size += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the file appear. Returns its size, and whether it is new.
+    ///
+    /// # Errors
+    /// What the kernel says; then the destination is as it was.
+    pub fn commit(mut self, durable: bool) -> Result<(u64, bool), Trouble> {
+        let Some(file) = self.file.take() else {
+            return Err(Errno::BADF.into());
+        };
+        if let Some(like) = &self.like {
+            inherit(&file, like)?;
+        }
+        if durable {
+            fsync(&file)?;
+        }
+        close(file)?;
+        self.place.make_folders()?;
+        renameat(
+            &self.scratch.folder,
+            &self.scratch.name,
+            &self.place.folder,
+            &self.place.name,
+        )?;
+        self.scratch.used = true;
+        if durable {
+            let folder = openat(&self.place.folder, c".", FOLDER_ITSELF, Mode::empty())?;
+            fsync(folder)?;
+        }
+        Ok((self.size, self.created))
+    }
+
+    /// The file, for what is not bytes.
+    pub const fn file(&self) -> Option<&OwnedFd> {
+        self.file.as_ref()
+    }
+}
+
+/// Hands down owner and mode. A file that could not be given away does not
+/// lend its new owner's rights.
+fn inherit(file: &OwnedFd, like: &Stat) -> Result<(), Errno> {
+    let mine = fstat(file)?;
+    let mut mode = like.st_mode & 0o7777;
+    if (mine.st_uid, mine.st_gid) != (like.st_uid, like.st_gid) {
+        let owner = Some(Uid::from_raw(like.st_uid));
+        let group = Some(Gid::from_raw(like.st_gid));
+        if fchown(file, owner, group).is_err() {
+            mode &= !SET_ID;
+            // The group alone is often possible.
+            let _ = fchown(file, None, group);
+        }
+    }
+    match fchmod(file, Mode::from_raw_mode(mode)) {
+        // A mounted bucket has no modes.
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        other => other,
+    }
+}
+
+/// Closes a file and hears of it: that is when a bucket or a network's file
+/// system says that it could not keep the bytes.
+fn close(file: OwnedFd) -> Result<(), Errno> {
+    match nix::unistd::close(file) {
+        Ok(()) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(problem) => Err(Errno::from_raw_os_error(problem as i32)),
+    }
+}
+
+impl Scratch {
+    fn make(folder: std::io::Result<OwnedFd>, mode: u32) -> Result<(Self, OwnedFd), Errno> {
+        let folder =
+            folder.map_err(|problem| Errno::from_io_error(&problem).unwrap_or(Errno::IO))?;
+        let mut random = [0; 8];
+        getrandom(&mut random, GetRandomFlags::empty())?;
+        let text = format!(".hutch-{:016x}.tmp", u64::from_ne_bytes(random));
+        let name = CString::new(text).map_err(|_| Errno::INVAL)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&folder, &name, flags, Mode::from_raw_mode(mode))?;
+        let used = false;
+        Ok((Self { folder, name, used }, file))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.used {
+            let _ = unlinkat(&self.folder, &self.name, AtFlags::empty());
+        }
+    }
+}

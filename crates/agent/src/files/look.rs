@@ -1,0 +1,125 @@
+//! `Stat` and `List`: what is there. Nothing is opened for reading but folders.
+
+use std::sync::Arc;
+
+use hutch_wire::v1::{Entry, Kind, ListOutput, ListRequest, StatReply};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, fstat, statat};
+use rustix::io::Errno;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::place::{FOLDER_ITSELF, Home, kind, open, refuse_proc};
+use super::request::Wanted;
+use super::service::PATIENCE;
+use super::trouble::Trouble;
+use super::worker::{Away, work};
+
+/// Entries of one message; with the longest names they fill half of a chunk.
+const ENTRIES: usize = 128;
+
+/// What `List` answers with.
+pub type Outputs = ReceiverStream<Result<ListOutput, Status>>;
+
+/// What is at a path.
+///
+/// # Errors
+/// As the protocol says; that nothing is there is none.
+pub fn stat(home: &Home, wanted: &Wanted) -> Result<StatReply, Trouble> {
+    let found = home
+        .start(wanted)
+        .and_then(|folder| open(folder, &wanted.path, OFlags::PATH))
+        .and_then(fstat);
+    let stat = match found {
+        Ok(stat) => stat,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(StatReply::default()),
+        Err(other) => return Err(other.into()),
+    };
+    let micros = i64::try_from(stat.st_mtime_nsec / 1000).unwrap_or(0);
+    Ok(StatReply {
+        kind: told(kind(&stat)).into(),
+        size: stat.st_size.unsigned_abs(),
+        mode: stat.st_mode & 0o7777,
+        modified_us: stat
+            .st_mtime
+            .saturating_mul(1_000_000)
+            .saturating_add(micros),
+    })
+}
+
+const fn told(kind: FileType) -> Kind {
+    match kind {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Folder,
+        FileType::Symlink => Kind::Link,
+        _ => Kind::Special,
+    }
+}
+
+/// Opens a folder and begins to send its entries. `permit` is held until all
+/// are sent.
+///
+/// # Errors
+/// As the protocol says.
+pub async fn list(
+    home: &Arc<Home>,
+    request: ListRequest,
+    permit: OwnedSemaphorePermit,
+) -> Result<Outputs, Status> {
+    let wanted = Wanted::check(request.path, "the path")?;
+    let what = format!("list {}", wanted.shown());
+    let home = Arc::clone(home);
+    let begun = work(move || {
+        let place = home.follow(&wanted)?;
+        if !place.missing.is_empty() {
+            return Err(Errno::NOENT.into());
+        }
+        let folder = open(&place.folder, &place.name, FOLDER_ITSELF)?;
+        refuse_proc(&folder)?;
+        some(Dir::new(folder)?)
+    });
+    let (mut folder, mut entries) = begun.await.map_err(|trouble| trouble.status(&what))?;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let _permit = permit;
+        while !entries.is_empty() {
+            let output = Ok(ListOutput { entries });
+            match tokio::time::timeout(PATIENCE, sender.send(output)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+            let Some(open) = folder.take() else { return };
+            (folder, entries) = match work(move || some(open)).await {
+                Ok(more) => more,
+                Err(trouble) => {
+                    let _ = sender.send(Err(trouble.status(&what))).await;
+                    return;
+                }
+            };
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
+}
+
+/// The next entries; none at the end.
+fn some(mut folder: Dir) -> Result<(Away<Dir>, Vec<Entry>), Trouble> {
+    let mut entries = Vec::new();
+    while entries.len() < ENTRIES {
+        let Some(entry) = folder.read() else { break };
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            FileType::Unknown => statat(folder.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_or(FileType::Unknown, |stat| kind(&stat)),
+            known => known,
+        };
+        entries.push(Entry {
+            name: name.to_bytes().to_vec().into(),
+            kind: told(kind).into(),
+        });
+    }
+    Ok((Away::new(folder), entries))
+}
