@@ -9,6 +9,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::log;
 use crate::process::signals::{Event, Signals};
 use crate::process::{Ended, Environment, Home, Launch, Pid, Reaper, launch, tree};
 use crate::server::{self, Service};
+use crate::session::Sessions;
 
 /// How long processes have to end after a SIGTERM: deleting a pod is quick.
 const ENDING: Duration = Duration::from_secs(2);
@@ -34,7 +36,7 @@ const ENDING: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When it cannot begin: no socket, no memory.
-pub fn run(entrypoint: &[OsString]) -> io::Result<()> {
+pub fn run(state: &Path, entrypoint: &[OsString]) -> io::Result<()> {
     hold_little_memory();
     // Its memory has what commands print, and its descriptors reach all of them.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -42,10 +44,10 @@ pub fn run(entrypoint: &[OsString]) -> io::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(serve(entrypoint))
+        .block_on(serve(state, entrypoint))
 }
 
-async fn serve(entrypoint: &[OsString]) -> io::Result<()> {
+async fn serve(state: &Path, entrypoint: &[OsString]) -> io::Result<()> {
     let signals = Signals::block(getpid().is_init())?;
     let listener = server::bind().map_err(|problem| {
         io::Error::new(
@@ -54,22 +56,25 @@ async fn serve(entrypoint: &[OsString]) -> io::Result<()> {
         )
     })?;
     let executions = Arc::new(Executions::default());
-    let starter = Starter {
+    let starter = Arc::new(Starter {
         home: Home::current()?,
         environment: Environment::of_the_agent(),
         nothing: nothing()?,
         reaper: Reaper::default(),
         executions: Arc::clone(&executions),
-    };
+    });
     let reaper = starter.reaper.clone();
     let user = Arc::new(Lock::new(None));
     log::line(&format!("version {} serves", env!("CARGO_PKG_VERSION")));
     start_entrypoint(entrypoint, &starter, &user);
-    let instance = instance()?;
+    let instance = random()?;
+    let mark = random()?;
+    let sessions = Sessions::load(Arc::clone(&starter), state, &mark);
     let service = Service {
         instance,
         starter,
         executions: Arc::clone(&executions),
+        sessions: Arc::new(sessions),
         entrypoint: user,
     };
     tokio::spawn(async move { executions.expire().await });
@@ -126,7 +131,7 @@ fn start_entrypoint(arguments: &[OsString], starter: &Starter, user: &Arc<Lock<O
         environment: &starter.environment,
         stdin: starter.nothing.as_fd(),
         output: None,
-        inherited: None,
+        inherited: &[],
     });
     let name = arguments[0].to_string_lossy().into_owned();
     let pid = match launched {
@@ -165,7 +170,7 @@ fn nothing() -> io::Result<OwnedFd> {
     }
 }
 
-fn instance() -> io::Result<String> {
+fn random() -> io::Result<String> {
     let random: [u8; 16] = {
         let mut bytes = [0; 16];
         getrandom(&mut bytes, GetRandomFlags::empty())?;
