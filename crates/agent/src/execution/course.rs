@@ -48,7 +48,10 @@ pub struct Course {
 }
 
 /// Sees an ended execution, and its exit, before the client does.
-pub struct Settle(pub Box<dyn FnOnce(&Execution, &mut Exit) + Send>);
+pub struct Settle(pub Box<SettleWith>);
+
+/// What [`Settle`] calls.
+type SettleWith = dyn FnOnce(&Execution, &mut Exit) + Send;
 
 impl std::fmt::Debug for Settle {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

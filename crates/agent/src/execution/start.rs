@@ -85,11 +85,7 @@ impl Starter {
         };
         let ended = self.reaper.watch(started.main);
         let limit = start.output_limit;
-        let execution = Arc::new(Execution::new(
-            start.id,
-            start.stdin,
-            limit,
-        ));
+        let execution = Arc::new(Execution::new(start.id, start.stdin, limit));
         execution.began(started.main);
         self.executions.add(&execution);
         tokio::spawn(follow(Course {

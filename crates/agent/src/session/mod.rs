@@ -143,10 +143,13 @@ impl Sessions {
             let state = session.state.lock();
             (state.cwd.clone(), state.written.is_some())
         };
-        Ok(match store.read(&session.id).filter(|_| expected) {
-            Some(value) => (value.suited(kind), false),
-            None => (Value::new(kind, cwd), expected),
-        })
+        if expected {
+            if let Some(value) = store.read(&session.id) {
+                return Ok((value.suited(kind), false));
+            }
+            session.state.lock().written = None;
+        }
+        Ok((Value::new(kind, cwd), expected))
     }
 
     /// Keeps a value, on disk if it is another than the one there.

@@ -27,7 +27,13 @@ use crate::process::{Ended, Environment, Launch, Pid, launch};
 /// Lowest number for the agent's own ends, out of the way of the child's.
 const OUT_OF_THE_WAY: i32 = 10;
 /// Variables that would act on a shell before it can defend itself.
-const WITHHELD: [&str; 5] = ["BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT"];
+const WITHHELD: [&str; 5] = [
+    "BASH_ENV",
+    "ENV",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "POSIXLY_CORRECT",
+];
 
 /// A shell that has been started.
 #[derive(Debug)]
@@ -98,7 +104,11 @@ impl Dump {
 /// The shell that sessions have, and the kind of its values.
 pub fn find(environment: &Environment) -> Option<(Shell, Kind)> {
     let shell = Shell::find(environment.path())?;
-    let kind = if shell.is_bash() { Kind::Bash } else { Kind::Posix };
+    let kind = if shell.is_bash() {
+        Kind::Bash
+    } else {
+        Kind::Posix
+    };
     Some((shell, kind))
 }
 

@@ -189,7 +189,11 @@ fn name(id: &str) -> String {
     }
     let backwards: Vec<u8> = bytes.iter().rev().copied().collect();
     let begin = hex(&bytes[..64]);
-    format!("{begin}-{:016x}{:016x}", checksum(bytes), checksum(&backwards))
+    format!(
+        "{begin}-{:016x}{:016x}",
+        checksum(bytes),
+        checksum(&backwards)
+    )
 }
 
 #[cfg(test)]
@@ -202,7 +206,12 @@ mod tests {
         let long = "/../".repeat(128);
         for id in ["..", "/", "a\nb", "ü", &long] {
             let name = name(id);
-            assert!(name.len() < 200 && name.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
+            assert!(
+                name.len() < 200
+                    && name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+            );
         }
         assert_ne!(name(&"x".repeat(511)), name(&"x".repeat(512)));
     }

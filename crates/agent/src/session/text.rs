@@ -84,12 +84,7 @@ fn enter(folder: &[u8]) -> Vec<u8> {
 /// What the shell restores right before its command, with the directory and the
 /// variables of that command alone. Variables that they hide are written to the
 /// file `saved` (bash), or put back by the dump (other shells).
-pub fn last(
-    value: &Value,
-    cwd: &[u8],
-    env: &HashMap<String, String>,
-    saved: &[u8],
-) -> Vec<u8> {
+pub fn last(value: &Value, cwd: &[u8], env: &HashMap<String, String>, saved: &[u8]) -> Vec<u8> {
     let mut text = b"exec 6<&-\n".to_vec();
     let mut hidden: Vec<&str> = env.keys().map(String::as_str).collect();
     if !cwd.is_empty() {
@@ -164,7 +159,12 @@ pub fn command(value: &Value, script: &[u8]) -> Vec<u8> {
         return script.to_vec();
     }
     // Not earlier, or it would print the restore.
-    let head = [b"{ \\builtin set", value.trace.as_slice(), b"; } 2>/dev/null\n"].concat();
+    let head = [
+        b"{ \\builtin set",
+        value.trace.as_slice(),
+        b"; } 2>/dev/null\n",
+    ]
+    .concat();
     [head.as_slice(), script].concat()
 }
 

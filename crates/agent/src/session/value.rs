@@ -164,11 +164,7 @@ mod tests {
         for place in 0..bytes.len() {
             let mut bent = bytes.clone();
             bent[place] ^= 1;
-            assert_ne!(
-                Value::decode(&bent),
-                Value::decode(&bytes),
-                "byte {place}"
-            );
+            assert_ne!(Value::decode(&bent), Value::decode(&bytes), "byte {place}");
         }
     }
 }

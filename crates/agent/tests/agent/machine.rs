@@ -120,7 +120,7 @@ async fn an_image_without_a_shell_runs_programs() {
 }
 
 /// What the agent is linked with, for builds that are not static.
-fn copy_libraries(root: &std::path::Path) {
+pub fn copy_libraries(root: &std::path::Path) {
     let listed = std::process::Command::new("ldd")
         .arg(agent())
         .output()

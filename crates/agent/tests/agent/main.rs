@@ -16,3 +16,4 @@ mod machine;
 mod measure;
 mod output;
 mod sandbox;
+mod session;
