@@ -69,15 +69,16 @@ async fn serve(state: &Path, entrypoint: &[OsString]) -> io::Result<()> {
     start_entrypoint(entrypoint, &starter, &user);
     let instance = random()?;
     let mark = random()?;
-    let sessions = Sessions::load(Arc::clone(&starter), state, &mark);
+    let sessions = Arc::new(Sessions::load(Arc::clone(&starter), state, &mark));
     let service = Service {
         instance,
         starter,
         executions: Arc::clone(&executions),
-        sessions: Arc::new(sessions),
+        sessions: Arc::clone(&sessions),
         entrypoint: user,
     };
     tokio::spawn(async move { executions.expire().await });
+    tokio::spawn(async move { sessions.expire().await });
     let server = tokio::spawn(server::serve(listener, service));
     tokio::select! {
         ended = server => Err(io::Error::other(format!("the server has ended: {ended:?}"))),

@@ -3,11 +3,13 @@
 //! A session is not a process. Every command of it has a fresh shell that
 //! restores the value (`text`), runs the command, and dumps the new value as it
 //! exits; `store` has the values on disk, `line` the order of the commands,
-//! `shell` the shells, `run` a command from its turn to its end. Where there is
+//! `shell` the shells, `run` a command from its turn to its end, `ready`
+//! the shells that are there before it. Where there is
 //! no shell there are no sessions.
 
 mod line;
 mod open;
+mod ready;
 mod run;
 mod shell;
 mod store;
@@ -27,6 +29,7 @@ use tonic::Status;
 use crate::execution::Starter;
 use crate::lock::Lock;
 use line::Line;
+use ready::Ready;
 use shell::Waiting;
 use store::Store;
 use value::{Kind, Value};
@@ -41,6 +44,7 @@ pub struct Sessions {
     home: Vec<u8>,
     mark: String,
     number: AtomicU64,
+    ready: Ready,
     known: Lock<HashMap<String, Arc<Session>>>,
 }
 
@@ -104,6 +108,7 @@ impl Sessions {
             home,
             mark: mark.to_owned(),
             number: AtomicU64::new(0),
+            ready: Ready::default(),
             known: Lock::new(known),
         }
     }
@@ -164,7 +169,8 @@ impl Sessions {
             )));
         }
         let sum = Some(value::checksum(&encoded));
-        if session.state.lock().written != sum {
+        let same = session.state.lock().written == sum;
+        if !same || !store.has(&session.id, encoded.len()) {
             store.write(&session.id, &encoded).map_err(|problem| {
                 Status::resource_exhausted(format!("the session's value was not kept: {problem}"))
             })?;

@@ -110,7 +110,7 @@ impl Sessions {
             exit.session_reset = lost;
             sessions.settle(&session, &dump, &value, own_folder, execution, exit);
             drop(turn);
-            sessions.prepare_next(session);
+            sessions.ready(session);
         };
         follow(Course {
             executions: Arc::clone(&self.starter.executions),
@@ -154,7 +154,11 @@ impl Sessions {
     }
 
     /// Starts a shell for the session.
-    fn begin(&self, session: &Session, with_stdin: bool) -> Result<(Waiting, bool), Status> {
+    pub(super) fn begin(
+        &self,
+        session: &Session,
+        with_stdin: bool,
+    ) -> Result<(Waiting, bool), Status> {
         let (store, _) = self.able()?;
         let (value, lost) = self.value(session)?;
         let dump = Dump::new(store.folder(&session.id), self.number(), &self.mark);
@@ -191,6 +195,4 @@ impl Sessions {
             exit.session_reset = true;
         }
     }
-
-    fn prepare_next(self: &Arc<Self>, _session: Arc<Session>) {}
 }

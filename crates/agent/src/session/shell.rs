@@ -22,7 +22,7 @@ use super::text;
 use super::value::{Kind, Value};
 use crate::execution::{Starter, exhausted, output_pipe, pipe};
 use crate::process::shell::Shell;
-use crate::process::{Ended, Environment, Launch, Pid, launch};
+use crate::process::{Ended, Environment, Launch, Pid, launch, reaper};
 
 /// Lowest number for the agent's own ends, out of the way of the child's.
 const OUT_OF_THE_WAY: i32 = 10;
@@ -183,12 +183,11 @@ impl Waiting {
         Ok(())
     }
 
-    /// Whether it still waits.
+    /// Whether it still waits. One that is just being killed counts as waiting;
+    /// then its command ends by that signal before it has begun.
     pub fn lives(&mut self) -> bool {
-        matches!(
-            self.ended.try_recv(),
-            Err(oneshot::error::TryRecvError::Empty)
-        )
+        let told = self.ended.try_recv();
+        matches!(told, Err(oneshot::error::TryRecvError::Empty)) && reaper::runs(self.main)
     }
 }
 

@@ -74,6 +74,12 @@ impl Store {
         (whose == id).then_some(value)
     }
 
+    /// Whether a value of that many bytes seems to be there.
+    pub fn has(&self, id: &str, size: usize) -> bool {
+        fs::symlink_metadata(self.folder(id).join(VALUE))
+            .is_ok_and(|status| status.is_file() && status.len() == size as u64)
+    }
+
     /// Puts a value in the place of the old one, wholly or not at all.
     ///
     /// # Errors

@@ -86,6 +86,12 @@ fn enter(folder: &[u8]) -> Vec<u8> {
 /// file `saved` (bash), or put back by the dump (other shells).
 pub fn last(value: &Value, cwd: &[u8], env: &HashMap<String, String>, saved: &[u8]) -> Vec<u8> {
     let mut text = b"exec 6<&-\n".to_vec();
+    // The shell may have waited while its directory went away.
+    text.extend(b"[ ");
+    text.extend(quote(&value.cwd));
+    text.extend(b" -ef . ] 2>/dev/null || {\n");
+    text.extend(enter(&value.cwd));
+    text.extend(b"} 2>/dev/null\n");
     let mut hidden: Vec<&str> = env.keys().map(String::as_str).collect();
     if !cwd.is_empty() {
         hidden.push("OLDPWD");

@@ -100,3 +100,34 @@ async fn a_client_that_goes_away_does_not_take_its_command_along() {
     let client = sandbox.connect().await;
     assert_eq!(client.within("s", "echo $A").await.out(), "12\n");
 }
+
+#[tokio::test]
+async fn a_shell_that_waits_for_its_command_can_be_killed() {
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_state(state.path()).await;
+    let client = sandbox.connect().await;
+    client.within("s", "A=1").await;
+    let kill = "until [ \"$(pgrep -x bash)\" = $$ ]; do
+        for p in $(pgrep -x bash); do [ $p = $$ ] || kill -9 $p; done; done";
+    for _ in 0..10 {
+        client.sh(kill).await;
+        let outcome = client.within("s", "echo $A").await;
+        assert_eq!(outcome.out(), "1\n");
+        assert_eq!(client.activity().await.background, 0);
+    }
+}
+
+#[tokio::test]
+async fn many_sessions_in_turn_keep_their_values_apart() {
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_state(state.path()).await;
+    let client = sandbox.connect().await;
+    for round in 0..3 {
+        for number in 0..40 {
+            let text = format!("A=${{A}}{number}; echo $A");
+            let outcome = client.within(&format!("s{number}"), &text).await;
+            let expected = number.to_string().repeat(round + 1) + "\n";
+            assert_eq!(outcome.out(), expected);
+        }
+    }
+}
