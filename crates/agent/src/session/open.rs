@@ -79,7 +79,7 @@ impl Sessions {
         self.able()?;
         let (session, created) = self.find_or_make(id)?;
         let place = session.line.join()?;
-        let turn = place.turn().await;
+        let turn = place.turn().await.filter(|_| !session.line.closed());
         let turn = turn.ok_or_else(|| Status::aborted("the session was closed"))?;
         // It has restored another value.
         let waiting = session.state.lock().waiting.take();

@@ -22,6 +22,17 @@ const NOT_STARTED: i32 = 126;
 /// that was killed.
 const CLOSED: i32 = 128 + libc::SIGKILL;
 
+/// The end of a command whose session was closed before its turn.
+fn closed(created: bool) -> Exit {
+    Exit {
+        code: CLOSED,
+        signal: libc::SIGKILL,
+        session_closed: true,
+        session_created: created,
+        ..Exit::default()
+    }
+}
+
 /// A command that waits for its turn.
 struct Job {
     session: Arc<Session>,
@@ -68,18 +79,11 @@ impl Sessions {
         };
         let sessions = Arc::clone(self);
         tokio::spawn(async move {
-            match place.turn().await {
+            let turn = place.turn().await;
+            // The session may have been closed while the turn was on its way.
+            match turn.filter(|_| !job.session.line.closed()) {
                 Some(turn) => sessions.run(job, turn).await,
-                None => {
-                    let exit = Exit {
-                        code: CLOSED,
-                        signal: libc::SIGKILL,
-                        session_closed: true,
-                        session_created: job.created,
-                        ..Exit::default()
-                    };
-                    sessions.end_without_process(&job.execution, exit);
-                }
+                None => sessions.end_without_process(&job.execution, closed(job.created)),
             }
         });
         Ok(execution)

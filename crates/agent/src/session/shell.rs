@@ -130,13 +130,7 @@ impl Waiting {
         let (stdout, stdout_child) = output_pipe()?;
         let (stderr, stderr_child) = output_pipe()?;
         let (go_child, go) = pipe()?;
-        let (stdin_child, stdin) = if with_stdin {
-            let (child, ours) = pipe()?;
-            let ours = Sender::from_owned_fd(ours).map_err(exhausted)?;
-            (Some(child), Some(ours))
-        } else {
-            (None, None)
-        };
+        let (stdin_child, stdin) = input(with_stdin)?;
         let ahead = memory(&text::restore(&value)).map_err(exhausted)?;
         let last = memory(b"").map_err(exhausted)?;
         let command = memory(b"").map_err(exhausted)?;
@@ -189,6 +183,16 @@ impl Waiting {
         let told = self.ended.try_recv();
         matches!(told, Err(oneshot::error::TryRecvError::Empty)) && reaper::runs(self.main)
     }
+}
+
+/// The child's and the agent's end of standard input, if it is fed.
+fn input(fed: bool) -> Result<(Option<OwnedFd>, Option<Sender>), Status> {
+    if !fed {
+        return Ok((None, None));
+    }
+    let (child, ours) = pipe()?;
+    let ours = Sender::from_owned_fd(ours).map_err(exhausted)?;
+    Ok((Some(child), Some(ours)))
 }
 
 /// Why there are no sessions in an image without a shell.
