@@ -9,9 +9,9 @@
 \unset -f continue trap unset
 \unset POSIXLY_CORRECT
 \shopt -u nocasematch expand_aliases
-\trap - EXIT
+\trap - EXIT DEBUG RETURN
 \trap -p >&9
-\trap - DEBUG ERR RETURN
+\trap - ERR
 \declare -p __hutch_m >&9
 \pwd >&9
 \declare -p __hutch_m >&9

@@ -4,7 +4,9 @@
 //! Nothing is trusted of what a command may have done to its shell: see the
 //! `.sh` files beside this one. POSIX mode finds special builtins before any
 //! function, a backslash stops aliases, descriptor 9 keeps a DEBUG trap's
-//! output out of the dump, and everything else goes to `/dev/null`.
+//! output out of the dump, and everything else goes to `/dev/null`. Traps are
+//! kept but for EXIT, which is the dump's, and DEBUG and RETURN, which would run
+//! for the restore and, in a file that is sourced, for nothing else.
 
 use std::collections::HashMap;
 

@@ -258,3 +258,39 @@ async fn a_directory_that_is_gone_gives_way_to_the_nearest() {
         assert_eq!(client.within("s", "pwd").await.out(), "/tmp\n", "{shell}");
     }
 }
+
+#[tokio::test]
+async fn options_that_print_what_runs_print_nothing_of_ours() {
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_state(state.path()).await;
+    let client = sandbox.connect().await;
+    let outcome = client.within("s", "set -x; f() { :; }").await;
+    assert_eq!(outcome.err(), "");
+    for _ in 0..2 {
+        let outcome = client.within("s", "echo one").await;
+        assert_eq!((outcome.out(), outcome.err()), ("one\n", "++ echo one\n"));
+    }
+    let outcome = client
+        .within("s", "set +x; trap 'echo at $LINENO' DEBUG")
+        .await;
+    assert_eq!(outcome.err(), "++ set +x\n");
+    let outcome = client.within("s", "echo one\necho two").await;
+    assert_eq!(outcome.out(), "one\ntwo\n");
+}
+
+#[tokio::test]
+async fn messages_of_the_shell_have_the_lines_of_the_command() {
+    for (shell, image) in Image::all() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        client.within("s", "A=1").await;
+        let outcome = client.within("s", "\n\nno-such-program").await;
+        let line = if outcome.err().contains("line ") {
+            "line 3:"
+        } else {
+            ": 3: "
+        };
+        assert!(outcome.err().contains(line), "{shell}: {outcome:?}");
+    }
+}
