@@ -91,7 +91,7 @@ impl Sessions {
     pub fn load(starter: Arc<Starter>, state: &Path, mark: &str) -> Self {
         let home = std::env::current_dir().unwrap_or_else(|_| "/".into());
         let home = home.as_os_str().as_bytes().to_vec();
-        let store = Store::open(state);
+        let store = Store::open(state, mark);
         let mut known = HashMap::new();
         let stored = store.as_ref().map(Store::all).unwrap_or_default();
         for (id, value) in stored.into_iter().take(MAX_SESSIONS) {

@@ -10,6 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
 use super::value::{Value, checksum};
 use crate::log;
 
@@ -27,26 +29,25 @@ pub struct Store {
 }
 
 impl Store {
-    /// In `preferred`, or, where nothing can be written there, in memory: then
-    /// values end with the pod, and the log says so. None where no folder can
-    /// be written at all.
-    pub fn open(preferred: &Path) -> Option<Self> {
+    /// In `preferred`, or, where that is not there or cannot be written, in
+    /// memory: then values end with the pod, and the log says so. `mark` is this
+    /// agent's own. None where no folder can be written at all.
+    pub fn open(preferred: &Path, mark: &str) -> Option<Self> {
         let root = preferred.join("sessions");
         match usable(&root) {
             Ok(()) => return Some(Self { root }),
             Err(problem) => log::line(&format!(
                 "sessions will not outlive the pod, as {} cannot be written: {problem}",
-                root.display()
+                preferred.display()
             )),
         }
+        // Made when the first session needs it.
         ["/dev/shm", "/tmp", "/var/tmp"]
-            .iter()
-            .map(|folder| Path::new(folder).join(".hutch-sessions"))
-            .find(|root| {
-                let _ = fs::remove_dir_all(root);
-                usable(root).is_ok()
+            .into_iter()
+            .find(|folder| accessat(CWD, *folder, Access::WRITE_OK, AtFlags::empty()).is_ok())
+            .map(|folder| Self {
+                root: Path::new(folder).join(format!(".hutch-sessions-{mark}")),
             })
-            .map(|root| Self { root })
     }
 
     /// The folder of a session, there or not.
@@ -158,10 +159,10 @@ fn tidy(folder: &Path) {
 }
 
 fn usable(root: &Path) -> io::Result<()> {
-    if let Some(above) = root.parent() {
-        DirBuilder::new().recursive(true).create(above)?;
+    match DirBuilder::new().mode(0o700).create(root) {
+        Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => make(root)?,
+        made => made?,
     }
-    make(root)?;
     let probe = root.join(".probe");
     fs::write(&probe, b"")?;
     fs::remove_file(probe)
@@ -225,7 +226,7 @@ mod tests {
     #[test]
     fn a_half_written_value_is_not_taken_and_the_old_one_stays_until_then() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), "x").unwrap();
         let value = Value::new(Kind::Bash, b"/a".to_vec());
         store.write("x", &value.encode("x")).unwrap();
         fs::write(store.folder("x").join("value.new"), b"half").unwrap();
