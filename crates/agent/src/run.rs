@@ -65,11 +65,11 @@ async fn serve(state: &Path, entrypoint: &[OsString]) -> io::Result<()> {
     });
     let reaper = starter.reaper.clone();
     let user = Arc::new(Lock::new(None));
+    let mark = random()?;
+    let sessions = Arc::new(Sessions::load(Arc::clone(&starter), state, &mark));
     log::line(&format!("version {} serves", env!("CARGO_PKG_VERSION")));
     start_entrypoint(entrypoint, &starter, &user);
     let instance = random()?;
-    let mark = random()?;
-    let sessions = Arc::new(Sessions::load(Arc::clone(&starter), state, &mark));
     let service = Service {
         instance,
         starter,

@@ -10,7 +10,8 @@ use crate::sandbox::{Sandbox, agent, argv};
 #[tokio::test]
 #[ignore = "prints numbers and asserts nothing"]
 async fn size_memory_latency_throughput() {
-    let sandbox = Sandbox::new().await;
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_state(state.path()).await;
     println!("binary {} bytes", std::fs::metadata(agent()).unwrap().len());
     println!("idle {} kB resident", sandbox.resident_kilobytes());
     let client = sandbox.connect().await;
