@@ -223,6 +223,11 @@ async fn without_a_state_folder_sessions_live_as_long_as_the_agent() {
     let client = sandbox.connect().await;
     client.within("s", "export A=1; cd /usr").await;
     assert_eq!(client.within("s", "echo $A; pwd").await.out(), "1\n/usr\n");
+    // The only test that uses this folder, which is the machine's.
+    let outcome = client
+        .sh("rm -rf /dev/shm/.hutch-sessions-*; echo done")
+        .await;
+    assert_eq!(outcome.out(), "done\n");
 }
 
 #[tokio::test]
