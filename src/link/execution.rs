@@ -51,6 +51,7 @@ pub fn begin(request: ExecRequest) -> (ExecInput, Execution) {
         timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         output_limit: request.output_limit,
         stdin: false,
+        session: String::new(),
     };
     let execution = Execution {
         id,

@@ -8,8 +8,13 @@ use std::path::PathBuf;
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Be the sandbox's first process; the arguments are the user's entrypoint.
-    Run(Vec<OsString>),
+    /// Be the sandbox's first process.
+    Run {
+        /// Where sessions keep their values.
+        state: PathBuf,
+        /// The user's entrypoint and its arguments.
+        entrypoint: Vec<OsString>,
+    },
     /// Join stdin and stdout to the agent's socket.
     Connect,
     /// Copy this binary into a folder.
@@ -22,11 +27,13 @@ const HELP: &str = "\
 hutch-agent runs inside every Hutch sandbox and executes its commands.
 
 Usage:
-  hutch-agent run [--] [ENTRYPOINT [ARGS...]]
+  hutch-agent run [--state DIR] [--] [ENTRYPOINT [ARGS...]]
       Serve executions on the abstract unix socket @hutch-agent and start the
       entrypoint, if one is given. Meant to be PID 1: it reaps orphans, and as
       PID 1 it ends on a SIGTERM from outside the container only. Relative
       paths and commands without a directory start in its working directory.
+      Sessions keep their values in DIR (default /.hutch/state); where that
+      cannot be written, in /dev/shm or /tmp, and then they end with the pod.
 
   hutch-agent connect
       Join standard input and output to that socket, for up to 5 seconds waiting
@@ -52,7 +59,14 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
     };
     let rest: Vec<OsString> = rest.collect();
     match (first.to_str().unwrap_or_default(), rest.as_slice()) {
-        ("run", _) => Ok(Command::Run(entrypoint(rest))),
+        ("run", [state, folder, ..]) if state == "--state" => Ok(Command::Run {
+            state: folder.into(),
+            entrypoint: entrypoint(rest[2..].to_vec()),
+        }),
+        ("run", _) => Ok(Command::Run {
+            state: hutch_wire::paths::STATE.into(),
+            entrypoint: entrypoint(rest),
+        }),
         ("connect", []) => Ok(Command::Connect),
         ("install", [folder]) if !folder.is_empty() => Ok(Command::Install(folder.into())),
         ("install", _) => Err("install takes one folder: hutch-agent install DIR".into()),
@@ -98,14 +112,22 @@ mod tests {
 
     #[test]
     fn everything_after_run_is_the_entrypoint() {
-        assert_eq!(parse(words("run")), Ok(Command::Run(vec![])));
+        let run = |state: &str, entrypoint: &str| {
+            Ok(Command::Run {
+                state: state.into(),
+                entrypoint: words(entrypoint),
+            })
+        };
+        let usual = hutch_wire::paths::STATE;
+        assert_eq!(parse(words("run")), run(usual, ""));
         assert_eq!(
             parse(words("run -- sleep --help")),
-            Ok(Command::Run(words("sleep --help")))
+            run(usual, "sleep --help")
         );
+        assert_eq!(parse(words("run sleep 5")), run(usual, "sleep 5"));
         assert_eq!(
-            parse(words("run sleep 5")),
-            Ok(Command::Run(words("sleep 5")))
+            parse(words("run --state /s -- sleep 5")),
+            run("/s", "sleep 5")
         );
     }
 

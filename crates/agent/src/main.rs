@@ -17,6 +17,7 @@ mod log;
 mod process;
 mod run;
 mod server;
+mod session;
 
 use std::process::ExitCode;
 
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
             cli::print(&text);
             return ExitCode::SUCCESS;
         }
-        Ok(Command::Run(entrypoint)) => run::run(&entrypoint),
+        Ok(Command::Run { state, entrypoint }) => run::run(&state, &entrypoint),
         Ok(Command::Connect) => connect::connect(),
         Ok(Command::Install(folder)) => install::install(&folder),
         Err(problem) => {

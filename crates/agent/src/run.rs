@@ -10,6 +10,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use crate::log;
 use crate::process::signals::{Event, Signals};
 use crate::process::{Ended, Environment, Home, Launch, Pid, Reaper, launch, tree};
 use crate::server::{self, Service};
+use crate::session::Sessions;
 
 /// How long processes have to end after a SIGTERM: deleting a pod is quick.
 const ENDING: Duration = Duration::from_secs(2);
@@ -36,7 +38,7 @@ const ENDING: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When it cannot begin: no socket, no memory.
-pub fn run(entrypoint: &[OsString]) -> io::Result<()> {
+pub fn run(state: &Path, entrypoint: &[OsString]) -> io::Result<()> {
     hold_little_memory();
     // Its memory has what commands print, and its descriptors reach all of them.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -47,10 +49,10 @@ pub fn run(entrypoint: &[OsString]) -> io::Result<()> {
         .thread_keep_alive(files::IDLE)
         .thread_stack_size(files::STACK)
         .build()?
-        .block_on(serve(entrypoint))
+        .block_on(serve(state, entrypoint))
 }
 
-async fn serve(entrypoint: &[OsString]) -> io::Result<()> {
+async fn serve(state: &Path, entrypoint: &[OsString]) -> io::Result<()> {
     let signals = Signals::block(getpid().is_init())?;
     let listener = server::bind().map_err(|problem| {
         io::Error::new(
@@ -63,7 +65,7 @@ async fn serve(entrypoint: &[OsString]) -> io::Result<()> {
     let environment = Environment::of_the_agent();
     let waiting = Arc::new(Waiting::new(&environment, nothing()?, &reaper));
     tokio::spawn(Arc::clone(&waiting).keep());
-    let starter = Starter {
+    let starter = Arc::new(Starter {
         home: Home::current().map_err(|problem| {
             let problem = io::Error::from(problem);
             let text = format!("the workspace is closed to the agent's user: {problem}");
@@ -74,18 +76,22 @@ async fn serve(entrypoint: &[OsString]) -> io::Result<()> {
         reaper: reaper.clone(),
         executions: Arc::clone(&executions),
         waiting,
-    };
+    });
     let user = Arc::new(Lock::new(None));
+    let mark = random()?;
+    let sessions = Arc::new(Sessions::load(Arc::clone(&starter), state, &mark));
     log::line(&format!("version {} serves", env!("CARGO_PKG_VERSION")));
     start_entrypoint(entrypoint, &starter, &user);
-    let instance = instance()?;
+    let instance = random()?;
     let service = Service {
         instance,
         starter,
         executions: Arc::clone(&executions),
+        sessions: Arc::clone(&sessions),
         entrypoint: user,
     };
     tokio::spawn(async move { executions.expire().await });
+    tokio::spawn(async move { sessions.expire().await });
     let server = tokio::spawn(server::serve(listener, service, Files::new()?));
     tokio::select! {
         ended = server => Err(io::Error::other(format!("the server has ended: {ended:?}"))),
@@ -178,7 +184,7 @@ fn nothing() -> io::Result<OwnedFd> {
     }
 }
 
-fn instance() -> io::Result<String> {
+fn random() -> io::Result<String> {
     let random: [u8; 16] = {
         let mut bytes = [0; 16];
         getrandom(&mut bytes, GetRandomFlags::empty())?;

@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use hutch_wire::v1::agent_server::{Agent, AgentServer};
 use hutch_wire::v1::exec_input::Input;
-use hutch_wire::v1::{ActivityReply, ActivityRequest, ExecInput, HelloReply, HelloRequest};
+use hutch_wire::v1::{
+    ActivityReply, ActivityRequest, CloseSessionReply, CloseSessionRequest, ExecInput, HelloReply,
+    HelloRequest, ListSessionsReply, ListSessionsRequest, OpenSessionReply, OpenSessionRequest,
+    SetSessionVariablesReply, SetSessionVariablesRequest,
+};
 use hutch_wire::{PROTOCOL, limits, paths};
 use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
@@ -24,6 +28,7 @@ use crate::files::Files;
 use crate::lock::Lock;
 use crate::log;
 use crate::process::{Pid, tree};
+use crate::session::Sessions;
 
 const STREAMS: u32 = 1024;
 /// A channel whose far end is gone without a word is noticed, and closed, or
@@ -38,9 +43,11 @@ pub struct Service {
     /// New with every start of the agent.
     pub instance: String,
     /// Starts executions.
-    pub starter: Starter,
+    pub starter: Arc<Starter>,
     /// Knows them.
     pub executions: Arc<Executions>,
+    /// Run the commands that name one.
+    pub sessions: Arc<Sessions>,
     /// The user's entrypoint, while it lives.
     pub entrypoint: Arc<Lock<Option<Pid>>>,
 }
@@ -116,6 +123,9 @@ impl Service {
     async fn open(&self, mut inputs: Streaming<ExecInput>) -> Result<Stream, Status> {
         let first = inputs.message().await?.and_then(|message| message.input);
         let (execution, offsets) = match first {
+            Some(Input::Start(start)) if !start.session.is_empty() => {
+                (self.sessions.start(start)?, [0, 0])
+            }
             Some(Input::Start(start)) => (self.starter.start(start)?, [0, 0]),
             Some(Input::Attach(attach)) => {
                 let execution = self
@@ -148,6 +158,7 @@ impl Service {
         roots.extend(self.starter.waiting.processes());
         let entrypoint = *self.entrypoint.lock();
         roots.extend(entrypoint.map(|pid| pid.as_raw_nonzero().get()));
+        roots.extend(self.sessions.waiting());
         tree::left_behind(&roots)
     }
 }
@@ -181,5 +192,38 @@ impl Agent for Service {
             background: self.background(),
             idle_ms: u64::try_from(idle).unwrap_or(u64::MAX),
         }))
+    }
+
+    async fn open_session(
+        &self,
+        request: Request<OpenSessionRequest>,
+    ) -> Result<Response<OpenSessionReply>, Status> {
+        self.sessions.open(request.get_ref())?;
+        Ok(Response::new(OpenSessionReply {}))
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<CloseSessionRequest>,
+    ) -> Result<Response<CloseSessionReply>, Status> {
+        self.sessions.close(&request.get_ref().id)?;
+        Ok(Response::new(CloseSessionReply {}))
+    }
+
+    async fn set_session_variables(
+        &self,
+        request: Request<SetSessionVariablesRequest>,
+    ) -> Result<Response<SetSessionVariablesReply>, Status> {
+        let SetSessionVariablesRequest { id, env } = request.into_inner();
+        let created = self.sessions.set(&id, &env).await?;
+        Ok(Response::new(SetSessionVariablesReply { created }))
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsReply>, Status> {
+        let sessions = self.sessions.list();
+        Ok(Response::new(ListSessionsReply { sessions }))
     }
 }

@@ -25,6 +25,21 @@ pub const CONNECTION_WINDOW: u32 = 512 << 10;
 /// Longest execution id.
 pub const MAX_ID: usize = 64;
 
+/// Longest session id.
+pub const MAX_SESSION_ID: usize = 512;
+
+/// Most sessions of a sandbox.
+pub const MAX_SESSIONS: usize = 1024;
+
+/// Most commands of one session that wait for their turn.
+pub const MAX_WAITING: usize = 64;
+
+/// Largest value of a session: its variables, functions and the rest as text.
+pub const MAX_SESSION_VALUE: usize = 1 << 20;
+
+/// The session that always exists.
+pub const DEFAULT_SESSION: &str = "default";
+
 /// How long the agent keeps the result of an ended execution that nobody
 /// fetched, in seconds.
 pub const RESULT_KEPT_SECONDS: u64 = 60;

@@ -41,6 +41,22 @@ pub struct Course {
     pub begun: Instant,
     /// Its time limit; zero: none.
     pub timeout: Duration,
+    /// Ends it before its time.
+    pub stop: Option<oneshot::Receiver<()>>,
+    /// What is to be done between its end and its answer.
+    pub settle: Option<Settle>,
+}
+
+/// Sees an ended execution, and its exit, before the client does.
+pub struct Settle(pub Box<SettleWith>);
+
+/// What [`Settle`] calls.
+type SettleWith = dyn FnOnce(&Execution, &mut Exit) + Send;
+
+impl std::fmt::Debug for Settle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Settle")
+    }
 }
 
 /// Follows an execution to its end, and its pipes beyond.
@@ -53,10 +69,12 @@ pub async fn follow(course: Course) {
         stdout,
         stderr,
         stdin,
+        stop,
+        settle,
         ..
     } = course;
     let end = async {
-        let mut exit = end(main, &mut ended, course.timeout).await;
+        let mut exit = end(main, &mut ended, course.timeout, stop).await;
         let duration = course.begun.elapsed().as_micros();
         exit.duration_us = u64::try_from(duration).unwrap_or(u64::MAX);
         execution.process_ended();
@@ -67,11 +85,14 @@ pub async fn follow(course: Course) {
         let err = collect(&execution, Source::Stderr, &stderr);
         tokio::join!(end, out, err).0
     };
-    let exit = tokio::select! {
+    let mut exit = tokio::select! {
         biased;
         exit = run => exit,
         never = feed(&execution, stdin) => match never {},
     };
+    if let Some(Settle(settle)) = settle {
+        settle(&execution, &mut exit);
+    }
     execution.complete(exit);
     executions.ended(&execution);
     drop((execution, executions));
@@ -91,13 +112,27 @@ async fn feed(execution: &Execution, pipe: Option<Sender>) -> std::convert::Infa
 }
 
 /// Waits for the end of the main process, or makes it.
-async fn end(main: Pid, ended: &mut oneshot::Receiver<Ended>, limit: Duration) -> Exit {
+async fn end(
+    main: Pid,
+    ended: &mut oneshot::Receiver<Ended>,
+    limit: Duration,
+    stop: Option<oneshot::Receiver<()>>,
+) -> Exit {
     let limit = if limit.is_zero() {
         Duration::MAX
     } else {
         limit
     };
-    match timeout(limit, &mut *ended).await {
+    let by_itself = tokio::select! {
+        biased;
+        by_itself = timeout(limit, &mut *ended) => by_itself,
+        () = stopped(stop) => {
+            tree::kill(main);
+            let _ = timeout(DYING, ended).await;
+            return exit(Ended::Killed(libc::SIGKILL));
+        }
+    };
+    match by_itself {
         Ok(ended) => {
             let ended = ended.unwrap_or(Ended::Killed(libc::SIGKILL));
             if let Ended::Stopped(_) = ended {
@@ -119,6 +154,16 @@ async fn end(main: Pid, ended: &mut oneshot::Receiver<Ended>, limit: Duration) -
             }
         }
     }
+}
+
+/// Resolves when somebody says so; for ever pending if nobody can any more.
+async fn stopped(stop: Option<oneshot::Receiver<()>>) {
+    if let Some(stop) = stop
+        && stop.await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 fn exit(ended: Ended) -> Exit {

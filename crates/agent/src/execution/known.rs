@@ -130,7 +130,7 @@ impl Executions {
         let running = |execution: &&Arc<Execution>| !execution.is_complete();
         let inner = self.inner.lock();
         let all = inner.known.values().filter(running);
-        all.filter_map(|execution| Some(execution.main?.as_raw_nonzero().get()))
+        all.filter_map(|execution| Some(execution.main.get()?.as_raw_nonzero().get()))
             .collect()
     }
 

@@ -17,6 +17,7 @@ mod stream;
 mod waiting;
 mod window;
 
+use std::sync::OnceLock;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -25,9 +26,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::Status;
 
+pub use course::{Course, Settle, follow};
 pub use inputs::listen;
 pub use known::Executions;
-pub use start::Starter;
+pub use request::{Checked, check, check_environment};
+pub use start::{Starter, exhausted, output_pipe, pipe};
 pub use stream::Stream;
 pub use waiting::Waiting;
 
@@ -56,8 +59,9 @@ pub enum Source {
 #[derive(Debug)]
 pub struct Execution {
     id: String,
-    /// The main process; none where nothing could be started.
-    main: Option<Pid>,
+    /// The main process; none before its turn, or where nothing could be
+    /// started.
+    main: OnceLock<Pid>,
     stdin: Option<Stdin>,
     state: Lock<State>,
     /// Wakes the collector of each stream.
@@ -105,7 +109,8 @@ enum Intake {
 }
 
 impl Execution {
-    fn new(id: String, main: Option<Pid>, stdin: bool, output_limit: u64) -> Self {
+    /// An execution that has not begun.
+    pub fn new(id: String, stdin: bool, output_limit: u64) -> Self {
         let state = State {
             windows: [Window::new(output_limit), Window::new(output_limit)],
             process_ended: false,
@@ -114,13 +119,18 @@ impl Execution {
         };
         Self {
             id,
-            main,
+            main: OnceLock::new(),
             stdin: stdin.then(Stdin::default),
             state: Lock::new(state),
             collectors: Default::default(),
             client_moved: Notify::new(),
             news: Notify::new(),
         }
+    }
+
+    /// It runs as this process.
+    pub fn began(&self, main: Pid) {
+        let _ = self.main.set(main);
     }
 
     /// The id its client chose.
@@ -213,7 +223,8 @@ impl Execution {
         }
     }
 
-    fn add_output(&self, source: Source, bytes: &[u8]) {
+    /// Adds to one of its streams.
+    pub fn add_output(&self, source: Source, bytes: &[u8]) {
         let mut state = self.state.lock();
         state.windows[source as usize].push(bytes);
         state.client.wake();
@@ -223,7 +234,8 @@ impl Execution {
         self.state.lock().process_ended
     }
 
-    fn process_ended(&self) {
+    /// Its process is no more, or there will be none.
+    pub fn process_ended(&self) {
         self.state.lock().process_ended = true;
         self.collectors.iter().for_each(Notify::notify_one);
         if let Some(stdin) = &self.stdin {
@@ -232,7 +244,7 @@ impl Execution {
     }
 
     /// All output has been collected: the result is complete.
-    fn complete(&self, mut exit: Exit) {
+    pub fn complete(&self, mut exit: Exit) {
         let mut state = self.state.lock();
         exit.stdout_truncated = state.windows[Source::Stdout as usize].truncated();
         exit.stderr_truncated = state.windows[Source::Stderr as usize].truncated();
@@ -281,7 +293,7 @@ mod tests {
     use super::*;
 
     fn full() -> Execution {
-        let execution = Execution::new("a".into(), None, true, 0);
+        let execution = Execution::new("a".into(), true, 0);
         execution.attach([0, 0]).unwrap();
         execution.add_output(Source::Stdout, &vec![0; hutch_wire::limits::WINDOW]);
         execution

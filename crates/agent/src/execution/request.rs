@@ -1,5 +1,6 @@
 //! Checking a start before anything is done for it. Pure.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ pub enum Checked {
 /// INVALID_ARGUMENT, with what is wrong.
 pub fn check(start: &mut Start) -> Result<(Checked, CString), Status> {
     check_id(&start.id)?;
-    check_environment(start)?;
+    check_environment(&start.env)?;
     let program = start
         .program
         .take()
@@ -71,8 +72,12 @@ fn check_id(id: &str) -> Result<(), Status> {
     Err(refuse("the id is not 1 to 64 of [A-Za-z0-9-]"))
 }
 
-fn check_environment(start: &Start) -> Result<(), Status> {
-    for (name, value) in &start.env {
+/// Whether these variables can be given to a process.
+///
+/// # Errors
+/// INVALID_ARGUMENT, with the one that cannot.
+pub fn check_environment(env: &HashMap<String, String>) -> Result<(), Status> {
+    for (name, value) in env {
         let mut bytes = name.bytes();
         let head = bytes
             .next()

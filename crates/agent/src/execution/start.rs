@@ -21,6 +21,7 @@ use tonic::Status;
 use super::course::{Course, follow};
 use super::request::{Checked, check};
 use super::{Execution, Executions, Source, Waiting};
+use crate::process::launch::INHERITED;
 use crate::process::program::describe;
 use crate::process::shell::Shell;
 use crate::process::{Ended, Environment, Home, Launch, NotLaunched, Pid, Reaper, launch};
@@ -92,12 +93,8 @@ impl Starter {
             }
         };
         let limit = start.output_limit;
-        let execution = Arc::new(Execution::new(
-            start.id,
-            Some(started.main),
-            start.stdin,
-            limit,
-        ));
+        let execution = Arc::new(Execution::new(start.id, start.stdin, limit));
+        execution.began(started.main);
         self.executions.add(&execution);
         tokio::spawn(follow(Course {
             execution: Arc::clone(&execution),
@@ -109,13 +106,15 @@ impl Starter {
             stdin: started.stdin,
             begun,
             timeout: Duration::from_millis(start.timeout_ms),
+            stop: None,
+            settle: None,
         }));
         Ok(execution)
     }
 
     /// The result of a command that a shell would have refused to run.
     fn without_process(&self, start: Start, code: i32, line: &str) -> Arc<Execution> {
-        let execution = Arc::new(Execution::new(start.id, None, false, start.output_limit));
+        let execution = Arc::new(Execution::new(start.id, false, start.output_limit));
         self.executions.add(&execution);
         execution.add_output(Source::Stderr, line.as_bytes());
         execution.process_ended();
@@ -187,29 +186,40 @@ fn run_script(
         )
     })?;
     let invocation = shell.invoke(script).map_err(exhausted)?;
-    let inherited: Vec<_> = invocation.inherited.iter().map(AsFd::as_fd).collect();
     let launched = launch(&Launch {
         arguments: &invocation.arguments,
         file: Some(&shell.file),
         environment,
         stdin,
         output: Some(output),
-        inherited: &inherited,
+        inherited: invocation
+            .inherited
+            .as_ref()
+            .map(|file| (file.as_fd(), INHERITED))
+            .as_slice(),
     });
     launched.map_err(|problem| not_launched(&shell.file, problem))
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), Status> {
+/// A pipe that no child inherits by itself.
+///
+/// # Errors
+/// RESOURCE_EXHAUSTED, where there are no descriptors left.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd), Status> {
     pipe_with(PipeFlags::CLOEXEC).map_err(|problem| exhausted(problem.into()))
 }
 
-/// The agent's end of a pipe for output, and the child's.
-pub(super) fn output_pipe() -> Result<(Receiver, OwnedFd), Status> {
+/// A pipe for output: the agent's end and the child's.
+///
+/// # Errors
+/// RESOURCE_EXHAUSTED, where there are no descriptors left.
+pub fn output_pipe() -> Result<(Receiver, OwnedFd), Status> {
     let (ours, child) = pipe()?;
     Ok((Receiver::from_owned_fd(ours).map_err(exhausted)?, child))
 }
 
-fn exhausted(problem: std::io::Error) -> Status {
+/// The sandbox has nothing left for another process.
+pub fn exhausted(problem: std::io::Error) -> Status {
     Status::resource_exhausted(format!(
         "the sandbox cannot start another process: {problem}"
     ))

@@ -32,10 +32,14 @@ const REST: Duration = Duration::from_millis(1);
 /// Longest script that is handed to one.
 const LONGEST: usize = 1 << 20;
 
+/// Numbers of the two files that a waiting shell has, as [`WAIT`] names them.
+const GO: i32 = 100;
+const SCRIPT: i32 = 101;
+
 /// Waits for a line on descriptor 100, then runs the script in 101.
 /// `mapfile -d` came with bash 4.4: an older one ends here and is never used.
 /// `BASH_EXECUTION_STRING` is what `-c` has of its script.
-const WAIT: &[u8] = b"((BASH_VERSINFO[0]*100+BASH_VERSINFO[1]>=404))&&read -r -u 100&&mapfile -d '' -u 101&&exec 100<&- 101<&-&&BASH_EXECUTION_STRING=$MAPFILE&&unset MAPFILE REPLY&&eval \"$BASH_EXECUTION_STRING\"";
+const WAIT: &[u8] = b"((BASH_VERSINFO[0]*100+BASH_VERSINFO[1]>=404))&&read -r -u 100&&mapfile -d '' -u 101&&exec 100<&- 101<&-&&BASH_EXECUTION_STRING=$MAPFILE&&unset MAPFILE REPLY&&eval -- \"$BASH_EXECUTION_STRING\"";
 
 /// The shells that wait.
 #[derive(Debug)]
@@ -145,7 +149,7 @@ impl Waiting {
             environment: &self.environment,
             stdin: self.nothing.as_fd(),
             output: Some((stdout_child.as_fd(), stderr_child.as_fd())),
-            inherited: &[waits.as_fd(), script.as_fd()],
+            inherited: &[(waits.as_fd(), GO), (script.as_fd(), SCRIPT)],
         })
         .ok()?;
         Some(One {

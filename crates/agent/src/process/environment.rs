@@ -47,6 +47,37 @@ impl Environment {
         }
     }
 
+    /// This one without some names.
+    pub fn without(&self, names: &[&str]) -> Self {
+        let kept = self.variables.iter().filter(|variable| {
+            let (name, _) = split(variable.to_bytes());
+            !names.iter().any(|other| other.as_bytes() == name)
+        });
+        Self {
+            variables: kept.cloned().collect(),
+        }
+    }
+
+    /// The names that a shell can have as variables.
+    pub fn names(&self) -> Vec<&str> {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        self.variables
+            .iter()
+            .map(|variable| split(variable.to_bytes()).0)
+            .filter(|name| name.iter().all(plain))
+            .filter(|name| name.first().is_some_and(|head| !head.is_ascii_digit()))
+            .filter_map(|name| std::str::from_utf8(name).ok())
+            .collect()
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.variables
+            .iter()
+            .map(|variable| split(variable.to_bytes()))
+            .find_map(|(other, value)| (other == name.as_bytes()).then_some(value))
+    }
+
     /// As `execve` takes it.
     pub fn variables(&self) -> &[CString] {
         &self.variables
@@ -58,5 +89,12 @@ impl Environment {
             .iter()
             .find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="))
             .unwrap_or(DEFAULT_PATH)
+    }
+}
+
+fn split(variable: &[u8]) -> (&[u8], &[u8]) {
+    match variable.iter().position(|byte| *byte == b'=') {
+        Some(place) => (&variable[..place], &variable[place + 1..]),
+        None => (variable, b""),
     }
 }

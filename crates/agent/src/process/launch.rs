@@ -16,8 +16,8 @@ use super::program::Missing;
 use super::shell::Shell;
 use super::{Environment, Pid, program};
 
-/// Number under which the child has the first file of [`Launch::inherited`], the
-/// others following; out of the way of those that scripts use.
+/// Number under which the child has a script that is a file; out of the way of
+/// those that scripts use.
 pub const INHERITED: i32 = 100;
 
 /// What to start.
@@ -34,8 +34,9 @@ pub struct Launch<'a> {
     pub stdin: BorrowedFd<'a>,
     /// Standard output and error; none: the agent's own.
     pub output: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
-    /// Further files, see [`INHERITED`].
-    pub inherited: &'a [BorrowedFd<'a>],
+    /// Further files and their numbers in the child. The agent's own numbers of
+    /// them are none of these.
+    pub inherited: &'a [(BorrowedFd<'a>, i32)],
 }
 
 /// Why nothing was started.
@@ -104,8 +105,8 @@ fn spawn(file: &CStr, arguments: &[CString], what: &Launch<'_>) -> Result<Pid, N
         actions.add_dup2(stdout.as_raw_fd(), 1)?;
         actions.add_dup2(stderr.as_raw_fd(), 2)?;
     }
-    for (number, file) in (INHERITED..).zip(what.inherited) {
-        actions.add_dup2(file.as_raw_fd(), number)?;
+    for (file, number) in what.inherited {
+        actions.add_dup2(file.as_raw_fd(), *number)?;
     }
     let mut attributes = PosixSpawnAttr::init()?;
     attributes.set_flags(

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use rustix::process::{WaitOptions, WaitStatus, wait};
+use rustix::process::{WaitId, WaitIdOptions, WaitOptions, WaitStatus, wait, waitid};
 use tokio::sync::oneshot;
 
 use super::Pid;
@@ -67,4 +67,14 @@ impl Reaper {
             let _ = watcher.send(ended);
         }
     }
+}
+
+/// Whether a child has not ended or stopped; its status, if there is one, stays
+/// to be taken.
+pub fn runs(pid: Pid) -> bool {
+    let options = WaitIdOptions::EXITED
+        | WaitIdOptions::STOPPED
+        | WaitIdOptions::NOHANG
+        | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::Pid(pid), options), Ok(None))
 }

@@ -53,6 +53,11 @@ impl Shell {
         Some(Self { name, file })
     }
 
+    /// Whether it is bash.
+    pub fn is_bash(&self) -> bool {
+        self.name == c"bash"
+    }
+
     /// Arguments with which this shell runs `script`, byte for byte.
     ///
     /// # Errors

@@ -125,7 +125,7 @@ pub fn put_agent(root: &std::path::Path) {
 }
 
 /// What the agent is linked with, for builds that are not static.
-fn copy_libraries(root: &std::path::Path) {
+pub fn copy_libraries(root: &std::path::Path) {
     let listed = std::process::Command::new("ldd")
         .arg(agent())
         .output()

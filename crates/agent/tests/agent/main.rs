@@ -17,3 +17,4 @@ mod machine;
 mod measure;
 mod output;
 mod sandbox;
+mod session;

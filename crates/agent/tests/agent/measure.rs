@@ -10,7 +10,8 @@ use crate::sandbox::{Sandbox, agent, argv};
 #[tokio::test]
 #[ignore = "prints numbers and asserts nothing"]
 async fn size_memory_latency_throughput() {
-    let sandbox = Sandbox::new().await;
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_state(state.path()).await;
     println!("binary {} bytes", std::fs::metadata(agent()).unwrap().len());
     println!("idle {} kB resident", sandbox.resident_kilobytes());
     let client = sandbox.connect().await;
@@ -24,6 +25,27 @@ async fn size_memory_latency_throughput() {
     }
     times.sort_unstable();
     println!("bash -c true: p50 {} us, p99 {} us", times[250], times[495]);
+    let mut times = Vec::new();
+    for _ in 0..500 {
+        let begin = Instant::now();
+        client.within("s", "true").await;
+        times.push(begin.elapsed().as_micros());
+    }
+    times.sort_unstable();
+    println!("in a session: p50 {} us, p99 {} us", times[250], times[495]);
+    let begin = Instant::now();
+    let mut sessions = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let client = sandbox.connect().await;
+        sessions.spawn(async move {
+            for _ in 0..100 {
+                client.within(&number.to_string(), "true").await;
+            }
+        });
+    }
+    sessions.join_all().await;
+    let rate = 1_600_000 / begin.elapsed().as_millis();
+    println!("in 16 sessions at once: {rate} per second");
     let begin = Instant::now();
     let mut bytes = 0;
     let call = client

@@ -55,6 +55,20 @@ impl Sandbox {
         .await
     }
 
+    /// With a state folder that outlives it.
+    pub async fn with_state(state: &Path) -> Self {
+        let state = state.to_str().unwrap();
+        Self::start(&[], &[agent(), "run", "--state", state], agent()).await
+    }
+
+    /// In the image under `root`, which has the agent, with its state in
+    /// `/state`.
+    pub async fn in_image(root: &Path) -> Self {
+        let option = format!("--root={}", root.display());
+        let command = ["/hutch-agent", "run", "--state", "/state"];
+        Self::start(&[&option], &command, "/hutch-agent").await
+    }
+
     /// In an image that has nothing but the agent and an empty `/proc`.
     pub async fn without_an_image(root: &Path) -> Self {
         std::fs::create_dir(root.join("proc")).unwrap();

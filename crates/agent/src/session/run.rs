@@ -1,0 +1,202 @@
+//! One command of a session: from its start over its turn to its end, and the
+//! shell for the command after it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hutch_wire::v1::{Exit, Start};
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::line::Turn;
+use super::shell::{Dump, Waiting};
+use super::value::Value;
+use super::{Session, Sessions, text};
+use crate::execution::{Checked, Course, Execution, Settle, Source, check, follow};
+
+/// Exit code of a command that could not be started.
+const NOT_STARTED: i32 = 126;
+/// Exit code of a command whose session was closed before its turn: that of one
+/// that was killed.
+const CLOSED: i32 = 128 + libc::SIGKILL;
+
+/// The end of a command whose session was closed before its turn.
+fn closed(created: bool) -> Exit {
+    Exit {
+        code: CLOSED,
+        signal: libc::SIGKILL,
+        session_closed: true,
+        session_created: created,
+        ..Exit::default()
+    }
+}
+
+/// A command that waits for its turn.
+struct Job {
+    session: Arc<Session>,
+    created: bool,
+    execution: Arc<Execution>,
+    script: Bytes,
+    cwd: Vec<u8>,
+    env: HashMap<String, String>,
+    timeout: Duration,
+    stdin: bool,
+}
+
+impl Sessions {
+    /// Takes a command for the session that it names.
+    ///
+    /// # Errors
+    /// As the protocol has them: then nothing was started, and will not be.
+    pub fn start(self: &Arc<Self>, mut start: Start) -> Result<Arc<Execution>, Status> {
+        let (program, cwd) = check(&mut start)?;
+        let Checked::Script(script) = program else {
+            let text = "start: a session runs scripts, not argv";
+            return Err(Status::invalid_argument(text));
+        };
+        let executions = &self.starter.executions;
+        if executions.find(&start.id).is_some() {
+            return Err(Status::already_exists("an execution of this id is known"));
+        }
+        self.able()?;
+        let (session, created) = self.find_or_make(&start.session)?;
+        let place = session.line.join()?;
+        let limit = start.output_limit;
+        let execution = Arc::new(Execution::new(start.id, start.stdin, limit));
+        executions.add(&execution);
+        session.touch();
+        let job = Job {
+            session,
+            created,
+            execution: Arc::clone(&execution),
+            script,
+            cwd: cwd.into_bytes(),
+            env: start.env,
+            timeout: Duration::from_millis(start.timeout_ms),
+            stdin: start.stdin,
+        };
+        let sessions = Arc::clone(self);
+        tokio::spawn(async move {
+            let turn = place.turn().await;
+            // The session may have been closed while the turn was on its way.
+            match turn.filter(|_| !job.session.line.closed()) {
+                Some(turn) => sessions.run(job, turn).await,
+                None => sessions.end_without_process(&job.execution, closed(job.created)),
+            }
+        });
+        Ok(execution)
+    }
+
+    async fn run(self: Arc<Self>, job: Job, turn: Turn) {
+        let begun = Instant::now();
+        let (waiting, lost) = match self.shell(&job) {
+            Ok(shell) => shell,
+            Err(problem) => {
+                let line = format!("{}\n", problem.message());
+                job.execution.add_output(Source::Stderr, line.as_bytes());
+                let exit = Exit {
+                    code: NOT_STARTED,
+                    session_created: job.created,
+                    ..Exit::default()
+                };
+                return self.end_without_process(&job.execution, exit);
+            }
+        };
+        job.execution.began(waiting.main);
+        let stop = turn.stop();
+        let own_folder = !job.cwd.is_empty();
+        let sessions = Arc::clone(&self);
+        let (session, dump, value) = (job.session, waiting.dump, waiting.value);
+        let settle = move |execution: &Execution, exit: &mut Exit| {
+            exit.session_created = job.created;
+            exit.session_reset = lost;
+            sessions.settle(&session, &dump, &value, own_folder, execution, exit);
+            drop(turn);
+            sessions.ready(session);
+        };
+        follow(Course {
+            executions: Arc::clone(&self.starter.executions),
+            execution: job.execution,
+            main: waiting.main,
+            ended: waiting.ended,
+            stdout: waiting.stdout,
+            stderr: waiting.stderr,
+            stdin: waiting.stdin,
+            begun,
+            timeout: job.timeout,
+            stop: Some(stop),
+            settle: Some(Settle(Box::new(settle))),
+        })
+        .await;
+    }
+
+    fn end_without_process(&self, execution: &Arc<Execution>, exit: Exit) {
+        execution.process_ended();
+        execution.complete(exit);
+        self.starter.executions.ended(execution);
+    }
+
+    /// The shell that runs a command, on its way; and whether the session's
+    /// value was lost.
+    fn shell(&self, job: &Job) -> Result<(Waiting, bool), Status> {
+        let ready = job.session.state.lock().waiting.take();
+        let ready = ready.filter(|_| !job.stdin);
+        let (waiting, lost) = match ready.and_then(|mut ready| ready.lives().then_some(ready)) {
+            Some(ready) => (ready, false),
+            None => self.begin(&job.session, job.stdin)?,
+        };
+        let (store, _) = self.able()?;
+        let _ = store.prepare(&job.session.id);
+        let last = text::last(&waiting.value, &job.cwd, &job.env, waiting.dump.saved());
+        let command = text::command(&waiting.value, &job.script);
+        waiting
+            .go(&last, &command)
+            .map_err(crate::execution::exhausted)?;
+        Ok((waiting, lost))
+    }
+
+    /// Starts a shell for the session.
+    pub(super) fn begin(
+        &self,
+        session: &Session,
+        with_stdin: bool,
+    ) -> Result<(Waiting, bool), Status> {
+        let (store, _) = self.able()?;
+        let (value, lost) = self.value(session)?;
+        let dump = Dump::new(store.folder(&session.id), self.number(), &self.mark);
+        let waiting = Waiting::start(&self.starter, value, dump, with_stdin)?;
+        Ok((waiting, lost))
+    }
+
+    /// Takes over what an ended command has left.
+    fn settle(
+        &self,
+        session: &Session,
+        dump: &Dump,
+        before: &Value,
+        own_folder: bool,
+        execution: &Execution,
+        exit: &mut Exit,
+    ) {
+        session.touch();
+        if session.line.closed() {
+            dump.remove();
+            exit.session_closed = true;
+            return;
+        }
+        let Some(mut value) = dump.take(before.kind) else {
+            exit.session_reset = true;
+            return;
+        };
+        if own_folder {
+            value.cwd.clone_from(&before.cwd);
+        }
+        if let Err(problem) = self.keep(session, &value) {
+            let line = format!("{}; it stays as it was\n", problem.message());
+            execution.add_output(Source::Stderr, line.as_bytes());
+            exit.session_reset = true;
+        }
+    }
+}

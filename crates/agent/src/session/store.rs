@@ -1,0 +1,239 @@
+//! Where values lie: one folder per session, mode 0700, under the state folder.
+//!
+//! Commands of the sandbox may do anything to these files. So nothing is
+//! followed that is a link, nothing is waited for that is a pipe, and a value
+//! that is not whole, or of another session, is none.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use super::value::{Value, checksum};
+use crate::log;
+
+/// The value's file in a session's folder.
+const VALUE: &str = "value";
+/// Ids up to this length are in the folder's name in full.
+const WHOLE: usize = 100;
+/// Largest file read: a value and its header.
+const MOST: u64 = 2 * hutch_wire::limits::MAX_SESSION_VALUE as u64;
+
+/// The state folder.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// In `preferred`, or, where that is not there or cannot be written, in
+    /// memory: then values end with the pod, and the log says so. `mark` is this
+    /// agent's own. None where no folder can be written at all.
+    pub fn open(preferred: &Path, mark: &str) -> Option<Self> {
+        let root = preferred.join("sessions");
+        match usable(&root) {
+            Ok(()) => return Some(Self { root }),
+            Err(problem) => log::line(&format!(
+                "sessions will not outlive the pod, as {} cannot be written: {problem}",
+                preferred.display()
+            )),
+        }
+        // Made when the first session needs it.
+        ["/dev/shm", "/tmp", "/var/tmp"]
+            .into_iter()
+            .find(|folder| accessat(CWD, *folder, Access::WRITE_OK, AtFlags::empty()).is_ok())
+            .map(|folder| Self {
+                root: Path::new(folder).join(format!(".hutch-sessions-{mark}")),
+            })
+    }
+
+    /// The folder of a session, there or not.
+    pub fn folder(&self, id: &str) -> PathBuf {
+        self.root.join(name(id))
+    }
+
+    /// Makes the folder of a session, where it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made, or is something else.
+    pub fn prepare(&self, id: &str) -> io::Result<()> {
+        let folder = self.folder(id);
+        make(&folder).or_else(|_| {
+            // A command has put something else there.
+            let _ = fs::remove_file(&folder);
+            make(&folder)
+        })
+    }
+
+    /// The value of a session, if a whole one is there.
+    pub fn read(&self, id: &str) -> Option<Value> {
+        let bytes = read(&self.folder(id).join(VALUE)).ok()?;
+        let (whose, value) = Value::decode(&bytes)?;
+        (whose == id).then_some(value)
+    }
+
+    /// Whether a value of that many bytes seems to be there.
+    pub fn has(&self, id: &str, size: usize) -> bool {
+        fs::symlink_metadata(self.folder(id).join(VALUE))
+            .is_ok_and(|status| status.is_file() && status.len() == size as u64)
+    }
+
+    /// Puts a value in the place of the old one, wholly or not at all.
+    ///
+    /// # Errors
+    /// When the volume does not take it; then the old one is still there.
+    pub fn write(&self, id: &str, encoded: &[u8]) -> io::Result<()> {
+        self.prepare(id)?;
+        let folder = self.folder(id);
+        let new = folder.join("value.new");
+        let _ = fs::remove_file(&new);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(encoded)?;
+        drop(file);
+        fs::rename(&new, folder.join(VALUE))
+    }
+
+    /// Forgets a session.
+    pub fn remove(&self, id: &str) {
+        let _ = fs::remove_dir_all(self.folder(id));
+    }
+
+    /// All sessions that are there with a whole value; what else lies about
+    /// is removed.
+    pub fn all(&self) -> Vec<(String, Value)> {
+        let Ok(entries) = fs::read_dir(&self.root) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for entry in entries.flatten() {
+            let folder = entry.path();
+            let value = read(&folder.join(VALUE)).ok();
+            let value = value.and_then(|bytes| Value::decode(&bytes));
+            match value.filter(|(id, _)| *name(id) == entry.file_name()) {
+                Some(session) => {
+                    tidy(&folder);
+                    found.push(session);
+                }
+                None => {
+                    let _ = fs::remove_dir_all(&folder).or_else(|_| fs::remove_file(&folder));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// A file's bytes, if it is a plain file of no great size.
+///
+/// # Errors
+/// When it is not, or cannot be read.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    let status = file.metadata()?;
+    if !status.is_file() || status.len() > MOST {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(status.len()).unwrap_or_default());
+    file.take(MOST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Removes what an earlier agent's commands have left beside a value.
+fn tidy(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().as_bytes() != VALUE.as_bytes() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn usable(root: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(root) {
+        Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => make(root)?,
+        made => made?,
+    }
+    let probe = root.join(".probe");
+    fs::write(&probe, b"")?;
+    fs::remove_file(probe)
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    let made = DirBuilder::new().mode(0o700).create(folder);
+    match made {
+        Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => {
+            if fs::symlink_metadata(folder)?.is_dir() {
+                Ok(())
+            } else {
+                Err(problem)
+            }
+        }
+        Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
+            // Somebody has removed the state folder itself.
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)
+        }
+        other => other,
+    }
+}
+
+/// The folder's name: the id's bytes in hex; for long ids their beginning and
+/// two checksums, and the file tells whose value it is.
+fn name(id: &str) -> String {
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let bytes = id.as_bytes();
+    if bytes.len() <= WHOLE {
+        return hex(bytes);
+    }
+    let backwards: Vec<u8> = bytes.iter().rev().copied().collect();
+    let begin = hex(&bytes[..64]);
+    format!(
+        "{begin}-{:016x}{:016x}",
+        checksum(bytes),
+        checksum(&backwards)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::Kind;
+    use super::*;
+
+    #[test]
+    fn no_part_of_an_id_becomes_a_path() {
+        let long = "/../".repeat(128);
+        for id in ["..", "/", "a\nb", "ü", &long] {
+            let name = name(id);
+            assert!(
+                name.len() < 200
+                    && name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+            );
+        }
+        assert_ne!(name(&"x".repeat(511)), name(&"x".repeat(512)));
+    }
+
+    #[test]
+    fn a_half_written_value_is_not_taken_and_the_old_one_stays_until_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), "x").unwrap();
+        let value = Value::new(Kind::Bash, b"/a".to_vec());
+        store.write("x", &value.encode("x")).unwrap();
+        fs::write(store.folder("x").join("value.new"), b"half").unwrap();
+        assert_eq!(store.read("x"), Some(value.clone()));
+        assert_eq!(store.all(), [("x".to_string(), value)]);
+        assert!(!store.folder("x").join("value.new").exists());
+        fs::write(store.folder("x").join("value"), b"hutch-session-1 bash").unwrap();
+        assert_eq!((store.read("x"), store.all()), (None, vec![]));
+    }
+}

@@ -1,0 +1,212 @@
+//! Commands that try to break their shell, each followed by a plain one.
+
+use std::time::Duration;
+
+use hutch_wire::v1::Start;
+use tokio::time::timeout;
+
+use super::{Image, within};
+use crate::sandbox::Client;
+
+/// How long a plain command may take after any of them: not a measure of speed.
+const NEXT: Duration = Duration::from_secs(20);
+
+fn megabyte() -> String {
+    "x=$((${x:-0}+1))\n".repeat((1 << 20) / 17)
+}
+
+/// What is run, and its exit code where it is the same in every shell.
+fn list() -> Vec<(String, Option<i32>)> {
+    let plain: &[(&str, Option<i32>)] = &[
+        ("exit 3", Some(3)),
+        ("exit", Some(0)),
+        ("if then fi (", Some(2)),
+        ("echo 'unterminated", Some(2)),
+        ("echo \"unterminated $(", Some(2)),
+        ("set -e; false; echo not reached", Some(1)),
+        ("set -e", Some(0)),
+        ("false", Some(1)),
+        ("set +e; set -u; echo $not_set_anywhere", None),
+        ("set +u", Some(0)),
+        ("set -n; echo not reached", Some(0)),
+        ("set -f -C -a; set -o", Some(0)),
+        ("exec true", Some(0)),
+        ("exec /bin/sleep 0", Some(0)),
+        ("exec nothing-of-that-name", Some(127)),
+        ("kill $$", Some(143)),
+        ("kill -9 $$", Some(137)),
+        ("kill -STOP $$", Some(147)),
+        ("export PATH=/nope", Some(0)),
+        ("cat /dev/null", None),
+        ("export PATH=/bin:/usr/bin", Some(0)),
+        ("ulimit -v 1; echo x | cat", None),
+        ("mv() { sleep 1000; }", Some(0)),
+        ("cat <<'E'\n$a `b` \"'\nE", Some(0)),
+        ("cat <<E\nnever ended", None),
+        ("trap '' TERM INT HUP; kill $$; true", Some(0)),
+        ("trap 'echo bye' EXIT", Some(0)),
+        ("trap 'exit 9' EXIT; exit 1", Some(9)),
+        ("trap - EXIT", Some(0)),
+        ("trap 'sleep 0' EXIT; kill -TERM $$", None),
+        ("exec 0<&- 1>&- 2>&-", Some(0)),
+        ("exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-", Some(0)),
+        ("exec >/dev/null 2>&1; echo gone", Some(0)),
+        (
+            "rm -rf \"$HOME/.none\"; cd /; unset HOME PWD OLDPWD",
+            Some(0),
+        ),
+        (
+            "mkdir -p /tmp/hutch-gone; cd /tmp/hutch-gone; rmdir /tmp/hutch-gone",
+            Some(0),
+        ),
+        ("cd /", Some(0)),
+        ("IFS=abcdefghijklmnopqrstuvwxyz", Some(0)),
+        ("unset IFS", Some(0)),
+        ("alias echo='sleep 1000' 2>/dev/null; unalias -a", Some(0)),
+        (
+            "printf() { exit 1; }; pwd() { sleep 1000; }; test() { exit 1; }",
+            Some(0),
+        ),
+        ("unset -f printf pwd test", Some(0)),
+        ("return 4", None),
+        ("hutch-session-end\n#", Some(127)),
+        (
+            "printf 'declare -- __hutch_m=\"x\"\\nhutch-session-end\\n\\0\\377'; printf 'x' >&2",
+            Some(0),
+        ),
+        ("sleep 1000 & sleep 1000 &", Some(0)),
+        (
+            "sh -c 'python=\"def f():\n  return 1\n\"; echo \"$python\"'",
+            Some(0),
+        ),
+        ("", Some(0)),
+        ("\0", None),
+        ("# only a comment", Some(0)),
+    ];
+    let mut all: Vec<_> = plain
+        .iter()
+        .map(|(text, code)| (text.to_string(), *code))
+        .collect();
+    all.push((megabyte(), Some(0)));
+    all
+}
+
+/// What only bash has.
+const BASH: &[&str] = &[
+    "declare() { exit 1; }; builtin() { exit 1; }; unset() { exit 1; }; exit() { builtin exit 7; }",
+    "trap() { sleep 1000; }; shopt() { sleep 1000; }; set() { sleep 1000; }; read() { exit; }",
+    "function source { sleep 1000; }; function command { sleep 1000; }",
+    "POSIXLY_CORRECT=1; \\unset -f builtin declare trap shopt set read source command unset exit",
+    "alias declare=exit builtin=exit unset=exit trap=exit set=exit",
+    "\\unalias -a",
+    "trap 'sleep 0; false' DEBUG; trap 'true' ERR RETURN",
+    "trap - DEBUG ERR RETURN",
+    "POSIXLY_CORRECT=1; set -o posix",
+    "set +o posix; unset POSIXLY_CORRECT",
+    "readonly A=1; readonly PATH",
+    "declare -r __hutch_x=1; unset BASHOPTS SHELLOPTS",
+    "shopt -s extglob nocasematch nullglob failglob; shopt -u sourcepath",
+    "shopt -u nocasematch nullglob failglob",
+    "export BASH_ENV=/nope ENV=/nope TMOUT=1 PS4='$(sleep 1000)'",
+    "unset BASH_ENV ENV TMOUT PS4",
+    "enable -n declare trap printf shopt",
+    "set -r",
+    "exec {BASH_XTRACEFD}>/dev/null; set -x",
+    "set +x; set -v",
+    "set +v; set -t; echo",
+    "coproc cat; disown -a",
+    "f() { f; }; ulimit -s 256; f",
+    "suspend -f",
+];
+
+async fn next_works(client: &Client, shell: &str, after: &str) {
+    let shown: String = after.chars().take(60).collect();
+    let next = timeout(NEXT, client.within("s", "echo \"still $keep\""));
+    let outcome = next
+        .await
+        .unwrap_or_else(|_| panic!("{shell}: it hangs after {shown:?}"));
+    assert_eq!(
+        outcome.out(),
+        "still kept\n",
+        "{shell} after {shown:?}: {outcome:?}"
+    );
+    assert_eq!(outcome.exit.code, 0, "{shell} after {shown:?}");
+}
+
+#[tokio::test]
+async fn nothing_a_command_does_to_its_shell_harms_the_session() {
+    for (shell, image) in Image::all() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        client.within("s", "export keep=kept").await;
+        let bash = BASH.iter().filter(|_| shell == "bash");
+        let bash = bash.map(|text| (text.to_string(), None));
+        for (text, code) in list().into_iter().chain(bash) {
+            let shown: String = text.chars().take(60).collect();
+            let outcome = timeout(NEXT, client.within("s", &text))
+                .await
+                .unwrap_or_else(|_| panic!("{shell}: {shown:?} hangs"));
+            if let Some(code) = code {
+                assert_eq!(outcome.exit.code, code, "{shell}: {shown:?}: {outcome:?}");
+            }
+            next_works(&client, shell, &text).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_time_limit_ends_the_command_and_not_the_session() {
+    for (shell, image) in Image::all() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        client.within("s", "export keep=kept; cd /usr").await;
+        let start = Start {
+            timeout_ms: 300,
+            ..within("s", "trap '' TERM; export keep=lost; echo up; sleep 1000")
+        };
+        let outcome = client.run(start).await;
+        assert_eq!((outcome.exit.code, outcome.out()), (124, "up\n"), "{shell}");
+        assert!(outcome.exit.timed_out && outcome.exit.session_reset);
+        next_works(&client, shell, "a time-out").await;
+        assert_eq!(client.within("s", "pwd").await.out(), "/usr\n");
+    }
+}
+
+#[tokio::test]
+async fn a_shell_that_leaves_no_value_is_told() {
+    for (shell, image) in Image::all() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        for (text, reset) in [
+            ("export a=1", false),
+            ("exit 3", false),
+            ("exec true", true),
+            ("kill -9 $$", true),
+            ("trap true EXIT", true),
+            ("trap - EXIT", true),
+            (":", false),
+        ] {
+            let exit = client.within("s", text).await.exit;
+            assert_eq!(exit.session_reset, reset, "{shell}: {text}");
+        }
+        assert_eq!(client.within("s", "echo $a").await.out(), "1\n");
+    }
+}
+
+#[tokio::test]
+async fn multi_line_programs_run_byte_for_byte() {
+    for (shell, image) in Image::all() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        let text =
+            "cat <<'E'\nif x == \"a'b\":\n\tprint(f\"{x!r}\\n$HOME `id`\")\nE\necho 'one\ntwo'";
+        let expected = "if x == \"a'b\":\n\tprint(f\"{x!r}\\n$HOME `id`\")\none\ntwo\n";
+        assert_eq!(client.within("s", text).await.out(), expected, "{shell}");
+        let outcome = client.within("s", &(megabyte() + "echo $x")).await;
+        assert_eq!(outcome.out(), format!("{}\n", (1 << 20) / 17), "{shell}");
+    }
+}

@@ -1,0 +1,109 @@
+//! Sessions, in bash and in the other shells that there are.
+
+mod calls;
+mod hostile;
+mod order;
+mod state;
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use hutch_wire::v1::exec_input::Input;
+use hutch_wire::v1::{SetSessionVariablesRequest, Start};
+
+use crate::machine::copy_libraries;
+use crate::sandbox::{Call, Client, Outcome, Sandbox, agent, env, script};
+
+/// A start of `text` in a session.
+pub fn within(session: &str, text: &str) -> Start {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let id = format!("in-{}", NUMBER.fetch_add(1, Relaxed));
+    Start {
+        session: session.into(),
+        ..script(&id, text)
+    }
+}
+
+impl Client {
+    /// Runs `text` in a session, to its end.
+    pub async fn within(&self, session: &str, text: &str) -> Outcome {
+        self.run(within(session, text)).await
+    }
+
+    /// Begins `text` in a session.
+    pub async fn begin(&self, session: &str, text: &str) -> Call {
+        self.call(Input::Start(within(session, text)))
+            .await
+            .unwrap()
+    }
+
+    pub async fn set(&self, session: &str, pairs: &[(&str, &str)]) -> bool {
+        let request = SetSessionVariablesRequest {
+            id: session.into(),
+            env: env(pairs),
+        };
+        let reply = self.agent.clone().set_session_variables(request).await;
+        reply.unwrap().into_inner().created
+    }
+}
+
+/// The shells that a sandbox may have. Those other than bash get an image of
+/// their own, without bash.
+pub enum Image {
+    Bash,
+    Other(tempfile::TempDir),
+}
+
+impl Image {
+    /// All that this machine can provide; says which it cannot.
+    pub fn all() -> Vec<(&'static str, Self)> {
+        let mut all = Vec::new();
+        for name in ["bash", "dash", "busybox"] {
+            let found = ["/bin", "/usr/bin"]
+                .iter()
+                .map(|folder| Path::new(folder).join(name))
+                .find(|path| path.exists());
+            match found {
+                None => println!("skipped: there is no {name} on this machine"),
+                Some(_) if name == "bash" => all.push((name, Self::Bash)),
+                Some(_) if !Path::new("/bin/busybox").exists() => {
+                    println!("skipped: an image for {name} needs /bin/busybox");
+                }
+                Some(path) => all.push((name, Self::Other(image(&path)))),
+            }
+        }
+        all
+    }
+
+    pub async fn sandbox(&self, state: &Path) -> Sandbox {
+        match self {
+            Self::Bash => Sandbox::with_state(state).await,
+            Self::Other(root) => Sandbox::in_image(root.path()).await,
+        }
+    }
+}
+
+fn image(shell: &Path) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    for folder in ["bin", "proc", "tmp", "state", "dev", "usr"] {
+        std::fs::create_dir(path(folder)).unwrap();
+    }
+    for (from, to) in [
+        (Path::new(agent()), "hutch-agent"),
+        (Path::new("/bin/busybox"), "bin/busybox"),
+        (shell, "bin/sh"),
+    ] {
+        std::fs::copy(from, path(to)).unwrap();
+    }
+    copy_libraries(root.path());
+    for name in [
+        "cat", "true", "sleep", "seq", "env", "mkdir", "rmdir", "rm", "ls", "id", "mkfifo",
+    ] {
+        symlink("busybox", path("bin").join(name)).unwrap();
+    }
+    // Writing to it is all that matters.
+    std::fs::write(path("dev/null"), "").unwrap();
+    root
+}
