@@ -12,6 +12,7 @@ use crate::support::{Tenant, World};
 
 const COMMANDS: usize = 500;
 const FRESH: usize = 100;
+const TURNS: usize = 5;
 const CLIENTS: usize = 16;
 const BYTES: usize = 64 << 20;
 
@@ -19,10 +20,14 @@ pub async fn measure(world: &World, tenant: &Tenant, report: &mut Report) {
     tenant.create().await.ok();
     let pod = world.sandbox_of("bench").await.name_any();
     let (mut fresh, mut facade) = (Vec::new(), Vec::new());
-    // In turns, so that whatever else the machine does hits both alike.
-    for _ in 0..FRESH {
-        fresh.push(exec_afresh(world, &pod).await);
-        for _ in 0..COMMANDS / FRESH {
+    // In turns, so that whatever else the machine does hits both alike; many of a
+    // kind in a row, as what a fresh exec leaves to be cleared away goes on after
+    // its answer.
+    for _ in 0..TURNS {
+        for _ in 0..FRESH / TURNS {
+            fresh.push(exec_afresh(world, &pod).await);
+        }
+        for _ in 0..COMMANDS / TURNS {
             facade.push(exec_through(tenant).await);
         }
     }

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use hutch::crd::{Sandbox, SandboxSession, SandboxSpec};
 use hutch_testcluster::{Cluster, Options, Profile};
-use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::wait::{await_condition, conditions::is_crd_established};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
+use kube::runtime::wait::conditions::{is_crd_established, is_deleted};
 use kube::{Client, Config, CustomResourceExt, ResourceExt, config::Kubeconfig};
+use tokio::sync::OnceCell;
 
 /// The agent's image, as the tests load it into a test cluster.
 const AGENT_IMAGE: &str = "hutch.dev/hutch:test";
@@ -19,6 +22,7 @@ pub struct Environment {
     pub agent_image: String,
     /// The processes behind it, where it is a test cluster.
     pub cluster: Option<Cluster>,
+    prepared: OnceCell<()>,
 }
 
 /// The cluster of most tests.
@@ -33,6 +37,7 @@ pub fn current() -> &'static Environment {
                 agent_image: std::env::var("HUTCH_AGENT_IMAGE")
                     .expect("HUTCH_AGENT_IMAGE names the agent's image for HUTCH_KUBECONFIG"),
                 cluster: None,
+                prepared: OnceCell::new(),
             },
             _ => test_cluster(Profile::Current),
         }
@@ -60,6 +65,7 @@ fn test_cluster(profile: Profile) -> Environment {
         kubeconfig: cluster.kubeconfig().to_owned(),
         agent_image: AGENT_IMAGE.to_owned(),
         cluster: Some(cluster),
+        prepared: OnceCell::new(),
     }
 }
 
@@ -82,23 +88,8 @@ impl Environment {
     /// A client for this cluster, with the custom resources in place.
     pub async fn client(&self) -> Client {
         let client = self.bare_client().await;
-        for crd in [
-            hutch::crd::Sandbox::crd(),
-            hutch::crd::SandboxSession::crd(),
-        ] {
-            let api = Api::all(client.clone());
-            let name = crd.name_any();
-            api.patch(
-                &name,
-                &PatchParams::apply("hutch-tests").force(),
-                &Patch::Apply(&crd),
-            )
-            .await
-            .expect("the API server takes the custom resource definitions");
-            await_condition(api, &name, is_crd_established())
-                .await
-                .expect("they are established");
-        }
+        let prepared = self.prepared.get_or_init(|| prepare(&client));
+        prepared.await;
         client
     }
 
@@ -131,6 +122,7 @@ impl Environment {
             kubeconfig,
             agent_image: self.agent_image.clone(),
             cluster: None,
+            prepared: self.prepared.clone(),
         }
     }
 
@@ -143,4 +135,33 @@ impl Environment {
         command.env("KUBECONFIG", &self.kubeconfig);
         command
     }
+}
+
+/// Brings the custom resources in and waits until the cluster's garbage collector
+/// knows them, which takes it up to 30 s: before, what a sandbox owns does not go
+/// with it.
+async fn prepare(client: &Client) {
+    for crd in [Sandbox::crd(), SandboxSession::crd()] {
+        let api = Api::all(client.clone());
+        let (name, params) = (crd.name_any(), PatchParams::apply("hutch-tests").force());
+        api.patch(&name, &params, &Patch::Apply(&crd))
+            .await
+            .expect("the API server takes the custom resource definitions");
+        await_condition(api, &name, is_crd_established())
+            .await
+            .expect("they are established");
+    }
+    let spec = SandboxSpec {
+        suspended: true,
+        ..Default::default()
+    };
+    let probe = Sandbox::new(&format!("probe-{}", uuid::Uuid::new_v4()), spec);
+    let api = Api::<Sandbox>::namespaced(client.clone(), "default");
+    let made = api.create(&PostParams::default(), &probe).await.unwrap();
+    let name = made.name_any();
+    api.delete(&name, &DeleteParams::foreground())
+        .await
+        .unwrap();
+    let uid = made.metadata.uid.unwrap();
+    await_condition(api, &name, is_deleted(&uid)).await.unwrap();
 }
