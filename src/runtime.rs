@@ -20,6 +20,7 @@ use crate::cluster::caches::Caches;
 use crate::cluster::client;
 use crate::cluster::lease::{Leadership, LeaseSettings};
 use crate::cluster::sandboxes::Directory;
+use crate::cluster::sessions::SessionDirectory;
 use crate::controllers::Controllers;
 use crate::controllers::context::{Delivery, PodSettings};
 use crate::crd::{self, SandboxSpec, managers};
@@ -66,6 +67,8 @@ struct Process {
     config: Config,
     client: Client,
     caches: Caches,
+    /// The channels to the agents, which all roles share.
+    pool: Arc<Pool>,
     registry: Arc<Mutex<Registry>>,
     /// Ends the listeners and the controllers.
     shutdown: CancellationToken,
@@ -86,15 +89,18 @@ async fn serve(
     let (caches, watches) =
         Caches::start(&client, namespace.as_deref(), &stop_watches, &mut registry);
     let watches = tokio::spawn(watches);
+    let pool = Pool::new(client.clone(), pool_settings(api.as_ref()));
     let process = Process {
         config,
         client,
         caches,
+        pool,
         registry: Arc::new(Mutex::new(registry)),
         shutdown: CancellationToken::new(),
     };
     tokio::spawn(until_signalled(process.shutdown.clone()));
 
+    tokio::spawn(process.pool.clone().sweep());
     let stop_ops = CancellationToken::new();
     let ops = process.ops(&common, stop_ops.clone()).await?;
     let facade = match api {
@@ -176,21 +182,22 @@ impl Process {
             .namespace
             .unwrap_or_else(|| self.config.default_namespace.clone());
         let writer = Writer::new(self.client.clone(), Leadership::always(), managers::FACADE);
-        let sandboxes = Directory::new(self.caches.sandboxes.clone(), writer, namespace.clone());
-        let pool = Pool::new(
-            self.client.clone(),
-            PoolSettings {
-                channels: api.max_channels as usize,
-                idle: api.channel_idle,
-            },
-        );
+        let (caches, scope) = (&self.caches, namespace.clone());
+        let sandboxes = Directory::new(caches.sandboxes.clone(), writer.clone(), scope.clone());
+        let sessions = SessionDirectory::new(caches.sessions.clone(), writer, scope);
         let settings = ServiceSettings {
             max_sandboxes: api.max_sandboxes,
             ready_timeout: api.ready_timeout,
             max_output: api.max_output,
+            max_file: api.max_file,
             template: SandboxSpec::default(),
         };
-        let service = Service::new(Arc::new(sandboxes), pool.clone(), settings);
+        let service = Service::new(
+            Arc::new(sandboxes),
+            Arc::new(sessions),
+            self.pool.clone(),
+            settings,
+        );
         let listener = listen(api.listen, "--listen").await?;
         tracing::info!(
             "REST on http://{}, sandboxes in namespace {namespace}",
@@ -202,14 +209,14 @@ impl Process {
         Ok(tokio::spawn(async move {
             tokio::select! {
                 () = http::server::serve(listener, router, shutdown) => {}
-                () = pool.sweep() => {}
-                () = service.record_activity() => {}
+                () = service.clone().record_activity() => {}
+                () = service.record_sessions() => {}
             }
         }))
     }
 
     fn controllers(&self, settings: Controller) -> JoinHandle<()> {
-        let (client, caches) = (self.client.clone(), self.caches.clone());
+        let (client, caches, pool) = (self.client.clone(), self.caches.clone(), self.pool.clone());
         let (registry, shutdown) = (self.registry.clone(), self.shutdown.clone());
         let lease_namespace = settings
             .lease_namespace
@@ -230,7 +237,7 @@ impl Process {
             let controllers = {
                 let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
                 let pods = pod_settings(&settings, version);
-                Controllers::new(client, caches, pods, leadership, &mut registry)
+                Controllers::new(client, caches, pool, pods, leadership, &mut registry)
             };
             controllers.run(shutdown).await;
             end_of_lease.cancel();
@@ -240,6 +247,14 @@ impl Process {
             }
         })
     }
+}
+
+/// The bounds of the pool: the facade's, where there is one.
+fn pool_settings(api: Option<&Api>) -> PoolSettings {
+    api.map_or_else(PoolSettings::default, |api| PoolSettings {
+        channels: api.max_channels as usize,
+        idle: api.channel_idle,
+    })
 }
 
 async fn listen(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

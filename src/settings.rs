@@ -39,6 +39,9 @@ pub struct Api {
     /// with Ki, Mi or Gi.
     #[arg(long, default_value = "32Mi", value_parser = bytes, env = "HUTCH_MAX_OUTPUT")]
     pub max_output: u64,
+    /// Bytes of the largest file that is read: a number, or one with Ki, Mi or Gi.
+    #[arg(long, default_value = "32Mi", value_parser = bytes, env = "HUTCH_MAX_FILE")]
+    pub max_file: u64,
     /// How long a request waits for its sandbox. Known clients give up after 30 s.
     #[arg(long, default_value = "25s", value_parser = duration, env = "HUTCH_READY_TIMEOUT")]
     pub ready_timeout: Duration,

@@ -9,4 +9,5 @@ pub mod client;
 pub mod events;
 pub mod lease;
 pub mod sandboxes;
+pub mod sessions;
 mod trim;

@@ -9,7 +9,7 @@ pub mod queue;
 pub mod sandbox;
 pub mod session;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
@@ -29,6 +29,7 @@ use crate::cluster::caches::{Cache, Caches, Change};
 use crate::cluster::lease::Leadership;
 use crate::crd::{Sandbox, SandboxSession, managers};
 use crate::domain::conditions;
+use crate::domain::interfaces::Sessions;
 
 /// How long begun reconciles may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(8);
@@ -37,6 +38,7 @@ const DRAIN: Duration = Duration::from_secs(8);
 pub struct Controllers {
     client: Client,
     caches: Caches,
+    agents: Arc<dyn Sessions>,
     settings: PodSettings,
     leadership: Leadership,
     metrics: Metrics,
@@ -49,6 +51,7 @@ impl Controllers {
     pub fn new(
         client: Client,
         caches: Caches,
+        agents: Arc<dyn Sessions>,
         settings: PodSettings,
         leadership: Leadership,
         registry: &mut Registry,
@@ -56,6 +59,7 @@ impl Controllers {
         Self {
             client,
             caches,
+            agents,
             settings,
             leadership,
             metrics: Metrics::register(registry),
@@ -138,24 +142,64 @@ impl Controllers {
         let ctx = Arc::new(session::Context {
             caches: self.caches.clone(),
             writer: Writer::new(client, leadership, managers::SESSION),
+            agents: self.agents.clone(),
             retries: backoff::Backoff::default(),
+            swept: Mutex::default(),
         });
-        let store = self.caches.sessions.store().clone();
-        let own = self.caches.sessions.triggers();
-        let own = own.map(move |change| named(&change, &store, |own, _| Some(own.to_owned())));
-        let store = self.caches.sessions.store().clone();
-        let of_sandboxes = self.caches.sandboxes.triggers();
-        let of_sandboxes = of_sandboxes.map(move |change| sessions_of(&change, &store));
-        let reconcile = |session, ctx: Arc<session::Context>| async move {
-            session::reconcile(session, &ctx).await
-        };
-        let retry = |session: Arc<SandboxSession>, _: &Error, ctx: Arc<session::Context>| {
-            Action::requeue(ctx.retries.failed(&session.uid().unwrap_or_default()))
-        };
-        self.controller("session", &self.caches.sessions, stop)
-            .run(stream::select(own, of_sandboxes), ctx, reconcile, retry)
-            .await;
+        let open =
+            self.controller("session", &self.caches.sessions, stop).run(
+                session_triggers(&self.caches),
+                ctx.clone(),
+                |session, ctx: Arc<session::Context>| async move {
+                    session::reconcile(session, &ctx).await
+                },
+                |session: Arc<SandboxSession>, _: &Error, ctx: Arc<session::Context>| {
+                    Action::requeue(ctx.retries.failed(&session.uid().unwrap_or_default()))
+                },
+            );
+        let sweep = self
+            .controller("session-sweep", &self.caches.sandboxes, stop)
+            .run(
+                sweep_triggers(&self.caches),
+                ctx,
+                |sandbox, ctx: Arc<session::Context>| async move {
+                    session::sweep::reconcile(sandbox, &ctx).await
+                },
+                |sandbox: Arc<Sandbox>, _: &Error, ctx: Arc<session::Context>| {
+                    Action::requeue(ctx.retries.failed(&sandbox.uid().unwrap_or_default()))
+                },
+            );
+        futures::future::join(open, sweep).await;
     }
+}
+
+/// Sessions to look at: those that changed, and those whose sandbox changed.
+fn session_triggers(
+    caches: &Caches,
+) -> impl Stream<Item = Vec<ObjectRef<SandboxSession>>> + Send + 'static {
+    let store = caches.sessions.store().clone();
+    let own = caches.sessions.triggers();
+    let own = own.map(move |change| named(&change, &store, |own, _| Some(own.to_owned())));
+    let store = caches.sessions.store().clone();
+    let of_sandboxes = caches.sandboxes.triggers();
+    stream::select(
+        own,
+        of_sandboxes.map(move |change| sessions_of(&change, &store)),
+    )
+}
+
+/// Sandboxes whose sessions are to be looked through: those that changed, and
+/// those of sessions that changed.
+fn sweep_triggers(caches: &Caches) -> impl Stream<Item = Vec<ObjectRef<Sandbox>>> + Send + 'static {
+    let store = caches.sandboxes.store().clone();
+    let own = caches.sandboxes.triggers();
+    let own = own.map(move |change| named(&change, &store, |own, _| Some(own.to_owned())));
+    let store = caches.sandboxes.store().clone();
+    let of_sessions = caches
+        .sessions
+        .triggers()
+        .map(move |change| named(&change, &store, |_, sandbox| sandbox.map(str::to_owned)));
+    stream::select(own, of_sessions)
 }
 
 /// Sandboxes to look at: those that changed, those whose pod or claim changed,

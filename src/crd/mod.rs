@@ -49,6 +49,9 @@ pub mod annotations {
     pub const SANDBOX_ID: &str = "hutch.dev/sandbox-id";
     /// `true` on a Sandbox whose id means every id that differs in case only.
     pub const ANY_CASE: &str = "hutch.dev/any-case";
+    /// `true` on a Sandbox that has had a SandboxSession: those that were deleted
+    /// while it slept are ended when it wakes.
+    pub const SESSIONS: &str = "hutch.dev/sessions";
     /// On a Sandbox: apply pending changes by a new pod now. A new value
     /// restarts once more. On a pod: the value it was made with.
     pub const RESTART: &str = "hutch.dev/restart";

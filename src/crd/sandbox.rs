@@ -1,7 +1,7 @@
 //! `Sandbox`: a pod to run code in, and the workspace that it works on.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{CustomResource, KubeSchema};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time};
+use kube::{CustomResource, KubeSchema, Resource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -155,4 +155,15 @@ pub struct SandboxStatus {
     /// most every 30 s. A time after `sleptAt` wakes the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activity: Option<Time>,
+}
+
+impl Sandbox {
+    /// The reference that makes this sandbox the owner and controller of an
+    /// object; none where it has never been in the API server.
+    pub fn owner_reference(&self) -> Option<OwnerReference> {
+        let mut owner = self.controller_owner_ref(&())?;
+        // Deleting a sandbox in the foreground waits for what it owns.
+        owner.block_owner_deletion = Some(true);
+        Some(owner)
+    }
 }

@@ -1,11 +1,9 @@
-//! What it means to run a command in a sandbox: the request, the outcome, and
-//! the ways in which neither comes about.
+//! What it means to run a command in a sandbox: the request and the outcome.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use thiserror::Error;
 
 /// What is to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +19,9 @@ pub enum Program {
 pub struct ExecRequest {
     /// What is to be run.
     pub program: Program,
-    /// Working directory. Unset: the workspace.
+    /// The session that runs it, made where there is none. Unset: no session.
+    pub session: Option<String>,
+    /// Working directory. Unset: the session's, or the workspace.
     pub cwd: Option<String>,
     /// Environment of this command alone, on top of the sandbox's.
     pub env: BTreeMap<String, String>,
@@ -29,6 +29,20 @@ pub struct ExecRequest {
     pub timeout: Option<Duration>,
     /// Bytes kept of each of stdout and stderr.
     pub output_limit: u64,
+}
+
+impl ExecRequest {
+    /// A script with nothing of its own.
+    pub fn script(script: &str, output_limit: u64) -> Self {
+        Self {
+            program: Program::Script(script.to_owned().into()),
+            session: None,
+            cwd: None,
+            env: BTreeMap::new(),
+            timeout: None,
+            output_limit,
+        }
+    }
 }
 
 /// How a command ended.
@@ -46,35 +60,17 @@ pub struct ExecOutcome {
     pub stderr: Bytes,
     /// From start to end, in the sandbox.
     pub duration: Duration,
+    /// What became of its session; nothing without one.
+    pub session: SessionOutcome,
 }
 
-/// Why there is no outcome.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum ExecError {
-    /// The request is wrong as it stands; nothing was run.
-    #[error("{0}")]
-    Invalid(String),
-    /// The sandbox cannot start it: no shell, no room for another process.
-    #[error("the command could not be started: {0}")]
-    CannotStart(String),
-    /// The sandbox cannot be reached; nothing was handed over, so the command
-    /// may be sent again.
-    #[error("the sandbox cannot be reached: {0}")]
-    Unreachable(String),
-    /// The command was handed over and its outcome is not known: it may have
-    /// run, and is never sent again.
-    #[error("the command's outcome is lost: {0}")]
-    Lost(String),
-}
-
-impl ExecError {
-    /// A short name of the kind, for metrics and logs.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Invalid(_) => "invalid",
-            Self::CannotStart(_) => "cannot_start",
-            Self::Unreachable(_) => "unreachable",
-            Self::Lost(_) => "lost",
-        }
-    }
+/// What a command did to its session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionOutcome {
+    /// The session was made for the command.
+    pub created: bool,
+    /// The command's shell left no state: that from before the command stays.
+    pub reset: bool,
+    /// The session was closed meanwhile, which ended the command.
+    pub closed: bool,
 }

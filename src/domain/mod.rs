@@ -2,8 +2,10 @@
 //! an execution is, and the interfaces behind which the machinery lies. Pure:
 //! no clock, no I/O, no client; time is an argument.
 
+pub mod agent;
 pub mod conditions;
 pub mod deadlines;
 pub mod exec;
+pub mod files;
 pub mod interfaces;
 pub mod names;

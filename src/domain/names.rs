@@ -32,6 +32,14 @@ pub fn sandbox(id: &str) -> String {
     format!("{slug}-{}", digest(id.as_bytes(), DIGEST))
 }
 
+/// Name of the SandboxSession that stands for a session of a sandbox made over
+/// REST. At most 63 characters, of which the sandbox's name gives up to 46.
+pub fn session(sandbox: &str, id: &str) -> String {
+    let both = [sandbox.as_bytes(), id.as_bytes()].join(&0);
+    let stem = &sandbox[..sandbox.len().min(46)];
+    format!("{}-{}", stem.trim_end_matches('-'), digest(&both, DIGEST))
+}
+
 /// Name of a sandbox's pod: the sandbox's own. That the API server keeps names
 /// unique is what makes two live pods of one sandbox impossible.
 pub fn pod(sandbox: &str) -> String {
@@ -101,6 +109,21 @@ mod tests {
                 "uid"
             )));
         }
+    }
+
+    #[test]
+    fn every_session_of_every_sandbox_has_a_name_of_its_own() {
+        let long = "x".repeat(63);
+        let pairs = [
+            ("a", "b"),
+            ("a", "B"),
+            ("a-b", ""),
+            ("a", "-b"),
+            (&long, "b"),
+        ];
+        let names: HashSet<_> = pairs.iter().map(|(one, two)| session(one, two)).collect();
+        assert_eq!(names.len(), pairs.len());
+        assert!(names.iter().all(|name| is_dns_label(name)), "{names:?}");
     }
 
     #[test]

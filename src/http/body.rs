@@ -1,9 +1,6 @@
-//! Request bodies as both contracts see them: a JSON object, or as good as an
-//! empty one.
+//! Request bodies and queries as both contracts see them. A body is a JSON
+//! object, or as good as an empty one.
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
 /// The fields of a request body.
@@ -12,15 +9,16 @@ pub struct Fields(Map<String, Value>);
 
 impl Fields {
     /// The body as an object; anything that is not one counts as empty.
-    ///
-    /// # Errors
-    /// With the status to answer, when the body is too large or broke off.
-    pub fn read(body: Result<Bytes, BytesRejection>) -> Result<Self, StatusCode> {
-        let bytes = body.map_err(|rejection| rejection.status())?;
-        match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
-            _ => Ok(Self::default()),
+    pub fn read(body: &[u8]) -> Self {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(fields)) => Self(fields),
+            _ => Self::default(),
         }
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The field, unless it is missing or null.
@@ -39,7 +37,29 @@ impl Fields {
     /// A string that names a command or a path: trimmed, and `None` where it is
     /// blank or no string.
     pub fn name(&self, name: &str) -> Option<&str> {
-        let text = self.get(name)?.as_str()?.trim();
-        (!text.is_empty()).then_some(text)
+        trimmed(self.get(name)?.as_str()?)
     }
+}
+
+/// The parameters of a request's query.
+#[derive(Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// The parameters in the part of the URL after `?`.
+    pub fn read(query: &str) -> Self {
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        Self(pairs.into_owned().collect())
+    }
+
+    /// The first parameter of that name, as [`Fields::name`] reads it.
+    pub fn name(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.0.iter().find(|(other, _)| other == name)?;
+        trimmed(value)
+    }
+}
+
+fn trimmed(text: &str) -> Option<&str> {
+    let text = text.trim();
+    (!text.is_empty()).then_some(text)
 }

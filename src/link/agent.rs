@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use hutch_wire::v1::agent_client::AgentClient;
+use hutch_wire::v1::files_client::FilesClient;
 use hutch_wire::v1::{ActivityReply, ActivityRequest, ExecInput, ExecOutput, HelloRequest};
 use hutch_wire::{PROTOCOL, compatible, limits, paths};
 use hyper::body::Incoming;
@@ -53,6 +54,7 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct Agent {
     client: AgentClient<Transport>,
+    files: FilesClient<Transport>,
     connection: http2::SendRequest<Body>,
     instance: String,
     ending: EndingCell,
@@ -84,7 +86,11 @@ async fn greet(client: &Client, pod: &PodRef) -> Result<Agent, OpenError> {
     // The driver ends with the connection; its users learn why from their calls.
     tokio::spawn(driver.map(drop));
     let transport = Transport(connection.clone());
-    let mut client = AgentClient::with_origin(transport, http::Uri::from_static("http://agent"))
+    let origin = http::Uri::from_static("http://agent");
+    let files = FilesClient::with_origin(transport.clone(), origin.clone())
+        .max_decoding_message_size(limits::MAX_FILE_MESSAGE)
+        .max_encoding_message_size(limits::MAX_FILE_MESSAGE);
+    let mut client = AgentClient::with_origin(transport, origin)
         .max_decoding_message_size(limits::MAX_MESSAGE)
         .max_encoding_message_size(limits::MAX_MESSAGE);
     let reply = client
@@ -100,6 +106,7 @@ async fn greet(client: &Client, pod: &PodRef) -> Result<Agent, OpenError> {
     }
     Ok(Agent {
         client,
+        files,
         connection,
         instance: reply.instance,
         ending,
@@ -123,6 +130,16 @@ impl Agent {
         self.ending
             .get()
             .map_or_else(|| "the channel was closed".to_owned(), |e| e.to_string())
+    }
+
+    /// The agent's calls about sessions.
+    pub fn sessions(&self) -> AgentClient<Transport> {
+        self.client.clone()
+    }
+
+    /// The agent's calls about files.
+    pub fn files(&self) -> FilesClient<Transport> {
+        self.files.clone()
     }
 
     /// Sends the first input of an execution; later ones go through the sender.
@@ -160,7 +177,7 @@ impl Agent {
 
 /// hyper's HTTP/2 connection as the service that tonic's client wants.
 #[derive(Clone)]
-struct Transport(http2::SendRequest<Body>);
+pub struct Transport(http2::SendRequest<Body>);
 
 impl Service<http::Request<Body>> for Transport {
     type Response = http::Response<Incoming>;

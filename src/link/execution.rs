@@ -15,11 +15,14 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use super::agent::Agent;
-use crate::domain::exec::{ExecError, ExecOutcome, ExecRequest, Program};
+use super::call::refusal;
+use crate::domain::agent::AgentError;
+use crate::domain::exec::{ExecOutcome, ExecRequest, Program, SessionOutcome};
 
 /// What has arrived of an execution so far.
 pub struct Execution {
     id: String,
+    in_session: bool,
     limit: u64,
     stdout: BytesMut,
     stderr: BytesMut,
@@ -51,9 +54,10 @@ pub fn begin(request: ExecRequest) -> (ExecInput, Execution) {
         timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         output_limit: request.output_limit,
         stdin: false,
-        session: String::new(),
+        session: request.session.unwrap_or_default(),
     };
     let execution = Execution {
+        in_session: !start.session.is_empty(),
         id,
         limit: request.output_limit,
         stdout: BytesMut::new(),
@@ -64,20 +68,18 @@ pub fn begin(request: ExecRequest) -> (ExecInput, Execution) {
     (input(Input::Start(start)), execution)
 }
 
-/// What the agent's refusal of a start means to the caller; `None` where the
-/// channel broke and the start may or may not have arrived.
-pub fn refusal(status: &Status) -> Option<ExecError> {
-    let text = status.message().chars().take(1024).collect::<String>();
-    match status.code() {
-        Code::InvalidArgument => Some(ExecError::Invalid(text)),
-        Code::FailedPrecondition | Code::ResourceExhausted | Code::AlreadyExists => {
-            Some(ExecError::CannotStart(text))
-        }
-        _ => None,
-    }
-}
-
 impl Execution {
+    /// What the agent's refusal of the start means to the caller; `None` where
+    /// the channel broke and the start may or may not have arrived.
+    pub fn refusal(&self, status: &Status) -> Option<AgentError> {
+        match refusal(status)? {
+            error @ AgentError::Invalid(_) => Some(error),
+            // Too many commands wait, or there are too many sessions.
+            error @ AgentError::Full(_) if self.in_session => Some(error),
+            error => Some(AgentError::CannotStart(error.to_string())),
+        }
+    }
+
     /// The input that continues this execution on a new channel.
     pub fn attach(&self) -> ExecInput {
         input(Input::Attach(Attach {
@@ -134,6 +136,11 @@ impl Execution {
             stdout: self.stdout.freeze(),
             stderr: self.stderr.freeze(),
             duration: Duration::from_micros(exit.duration_us),
+            session: SessionOutcome {
+                created: exit.session_created,
+                reset: exit.session_reset,
+                closed: exit.session_closed,
+            },
         }
     }
 }

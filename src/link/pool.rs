@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use super::agent::{self, Agent, OpenError};
 use super::execution::{self, Execution, Interrupted};
-use crate::domain::exec::{ExecError, ExecOutcome, ExecRequest};
-use crate::domain::interfaces::{Activity, Agents, PodRef};
+use crate::domain::agent::AgentError;
+use crate::domain::exec::{ExecOutcome, ExecRequest};
+use crate::domain::interfaces::{Activity, Commands, PodRef};
 
 /// How long a command that runs on without us is looked for.
 const REATTACH: Duration = Duration::from_secs(25);
@@ -50,7 +51,7 @@ pub struct Pool {
 
 /// The place of one pod's channel. The lock is held while it is opened, so that
 /// a pod is never dialled twice at once.
-struct Slot {
+pub(super) struct Slot {
     agent: AsyncMutex<Option<Agent>>,
     used: Mutex<Instant>,
 }
@@ -130,19 +131,24 @@ impl Pool {
         }
     }
 
-    async fn run(&self, pod: &PodRef, request: ExecRequest) -> Result<ExecOutcome, ExecError> {
+    /// The agent of a pod, and what keeps its channel open.
+    pub(super) async fn agent(&self, pod: &PodRef) -> Result<(Arc<Slot>, Agent), AgentError> {
         let slot = self.slot(pod);
-        let agent = self
-            .channel(pod, &slot)
-            .await
-            .map_err(|error| ExecError::Unreachable(error.to_string()))?;
+        match self.channel(pod, &slot).await {
+            Ok(agent) => Ok((slot, agent)),
+            Err(error) => Err(AgentError::Unreachable(error.to_string())),
+        }
+    }
+
+    async fn run(&self, pod: &PodRef, request: ExecRequest) -> Result<ExecOutcome, AgentError> {
+        let (slot, agent) = self.agent(pod).await?;
         let (start, mut execution) = execution::begin(request);
         let mut interruption = match agent.exec(start).await {
             Ok((inputs, outputs)) => match execution.collect(&agent, &inputs, outputs).await {
                 Ok(exit) => return Ok(execution.outcome(&exit)),
                 Err(interrupted) => interrupted,
             },
-            Err(status) => match execution::refusal(&status) {
+            Err(status) => match execution.refusal(&status) {
                 Some(error) => return Err(error),
                 None => execution::interrupted(&agent, &status),
             },
@@ -152,7 +158,7 @@ impl Pool {
             let why = match interruption {
                 Interrupted::Channel(why) if Instant::now() < give_up => why,
                 Interrupted::Channel(why) | Interrupted::Gone(why) => {
-                    return Err(ExecError::Lost(why));
+                    return Err(AgentError::Lost(why));
                 }
             };
             tokio::time::sleep(REATTACH_EVERY).await;
@@ -212,12 +218,12 @@ impl Slot {
     }
 }
 
-impl Agents for Pool {
+impl Commands for Pool {
     fn exec<'a>(
         &'a self,
         pod: &'a PodRef,
         request: ExecRequest,
-    ) -> BoxFuture<'a, Result<ExecOutcome, ExecError>> {
+    ) -> BoxFuture<'a, Result<ExecOutcome, AgentError>> {
         self.run(pod, request).boxed()
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::domain::exec::ExecError;
+use crate::domain::agent::AgentError;
 use crate::domain::interfaces::ResourceError;
 
 /// Why a use case failed.
@@ -33,7 +33,7 @@ pub enum ServiceError {
     /// The resource could not be read or written.
     #[error(transparent)]
     Resource(#[from] ResourceError),
-    /// The command has no outcome.
+    /// The sandbox's agent refuses, or has no answer.
     #[error(transparent)]
-    Exec(#[from] ExecError),
+    Agent(#[from] AgentError),
 }

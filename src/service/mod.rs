@@ -5,19 +5,25 @@
 mod activity;
 mod error;
 mod exec;
+mod files;
+mod reach;
 mod sandboxes;
+mod session_log;
+mod sessions;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use error::ServiceError;
+pub use files::ClientPath;
 use sandboxes::Creation;
 pub use sandboxes::LifecycleChange;
 
 use crate::crd::SandboxSpec;
-use crate::domain::interfaces::{Agents, Sandboxes};
+use crate::domain::interfaces::{Agents, Sandboxes, SessionRecords};
 use activity::ActivityLog;
+use session_log::SessionLog;
 
 /// What the operator of the service decides.
 #[derive(Clone, Debug)]
@@ -29,6 +35,8 @@ pub struct ServiceSettings {
     pub ready_timeout: Duration,
     /// Bytes kept of each of a command's stdout and stderr.
     pub max_output: u64,
+    /// Bytes of the largest file that is read.
+    pub max_file: u64,
     /// Spec of the sandboxes that requests create.
     pub template: SandboxSpec,
 }
@@ -36,9 +44,11 @@ pub struct ServiceSettings {
 /// The use cases. One per process.
 pub struct Service {
     sandboxes: Arc<dyn Sandboxes>,
+    session_records: Arc<dyn SessionRecords>,
     agents: Arc<dyn Agents>,
     settings: ServiceSettings,
     activity: ActivityLog,
+    session_log: SessionLog,
     /// Names of sandboxes being created, for the limit: the cache does not show
     /// them yet.
     creating: Mutex<HashMap<String, Creation>>,
@@ -48,14 +58,17 @@ impl Service {
     /// The use cases over these interfaces.
     pub fn new(
         sandboxes: Arc<dyn Sandboxes>,
+        session_records: Arc<dyn SessionRecords>,
         agents: Arc<dyn Agents>,
         settings: ServiceSettings,
     ) -> Arc<Self> {
         Arc::new(Self {
             sandboxes,
+            session_records,
             agents,
             settings,
             activity: ActivityLog::default(),
+            session_log: SessionLog::default(),
             creating: Mutex::default(),
         })
     }

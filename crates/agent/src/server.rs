@@ -206,7 +206,8 @@ impl Agent for Service {
         &self,
         request: Request<CloseSessionRequest>,
     ) -> Result<Response<CloseSessionReply>, Status> {
-        self.sessions.close(&request.get_ref().id)?;
+        let CloseSessionRequest { id, owner } = request.get_ref();
+        self.sessions.close(id, owner)?;
         Ok(Response::new(CloseSessionReply {}))
     }
 
@@ -221,9 +222,9 @@ impl Agent for Service {
 
     async fn list_sessions(
         &self,
-        _: Request<ListSessionsRequest>,
+        request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsReply>, Status> {
-        let sessions = self.sessions.list();
+        let sessions = self.sessions.list(&request.get_ref().id);
         Ok(Response::new(ListSessionsReply { sessions }))
     }
 }

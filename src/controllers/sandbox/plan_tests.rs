@@ -259,11 +259,10 @@ fn what_belongs_to_somebody_else_is_never_touched() {
     let plan = planned(&observed, 200);
     assert_eq!((reason(&plan), plan.pod), ("NameConflict", PodStep::Keep));
     edit_pod(&mut observed, |pod| {
-        pod.metadata.owner_references =
-            super::super::desired::owner(&sandbox(|_| ())).map(|mut owner| {
-                owner.uid = "earlier".into();
-                vec![owner]
-            });
+        pod.metadata.owner_references = sandbox(|_| ()).owner_reference().map(|mut owner| {
+            owner.uid = "earlier".into();
+            vec![owner]
+        });
     });
     assert_eq!(reason(&planned(&observed, 200)), "Starting");
 

@@ -41,6 +41,21 @@ impl Data {
     }
 }
 
+/// An answer that ends the handling of a request early.
+pub struct Refused(Box<Response>);
+
+impl From<Response> for Refused {
+    fn from(answer: Response) -> Self {
+        Self(Box::new(answer))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        *self.0
+    }
+}
+
 /// The answer with any data, written straight from where it lies.
 pub fn answer(data: &impl Serialize, code: u16, message: &str) -> Response {
     #[derive(Serialize)]

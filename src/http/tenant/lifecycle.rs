@@ -1,50 +1,40 @@
 //! `/lifecycle`: a sandbox is made, or ended.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::envelope::Data;
-use super::exec::ExecResult;
-use super::sandbox_id::SandboxId;
+use super::call::Call;
+use super::result::ExecResult;
 use crate::domain::deadlines;
-use crate::domain::exec::{ExecRequest, Program};
+use crate::domain::exec::ExecRequest;
 use crate::http::body::Fields;
 use crate::service::{LifecycleChange, Service, ServiceError};
 
 /// `POST /lifecycle`: answers once a command has run in the sandbox.
-pub async fn create(
-    State(service): State<Arc<Service>>,
-    SandboxId(id): SandboxId,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let fields = match Fields::read(body) {
-        Ok(fields) => fields,
-        Err(status) => return Data::of(&id).fail(status.as_u16(), "The request body is too large"),
-    };
-    let options = fields.get("options").cloned().unwrap_or(Value::Null);
-    let failed = |data: Data| {
-        data.with("created", false)
+pub async fn create(State(service): State<Arc<Service>>, call: Call) -> Response {
+    let options = call.body.get("options").cloned().unwrap_or(Value::Null);
+    let failed = || {
+        call.data()
+            .with("created", false)
             .with("initialized", false)
             .with("options", options.clone())
     };
-    let (change, any_case) = match parse(&fields.object("options")) {
+    let (change, any_case) = match parse(&call.body.object("options")) {
         Ok(parsed) => parsed,
-        Err(text) => return failed(Data::of(&id)).fail(400, &text),
+        Err(text) => return failed().fail(400, &text),
     };
-    match initialize(&service, &id, any_case, &change).await {
-        Ok(init) => Data::of(&id)
+    match initialize(&service, &call.id, any_case, &change).await {
+        Ok(init) => call
+            .data()
             .with("created", true)
             .with("initialized", true)
             .with("init", init)
             .with("options", options)
             .ok(),
-        Err(error) => failed(Data::of(&id)).fail(500, &error.to_string()),
+        Err(error) => failed().fail(500, &error.to_string()),
     }
 }
 
@@ -56,13 +46,7 @@ async fn initialize(
 ) -> Result<Value, ServiceError> {
     let known = service.ensure(id, any_case, change).await?;
     let command = "echo ready";
-    let request = ExecRequest {
-        program: Program::Script(command.into()),
-        cwd: None,
-        env: BTreeMap::new(),
-        timeout: None,
-        output_limit: service.max_output(),
-    };
+    let request = ExecRequest::script(command, service.max_output());
     let outcome = service.exec(&known, request).await?;
     Ok(json!(ExecResult::new(command, None, &outcome)))
 }
@@ -100,10 +84,11 @@ fn duration(value: &Value) -> Result<String, String> {
 }
 
 /// `DELETE /lifecycle`: also of a sandbox that does not exist.
-pub async fn destroy(State(service): State<Arc<Service>>, SandboxId(id): SandboxId) -> Response {
-    match service.destroy(&id).await {
-        Ok(()) => Data::of(&id).with("destroyed", json!(true)).ok(),
-        Err(error) => Data::of(&id)
+pub async fn destroy(State(service): State<Arc<Service>>, call: Call) -> Response {
+    match service.destroy(&call.id).await {
+        Ok(()) => call.data().with("destroyed", true).ok(),
+        Err(error) => call
+            .data()
             .with("destroyed", false)
             .fail(500, &error.to_string()),
     }

@@ -1,10 +1,15 @@
 //! The tenant contract (`docs/tenant-api.md`): a sandbox is named by the header
 //! `x-sandbox-id`, every answer wears the same envelope.
 
+mod call;
 mod envelope;
 mod exec;
+mod files;
 mod lifecycle;
+mod options;
+mod result;
 mod sandbox_id;
+mod session;
 
 use std::sync::Arc;
 
@@ -12,7 +17,7 @@ use axum::Router;
 
 use axum::http::{Method, Uri};
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use serde_json::json;
 
 use crate::service::Service;
@@ -27,8 +32,34 @@ pub fn routes() -> Router<Arc<Service>> {
             "/lifecycle",
             only(
                 "POST, DELETE",
-                post(lifecycle::create).merge(delete(lifecycle::destroy)),
+                post(lifecycle::create).delete(lifecycle::destroy),
             ),
+        )
+        .route(
+            "/session",
+            only(
+                "POST, DELETE",
+                post(session::create).delete(session::delete),
+            ),
+        )
+        .route("/session/exec", only("POST", post(exec::in_session)))
+        .route("/session/env", only("POST", post(session::set_env)))
+        .route("/api/session/list", only("GET", get(session::list)))
+        .route("/files/write", only("POST", post(files::write)))
+        .route(
+            "/files/read",
+            only("GET, POST", get(files::read).post(files::read)),
+        )
+        .route("/files/mkdir", only("POST", post(files::make_folder)))
+        .route("/files/rename", only("POST", post(files::rename)))
+        .route("/files/move", only("POST", post(files::move_to)))
+        .route(
+            "/files/delete",
+            only("DELETE, POST", delete(files::delete).post(files::delete)),
+        )
+        .route(
+            "/files/exists",
+            only("GET, POST", get(files::exists).post(files::exists)),
         )
         .fallback(other)
 }

@@ -60,6 +60,8 @@ struct Session {
 struct State {
     cwd: Vec<u8>,
     used: Instant,
+    /// Who stands for the session outside.
+    owner: String,
     /// Checksum of the value on disk; none before there is one.
     written: Option<u64>,
     /// The next command's shell.
@@ -74,6 +76,7 @@ impl Session {
             state: Lock::new(State {
                 cwd,
                 used: Instant::now(),
+                owner: String::new(),
                 written: None,
                 waiting: None,
             }),
@@ -96,7 +99,14 @@ impl Sessions {
         let stored = store.as_ref().map(Store::all).unwrap_or_default();
         for (id, value) in stored.into_iter().take(MAX_SESSIONS) {
             let session = Session::new(&id, value.cwd.clone());
-            session.state.lock().written = Some(value::checksum(&value.encode(&id)));
+            {
+                let mut state = session.state.lock();
+                state.written = Some(value::checksum(&value.encode(&id)));
+                state.owner = store
+                    .as_ref()
+                    .map(|store| store.owner(&id))
+                    .unwrap_or_default();
+            }
             known.insert(id, session);
         }
         known

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use hutch_wire::limits::{DEFAULT_SESSION, MAX_SESSIONS};
+use hutch_wire::limits::{DEFAULT_SESSION, MAX_SESSION_ID, MAX_SESSIONS};
 use hutch_wire::v1;
 use tonic::Status;
 
@@ -14,10 +14,10 @@ use super::{Session, Sessions, check_id};
 use crate::execution::check_environment;
 
 impl Sessions {
-    /// Makes a session.
+    /// Makes a session; one that exists is given the owner, if there is one.
     ///
     /// # Errors
-    /// ALREADY_EXISTS; INVALID_ARGUMENT for what makes no sense;
+    /// ALREADY_EXISTS without an owner; INVALID_ARGUMENT for what makes no sense;
     /// RESOURCE_EXHAUSTED past a bound; FAILED_PRECONDITION without a shell.
     pub fn open(&self, request: &v1::OpenSessionRequest) -> Result<(), Status> {
         check_id(&request.id)?;
@@ -25,10 +25,16 @@ impl Sessions {
         if request.cwd.contains('\0') {
             return Err(Status::invalid_argument("cwd holds a NUL"));
         }
+        if request.owner.len() > MAX_SESSION_ID {
+            return Err(Status::invalid_argument("the owner's name is too long"));
+        }
         let (_, kind) = self.able()?;
         let mut known = self.known.lock();
-        if known.contains_key(&request.id) {
-            return Err(Status::already_exists("there is a session of this id"));
+        if let Some(session) = known.get(&request.id) {
+            if request.owner.is_empty() {
+                return Err(Status::already_exists("there is a session of this id"));
+            }
+            return self.own(session, &request.owner);
         }
         if known.len() >= MAX_SESSIONS {
             return Err(Status::resource_exhausted(format!(
@@ -43,28 +49,52 @@ impl Sessions {
         let mut value = super::Value::new(kind, cwd.as_os_str().as_bytes().to_vec());
         value.export(&request.env);
         self.keep(&session, &value)?;
+        self.own(&session, &request.owner)?;
         known.insert(request.id.clone(), session);
         Ok(())
     }
 
-    /// Ends a session. Its command is killed, and those that wait never begin.
+    /// Gives a session its owner, on disk too.
+    fn own(&self, session: &Session, owner: &str) -> Result<(), Status> {
+        let mut state = session.state.lock();
+        if state.owner != owner {
+            let (store, _) = self.able()?;
+            store.write_owner(&session.id, owner).map_err(|problem| {
+                Status::resource_exhausted(format!("the owner was not kept: {problem}"))
+            })?;
+            owner.clone_into(&mut state.owner);
+        }
+        Ok(())
+    }
+
+    /// Ends a session, whose owner must be the one given, if one is. Its command
+    /// is killed, and those that wait never begin.
     ///
     /// # Errors
     /// NOT_FOUND.
-    pub fn close(&self, id: &str) -> Result<(), Status> {
+    pub fn close(&self, id: &str, owner: &str) -> Result<(), Status> {
         let mut known = self.known.lock();
-        let session = known
-            .remove(id)
-            .ok_or_else(|| Status::not_found("there is no session of this id"))?;
-        if id == DEFAULT_SESSION {
-            known.insert(id.to_owned(), Session::new(id, self.home.clone()));
-        }
-        drop(known);
+        let theirs =
+            |session: &Arc<Session>| owner.is_empty() || session.state.lock().owner == owner;
+        let session = match known.get(id) {
+            Some(session) if theirs(session) => Arc::clone(session),
+            _ => return Err(Status::not_found("there is no session of this id")),
+        };
+        known.remove(id);
         session.line.close();
         let waiting = session.state.lock().waiting.take();
         drop(waiting);
         if let Some(store) = &self.store {
             store.remove(id);
+        }
+        if id == DEFAULT_SESSION {
+            let anew = Session::new(id, self.home.clone());
+            if owner.is_empty() {
+                // Begun anew, it is still whoever's it was.
+                let owner = session.state.lock().owner.clone();
+                let _ = self.own(&anew, &owner);
+            }
+            known.insert(id.to_owned(), anew);
         }
         Ok(())
     }
@@ -92,9 +122,12 @@ impl Sessions {
         Ok(created)
     }
 
-    /// All sessions.
-    pub fn list(&self) -> Vec<v1::Session> {
+    /// All sessions, or the one of that id.
+    pub fn list(&self, id: &str) -> Vec<v1::Session> {
         let known = self.known.lock();
+        if !id.is_empty() {
+            return known.get(id).map(describe).into_iter().collect();
+        }
         let mut all: Vec<_> = known.values().map(describe).collect();
         all.sort_by(|one, other| one.id.cmp(&other.id));
         all
@@ -106,8 +139,9 @@ fn describe(session: &Arc<Session>) -> v1::Session {
     let state = session.state.lock();
     v1::Session {
         id: session.id.clone(),
-        cwd: String::from_utf8_lossy(&state.cwd).into_owned(),
+        cwd: state.cwd.clone().into(),
         idle_ms: u64::try_from(state.used.elapsed().as_millis()).unwrap_or(u64::MAX),
         commands,
+        owner: state.owner.clone(),
     }
 }

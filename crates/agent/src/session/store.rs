@@ -17,6 +17,8 @@ use crate::log;
 
 /// The value's file in a session's folder.
 const VALUE: &str = "value";
+/// The file beside it with the name of the session's owner.
+const OWNER: &str = "owner";
 /// Ids up to this length are in the folder's name in full.
 const WHOLE: usize = 100;
 /// Largest file read: a value and its header.
@@ -86,6 +88,24 @@ impl Store {
     /// # Errors
     /// When the volume does not take it; then the old one is still there.
     pub fn write(&self, id: &str, encoded: &[u8]) -> io::Result<()> {
+        self.replace(id, VALUE, encoded)
+    }
+
+    /// Puts the name of the session's owner beside its value.
+    ///
+    /// # Errors
+    /// When the volume does not take it.
+    pub fn write_owner(&self, id: &str, owner: &str) -> io::Result<()> {
+        self.replace(id, OWNER, owner.as_bytes())
+    }
+
+    /// The session's owner, or nothing.
+    pub fn owner(&self, id: &str) -> String {
+        let bytes = read(&self.folder(id).join(OWNER)).unwrap_or_default();
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+
+    fn replace(&self, id: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.prepare(id)?;
         let folder = self.folder(id);
         let new = folder.join("value.new");
@@ -95,9 +115,9 @@ impl Store {
             .create_new(true)
             .mode(0o600)
             .open(&new)?;
-        file.write_all(encoded)?;
+        file.write_all(bytes)?;
         drop(file);
-        fs::rename(&new, folder.join(VALUE))
+        fs::rename(&new, folder.join(name))
     }
 
     /// Forgets a session.
@@ -152,7 +172,10 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Removes what an earlier agent's commands have left beside a value.
 fn tidy(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().as_bytes() != VALUE.as_bytes() {
+        if ![VALUE, OWNER]
+            .map(str::as_bytes)
+            .contains(&entry.file_name().as_bytes())
+        {
             let _ = fs::remove_file(entry.path());
         }
     }

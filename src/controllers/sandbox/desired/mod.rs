@@ -12,7 +12,6 @@ pub mod workspace;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 use crate::crd::{MANAGED_BY, Sandbox, labels};
@@ -27,14 +26,6 @@ fn labels_of(sandbox: &Sandbox) -> BTreeMap<String, String> {
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
-}
-
-/// The reference that makes `sandbox` the owner and controller of an object.
-pub fn owner(sandbox: &Sandbox) -> Option<OwnerReference> {
-    let mut owner = sandbox.controller_owner_ref(&())?;
-    // Deleting a sandbox in the foreground waits for what it owns.
-    owner.block_owner_deletion = Some(true);
-    Some(owner)
 }
 
 /// Whether the object belongs to the very sandbox: by owner reference, or where

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::placement::Placement;
-use super::{digest, labels_of, owner, resources, workspace};
+use super::{digest, labels_of, resources, workspace};
 use crate::controllers::context::PodSettings;
 use crate::crd::parts::{TaintEffect, TolerationOperator};
 use crate::crd::{CONTAINER, Compute, Sandbox, SandboxSpec, SecurityProfile, annotations, parts};
@@ -57,7 +57,7 @@ pub fn pod(sandbox: &Sandbox, settings: &PodSettings, placement: Placement) -> P
             namespace: sandbox.namespace(),
             labels: Some(labels_of(sandbox)),
             annotations: Some(recorded(sandbox)),
-            owner_references: Some(owner(sandbox).into_iter().collect()),
+            owner_references: Some(sandbox.owner_reference().into_iter().collect()),
             ..Default::default()
         },
         spec: Some(PodSpec {

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{labels_of, owner, quantity};
+use super::{labels_of, quantity};
 use crate::crd::{Persistence, ReclaimPolicy, Sandbox, labels};
 use crate::domain::names;
 
@@ -33,7 +33,7 @@ pub fn claim(sandbox: &Sandbox) -> Option<PersistentVolumeClaim> {
             name: Some(claim_name(sandbox)?),
             namespace: sandbox.namespace(),
             labels: Some(labels),
-            owner_references: (!retained).then(|| owner(sandbox).into_iter().collect()),
+            owner_references: (!retained).then(|| sandbox.owner_reference().into_iter().collect()),
             ..Default::default()
         },
         spec: Some(PersistentVolumeClaimSpec {
@@ -62,7 +62,7 @@ pub fn reclaim_patch(sandbox: &Sandbox, claim: &PersistentVolumeClaim) -> Option
     let mut owners = claim.owner_references().to_vec();
     owners.retain(|reference| !ours(&reference));
     if !retain {
-        owners.extend(owner(sandbox));
+        owners.extend(sandbox.owner_reference());
     }
     let label = if retain { json!("true") } else { Value::Null };
     Some(json!({

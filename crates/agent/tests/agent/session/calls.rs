@@ -18,20 +18,38 @@ impl Client {
             id: id.into(),
             cwd: cwd.into(),
             env: env(pairs),
+            owner: String::new(),
         };
         let reply = self.agent.clone().open_session(request).await;
         reply.map_or_else(|status| status.code(), |_| Code::Ok)
     }
 
     async fn close(&self, id: &str) -> Code {
-        let request = CloseSessionRequest { id: id.into() };
+        self.close_as(id, "").await
+    }
+
+    async fn close_as(&self, id: &str, owner: &str) -> Code {
+        let request = CloseSessionRequest {
+            id: id.into(),
+            owner: owner.into(),
+        };
         let reply = self.agent.clone().close_session(request).await;
+        reply.map_or_else(|status| status.code(), |_| Code::Ok)
+    }
+
+    async fn own(&self, id: &str, owner: &str) -> Code {
+        let request = OpenSessionRequest {
+            id: id.into(),
+            owner: owner.into(),
+            ..OpenSessionRequest::default()
+        };
+        let reply = self.agent.clone().open_session(request).await;
         reply.map_or_else(|status| status.code(), |_| Code::Ok)
     }
 
     async fn list(&self) -> Vec<Session> {
         let mut agent = self.agent.clone();
-        let reply = agent.list_sessions(ListSessionsRequest {}).await;
+        let reply = agent.list_sessions(ListSessionsRequest::default()).await;
         reply.unwrap().into_inner().sessions
     }
 }
@@ -52,6 +70,43 @@ async fn a_session_is_opened_once_and_closed_once() {
     let home = client.sh("pwd").await;
     assert_eq!(outcome.out(), format!("{}none\n", home.out()));
     assert!(outcome.exit.session_created);
+}
+
+#[tokio::test]
+async fn an_owner_takes_a_session_over_and_closes_no_other() {
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_state(state.path()).await;
+    let client = sandbox.connect().await;
+    client.within("s", "A=1").await;
+    assert_eq!(client.close_as("s", "one").await, Code::NotFound);
+    for _ in 0..2 {
+        assert_eq!(client.own("s", "one").await, Code::Ok);
+    }
+    assert_eq!(client.within("s", "echo $A").await.out(), "1\n");
+    assert_eq!(client.own("default", "one").await, Code::Ok);
+    assert_eq!(client.close("s").await, Code::Ok);
+    client.within("s", "A=2").await;
+    assert_eq!(client.close_as("s", "one").await, Code::NotFound);
+    assert_eq!(client.own("s", "two").await, Code::Ok);
+    assert_eq!(client.close_as("s", "two").await, Code::Ok);
+}
+
+#[tokio::test]
+async fn a_session_keeps_its_owner_with_its_value_and_default_when_it_begins_anew() {
+    let state = tempfile::tempdir().unwrap();
+    {
+        let sandbox = Sandbox::with_state(state.path()).await;
+        let client = sandbox.connect().await;
+        client.within("s", "A=1").await;
+        assert_eq!(client.own("s", "one").await, Code::Ok);
+        assert_eq!(client.own("default", "two").await, Code::Ok);
+        assert_eq!(client.close("default").await, Code::Ok);
+        assert_eq!(client.list().await[0].owner, "two");
+    }
+    let sandbox = Sandbox::with_state(state.path()).await;
+    let client = sandbox.connect().await;
+    assert_eq!(client.list().await[1].owner, "one");
+    assert_eq!(client.close_as("s", "one").await, Code::Ok);
 }
 
 #[tokio::test]
@@ -92,7 +147,7 @@ async fn default_is_always_there_and_closing_it_begins_anew() {
     let sandbox = Sandbox::with_state(state.path()).await;
     let client = sandbox.connect().await;
     let home = client.sh("pwd").await;
-    assert_eq!(client.list().await[0].cwd, home.out().trim());
+    assert_eq!(client.list().await[0].cwd, home.out().trim().to_owned());
     assert_eq!(client.open("default", "", &[]).await, Code::AlreadyExists);
     let outcome = client.within("default", "A=1; cd /usr").await;
     assert!(!outcome.exit.session_created);
@@ -156,6 +211,11 @@ async fn the_list_tells_where_sessions_are_and_what_they_do() {
         .collect();
     assert_eq!(seen, [("a", 2), ("b", 0), ("default", 0)]);
     assert_eq!(list[1].cwd, "/usr");
+    let one = |id: &str| ListSessionsRequest { id: id.into() };
+    let reply = client.agent.clone().list_sessions(one("b")).await.unwrap();
+    assert_eq!(reply.into_inner().sessions.len(), 1);
+    let reply = client.agent.clone().list_sessions(one("c")).await.unwrap();
+    assert!(reply.into_inner().sessions.is_empty());
     drop(waiting);
 }
 

@@ -62,7 +62,10 @@ async fn a_line_that_is_full_takes_no_more() {
     let more = Input::Start(within("s", "echo ran"));
     assert_eq!(client.refused(more).await, Code::ResourceExhausted);
     assert_eq!(client.within("t", "echo other").await.out(), "other\n");
-    let request = CloseSessionRequest { id: "s".into() };
+    let request = CloseSessionRequest {
+        id: "s".into(),
+        owner: String::new(),
+    };
     client.agent.clone().close_session(request).await.unwrap();
     waiting.insert(0, first);
     for call in waiting {

@@ -1,43 +1,13 @@
-//! The interfaces behind which Kubernetes and the agents lie. `service` knows
-//! nothing else of them; `cluster` and `link` implement them.
+//! The custom resources of one namespace: read from caches that watches keep
+//! current, written in the name of the facade.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::exec::{ExecError, ExecOutcome, ExecRequest};
-use crate::crd::{CONTAINER, Lifecycle, Phase, Sandbox, SandboxSpec};
-
-/// A pod of ours at one moment of its life: the same name may later belong to
-/// another pod, the UID never does.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PodRef {
-    /// Namespace of the pod.
-    pub namespace: String,
-    /// Name of the pod.
-    pub name: String,
-    /// UID of the pod.
-    pub uid: String,
-    /// Container that the agent runs in.
-    pub container: String,
-}
-
-impl PodRef {
-    /// The pod of a sandbox that answers commands; `None` of any other.
-    pub fn ready(sandbox: &Sandbox) -> Option<Self> {
-        let status = sandbox.status.as_ref()?;
-        (status.phase == Phase::Ready).then_some(())?;
-        Some(Self {
-            namespace: sandbox.metadata.namespace.clone()?,
-            name: status.pod_name.clone()?,
-            uid: status.pod_uid.clone()?,
-            container: CONTAINER.to_owned(),
-        })
-    }
-}
+use crate::crd::{Lifecycle, Sandbox, SandboxSession, SandboxSpec};
 
 /// Why a resource could not be read or written.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -114,28 +84,39 @@ pub trait Sandboxes: Send + Sync {
     ) -> BoxFuture<'a, Result<bool, ResourceError>>;
 }
 
-/// What is going on in a sandbox, as its agent tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Activity {
-    /// Commands that have not ended.
-    pub running: u32,
-    /// Processes that outlived their command.
-    pub background: u32,
-    /// Since the last command started or ended.
-    pub idle: Duration,
+/// What a SandboxSession tells of a session that lives in an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// Its working directory.
+    pub cwd: String,
+    /// When it was last used.
+    pub used: Timestamp,
 }
 
-/// The agents in the sandboxes' pods.
-pub trait Agents: Send + Sync {
-    /// Runs one command and waits for its end. It runs at most once: an error
-    /// after it was handed over is [`ExecError::Lost`].
-    fn exec<'a>(
-        &'a self,
-        pod: &'a PodRef,
-        request: ExecRequest,
-    ) -> BoxFuture<'a, Result<ExecOutcome, ExecError>>;
+/// The SandboxSession resources of the same namespace.
+pub trait SessionRecords: Send + Sync {
+    /// The resource that stands for a session, as the cache has it: of several,
+    /// the oldest. One that is ending is none.
+    fn find(&self, sandbox: &str, id: &str) -> Option<Arc<SandboxSession>>;
 
-    /// What is going on in that pod; `None` where it cannot be told. Does not
-    /// open a channel that is not open.
-    fn activity<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Option<Activity>>;
+    /// Makes the resource of a session that its agent has, owned by the sandbox;
+    /// none where another has its name, which may be one that is ending.
+    fn create<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SandboxSession>, ResourceError>>;
+
+    /// Writes what is known of the session, where the resource still exists.
+    fn record<'a>(
+        &'a self,
+        session: &'a SandboxSession,
+        record: &'a SessionRecord,
+    ) -> BoxFuture<'a, Result<(), ResourceError>>;
+
+    /// Deletes the resource that was seen, and no other of its name.
+    fn delete<'a>(
+        &'a self,
+        session: &'a SandboxSession,
+    ) -> BoxFuture<'a, Result<(), ResourceError>>;
 }

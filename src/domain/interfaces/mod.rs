@@ -1,0 +1,38 @@
+//! The interfaces behind which Kubernetes and the agents lie. `service` knows
+//! nothing else of them; `cluster` and `link` implement them.
+
+mod agents;
+mod resources;
+
+pub use agents::{Activity, Agents, Commands, Files, NewSession, SessionState, Sessions};
+pub use resources::{NewSandbox, ResourceError, Sandboxes, SessionRecord, SessionRecords};
+
+use crate::crd::{CONTAINER, Phase, Sandbox};
+
+/// A pod of ours at one moment of its life: the same name may later belong to
+/// another pod, the UID never does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodRef {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub name: String,
+    /// UID of the pod.
+    pub uid: String,
+    /// Container that the agent runs in.
+    pub container: String,
+}
+
+impl PodRef {
+    /// The pod of a sandbox that answers commands; `None` of any other.
+    pub fn ready(sandbox: &Sandbox) -> Option<Self> {
+        let status = sandbox.status.as_ref()?;
+        (status.phase == Phase::Ready).then_some(())?;
+        Some(Self {
+            namespace: sandbox.metadata.namespace.clone()?,
+            name: status.pod_name.clone()?,
+            uid: status.pod_uid.clone()?,
+            container: CONTAINER.to_owned(),
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Files of the sandbox that an id means. Relative paths begin at a session's
+//! directory.
+
+use bytes::Bytes;
+
+use super::{Service, ServiceError};
+use crate::domain::agent::AgentError;
+use crate::domain::files::{FileKind, FilePath};
+use crate::domain::interfaces::PodRef;
+
+/// A path as a client gives it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientPath<'a> {
+    /// The path.
+    pub path: &'a str,
+    /// The session whose directory a relative one begins at; the workspace where
+    /// there is no such session.
+    pub session: &'a str,
+}
+
+impl Service {
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    /// The agent's refusal, or when no sandbox can be had in time.
+    pub async fn read_file(&self, id: &str, path: ClientPath<'_>) -> Result<Bytes, ServiceError> {
+        let call = |pod| async move {
+            let path = self.resolve(&pod, path).await?;
+            self.agents.read(&pod, &path, self.settings.max_file).await
+        };
+        self.reach(id, &self.name(id), call).await
+    }
+
+    /// Makes or replaces a file, wholly or not at all; parents are made.
+    ///
+    /// # Errors
+    /// The agent's refusal, or when no sandbox can be had in time.
+    pub async fn write_file(
+        &self,
+        id: &str,
+        path: ClientPath<'_>,
+        content: &Bytes,
+    ) -> Result<(), ServiceError> {
+        let call = |pod| async move {
+            let path = self.resolve(&pod, path).await?;
+            self.agents.write(&pod, &path, content.clone()).await
+        };
+        self.reach(id, &self.name(id), call).await
+    }
+
+    /// Makes a folder; with `recursive` its parents too, and one that exists is
+    /// no error.
+    ///
+    /// # Errors
+    /// The agent's refusal, or when no sandbox can be had in time.
+    pub async fn make_folder(
+        &self,
+        id: &str,
+        path: ClientPath<'_>,
+        recursive: bool,
+    ) -> Result<(), ServiceError> {
+        let call = |pod| async move {
+            let path = self.resolve(&pod, path).await?;
+            self.agents.make_folder(&pod, &path, recursive).await
+        };
+        self.reach(id, &self.name(id), call).await
+    }
+
+    /// Gives a file or folder another path.
+    ///
+    /// # Errors
+    /// The agent's refusal, or when no sandbox can be had in time.
+    pub async fn rename(
+        &self,
+        id: &str,
+        from: ClientPath<'_>,
+        to: ClientPath<'_>,
+    ) -> Result<(), ServiceError> {
+        let call = |pod| async move {
+            let from = self.resolve(&pod, from).await?;
+            let to = self.resolve(&pod, to).await?;
+            self.agents.rename(&pod, &from, &to).await
+        };
+        self.reach(id, &self.name(id), call).await
+    }
+
+    /// Deletes one name that is no folder.
+    ///
+    /// # Errors
+    /// The agent's refusal, or when no sandbox can be had in time.
+    pub async fn delete_file(&self, id: &str, path: ClientPath<'_>) -> Result<(), ServiceError> {
+        let call = |pod| async move {
+            let path = self.resolve(&pod, path).await?;
+            self.agents.delete(&pod, &path).await
+        };
+        self.reach(id, &self.name(id), call).await
+    }
+
+    /// Whether anything is at a path, symbolic links followed.
+    ///
+    /// # Errors
+    /// The agent's refusal, or when no sandbox can be had in time.
+    pub async fn path_exists(&self, id: &str, path: ClientPath<'_>) -> Result<bool, ServiceError> {
+        let call = |pod| async move {
+            let path = self.resolve(&pod, path).await?;
+            self.agents.stat(&pod, &path).await
+        };
+        let kind = self.reach(id, &self.name(id), call).await?;
+        Ok(kind != FileKind::Missing)
+    }
+
+    async fn resolve(&self, pod: &PodRef, path: ClientPath<'_>) -> Result<FilePath, AgentError> {
+        let base = if path.path.starts_with('/') {
+            Bytes::new()
+        } else {
+            let session = self.agents.find(pod, path.session).await?;
+            session.map(|session| session.cwd).unwrap_or_default()
+        };
+        Ok(FilePath {
+            path: path.path.to_owned(),
+            base,
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! From an id to an answer of its sandbox's agent.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Service, ServiceError};
+use crate::domain::agent::AgentError;
+use crate::domain::interfaces::PodRef;
+
+/// How long a pod that cannot be reached is left alone when nothing changes.
+const AGAIN: Duration = Duration::from_millis(250);
+
+impl Service {
+    /// Calls the agent of the sandbox of that name, which `id` means, once it is
+    /// awake. The sandbox counts as used until the call has ended.
+    ///
+    /// # Errors
+    /// When no sandbox can be had in time, or the call's own.
+    pub(super) async fn reach<T, F>(
+        &self,
+        id: &str,
+        name: &str,
+        call: impl Fn(PodRef) -> F,
+    ) -> Result<T, ServiceError>
+    where
+        F: Future<Output = Result<T, AgentError>>,
+    {
+        let _use = self.activity.begin(name);
+        let deadline = Instant::now() + self.settings.ready_timeout;
+        loop {
+            let mut changes = self.sandboxes.changes();
+            let pod = self.acquire(id, name, deadline).await?;
+            match call(pod).await {
+                // The cache may show a pod that has just gone: nothing was
+                // handed over, so the next change is waited for.
+                Err(AgentError::Unreachable(_)) if Instant::now() < deadline => {
+                    let soon = deadline.min(Instant::now() + AGAIN);
+                    let _ = timeout_at(soon, changes.changed()).await;
+                }
+                answer => return Ok(answer?),
+            }
+        }
+    }
+}
