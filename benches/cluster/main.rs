@@ -8,8 +8,10 @@
 mod support;
 
 mod commands;
+mod files;
 mod memory;
 mod report;
+mod sessions;
 mod start;
 
 use report::Report;
@@ -25,6 +27,8 @@ async fn main() {
 
     start::measure(&world, &tenant, &mut report).await;
     commands::measure(&world, &tenant, &mut report).await;
+    sessions::measure(&tenant, &mut report).await;
+    files::measure(&tenant, &mut report).await;
     memory::measure(&world, &tenant, [&controller, &facade], &mut report).await;
     report.finish();
 }
