@@ -2,7 +2,15 @@
 
 use std::path::Path;
 
+use hutch::crd::SandboxSession;
+use hutch::domain::conditions;
+
 use crate::support::World;
+
+fn is_open(session: &SandboxSession) -> bool {
+    let status = session.status.as_ref();
+    status.is_some_and(|status| conditions::holds(&status.conditions, conditions::READY))
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sample_can_be_applied_and_becomes_ready() {
@@ -19,7 +27,11 @@ async fn every_sample_can_be_applied_and_becomes_ready() {
         names.lines().count(),
         std::fs::read_dir(samples).unwrap().count()
     );
-    for name in names.lines() {
-        world.ready(name.rsplit('/').next().unwrap()).await;
+    for line in names.lines() {
+        let (kind, name) = line.split_once('/').unwrap();
+        match kind.split('.').next() {
+            Some("sandbox") => drop(world.ready(name).await),
+            _ => drop(world.object(name, is_open).await),
+        }
     }
 }
