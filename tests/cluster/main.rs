@@ -13,6 +13,7 @@ mod leader;
 mod lifecycle;
 mod older;
 mod operations;
+mod routes;
 mod samples;
 mod sandbox;
 mod schema;

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::world::eventually;
 
 /// A client that speaks of one sandbox.
 #[derive(Clone)]
@@ -31,6 +34,13 @@ impl Answer {
             self.body
         );
         self.body["data"].clone()
+    }
+
+    /// The `data` of a failure with that status and any text.
+    pub fn refused(self, status: u16) -> Value {
+        let message = self.body["message"].as_str().unwrap_or_default().to_owned();
+        assert!(!message.is_empty(), "{:#}", self.body);
+        self.fails(status, &message)
     }
 
     /// The `data` of a failure with that status and message.
@@ -128,4 +138,99 @@ impl Tenant {
         assert_eq!(result["exitCode"], 0, "{command}: {result:#}");
         result["stdout"].as_str().unwrap().to_owned()
     }
+
+    /// GET with that query.
+    pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Answer {
+        self.send(Method::GET, &with_query(path, query), "").await
+    }
+
+    /// DELETE with that query.
+    pub async fn delete(&self, path: &str, query: &[(&str, &str)]) -> Answer {
+        self.send(Method::DELETE, &with_query(path, query), "")
+            .await
+    }
+
+    /// `POST /session` of that id.
+    pub async fn open(&self, session: &str) -> Answer {
+        self.post("/session", json!({"id": session})).await
+    }
+
+    /// `DELETE /session` of that id.
+    pub async fn close(&self, session: &str) -> Answer {
+        self.delete("/session", &[("session_id", session)]).await
+    }
+
+    /// Ids of the sessions, in order.
+    pub async fn sessions(&self) -> Vec<String> {
+        let data = self.get("/api/session/list", &[]).await.ok();
+        let mut ids: Vec<String> = serde_json::from_value(data).unwrap();
+        ids.sort();
+        ids
+    }
+
+    /// The answer to a command of a session.
+    pub async fn exec_in(&self, session: &str, command: &str) -> Answer {
+        let body = json!({"sessionId": session, "command": command});
+        self.post("/session/exec", body).await
+    }
+
+    /// The result of a command of a session, whatever its exit code.
+    pub async fn run_in(&self, session: &str, command: &str) -> Value {
+        let answer = self.exec_in(session, command).await;
+        assert_eq!(answer.status, 200, "{command}: {:#}", answer.body);
+        answer.body["data"]["result"].clone()
+    }
+
+    /// The stdout of a command of a session that succeeds.
+    pub async fn stdout_in(&self, session: &str, command: &str) -> String {
+        let result = self.run_in(session, command).await;
+        assert_eq!(result["exitCode"], 0, "{command}: {result:#}");
+        result["stdout"].as_str().unwrap().to_owned()
+    }
+
+    /// Begins a command of a session; it runs when this returns, and writes
+    /// `mark` (an absolute path) before anything else.
+    pub async fn begin_in(&self, session: &str, mark: &str, command: &str) -> JoinHandle<Answer> {
+        let (tenant, session) = (self.clone(), session.to_owned());
+        let command = format!("touch {mark}; {command}");
+        let answer = tokio::spawn(async move { tenant.exec_in(&session, &command).await });
+        self.until_exists(mark).await;
+        answer
+    }
+
+    /// `POST /files/write` of a text.
+    pub async fn write(&self, path: &str, content: &str) -> Answer {
+        let body = json!({"path": path, "content": content});
+        self.post("/files/write", body).await
+    }
+
+    /// The content of a file that is text.
+    pub async fn text(&self, path: &str) -> String {
+        let data = self.get("/files/read", &[("path", path)]).await.ok();
+        assert_eq!(data["encoding"], "utf-8", "{path}");
+        data["content"].as_str().unwrap().to_owned()
+    }
+
+    /// What `/files/exists` says.
+    pub async fn exists(&self, path: &str) -> bool {
+        let data = self.get("/files/exists", &[("path", path)]).await.ok();
+        data["exists"].as_bool().unwrap()
+    }
+
+    /// Waits until there is something at that path.
+    pub async fn until_exists(&self, path: &str) {
+        let what = format!("{path} exists");
+        eventually(&what, async || self.exists(path).await.then_some(())).await;
+    }
+}
+
+/// A path with a query.
+fn with_query(path: &str, query: &[(&str, &str)]) -> String {
+    if query.is_empty() {
+        return path.to_owned();
+    }
+    let query = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(query)
+        .finish();
+    format!("{path}?{query}")
 }
