@@ -17,4 +17,6 @@ mod routes;
 mod samples;
 mod sandbox;
 mod schema;
+mod session_commands;
+mod sessions;
 mod workspace;
