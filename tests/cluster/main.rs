@@ -9,6 +9,7 @@ mod support;
 mod commands;
 mod facade;
 mod faults;
+mod hostile;
 mod leader;
 mod lifecycle;
 mod older;
