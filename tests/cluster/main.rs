@@ -19,5 +19,6 @@ mod samples;
 mod sandbox;
 mod schema;
 mod session_commands;
+mod session_resources;
 mod sessions;
 mod workspace;
