@@ -9,6 +9,8 @@ mod support;
 mod commands;
 mod facade;
 mod faults;
+mod file_bytes;
+mod files;
 mod hostile;
 mod leader;
 mod lifecycle;
