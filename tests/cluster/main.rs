@@ -23,4 +23,5 @@ mod schema;
 mod session_commands;
 mod session_resources;
 mod sessions;
+mod sleep;
 mod workspace;
