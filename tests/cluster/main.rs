@@ -16,6 +16,7 @@ mod leader;
 mod lifecycle;
 mod older;
 mod operations;
+mod python;
 mod routes;
 mod samples;
 mod sandbox;
