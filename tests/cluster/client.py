@@ -50,14 +50,14 @@ class Client:
             check(data["sandboxId"] == self.sandbox, where, data)
         return data
 
-    def post(self, path, status=200, **body):
-        return self.call("POST", path, status, json=body)
+    def post(self, route, status=200, /, **body):
+        return self.call("POST", route, status, json=body)
 
-    def get(self, path, status=200, **query):
-        return self.call("GET", path, status, params=query)
+    def get(self, route, status=200, /, **query):
+        return self.call("GET", route, status, params=query)
 
-    def delete(self, path, status=200, **query):
-        return self.call("DELETE", path, status, params=query)
+    def delete(self, route, status=200, /, **query):
+        return self.call("DELETE", route, status, params=query)
 
     def run(self, command, session="default", code=0, **options):
         """The stdout of a command, read by either spelling."""

@@ -184,7 +184,7 @@ async fn nothing_that_a_command_does_to_bash_harms_its_session() {
 async fn nothing_that_a_command_does_to_a_plain_sh_harms_its_session() {
     let world = World::new("hostile-sh").await;
     let (_hutch, tenant) = world.with_tenant("busybox", &[]).await;
-    let mut images = vec![("busybox", "busybox".to_owned())];
+    let mut images = vec![("busybox", "busybox:1".to_owned())];
     if world.environment.cluster.is_some() {
         images.push(("dash", dash(&world)));
     }

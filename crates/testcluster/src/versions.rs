@@ -15,7 +15,7 @@ pub const DEBIAN: &str = "bookworm";
 /// The name under which the sandbox image is known on the node.
 pub const SANDBOX_IMAGE: &str = "docker.io/library/python:3.11-slim";
 /// A tiny image with a shell but without bash or Python.
-pub const BUSYBOX_IMAGE: &str = "docker.io/library/busybox:latest";
+pub const BUSYBOX_IMAGE: &str = "docker.io/library/busybox:1";
 /// The image of the process that holds a pod's namespaces.
 pub const PAUSE_IMAGE: &str = "hutch.dev/testcluster/pause:1";
 
