@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::apply::{Error, Writer};
 use super::caches::Cache;
-use crate::crd::{Lifecycle, Phase, Sandbox, annotations};
+use crate::crd::{Lifecycle, Phase, Sandbox};
 use crate::domain::interfaces::{NewSandbox, ResourceError, Sandboxes};
 
 /// How often a change is tried on the object as it is by then.
@@ -45,10 +45,8 @@ impl Directory {
     async fn create_or_read(&self, new: NewSandbox) -> Result<Sandbox, Error> {
         let mut sandbox = Sandbox::new(&new.name, new.spec);
         sandbox.metadata.namespace = Some(self.namespace.clone());
-        let notes = sandbox.annotations_mut();
-        notes.insert(annotations::SANDBOX_ID.to_owned(), new.id);
-        if new.any_case {
-            notes.insert(annotations::ANY_CASE.to_owned(), "true".to_owned());
+        for (key, note) in new.notes {
+            sandbox.annotations_mut().insert(key.to_owned(), note);
         }
         match self.writer.create(&sandbox).await {
             Err(Error::AlreadyExists(message)) => self

@@ -1,5 +1,6 @@
-//! Running a command in the sandbox that an id means.
+//! Running a command in a sandbox.
 
+use super::target::Target;
 use super::{Service, ServiceError};
 use crate::domain::exec::{ExecOutcome, ExecRequest};
 
@@ -8,16 +9,19 @@ impl Service {
     ///
     /// # Errors
     /// When no sandbox can be had in time, or the command has no outcome.
-    pub async fn exec(&self, id: &str, request: ExecRequest) -> Result<ExecOutcome, ServiceError> {
-        let name = self.name(id);
+    pub async fn exec(
+        &self,
+        target: &Target,
+        request: ExecRequest,
+    ) -> Result<ExecOutcome, ServiceError> {
         let request = &request;
         let call = |pod| async move { self.agents.exec(&pod, request.clone()).await };
-        let outcome = self.reach(id, &name, call).await?;
+        let outcome = self.reach(target, call).await?;
         if let Some(session) = &request.session {
             if outcome.session.created {
-                self.session_log.changed(&name, session);
+                self.session_log.changed(&target.name, session);
             } else {
-                self.session_log.used(&name, session);
+                self.session_log.used(&target.name, session);
             }
         }
         Ok(outcome)

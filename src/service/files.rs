@@ -1,8 +1,9 @@
-//! Files of the sandbox that an id means. Relative paths begin at a session's
+//! Files of a sandbox. Relative paths begin at a session's
 //! directory.
 
 use bytes::Bytes;
 
+use super::target::Target;
 use super::{Service, ServiceError};
 use crate::domain::agent::AgentError;
 use crate::domain::files::{FileKind, FilePath};
@@ -23,12 +24,16 @@ impl Service {
     ///
     /// # Errors
     /// The agent's refusal, or when no sandbox can be had in time.
-    pub async fn read_file(&self, id: &str, path: ClientPath<'_>) -> Result<Bytes, ServiceError> {
+    pub async fn read_file(
+        &self,
+        target: &Target,
+        path: ClientPath<'_>,
+    ) -> Result<Bytes, ServiceError> {
         let call = |pod| async move {
             let path = self.resolve(&pod, path).await?;
             self.agents.read(&pod, &path, self.settings.max_file).await
         };
-        self.reach(id, &self.name(id), call).await
+        self.reach(target, call).await
     }
 
     /// Makes or replaces a file, wholly or not at all; parents are made.
@@ -37,7 +42,7 @@ impl Service {
     /// The agent's refusal, or when no sandbox can be had in time.
     pub async fn write_file(
         &self,
-        id: &str,
+        target: &Target,
         path: ClientPath<'_>,
         content: &Bytes,
     ) -> Result<(), ServiceError> {
@@ -45,7 +50,7 @@ impl Service {
             let path = self.resolve(&pod, path).await?;
             self.agents.write(&pod, &path, content.clone()).await
         };
-        self.reach(id, &self.name(id), call).await
+        self.reach(target, call).await
     }
 
     /// Makes a folder; with `recursive` its parents too, and one that exists is
@@ -55,7 +60,7 @@ impl Service {
     /// The agent's refusal, or when no sandbox can be had in time.
     pub async fn make_folder(
         &self,
-        id: &str,
+        target: &Target,
         path: ClientPath<'_>,
         recursive: bool,
     ) -> Result<(), ServiceError> {
@@ -63,7 +68,7 @@ impl Service {
             let path = self.resolve(&pod, path).await?;
             self.agents.make_folder(&pod, &path, recursive).await
         };
-        self.reach(id, &self.name(id), call).await
+        self.reach(target, call).await
     }
 
     /// Gives a file or folder another path.
@@ -72,7 +77,7 @@ impl Service {
     /// The agent's refusal, or when no sandbox can be had in time.
     pub async fn rename(
         &self,
-        id: &str,
+        target: &Target,
         from: ClientPath<'_>,
         to: ClientPath<'_>,
     ) -> Result<(), ServiceError> {
@@ -81,31 +86,39 @@ impl Service {
             let to = self.resolve(&pod, to).await?;
             self.agents.rename(&pod, &from, &to).await
         };
-        self.reach(id, &self.name(id), call).await
+        self.reach(target, call).await
     }
 
     /// Deletes one name that is no folder.
     ///
     /// # Errors
     /// The agent's refusal, or when no sandbox can be had in time.
-    pub async fn delete_file(&self, id: &str, path: ClientPath<'_>) -> Result<(), ServiceError> {
+    pub async fn delete_file(
+        &self,
+        target: &Target,
+        path: ClientPath<'_>,
+    ) -> Result<(), ServiceError> {
         let call = |pod| async move {
             let path = self.resolve(&pod, path).await?;
             self.agents.delete(&pod, &path).await
         };
-        self.reach(id, &self.name(id), call).await
+        self.reach(target, call).await
     }
 
     /// Whether anything is at a path, symbolic links followed.
     ///
     /// # Errors
     /// The agent's refusal, or when no sandbox can be had in time.
-    pub async fn path_exists(&self, id: &str, path: ClientPath<'_>) -> Result<bool, ServiceError> {
+    pub async fn path_exists(
+        &self,
+        target: &Target,
+        path: ClientPath<'_>,
+    ) -> Result<bool, ServiceError> {
         let call = |pod| async move {
             let path = self.resolve(&pod, path).await?;
             self.agents.stat(&pod, &path).await
         };
-        let kind = self.reach(id, &self.name(id), call).await?;
+        let kind = self.reach(target, call).await?;
         Ok(kind != FileKind::Missing)
     }
 

@@ -10,6 +10,7 @@ mod reach;
 mod sandboxes;
 mod session_log;
 mod sessions;
+mod target;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,6 +20,7 @@ pub use error::ServiceError;
 pub use files::ClientPath;
 use sandboxes::Creation;
 pub use sandboxes::LifecycleChange;
+pub use target::Target;
 
 use crate::crd::SandboxSpec;
 use crate::domain::interfaces::{Agents, Sandboxes, SessionRecords};

@@ -1,9 +1,10 @@
-//! From an id to an answer of its sandbox's agent.
+//! From a target to an answer of its sandbox's agent.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::target::Target;
 use super::{Service, ServiceError};
 use crate::domain::agent::AgentError;
 use crate::domain::interfaces::PodRef;
@@ -12,25 +13,23 @@ use crate::domain::interfaces::PodRef;
 const AGAIN: Duration = Duration::from_millis(250);
 
 impl Service {
-    /// Calls the agent of the sandbox of that name, which `id` means, once it is
-    /// awake. The sandbox counts as used until the call has ended.
+    /// Calls the agent of the sandbox that is meant, once it is awake. The sandbox counts as used until the call has ended.
     ///
     /// # Errors
     /// When no sandbox can be had in time, or the call's own.
     pub(super) async fn reach<T, F>(
         &self,
-        id: &str,
-        name: &str,
+        target: &Target,
         call: impl Fn(PodRef) -> F,
     ) -> Result<T, ServiceError>
     where
         F: Future<Output = Result<T, AgentError>>,
     {
-        let _use = self.activity.begin(name);
+        let _use = self.activity.begin(&target.name);
         let deadline = Instant::now() + self.settings.ready_timeout;
         loop {
             let mut changes = self.sandboxes.changes();
-            let pod = self.acquire(id, name, deadline).await?;
+            let pod = self.acquire(target, deadline).await?;
             match call(pod).await {
                 // The cache may show a pod that has just gone: nothing was
                 // handed over, so the next change is waited for.

@@ -8,10 +8,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
+use super::target::Target;
 use super::{Service, ServiceError};
-use crate::crd::{Phase, Sandbox, annotations};
-use crate::domain::interfaces::{NewSandbox, PodRef};
-use crate::domain::{conditions, deadlines, names};
+use crate::crd::{Phase, Sandbox};
+use crate::domain::interfaces::PodRef;
+use crate::domain::{conditions, deadlines};
 
 /// How long a created sandbox may take to show in the cache before it no longer
 /// counts.
@@ -79,8 +80,8 @@ enum Step {
 }
 
 impl Service {
-    /// Makes sure that the sandbox exists, with that lifecycle; returns the id
-    /// that it is known by.
+    /// Makes sure that a tenant's sandbox exists, with that lifecycle, and returns
+    /// it. With `any_case` it is that of every spelling of the id.
     ///
     /// # Errors
     /// When it may not be created, or the cluster does not take it.
@@ -89,60 +90,40 @@ impl Service {
         id: &str,
         any_case: bool,
         change: &LifecycleChange,
-    ) -> Result<String, ServiceError> {
-        let folded = if any_case {
-            id.to_lowercase()
-        } else {
-            id.to_owned()
-        };
-        let name = names::sandbox(&folded);
-        let sandbox = match self.sandboxes.get(&name) {
+    ) -> Result<Target, ServiceError> {
+        let target = Target::tenant(id, any_case);
+        let sandbox = match self.sandboxes.get(&target.name) {
             Some(sandbox) if sandbox.metadata.deletion_timestamp.is_none() => sandbox,
             Some(ending) => {
                 let deadline = Instant::now() + self.settings.ready_timeout;
                 let uid = ending.metadata.uid.as_deref().unwrap_or_default();
-                self.until_gone(&name, uid, deadline).await?;
-                Arc::new(self.create(&folded, any_case, change).await?)
+                self.until_gone(&target.name, uid, deadline).await?;
+                Arc::new(self.create(&target, change).await?)
             }
-            None => Arc::new(self.create(&folded, any_case, change).await?),
+            None => Arc::new(self.create(&target, change).await?),
         };
         let lifecycle = change.on(&sandbox.spec.lifecycle);
         if lifecycle != sandbox.spec.lifecycle {
-            self.sandboxes.set_lifecycle(&name, &lifecycle).await?;
+            let set = self.sandboxes.set_lifecycle(&target.name, &lifecycle);
+            set.await?;
         }
-        Ok(folded)
-    }
-
-    /// The name of the resource that `id` means: its own, or that of a sandbox
-    /// that was created for every spelling of its id.
-    pub(super) fn name(&self, id: &str) -> String {
-        let own = names::sandbox(id);
-        let folded = id.to_lowercase();
-        if folded == id || self.sandboxes.get(&own).is_some() {
-            return own;
-        }
-        let shared = names::sandbox(&folded);
-        let any_case = self
-            .sandboxes
-            .get(&shared)
-            .is_some_and(|sandbox| annotation(&sandbox, annotations::ANY_CASE) == Some("true"));
-        if any_case { shared } else { own }
+        Ok(target)
     }
 
     /// A pod of the sandbox that answers, by `deadline`. The sandbox is created
     /// where there is none and woken where it sleeps.
     pub(super) async fn acquire(
         &self,
-        id: &str,
-        name: &str,
+        target: &Target,
         deadline: Instant,
     ) -> Result<PodRef, ServiceError> {
+        let name = target.name.as_str();
         let mut changes = self.sandboxes.changes();
         let (mut woken, mut doubted) = (None, None);
         loop {
             changes.mark_unchanged();
             let mut until = deadline;
-            match self.step(id, name) {
+            match self.step(target) {
                 Step::Use(pod) => return Ok(pod),
                 Step::GiveUp(error) => {
                     let believed = *doubted.get_or_insert_with(|| Instant::now() + LAG);
@@ -152,7 +133,7 @@ impl Service {
                     until = deadline.min(believed);
                 }
                 Step::Create if !self.just_created(name) => {
-                    self.create(id, false, &LifecycleChange::default()).await?;
+                    self.create(target, &LifecycleChange::default()).await?;
                 }
                 Step::Wake(slept) if woken != Some(slept) => {
                     // Later than the sleep by any clock, or it would not wake.
@@ -169,12 +150,12 @@ impl Service {
         }
     }
 
-    fn step(&self, id: &str, name: &str) -> Step {
-        let Some(sandbox) = self.sandboxes.get(name) else {
+    fn step(&self, target: &Target) -> Step {
+        let Some(sandbox) = self.sandboxes.get(&target.name) else {
             return Step::Create;
         };
-        if !belongs(&sandbox, id) {
-            return Step::GiveUp(ServiceError::NameTaken(name.to_owned()));
+        if !target.is(&sandbox) {
+            return Step::GiveUp(ServiceError::NameTaken(target.name.clone()));
         }
         if sandbox.metadata.deletion_timestamp.is_some() {
             return Step::Wait;
@@ -197,32 +178,23 @@ impl Service {
 
     async fn create(
         &self,
-        id: &str,
-        any_case: bool,
+        target: &Target,
         change: &LifecycleChange,
     ) -> Result<Sandbox, ServiceError> {
-        let name = names::sandbox(id);
-        self.reserve(&name)?;
-        let mut spec = self.settings.template.clone();
-        spec.lifecycle = change.on(&spec.lifecycle);
-        let created = self
-            .sandboxes
-            .create(NewSandbox {
-                name: name.clone(),
-                id: id.to_owned(),
-                any_case,
-                spec,
-            })
-            .await;
+        self.reserve(&target.name)?;
+        let mut new = target.new_sandbox(&self.settings.template);
+        new.spec.lifecycle = change.on(&new.spec.lifecycle);
+        let created = self.sandboxes.create(new).await;
+        let name = target.name.clone();
         match &created {
-            Ok(_) => self.creating().insert(name.clone(), Creation::done()),
+            Ok(_) => self.creating().insert(name, Creation::done()),
             Err(_) => self.creating().remove(&name),
         };
         let sandbox = created?;
-        if belongs(&sandbox, id) {
+        if target.is(&sandbox) {
             Ok(sandbox)
         } else {
-            Err(ServiceError::NameTaken(name))
+            Err(ServiceError::NameTaken(target.name.clone()))
         }
     }
 
@@ -258,24 +230,24 @@ impl Service {
     ///
     /// # Errors
     /// When the cluster does not take the deletion, or it is not done in time.
-    pub async fn destroy(&self, id: &str) -> Result<(), ServiceError> {
+    pub async fn destroy(&self, target: &Target) -> Result<(), ServiceError> {
         let deadline = Instant::now() + self.settings.ready_timeout;
-        let name = self.name(id);
-        let sandbox = match self.sandboxes.get(&name) {
+        let name = target.name.as_str();
+        let sandbox = match self.sandboxes.get(name) {
             Some(sandbox) => sandbox,
             // Created a moment ago, perhaps, and not in the cache yet.
-            None => match self.sandboxes.fetch(&name).await? {
+            None => match self.sandboxes.fetch(name).await? {
                 Some(sandbox) => Arc::new(sandbox),
                 None => return Ok(()),
             },
         };
-        if !belongs(&sandbox, id) {
-            return Err(ServiceError::NameTaken(name));
+        if !target.is(&sandbox) {
+            return Err(ServiceError::NameTaken(name.to_owned()));
         }
         let uid = sandbox.metadata.uid.clone().unwrap_or_default();
-        self.creating().remove(&name);
-        if self.sandboxes.delete(&name, &uid).await? {
-            self.until_gone(&name, &uid, deadline).await?;
+        self.creating().remove(name);
+        if self.sandboxes.delete(name, &uid).await? {
+            self.until_gone(name, &uid, deadline).await?;
         }
         Ok(())
     }
@@ -308,23 +280,6 @@ impl Service {
             },
         }
     }
-}
-
-/// Whether the sandbox is the one that `id` means; one made by `kubectl` has no
-/// id and belongs to whoever finds its name.
-fn belongs(sandbox: &Sandbox, id: &str) -> bool {
-    match annotation(sandbox, annotations::SANDBOX_ID) {
-        None => true,
-        Some(owner) if annotation(sandbox, annotations::ANY_CASE) == Some("true") => {
-            owner == id.to_lowercase()
-        }
-        Some(owner) => owner == id,
-    }
-}
-
-fn annotation<'a>(sandbox: &'a Sandbox, key: &str) -> Option<&'a str> {
-    let annotations = sandbox.metadata.annotations.as_ref()?;
-    annotations.get(key).map(String::as_str)
 }
 
 /// What keeps the sandbox from being ready, as its conditions say.

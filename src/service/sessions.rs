@@ -1,8 +1,9 @@
-//! Sessions of the sandbox that an id means. They live in its agent; the
+//! Sessions of a sandbox. They live in its agent; the
 //! resources that stand for them are written after the answer (`session_log`).
 
 use std::collections::BTreeMap;
 
+use super::target::Target;
 use super::{Service, ServiceError};
 use crate::domain::interfaces::NewSession;
 
@@ -12,12 +13,15 @@ impl Service {
     /// # Errors
     /// [`Exists`](crate::domain::agent::AgentError::Exists) where there is one,
     /// or when no sandbox can be had in time.
-    pub async fn open_session(&self, id: &str, session: NewSession) -> Result<(), ServiceError> {
-        let name = self.name(id);
+    pub async fn open_session(
+        &self,
+        target: &Target,
+        session: NewSession,
+    ) -> Result<(), ServiceError> {
         let session = &session;
         let call = |pod| async move { self.agents.open(&pod, session.clone()).await };
-        self.reach(id, &name, call).await?;
-        self.session_log.changed(&name, &session.id);
+        self.reach(target, call).await?;
+        self.session_log.changed(&target.name, &session.id);
         Ok(())
     }
 
@@ -26,11 +30,10 @@ impl Service {
     /// # Errors
     /// [`NotFound`](crate::domain::agent::AgentError::NotFound) where there is
     /// none, or when no sandbox can be had in time.
-    pub async fn close_session(&self, id: &str, session: &str) -> Result<(), ServiceError> {
-        let name = self.name(id);
+    pub async fn close_session(&self, target: &Target, session: &str) -> Result<(), ServiceError> {
         let call = |pod| async move { self.agents.close(&pod, session, None).await };
-        self.reach(id, &name, call).await?;
-        self.session_log.changed(&name, session);
+        self.reach(target, call).await?;
+        self.session_log.changed(&target.name, session);
         Ok(())
     }
 
@@ -41,18 +44,17 @@ impl Service {
     /// When no sandbox can be had in time, or too many commands wait.
     pub async fn set_session_variables(
         &self,
-        id: &str,
+        target: &Target,
         session: &str,
         env: BTreeMap<String, String>,
     ) -> Result<bool, ServiceError> {
-        let name = self.name(id);
         let env = &env;
         let call = |pod| async move {
             let env = env.clone();
             self.agents.set_variables(&pod, session, env).await
         };
-        let created = self.reach(id, &name, call).await?;
-        self.session_log.changed(&name, session);
+        let created = self.reach(target, call).await?;
+        self.session_log.changed(&target.name, session);
         Ok(created)
     }
 
@@ -60,10 +62,9 @@ impl Service {
     ///
     /// # Errors
     /// When no sandbox can be had in time.
-    pub async fn session_ids(&self, id: &str) -> Result<Vec<String>, ServiceError> {
-        let name = self.name(id);
+    pub async fn session_ids(&self, target: &Target) -> Result<Vec<String>, ServiceError> {
         let call = |pod| async move { self.agents.list(&pod).await };
-        let sessions = self.reach(id, &name, call).await?;
+        let sessions = self.reach(target, call).await?;
         Ok(sessions.into_iter().map(|session| session.id).collect())
     }
 }

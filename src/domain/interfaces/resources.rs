@@ -1,6 +1,7 @@
 //! The custom resources of one namespace: read from caches that watches keep
 //! current, written in the name of the facade.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -28,10 +29,8 @@ pub enum ResourceError {
 pub struct NewSandbox {
     /// Name of the resource.
     pub name: String,
-    /// The id that the client chose.
-    pub id: String,
-    /// Whether ids that differ from `id` in case only mean this sandbox, too.
-    pub any_case: bool,
+    /// Annotations that say whose it is.
+    pub notes: BTreeMap<&'static str, String>,
     /// What it is to be.
     pub spec: SandboxSpec,
 }

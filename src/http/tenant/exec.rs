@@ -45,7 +45,7 @@ async fn run(service: &Service, call: &Call, session: Option<&str>) -> Response 
     let timeout = options.timeout;
     let mut request = options.request(command, service.max_output());
     request.session = session.map(str::to_owned);
-    match service.exec(&call.id, request).await {
+    match service.exec(&service.tenant(&call.id), request).await {
         Ok(outcome) => {
             let mut result = ExecResult::new(command, timeout, &outcome);
             if let Some(session) = session {

@@ -88,13 +88,18 @@ pub async fn write(State(service): State<Arc<Service>>, call: Call) -> Answer {
             Err(text) => return Ok(data().fail(400, &text)),
         },
     };
-    Ok(match service.write_file(&call.id, path, &content).await {
-        Ok(()) => data()
-            .with("written", true)
-            .with("encoding", encoding.name())
-            .ok(),
-        Err(error) => failed(data().with("written", false), &error),
-    })
+    Ok(
+        match service
+            .write_file(&service.tenant(&call.id), path, &content)
+            .await
+        {
+            Ok(()) => data()
+                .with("written", true)
+                .with("encoding", encoding.name())
+                .ok(),
+            Err(error) => failed(data().with("written", false), &error),
+        },
+    )
 }
 
 fn decode(content: &str) -> Result<Bytes, String> {
@@ -114,14 +119,16 @@ pub async fn read(State(service): State<Arc<Service>>, call: Call) -> Answer {
     let path = path(&call, "path")?;
     let wanted = Encoding::parse(&call)?;
     let data = || call.data().with("path", path.path);
-    Ok(match service.read_file(&call.id, path).await {
-        Ok(content) => content_answer(&call.id, path.path, &content, wanted),
-        Err(ServiceError::Agent(AgentError::NotFound(_))) => {
-            data().with("exists", false).fail(404, "File not found")
-        }
-        Err(ServiceError::Agent(AgentError::Full(text))) => data().fail(413, &text),
-        Err(error) => failed(data(), &error),
-    })
+    Ok(
+        match service.read_file(&service.tenant(&call.id), path).await {
+            Ok(content) => content_answer(&call.id, path.path, &content, wanted),
+            Err(ServiceError::Agent(AgentError::NotFound(_))) => {
+                data().with("exists", false).fail(404, "File not found")
+            }
+            Err(ServiceError::Agent(AgentError::Full(text))) => data().fail(413, &text),
+            Err(error) => failed(data(), &error),
+        },
+    )
 }
 
 fn content_answer(id: &str, path: &str, content: &[u8], wanted: Option<Encoding>) -> Response {
@@ -161,13 +168,18 @@ pub async fn make_folder(State(service): State<Arc<Service>>, call: Call) -> Ans
         }
     };
     let data = || call.data().with("path", path.path);
-    Ok(match service.make_folder(&call.id, path, recursive).await {
-        Ok(()) => data()
-            .with("created", true)
-            .with("recursive", recursive)
-            .ok(),
-        Err(error) => failed(data().with("created", false), &error),
-    })
+    Ok(
+        match service
+            .make_folder(&service.tenant(&call.id), path, recursive)
+            .await
+        {
+            Ok(()) => data()
+                .with("created", true)
+                .with("recursive", recursive)
+                .ok(),
+            Err(error) => failed(data().with("created", false), &error),
+        },
+    )
 }
 
 /// `POST /files/rename`.
@@ -186,38 +198,44 @@ async fn change_path(service: &Service, call: &Call, fields: [&str; 2], done: &s
         let data = call.data().with(fields[0], old.path);
         data.with(fields[1], new.path)
     };
-    Ok(match service.rename(&call.id, old, new).await {
-        Ok(()) => data().with(done, true).ok(),
-        Err(ServiceError::Agent(AgentError::NotFound(text))) => data()
-            .with(done, false)
-            .with("error", text)
-            .fail(404, "File not found"),
-        Err(error) => failed(data().with(done, false), &error),
-    })
+    Ok(
+        match service.rename(&service.tenant(&call.id), old, new).await {
+            Ok(()) => data().with(done, true).ok(),
+            Err(ServiceError::Agent(AgentError::NotFound(text))) => data()
+                .with(done, false)
+                .with("error", text)
+                .fail(404, "File not found"),
+            Err(error) => failed(data().with(done, false), &error),
+        },
+    )
 }
 
 /// `DELETE` and `POST /files/delete`.
 pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> Answer {
     let path = path(&call, "path")?;
     let data = || call.data().with("path", path.path);
-    Ok(match service.delete_file(&call.id, path).await {
-        Ok(()) => data().with("deleted", true).ok(),
-        Err(ServiceError::Agent(AgentError::NotFound(_))) => data()
-            .with("deleted", false)
-            .with("exists", false)
-            .fail(404, "File not found"),
-        Err(error) => failed(data().with("deleted", false), &error),
-    })
+    Ok(
+        match service.delete_file(&service.tenant(&call.id), path).await {
+            Ok(()) => data().with("deleted", true).ok(),
+            Err(ServiceError::Agent(AgentError::NotFound(_))) => data()
+                .with("deleted", false)
+                .with("exists", false)
+                .fail(404, "File not found"),
+            Err(error) => failed(data().with("deleted", false), &error),
+        },
+    )
 }
 
 /// `GET` and `POST /files/exists`.
 pub async fn exists(State(service): State<Arc<Service>>, call: Call) -> Answer {
     let path = path(&call, "path")?;
     let data = call.data().with("path", path.path);
-    Ok(match service.path_exists(&call.id, path).await {
-        Ok(exists) => data.with("exists", exists).ok(),
-        Err(error) => failed(data, &error),
-    })
+    Ok(
+        match service.path_exists(&service.tenant(&call.id), path).await {
+            Ok(exists) => data.with("exists", exists).ok(),
+            Err(error) => failed(data, &error),
+        },
+    )
 }
 
 fn failed(data: Data, error: &ServiceError) -> Response {

@@ -44,10 +44,10 @@ async fn initialize(
     any_case: bool,
     change: &LifecycleChange,
 ) -> Result<Value, ServiceError> {
-    let known = service.ensure(id, any_case, change).await?;
+    let target = service.ensure(id, any_case, change).await?;
     let command = "echo ready";
     let request = ExecRequest::script(command, service.max_output());
-    let outcome = service.exec(&known, request).await?;
+    let outcome = service.exec(&target, request).await?;
     Ok(json!(ExecResult::new(command, None, &outcome)))
 }
 
@@ -85,7 +85,7 @@ fn duration(value: &Value) -> Result<String, String> {
 
 /// `DELETE /lifecycle`: also of a sandbox that does not exist.
 pub async fn destroy(State(service): State<Arc<Service>>, call: Call) -> Response {
-    match service.destroy(&call.id).await {
+    match service.destroy(&service.tenant(&call.id)).await {
         Ok(()) => call.data().with("destroyed", true).ok(),
         Err(error) => call
             .data()

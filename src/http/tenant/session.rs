@@ -34,7 +34,10 @@ pub async fn create(State(service): State<Arc<Service>>, call: Call) -> Response
         Ok(session) => session,
         Err(text) => return data().with("created", false).fail(400, &text),
     };
-    match service.open_session(&call.id, session).await {
+    match service
+        .open_session(&service.tenant(&call.id), session)
+        .await
+    {
         Ok(()) => data()
             .with("created", true)
             .with("options", options(id, fields))
@@ -75,7 +78,7 @@ pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> Response
         return call.data().fail(400, text);
     };
     let data = || call.data().with("sessionId", id);
-    match service.close_session(&call.id, id).await {
+    match service.close_session(&service.tenant(&call.id), id).await {
         Ok(()) => data().with("success", true).with("timestamp", now()).ok(),
         Err(ServiceError::Agent(AgentError::NotFound(_))) => data()
             .with("deleted", false)
@@ -110,8 +113,8 @@ pub async fn set_env(State(service): State<Arc<Service>>, call: Call) -> Respons
         Ok(variables) => variables,
         Err(text) => return data().fail(400, &text),
     };
-    let set = service.set_session_variables(&call.id, id, variables);
-    match set.await {
+    let target = service.tenant(&call.id);
+    match service.set_session_variables(&target, id, variables).await {
         Ok(created) => {
             let data = data().with("envVars", given.clone()).with("set", true);
             if created {
@@ -126,7 +129,7 @@ pub async fn set_env(State(service): State<Arc<Service>>, call: Call) -> Respons
 
 /// `GET /api/session/list`.
 pub async fn list(State(service): State<Arc<Service>>, call: Call) -> Response {
-    match service.session_ids(&call.id).await {
+    match service.session_ids(&service.tenant(&call.id)).await {
         Ok(ids) => envelope::answer(&ids, 200, "ok"),
         Err(error) => failed(call.data(), &error),
     }
