@@ -23,7 +23,7 @@ use crate::cluster::sandboxes::Directory;
 use crate::cluster::sessions::SessionDirectory;
 use crate::controllers::Controllers;
 use crate::controllers::context::{Delivery, PodSettings};
-use crate::crd::{self, SandboxSpec, managers};
+use crate::crd::{self, Compute, SandboxSpec, managers};
 use crate::http::{self, HttpMetrics, ops::Ops};
 use crate::link::{Pool, PoolSettings};
 use crate::service::{Service, ServiceSettings};
@@ -190,7 +190,9 @@ impl Process {
             ready_timeout: api.ready_timeout,
             max_output: api.max_output,
             max_file: api.max_file,
+            execute_timeout: api.execute_timeout,
             template: SandboxSpec::default(),
+            project_template: project_template(),
         };
         let service = Service::new(
             Arc::new(sandboxes),
@@ -247,6 +249,18 @@ impl Process {
             }
         })
     }
+}
+
+/// The sandboxes of conversations and projects, as their contract has them.
+fn project_template() -> SandboxSpec {
+    let mut spec = SandboxSpec::default();
+    spec.workspace.mount_path = "/sandbox".to_owned();
+    spec.resources.limits = Some(Compute {
+        cpu: Some("500m".to_owned()),
+        memory: Some("256Mi".to_owned()),
+        ephemeral_storage: None,
+    });
+    spec
 }
 
 /// The bounds of the pool: the facade's, where there is one.

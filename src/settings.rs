@@ -42,6 +42,9 @@ pub struct Api {
     /// Bytes of the largest file that is read: a number, or one with Ki, Mi or Gi.
     #[arg(long, default_value = "32Mi", value_parser = bytes, env = "HUTCH_MAX_FILE")]
     pub max_file: u64,
+    /// How long code of `/execute` may run that names no time-out.
+    #[arg(long, default_value = "4m", value_parser = duration, env = "HUTCH_EXECUTE_TIMEOUT")]
+    pub execute_timeout: Duration,
     /// How long a request waits for its sandbox. Known clients give up after 30 s.
     #[arg(long, default_value = "25s", value_parser = duration, env = "HUTCH_READY_TIMEOUT")]
     pub ready_timeout: Duration,

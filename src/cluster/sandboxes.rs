@@ -36,12 +36,6 @@ impl Directory {
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = Arc<Sandbox>> {
-        let namespace = Some(self.namespace.clone());
-        let all = self.cache.store().state().into_iter();
-        all.filter(move |sandbox| sandbox.metadata.namespace == namespace)
-    }
-
     async fn create_or_read(&self, new: NewSandbox) -> Result<Sandbox, Error> {
         let mut sandbox = Sandbox::new(&new.name, new.spec);
         sandbox.metadata.namespace = Some(self.namespace.clone());
@@ -106,8 +100,14 @@ impl Sandboxes for Directory {
         async move { Ok(self.writer.read(&self.namespace, name).await?) }.boxed()
     }
 
+    fn all(&self) -> Vec<Arc<Sandbox>> {
+        let mut all = self.cache.store().state();
+        all.retain(|sandbox| sandbox.metadata.namespace.as_deref() == Some(&self.namespace));
+        all
+    }
+
     fn count(&self) -> usize {
-        self.all().count()
+        self.all().len()
     }
 
     fn awake(&self) -> usize {
@@ -115,7 +115,7 @@ impl Sandboxes for Directory {
             let status = sandbox.status.as_ref();
             status.is_some_and(|status| status.phase == Phase::Ready)
         };
-        self.all().filter(ready).count()
+        self.all().into_iter().filter(ready).count()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -52,6 +52,8 @@ pub mod annotations {
     /// `true` on a Sandbox that has had a SandboxSession: those that were deleted
     /// while it slept are ended when it wakes.
     pub const SESSIONS: &str = "hutch.dev/sessions";
+    /// The conversation that a sandbox of its own was made for.
+    pub const CONVERSATION: &str = "hutch.dev/conversation-id";
     /// On a Sandbox: apply pending changes by a new pod now. A new value
     /// restarts once more. On a pod: the value it was made with.
     pub const RESTART: &str = "hutch.dev/restart";

@@ -14,6 +14,24 @@ const DIGEST: usize = 16;
 /// in 80 bits; the readable part is for people. The result is a DNS label of at
 /// most 57 characters.
 pub fn sandbox(id: &str) -> String {
+    format!("{}-{}", slug(id), digest(id.as_bytes(), DIGEST))
+}
+
+/// Name of the sandbox that a conversation has for itself. Never that of a
+/// tenant's, whatever the ids.
+pub fn conversation(id: &str) -> String {
+    let kind = [b"conversation\0", id.as_bytes()].concat();
+    format!("{}-{}", slug(id), digest(&kind, DIGEST))
+}
+
+/// Name of the sandbox that is made for a project.
+pub fn project(id: &str) -> String {
+    let kind = [b"project\0", id.as_bytes()].concat();
+    format!("{}-{}", slug(id), digest(&kind, DIGEST))
+}
+
+/// The part of a name that people recognise an id by.
+fn slug(id: &str) -> String {
     let mut slug = String::with_capacity(SLUG);
     for c in id.chars().flat_map(char::to_lowercase) {
         if slug.len() == SLUG {
@@ -25,11 +43,10 @@ pub fn sandbox(id: &str) -> String {
             slug.push('-');
         }
     }
-    let slug = match slug.trim_end_matches('-') {
-        "" => "sandbox",
-        slug => slug,
-    };
-    format!("{slug}-{}", digest(id.as_bytes(), DIGEST))
+    match slug.trim_end_matches('-') {
+        "" => "sandbox".to_owned(),
+        slug => slug.to_owned(),
+    }
 }
 
 /// Name of the SandboxSession that stands for a session of a sandbox made over
@@ -100,8 +117,10 @@ mod tests {
             &long,
             "user_42/Alice",
         ];
-        let names: HashSet<_> = ids.iter().map(|id| sandbox(id)).collect();
-        assert_eq!(names.len(), ids.len());
+        let kinds = [sandbox, conversation, project];
+        let names = kinds.iter().flat_map(|kind| ids.iter().map(|id| kind(id)));
+        let names: HashSet<_> = names.collect();
+        assert_eq!(names.len(), 3 * ids.len());
         for name in &names {
             assert!(is_dns_label(name), "{name}");
             assert!(is_dns_label(&claim(

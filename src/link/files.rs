@@ -21,6 +21,9 @@ use crate::domain::interfaces::{Files, PodRef};
 /// How long a call may take. A hung file system in the sandbox ends it.
 const DEADLINE: Duration = Duration::from_secs(25);
 
+/// Most entries of a folder that is listed.
+const ENTRIES: usize = 100_000;
+
 fn wire(path: &FilePath) -> Option<v1::Path> {
     Some(v1::Path {
         path: path.path.clone().into(),
@@ -164,6 +167,32 @@ impl Files for Pool {
                 v1::Kind::Folder => FileKind::Folder,
                 v1::Kind::Link | v1::Kind::Special => FileKind::Special,
             })
+        }
+        .boxed()
+    }
+
+    fn list_folder<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        path: &'a FilePath,
+    ) -> BoxFuture<'a, Result<Vec<Bytes>, AgentError>> {
+        async move {
+            let (_open, agent) = self.agent(pod).await?;
+            let request = v1::ListRequest { path: wire(path) };
+            let mut files = agent.files();
+            answer(DEADLINE, async {
+                let mut outputs = files.list(request).await?.into_inner();
+                let mut names = Vec::new();
+                while let Some(output) = outputs.message().await? {
+                    names.extend(output.entries.into_iter().map(|entry| entry.name));
+                    if names.len() > ENTRIES {
+                        let text = format!("{} has more than {ENTRIES} entries", path.path);
+                        return Err(Status::resource_exhausted(text));
+                    }
+                }
+                Ok(names)
+            })
+            .await
         }
         .boxed()
     }

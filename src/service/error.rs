@@ -24,6 +24,9 @@ pub enum ServiceError {
     /// The sandbox cannot run until somebody changes something.
     #[error("the sandbox cannot run: {0}")]
     Failed(String),
+    /// The sandbox that was named is gone, and not to be made again.
+    #[error("the sandbox {0} is gone")]
+    Gone(String),
     /// Somebody set `spec.suspended`.
     #[error("the sandbox is suspended: set spec.suspended to false to use it")]
     Suspended,

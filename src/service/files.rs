@@ -1,5 +1,4 @@
-//! Files of a sandbox. Relative paths begin at a session's
-//! directory.
+//! Files of a sandbox.
 
 use bytes::Bytes;
 
@@ -14,9 +13,17 @@ use crate::domain::interfaces::PodRef;
 pub struct ClientPath<'a> {
     /// The path.
     pub path: &'a str,
-    /// The session whose directory a relative one begins at; the workspace where
-    /// there is no such session.
-    pub session: &'a str,
+    /// Where a relative one begins.
+    pub base: Base<'a>,
+}
+
+/// Where relative paths begin.
+#[derive(Clone, Copy, Debug)]
+pub enum Base<'a> {
+    /// In a session's directory; in the workspace where there is no such session.
+    Session(&'a str),
+    /// In a folder.
+    Folder(&'a str),
 }
 
 impl Service {
@@ -122,12 +129,36 @@ impl Service {
         Ok(kind != FileKind::Missing)
     }
 
-    async fn resolve(&self, pod: &PodRef, path: ClientPath<'_>) -> Result<FilePath, AgentError> {
-        let base = if path.path.starts_with('/') {
-            Bytes::new()
-        } else {
-            let session = self.agents.find(pod, path.session).await?;
-            session.map(|session| session.cwd).unwrap_or_default()
+    /// The names in a folder, sorted by their bytes.
+    ///
+    /// # Errors
+    /// The agent's refusal, or when no sandbox can be had in time.
+    pub async fn list_folder(
+        &self,
+        target: &Target,
+        path: ClientPath<'_>,
+    ) -> Result<Vec<Bytes>, ServiceError> {
+        let call = |pod| async move {
+            let path = self.resolve(&pod, path).await?;
+            self.agents.list_folder(&pod, &path).await
+        };
+        let mut names = self.reach(target, call).await?;
+        names.sort();
+        Ok(names)
+    }
+
+    pub(super) async fn resolve(
+        &self,
+        pod: &PodRef,
+        path: ClientPath<'_>,
+    ) -> Result<FilePath, AgentError> {
+        let base = match path.base {
+            _ if path.path.starts_with('/') => Bytes::new(),
+            Base::Folder(folder) => Bytes::copy_from_slice(folder.as_bytes()),
+            Base::Session(session) => {
+                let session = self.agents.find(pod, session).await?;
+                session.map(|session| session.cwd).unwrap_or_default()
+            }
         };
         Ok(FilePath {
             path: path.path.to_owned(),

@@ -3,9 +3,12 @@
 //! through `domain::interfaces` only, and HTTP not at all.
 
 mod activity;
+mod edit;
 mod error;
 mod exec;
 mod files;
+mod languages;
+mod projects;
 mod reach;
 mod sandboxes;
 mod session_log;
@@ -16,8 +19,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use edit::EditError;
 pub use error::ServiceError;
-pub use files::ClientPath;
+pub use files::{Base, ClientPath};
+pub use languages::LanguageError;
+pub use projects::Place;
 use sandboxes::Creation;
 pub use sandboxes::LifecycleChange;
 pub use target::Target;
@@ -39,8 +45,12 @@ pub struct ServiceSettings {
     pub max_output: u64,
     /// Bytes of the largest file that is read.
     pub max_file: u64,
-    /// Spec of the sandboxes that requests create.
+    /// How long code of the project contract may run that names no time-out.
+    pub execute_timeout: Duration,
+    /// Spec of the sandboxes that tenants' requests create.
     pub template: SandboxSpec,
+    /// Spec of those that conversations and projects get.
+    pub project_template: SandboxSpec,
 }
 
 /// The use cases. One per process.

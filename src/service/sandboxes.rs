@@ -181,8 +181,9 @@ impl Service {
         target: &Target,
         change: &LifecycleChange,
     ) -> Result<Sandbox, ServiceError> {
+        let gone = || ServiceError::Gone(target.name.clone());
+        let mut new = target.new_sandbox(&self.settings).ok_or_else(gone)?;
         self.reserve(&target.name)?;
-        let mut new = target.new_sandbox(&self.settings.template);
         new.spec.lifecycle = change.on(&new.spec.lifecycle);
         let created = self.sandboxes.create(new).await;
         let name = target.name.clone();

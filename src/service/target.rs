@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Service;
-use crate::crd::{Sandbox, SandboxSpec, annotations};
+use super::{Service, ServiceSettings};
+use crate::crd::{Project, Sandbox, annotations};
 use crate::domain::interfaces::NewSandbox;
 use crate::domain::names;
 
@@ -21,6 +21,12 @@ pub struct Target {
 pub(super) enum Whose {
     /// A tenant's, who chose the id; with `any_case` in every spelling of it.
     Tenant { id: String, any_case: bool },
+    /// A conversation's own.
+    Conversation(String),
+    /// A project's, with its workspace at that path.
+    Project { id: String, workdir: String },
+    /// Named by the database: whoever's it is, and nobody's to create.
+    Named,
 }
 
 impl Target {
@@ -37,29 +43,74 @@ impl Target {
         }
     }
 
-    /// Whether the sandbox of the target's name is the one that is meant; one
-    /// made by `kubectl` has no id and belongs to whoever finds its name.
-    pub(super) fn is(&self, sandbox: &Sandbox) -> bool {
-        let Whose::Tenant { id, .. } = &self.whose;
-        match annotation(sandbox, annotations::SANDBOX_ID) {
-            None => true,
-            Some(owner) if answers_any_case(sandbox) => owner == id.to_lowercase(),
-            Some(owner) => owner == id,
+    /// The sandbox that a conversation has for itself.
+    pub(super) fn conversation(id: &str) -> Self {
+        Self {
+            name: names::conversation(id),
+            whose: Whose::Conversation(id.to_owned()),
         }
     }
 
-    /// The sandbox as it is created.
-    pub(super) fn new_sandbox(&self, template: &SandboxSpec) -> NewSandbox {
-        let Whose::Tenant { id, any_case } = &self.whose;
-        let mut notes = BTreeMap::from([(annotations::SANDBOX_ID, id.clone())]);
-        if *any_case {
-            notes.insert(annotations::ANY_CASE, "true".to_owned());
+    /// The sandbox that is made for a project.
+    pub(super) fn project(id: &str, workdir: &str) -> Self {
+        let (id, workdir) = (id.to_owned(), workdir.to_owned());
+        Self {
+            name: names::project(&id),
+            whose: Whose::Project { id, workdir },
         }
-        NewSandbox {
+    }
+
+    /// A sandbox that exists.
+    pub(super) fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            whose: Whose::Named,
+        }
+    }
+
+    /// Whether the sandbox of the target's name is the one that is meant; one
+    /// made by `kubectl` has no id and belongs to the tenant who finds its name.
+    pub(super) fn is(&self, sandbox: &Sandbox) -> bool {
+        let note = |key| annotation(sandbox, key);
+        match &self.whose {
+            Whose::Tenant { id, .. } => match note(annotations::SANDBOX_ID) {
+                None => note(annotations::CONVERSATION).is_none(),
+                Some(owner) if answers_any_case(sandbox) => owner == id.to_lowercase(),
+                Some(owner) => owner == id,
+            },
+            Whose::Conversation(id) => note(annotations::CONVERSATION) == Some(id),
+            Whose::Project { id, .. } => project_of(sandbox) == Some(id),
+            Whose::Named => true,
+        }
+    }
+
+    /// The sandbox as it is created; none where it is not to be created.
+    pub(super) fn new_sandbox(&self, settings: &ServiceSettings) -> Option<NewSandbox> {
+        let mut notes = BTreeMap::new();
+        let mut spec = settings.template.clone();
+        match &self.whose {
+            Whose::Tenant { id, any_case } => {
+                notes.insert(annotations::SANDBOX_ID, id.clone());
+                if *any_case {
+                    notes.insert(annotations::ANY_CASE, "true".to_owned());
+                }
+            }
+            Whose::Conversation(id) => {
+                notes.insert(annotations::CONVERSATION, id.clone());
+                spec = settings.project_template.clone();
+            }
+            Whose::Project { id, workdir } => {
+                spec = settings.project_template.clone();
+                spec.workspace.mount_path.clone_from(workdir);
+                spec.project = Some(Project { id: id.clone() });
+            }
+            Whose::Named => return None,
+        }
+        Some(NewSandbox {
             name: self.name.clone(),
             notes,
-            spec: template.clone(),
-        }
+            spec,
+        })
     }
 }
 
@@ -85,7 +136,16 @@ fn answers_any_case(sandbox: &Sandbox) -> bool {
     annotation(sandbox, annotations::ANY_CASE) == Some("true")
 }
 
-fn annotation<'a>(sandbox: &'a Sandbox, key: &str) -> Option<&'a str> {
+/// The project that the sandbox works for.
+pub(super) fn project_of(sandbox: &Sandbox) -> Option<&str> {
+    sandbox
+        .spec
+        .project
+        .as_ref()
+        .map(|project| project.id.as_str())
+}
+
+pub(super) fn annotation<'a>(sandbox: &'a Sandbox, key: &str) -> Option<&'a str> {
     let annotations = sandbox.metadata.annotations.as_ref()?;
     annotations.get(key).map(String::as_str)
 }

@@ -156,4 +156,12 @@ pub trait Files: Send + Sync {
         pod: &'a PodRef,
         path: &'a FilePath,
     ) -> BoxFuture<'a, Result<FileKind, AgentError>>;
+
+    /// The names in a folder without `.` and `..`, in no particular order, as
+    /// the kernel has them.
+    fn list_folder<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        path: &'a FilePath,
+    ) -> BoxFuture<'a, Result<Vec<Bytes>, AgentError>>;
 }

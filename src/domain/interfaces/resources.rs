@@ -47,6 +47,9 @@ pub trait Sandboxes: Send + Sync {
     /// The sandbox of that name, as the API server has it now.
     fn fetch<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>>;
 
+    /// All of them, as the cache has it.
+    fn all(&self) -> Vec<Arc<Sandbox>>;
+
     /// How many there are, as the cache has it.
     fn count(&self) -> usize;
 

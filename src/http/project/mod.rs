@@ -1,10 +1,17 @@
-//! The project contract (`docs/project-api.md`). Of its routes, this version
-//! serves `/health`.
+//! The project contract (`docs/project-api.md`): the body names a conversation,
+//! a success is `{"status": "ok", …}`, a failure `{"error": "<text>"}`.
+
+mod answer;
+mod call;
+mod conversations;
+mod execute;
+mod files;
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::routing::get;
+use axum::http::{Method, Uri};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
@@ -12,7 +19,27 @@ use crate::service::Service;
 
 /// The routes of this contract.
 pub fn routes() -> Router<Arc<Service>> {
-    Router::new().route("/health", get(health))
+    Router::new()
+        .route("/health", get(health))
+        .route("/sessions", only("GET", get(conversations::list)))
+        .route(
+            "/sessions/cleanup",
+            only("POST", post(conversations::end_all)),
+        )
+        .route("/session/{id}", only("DELETE", delete(conversations::end)))
+        .route("/execute", only("POST", post(execute::execute)))
+        .route("/file/read", only("POST", post(files::read)))
+        .route("/file/write", only("POST", post(files::write)))
+        .route("/file/list", only("POST", post(files::list)))
+        .route("/file/edit", only("POST", post(files::edit)))
+}
+
+/// `methods` alone, with an answer to the others that says so.
+fn only(allowed: &'static str, methods: MethodRouter<Arc<Service>>) -> MethodRouter<Arc<Service>> {
+    methods.fallback(move |method: Method, uri: Uri| async move {
+        let text = format!("{method} is not allowed for {}, use {allowed}", uri.path());
+        answer::error(405, &text)
+    })
 }
 
 /// Always 200 while the process serves.

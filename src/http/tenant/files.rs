@@ -15,7 +15,7 @@ use super::call::Call;
 use super::envelope::{self, Data, Refused};
 use crate::domain::agent::AgentError;
 use crate::domain::files::MAX_PATH;
-use crate::service::{ClientPath, Service, ServiceError};
+use crate::service::{Base, ClientPath, Service, ServiceError};
 
 /// What a handler answers.
 type Answer = Result<Response, Refused>;
@@ -69,8 +69,8 @@ fn path<'a>(call: &'a Call, field: &str) -> Result<ClientPath<'a>, Refused> {
         let text = format!("Invalid {field}: {wrong}");
         return Err(call.data().fail(400, &text).into());
     }
-    let session = call.session().unwrap_or("default");
-    Ok(ClientPath { path, session })
+    let base = Base::Session(call.session().unwrap_or("default"));
+    Ok(ClientPath { path, base })
 }
 
 /// `POST /files/write`.

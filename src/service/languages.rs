@@ -1,0 +1,162 @@
+//! Running code in the languages that an image has interpreters for. Code is an
+//! argument of its interpreter, or the content of a file where it is too long or
+//! the interpreter takes no other; it is never put into a line of a shell.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::files::{Base, ClientPath};
+use super::projects::Place;
+use super::{Service, ServiceError};
+use crate::domain::exec::{ExecOutcome, ExecRequest, Program};
+
+/// Longest code that is an argument: the kernel takes 128 KiB.
+const LONGEST: usize = 100 << 10;
+
+/// A language, by the names that clients use.
+struct Language {
+    names: &'static [&'static str],
+    program: &'static str,
+    /// The option before code as an argument; none where code has to be a file.
+    option: Option<&'static str>,
+    /// Arguments before the name of a file, and its suffix.
+    file: (&'static [&'static str], &'static str),
+}
+
+const LANGUAGES: [Language; 8] = [
+    language(&["bash", "shell"], "bash", Some("-c"), &[], "sh"),
+    language(&["sh"], "sh", Some("-c"), &[], "sh"),
+    language(
+        &["python", "python3", "py"],
+        "python3",
+        Some("-c"),
+        &[],
+        "py",
+    ),
+    language(&["node", "javascript", "js"], "node", Some("-e"), &[], "js"),
+    language(&["ruby", "rb"], "ruby", Some("-e"), &[], "rb"),
+    language(&["perl", "pl"], "perl", Some("-e"), &[], "pl"),
+    language(&["php"], "php", Some("-r"), &[], "php"),
+    language(&["go", "golang"], "go", None, &["run"], "go"),
+];
+
+const fn language(
+    names: &'static [&'static str],
+    program: &'static str,
+    option: Option<&'static str>,
+    arguments: &'static [&'static str],
+    suffix: &'static str,
+) -> Language {
+    Language {
+        names,
+        program,
+        option,
+        file: (arguments, suffix),
+    }
+}
+
+/// Why code was not run.
+#[derive(Debug, Error)]
+pub enum LanguageError {
+    /// Hutch or the image does not know the language.
+    #[error("language {0:?} is not supported here; supported are {1}")]
+    Unsupported(String, String),
+    /// It has no outcome.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+impl Service {
+    /// Runs code in that language, once the sandbox is awake, in `folder` or else
+    /// the place's working directory.
+    ///
+    /// # Errors
+    /// See [`LanguageError`].
+    pub async fn run_code(
+        &self,
+        place: &Place,
+        language: &str,
+        code: &str,
+        folder: Option<&str>,
+        timeout: Duration,
+    ) -> Result<ExecOutcome, LanguageError> {
+        let wanted = language.to_lowercase();
+        let known = LANGUAGES
+            .iter()
+            .find(|known| known.names.contains(&wanted.as_str()));
+        let Some(known) = known else {
+            return Err(self.unsupported(place, language).await);
+        };
+        let cwd = folder.map(str::to_owned).or_else(|| place.cwd());
+        let request = |program| ExecRequest {
+            program,
+            cwd: cwd.clone(),
+            timeout: Some(timeout),
+            ..ExecRequest::script("", self.settings.max_output)
+        };
+        let outcome = match known.option {
+            // The image may have no bash, where sh has to do.
+            _ if known.program == "bash" => {
+                let script = Program::Script(code.to_owned().into());
+                self.exec(&place.target, request(script)).await?
+            }
+            Some(option) if code.len() <= LONGEST => {
+                let argv = [known.program, option, code].map(str::to_owned);
+                let argv = Program::Argv(argv.to_vec());
+                self.exec(&place.target, request(argv)).await?
+            }
+            _ => self.run_file(place, known, code, request).await?,
+        };
+        let missing = format!("{}: command not found\n", known.program);
+        if outcome.exit_code == 127 && outcome.stderr == missing.as_bytes() {
+            return Err(self.unsupported(place, language).await);
+        }
+        Ok(outcome)
+    }
+
+    /// How long code may run that names no time-out.
+    pub fn execute_timeout(&self) -> Duration {
+        self.settings.execute_timeout
+    }
+
+    async fn run_file(
+        &self,
+        place: &Place,
+        language: &Language,
+        code: &str,
+        request: impl Fn(Program) -> ExecRequest,
+    ) -> Result<ExecOutcome, ServiceError> {
+        let (arguments, suffix) = language.file;
+        let file = format!("/tmp/hutch-{}.{suffix}", uuid::Uuid::new_v4());
+        let path = ClientPath {
+            path: &file,
+            base: Base::Folder("/"),
+        };
+        let content = code.to_owned().into();
+        self.write_file(&place.target, path, &content).await?;
+        let argv = [&[language.program], arguments, &[file.as_str()]].concat();
+        let argv = argv.into_iter().map(str::to_owned).collect();
+        let outcome = self.exec(&place.target, request(Program::Argv(argv))).await;
+        // The command may have removed it, and it is in nobody's way.
+        let _ = self.delete_file(&place.target, path).await;
+        outcome
+    }
+
+    /// The error that names what the image has.
+    async fn unsupported(&self, place: &Place, language: &str) -> LanguageError {
+        let programs = LANGUAGES.map(|language| language.program).join(" ");
+        let look = format!("for p in {programs}; do command -v $p >/dev/null && echo $p; done");
+        let request = ExecRequest::script(&look, 4096);
+        let found = match self.exec(&place.target, request).await {
+            Ok(outcome) => outcome.stdout,
+            Err(error) => return error.into(),
+        };
+        let found = String::from_utf8_lossy(&found);
+        let names = LANGUAGES.iter().filter(|language| {
+            language.program == "bash" || found.lines().any(|line| line == language.program)
+        });
+        let names: Vec<_> = names.map(|language| language.names[0]).collect();
+        LanguageError::Unsupported(language.to_owned(), names.join(", "))
+    }
+}
