@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kube::ResourceExt;
 use serde_json::json;
 
 use super::apply::{Error, Writer};
 use super::caches::Cache;
-use crate::crd::{Sandbox, SandboxSession, SandboxSessionSpec};
+use crate::crd::{MANAGED_BY, Sandbox, SandboxSession, SandboxSessionSpec, labels};
 use crate::domain::interfaces::{ResourceError, SessionRecord, SessionRecords};
 use crate::domain::names;
 
@@ -45,6 +46,8 @@ impl SessionDirectory {
         };
         let mut session = SandboxSession::new(&name, spec);
         session.metadata.namespace = Some(self.namespace.clone());
+        let ours = (labels::MANAGED_BY.to_owned(), MANAGED_BY.to_owned());
+        session.labels_mut().extend([ours]);
         session.metadata.owner_references = sandbox.owner_reference().map(|owner| vec![owner]);
         match self.writer.create(&session).await {
             Ok(created) => Ok(Some(created)),

@@ -144,37 +144,38 @@ impl Controllers {
             writer: Writer::new(client, leadership, managers::SESSION),
             agents: self.agents.clone(),
             retries: backoff::Backoff::default(),
-            swept: Mutex::default(),
+            aligned: Mutex::default(),
         });
-        let open =
-            self.controller("session", &self.caches.sessions, stop).run(
+        let of_sandboxes = self
+            .controller("session", &self.caches.sandboxes, stop)
+            .run(
                 session_triggers(&self.caches),
                 ctx.clone(),
-                |session, ctx: Arc<session::Context>| async move {
-                    session::reconcile(session, &ctx).await
-                },
-                |session: Arc<SandboxSession>, _: &Error, ctx: Arc<session::Context>| {
-                    Action::requeue(ctx.retries.failed(&session.uid().unwrap_or_default()))
-                },
-            );
-        let sweep = self
-            .controller("session-sweep", &self.caches.sandboxes, stop)
-            .run(
-                sweep_triggers(&self.caches),
-                ctx,
                 |sandbox, ctx: Arc<session::Context>| async move {
-                    session::sweep::reconcile(sandbox, &ctx).await
+                    session::reconcile(sandbox, &ctx).await
                 },
                 |sandbox: Arc<Sandbox>, _: &Error, ctx: Arc<session::Context>| {
                     Action::requeue(ctx.retries.failed(&sandbox.uid().unwrap_or_default()))
                 },
             );
-        futures::future::join(open, sweep).await;
+        let orphans = self
+            .controller("session-orphan", &self.caches.sessions, stop)
+            .run(
+                orphan_triggers(&self.caches),
+                ctx,
+                |session, ctx: Arc<session::Context>| async move {
+                    session::orphan::reconcile(session, &ctx).await
+                },
+                |session: Arc<SandboxSession>, _: &Error, ctx: Arc<session::Context>| {
+                    Action::requeue(ctx.retries.failed(&session.uid().unwrap_or_default()))
+                },
+            );
+        futures::future::join(of_sandboxes, orphans).await;
     }
 }
 
 /// Sessions to look at: those that changed, and those whose sandbox changed.
-fn session_triggers(
+fn orphan_triggers(
     caches: &Caches,
 ) -> impl Stream<Item = Vec<ObjectRef<SandboxSession>>> + Send + 'static {
     let store = caches.sessions.store().clone();
@@ -188,17 +189,29 @@ fn session_triggers(
     )
 }
 
-/// Sandboxes whose sessions are to be looked through: those that changed, and
-/// those of sessions that changed.
-fn sweep_triggers(caches: &Caches) -> impl Stream<Item = Vec<ObjectRef<Sandbox>>> + Send + 'static {
+/// Sandboxes whose sessions are to be looked at: those that changed, and those of
+/// sessions that changed. A session that nobody has adopted yet names its sandbox
+/// in its spec alone.
+fn session_triggers(
+    caches: &Caches,
+) -> impl Stream<Item = Vec<ObjectRef<Sandbox>>> + Send + 'static {
     let store = caches.sandboxes.store().clone();
     let own = caches.sandboxes.triggers();
     let own = own.map(move |change| named(&change, &store, |own, _| Some(own.to_owned())));
     let store = caches.sandboxes.store().clone();
-    let of_sessions = caches
-        .sessions
-        .triggers()
-        .map(move |change| named(&change, &store, |_, sandbox| sandbox.map(str::to_owned)));
+    let cache = caches.sessions.clone();
+    let of_sessions = caches.sessions.triggers().map(move |change| {
+        named(&change, &store, |own, sandbox| {
+            let owner = sandbox.map(str::to_owned);
+            owner.or_else(|| match change.as_ref() {
+                Change::One { namespace, .. } => {
+                    let session = cache.get(namespace.as_deref().unwrap_or_default(), own)?;
+                    Some(session.spec.sandbox_name.clone())
+                }
+                Change::All => None,
+            })
+        })
+    });
     stream::select(own, of_sessions)
 }
 

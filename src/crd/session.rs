@@ -62,11 +62,9 @@ pub struct SandboxSessionStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// UID of the pod that the session was last opened in.
-    #[serde(default, rename = "podUID", skip_serializing_if = "Option::is_none")]
-    pub pod_uid: Option<String>,
     /// Working directory after the last command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
     pub working_directory: Option<String>,
     /// The last command, written at most every 30 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,6 +72,12 @@ pub struct SandboxSessionStatus {
 }
 
 impl SandboxSession {
+    /// How the session's agent remembers this resource; none before it has a UID.
+    pub fn owner_name(&self) -> Option<String> {
+        let meta = &self.metadata;
+        Some(format!("{}/{}", meta.name.as_ref()?, meta.uid.as_ref()?))
+    }
+
     /// Orders sessions by age: of several that name the same session of the same
     /// sandbox, the least stands for it.
     pub fn age_key(&self) -> (Option<Time>, Option<String>) {

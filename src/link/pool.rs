@@ -230,7 +230,8 @@ impl Commands for Pool {
     fn activity<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Option<Activity>> {
         async move {
             let slot = self.slots().get(pod).cloned()?;
-            let agent = slot.agent.lock().await.clone()?;
+            // One that is being opened cannot tell yet.
+            let agent = slot.agent.try_lock().ok()?.clone()?;
             let reply = agent.activity().await.ok()?;
             Some(Activity {
                 running: reply.running,

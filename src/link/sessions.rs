@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use hutch_wire::limits::MAX_SESSIONS;
+use hutch_wire::limits::{MAX_OWNER, MAX_PATH, MAX_SESSION_ID, MAX_SESSIONS};
 use hutch_wire::v1;
 
 use super::call::answer;
@@ -30,17 +31,24 @@ impl Pool {
             .sessions
             .into_iter()
             .take(MAX_SESSIONS + 1);
-        Ok(sessions.map(state).collect())
+        Ok(sessions.filter_map(state).collect())
     }
 }
 
-fn state(session: v1::Session) -> SessionState {
-    SessionState {
+/// The session, if what the agent says of it can be true. A directory longer
+/// than any path is left out: it would go into resources.
+fn state(session: v1::Session) -> Option<SessionState> {
+    let fits = |text: &str| text.len() <= MAX_OWNER;
+    (session.id.len() <= MAX_SESSION_ID && fits(&session.owner)).then(|| SessionState {
         id: session.id,
-        cwd: session.cwd,
+        cwd: if session.cwd.len() <= MAX_PATH {
+            session.cwd
+        } else {
+            Bytes::new()
+        },
         idle: Duration::from_millis(session.idle_ms),
         owner: (!session.owner.is_empty()).then_some(session.owner),
-    }
+    })
 }
 
 impl Sessions for Pool {
@@ -56,6 +64,7 @@ impl Sessions for Pool {
                 cwd: session.cwd.unwrap_or_default(),
                 env: session.env.into_iter().collect(),
                 owner: session.owner.unwrap_or_default(),
+                existing: session.existing,
             };
             let mut sessions = agent.sessions();
             answer(ASK, sessions.open_session(request)).await.map(drop)

@@ -3,7 +3,7 @@
 //! sandbox whose idle time-out is near is written at once, so that none falls
 //! asleep while it is used.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Service;
+use super::rounds::rounds;
 use crate::crd::Sandbox;
 use crate::domain::deadlines;
 use crate::domain::interfaces::PodRef;
@@ -72,29 +73,37 @@ fn lock(log: &Mutex<HashMap<String, Entry>>) -> MutexGuard<'_, HashMap<String, E
 impl Service {
     /// Writes about used sandboxes for as long as it is polled.
     pub async fn record_activity(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(TICK);
-        loop {
-            ticks.tick().await;
-            let names: Vec<_> = lock(&self.activity.0).keys().cloned().collect();
-            for name in names {
-                self.record_if_due(&name).await;
-            }
-        }
+        let service = &self;
+        let due = |busy: &HashSet<String>, room: usize| {
+            let names: Vec<_> = lock(&service.activity.0).keys().cloned().collect();
+            let names = names.into_iter().filter(|name| !busy.contains(name));
+            let due = names.filter(|name| service.is_due(name)).take(room);
+            due.map(|name| (name, ())).collect()
+        };
+        let record = |name: String, ()| async move { service.record_use(&name).await };
+        rounds(TICK, due, record).await;
     }
 
-    async fn record_if_due(&self, name: &str) {
+    /// Whether the sandbox is to be written about; one that is gone is forgotten.
+    fn is_due(&self, name: &str) -> bool {
         let Some(sandbox) = self.sandboxes.get(name) else {
-            return self.forget(name);
+            self.forget(name);
+            return false;
         };
-        let Some((users, last, since)) = lock(&self.activity.0)
+        let since = lock(&self.activity.0).get(name).map(|entry| entry.since);
+        since.is_some_and(|since| since.elapsed() >= interval(&sandbox) || sleeps_soon(&sandbox))
+    }
+
+    async fn record_use(&self, name: &str) {
+        let Some(sandbox) = self.sandboxes.get(name) else {
+            return;
+        };
+        let Some((users, last)) = lock(&self.activity.0)
             .get(name)
-            .map(|entry| (entry.users, entry.last, entry.since))
+            .map(|entry| (entry.users, entry.last))
         else {
             return;
         };
-        if since.elapsed() < interval(&sandbox) && !sleeps_soon(&sandbox) {
-            return;
-        }
         // What runs in the background matters only to a sandbox that may sleep.
         let may_sleep = deadlines::sleeps_at(&sandbox).is_some();
         let busy = users > 0 || (may_sleep && self.runs_something(&sandbox).await);
@@ -116,7 +125,7 @@ impl Service {
             return false;
         };
         let activity = self.agents.activity(&pod).await;
-        activity.is_some_and(|activity| activity.running + activity.background > 0)
+        activity.is_some_and(|activity| activity.running > 0 || activity.background > 0)
     }
 
     fn forget(&self, name: &str) {

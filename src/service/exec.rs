@@ -15,14 +15,19 @@ impl Service {
         request: ExecRequest,
     ) -> Result<ExecOutcome, ServiceError> {
         let request = &request;
-        let call = |pod| async move { self.agents.exec(&pod, request.clone()).await };
-        let outcome = self.reach(target, call).await?;
-        if let Some(session) = &request.session {
-            if outcome.session.created {
-                self.session_log.changed(&target.name, session);
-            } else {
-                self.session_log.used(&target.name, session);
+        let session = request.session.as_deref();
+        let call = |pod| async move {
+            if let Some(session) = session {
+                self.open_applied(&pod, target, session).await?;
             }
+            self.agents.exec(&pod, request.clone()).await
+        };
+        if let Some(session) = session {
+            self.session_log.used(&target.name, session);
+        }
+        let outcome = self.reach(target, call).await?;
+        if let Some(session) = session.filter(|_| outcome.session.created) {
+            self.session_log.changed(&target.name, session);
         }
         Ok(outcome)
     }

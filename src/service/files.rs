@@ -37,7 +37,7 @@ impl Service {
         path: ClientPath<'_>,
     ) -> Result<Bytes, ServiceError> {
         let call = |pod| async move {
-            let path = self.resolve(&pod, path).await?;
+            let path = self.resolve(&pod, target, path).await?;
             self.agents.read(&pod, &path, self.settings.max_file).await
         };
         self.reach(target, call).await
@@ -54,7 +54,7 @@ impl Service {
         content: &Bytes,
     ) -> Result<(), ServiceError> {
         let call = |pod| async move {
-            let path = self.resolve(&pod, path).await?;
+            let path = self.resolve(&pod, target, path).await?;
             self.agents.write(&pod, &path, content.clone()).await
         };
         self.reach(target, call).await
@@ -72,7 +72,7 @@ impl Service {
         recursive: bool,
     ) -> Result<(), ServiceError> {
         let call = |pod| async move {
-            let path = self.resolve(&pod, path).await?;
+            let path = self.resolve(&pod, target, path).await?;
             self.agents.make_folder(&pod, &path, recursive).await
         };
         self.reach(target, call).await
@@ -89,8 +89,8 @@ impl Service {
         to: ClientPath<'_>,
     ) -> Result<(), ServiceError> {
         let call = |pod| async move {
-            let from = self.resolve(&pod, from).await?;
-            let to = self.resolve(&pod, to).await?;
+            let from = self.resolve(&pod, target, from).await?;
+            let to = self.resolve(&pod, target, to).await?;
             self.agents.rename(&pod, &from, &to).await
         };
         self.reach(target, call).await
@@ -106,7 +106,7 @@ impl Service {
         path: ClientPath<'_>,
     ) -> Result<(), ServiceError> {
         let call = |pod| async move {
-            let path = self.resolve(&pod, path).await?;
+            let path = self.resolve(&pod, target, path).await?;
             self.agents.delete(&pod, &path).await
         };
         self.reach(target, call).await
@@ -122,7 +122,7 @@ impl Service {
         path: ClientPath<'_>,
     ) -> Result<bool, ServiceError> {
         let call = |pod| async move {
-            let path = self.resolve(&pod, path).await?;
+            let path = self.resolve(&pod, target, path).await?;
             self.agents.stat(&pod, &path).await
         };
         let kind = self.reach(target, call).await?;
@@ -139,7 +139,7 @@ impl Service {
         path: ClientPath<'_>,
     ) -> Result<Vec<Bytes>, ServiceError> {
         let call = |pod| async move {
-            let path = self.resolve(&pod, path).await?;
+            let path = self.resolve(&pod, target, path).await?;
             self.agents.list_folder(&pod, &path).await
         };
         let mut names = self.reach(target, call).await?;
@@ -150,12 +150,14 @@ impl Service {
     pub(super) async fn resolve(
         &self,
         pod: &PodRef,
+        target: &Target,
         path: ClientPath<'_>,
     ) -> Result<FilePath, AgentError> {
         let base = match path.base {
             _ if path.path.starts_with('/') => Bytes::new(),
             Base::Folder(folder) => Bytes::copy_from_slice(folder.as_bytes()),
             Base::Session(session) => {
+                self.open_applied(pod, target, session).await?;
                 let session = self.agents.find(pod, session).await?;
                 session.map(|session| session.cwd).unwrap_or_default()
             }

@@ -10,8 +10,10 @@ mod files;
 mod languages;
 mod projects;
 mod reach;
+mod rounds;
 mod sandboxes;
 mod session_log;
+mod session_records;
 mod sessions;
 mod target;
 

@@ -1,29 +1,21 @@
-//! The record of sessions: brings the SandboxSession resources in line with the
-//! sessions that the agents have. What happens to a session is noted here as it
-//! is answered, and written a moment later: nobody waits for it, a session that
-//! lives for a moment leaves no trace, and one that is used all the time is
-//! written about every 30 s.
+//! What has happened to sessions and is to be written to their resources: noted as
+//! requests are answered, taken out a moment later. Holds no more than what was
+//! used lately.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::Service;
-use crate::crd::Sandbox;
-use crate::domain::agent::AgentError;
-use crate::domain::interfaces::{PodRef, ResourceError, SessionRecord, SessionState};
-
 /// How long a change waits for others of the same session.
-const SOON: Duration = Duration::from_millis(100);
+pub const SOON: Duration = Duration::from_millis(100);
 /// How often a session is written about at most while it is only used.
-const EVERY: Duration = Duration::from_secs(30);
-/// When what could not be written is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+pub const EVERY: Duration = Duration::from_secs(30);
+/// First and longest wait before what could not be written is tried again.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), EVERY);
 
-/// Sessions by sandbox and id.
+/// The sessions of each sandbox, by id.
 type Entries = HashMap<String, HashMap<String, Entry>>;
 
 /// What is to be written, and when.
@@ -33,16 +25,42 @@ pub struct SessionLog(Mutex<Entries>);
 #[derive(Default)]
 struct Entry {
     due: Option<Instant>,
+    /// When it was last used or written about.
+    touched: Option<Instant>,
     recorded: Option<Instant>,
+    failures: u32,
+    ended: bool,
+    /// UID of the pod that it is known to be open in.
+    pod: Option<String>,
+}
+
+/// A session that is due.
+pub struct Due {
+    /// The session's id.
+    pub id: String,
+    /// A request has ended it since it was last written about.
+    pub ended: bool,
 }
 
 impl SessionLog {
-    /// A session was made, or ended, or moved.
+    /// A session was made or changed.
     pub fn changed(&self, sandbox: &str, id: &str) {
-        self.note(sandbox, id, |_| Instant::now() + SOON);
+        self.note(sandbox, id, |entry| {
+            entry.ended = false;
+            Instant::now() + SOON
+        });
     }
 
-    /// A session was used.
+    /// A session was ended, or is not there.
+    pub fn ended(&self, sandbox: &str, id: &str) {
+        self.note(sandbox, id, |entry| {
+            entry.ended = true;
+            entry.pod = None;
+            Instant::now() + SOON
+        });
+    }
+
+    /// A session is used.
     pub fn used(&self, sandbox: &str, id: &str) {
         self.note(sandbox, id, |entry| {
             let soon = Instant::now() + SOON;
@@ -51,7 +69,80 @@ impl SessionLog {
         });
     }
 
-    fn note(&self, sandbox: &str, id: &str, due: impl Fn(&Entry) -> Instant) {
+    fn note(&self, sandbox: &str, id: &str, due: impl FnOnce(&mut Entry) -> Instant) {
+        self.entry(sandbox, id, |entry| {
+            let due = due(entry);
+            entry.due = Some(entry.due.map_or(due, |old| old.min(due)));
+            entry.touched = Some(Instant::now());
+        });
+    }
+
+    /// Whether the session is known to be open in that pod.
+    pub fn is_open(&self, sandbox: &str, id: &str, pod: &str) -> bool {
+        let all = self.lock();
+        let entry = all.get(sandbox).and_then(|sessions| sessions.get(id));
+        entry.is_some_and(|entry| entry.pod.as_deref() == Some(pod))
+    }
+
+    /// The session is open in that pod.
+    pub fn opened(&self, sandbox: &str, id: &str, pod: &str) {
+        self.entry(sandbox, id, |entry| {
+            entry.pod = Some(pod.to_owned());
+            entry.touched = Some(Instant::now());
+        });
+    }
+
+    /// Takes out what is due, of at most `room` sandboxes, those in `busy` left
+    /// out.
+    pub fn due(&self, busy: &HashSet<String>, room: usize) -> Vec<(String, Vec<Due>)> {
+        let now = Instant::now();
+        let mut all = self.lock();
+        let mut taken = Vec::new();
+        for (sandbox, sessions) in all.iter_mut() {
+            sessions.retain(|_, entry| {
+                let lately = |at: Instant| now.duration_since(at) < EVERY;
+                entry.due.is_some() || entry.touched.is_some_and(lately)
+            });
+            if taken.len() == room || busy.contains(sandbox) {
+                continue;
+            }
+            let due = sessions.iter_mut().filter_map(|(id, entry)| {
+                entry.due.take_if(|due| *due <= now)?;
+                entry.touched = Some(now);
+                let (id, ended) = (id.clone(), std::mem::take(&mut entry.ended));
+                Some(Due { id, ended })
+            });
+            let due: Vec<_> = due.collect();
+            if !due.is_empty() {
+                taken.push((sandbox.clone(), due));
+            }
+        }
+        all.retain(|_, sessions| !sessions.is_empty());
+        taken
+    }
+
+    /// What was due is written.
+    pub fn written(&self, sandbox: &str, id: &str) {
+        self.entry(sandbox, id, |entry| {
+            entry.recorded = Some(Instant::now());
+            entry.failures = 0;
+        });
+    }
+
+    /// What was due is to be tried again, later each time.
+    pub fn again(&self, sandbox: &str, due: &Due) {
+        self.entry(sandbox, &due.id, |entry| {
+            let wait = AGAIN
+                .0
+                .saturating_mul(1 << entry.failures.min(8))
+                .min(AGAIN.1);
+            entry.failures += 1;
+            entry.ended |= due.ended;
+            entry.due.get_or_insert_with(|| Instant::now() + wait);
+        });
+    }
+
+    fn entry(&self, sandbox: &str, id: &str, change: impl FnOnce(&mut Entry)) {
         let mut all = self.lock();
         if !all.contains_key(sandbox) {
             all.insert(sandbox.to_owned(), HashMap::new());
@@ -63,36 +154,7 @@ impl SessionLog {
             sessions.insert(id.to_owned(), Entry::default());
         }
         if let Some(entry) = sessions.get_mut(id) {
-            let due = due(entry);
-            entry.due = Some(entry.due.map_or(due, |old| old.min(due)));
-        }
-    }
-
-    /// Takes what is due; an entry that says nothing any more goes.
-    fn due(&self) -> Vec<(String, Vec<String>)> {
-        let now = Instant::now();
-        let mut all = self.lock();
-        let mut taken = Vec::new();
-        for (sandbox, sessions) in all.iter_mut() {
-            sessions.retain(|_, entry| {
-                let fresh = |at: Instant| at.elapsed() < EVERY;
-                entry.due.is_some() || entry.recorded.is_some_and(fresh)
-            });
-            let due = sessions
-                .iter_mut()
-                .filter_map(|(id, entry)| entry.due.take_if(|due| *due <= now).map(|_| id.clone()));
-            let due: Vec<_> = due.collect();
-            if !due.is_empty() {
-                taken.push((sandbox.clone(), due));
-            }
-        }
-        all.retain(|_, sessions| !sessions.is_empty());
-        taken
-    }
-
-    fn set(&self, sandbox: &str, id: &str, entry: impl FnOnce(&mut Entry)) {
-        if let Some(found) = self.lock().get_mut(sandbox).and_then(|all| all.get_mut(id)) {
-            entry(found);
+            change(entry);
         }
     }
 
@@ -101,97 +163,58 @@ impl SessionLog {
     }
 }
 
-/// What became of writing about one session.
-enum Written {
-    Done,
-    Later,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Service {
-    /// Writes about sessions for as long as it is polled.
-    pub async fn record_sessions(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(SOON);
-        loop {
-            ticks.tick().await;
-            for (name, ids) in self.session_log.due() {
-                self.record_due(&name, &ids).await;
-            }
-        }
+    fn ids(log: &SessionLog) -> Vec<String> {
+        let due = log.due(&HashSet::new(), 1).into_iter();
+        let due = due.flat_map(|(_, due)| due);
+        due.map(|due| due.id).collect()
     }
 
-    async fn record_due(&self, name: &str, ids: &[String]) {
-        let Some(sandbox) = self.sandboxes.get(name) else {
-            // Its resources go with it.
-            return;
-        };
-        let states = match PodRef::ready(&sandbox) {
-            Some(pod) => self.states(&pod, ids).await,
-            None => Err(AgentError::Unreachable("the sandbox sleeps".to_owned())),
-        };
-        for id in ids {
-            let written = match &states {
-                Ok(states) => {
-                    let state = states.iter().find(|state| state.id == *id);
-                    self.record_session(&sandbox, name, id, state).await
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_is_used_all_the_time_is_due_every_30_s() {
+        let log = SessionLog::default();
+        let mut times = 0;
+        for _ in 0..700 {
+            log.used("box", "s");
+            tokio::time::advance(Duration::from_millis(100)).await;
+            for id in ids(&log) {
+                log.written("box", &id);
+                times += 1;
+            }
+        }
+        assert_eq!(times, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_written_is_due_again_and_later_each_time() {
+        let log = SessionLog::default();
+        log.ended("box", "s");
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            let began = Instant::now();
+            let due = loop {
+                tokio::time::advance(Duration::from_millis(100)).await;
+                if let Some((_, due)) = log.due(&HashSet::new(), 1).pop() {
+                    break due;
                 }
-                Err(_) => Ok(Written::Later),
             };
-            match written {
-                Ok(Written::Done) => self.session_log.set(name, id, |entry| {
-                    entry.recorded = Some(Instant::now());
-                }),
-                Ok(Written::Later) => self.record_later(name, id),
-                Err(error) => {
-                    tracing::warn!(sandbox = name, session = id, %error, "a session was not recorded");
-                    self.record_later(name, id);
-                }
-            }
+            assert!(due[0].ended);
+            log.again("box", &due[0]);
+            waits.push(began.elapsed().as_secs());
         }
+        assert_eq!(waits, [0, 1, 2, 4, 8, 16, 30]);
     }
 
-    fn record_later(&self, name: &str, id: &str) {
-        self.session_log.set(name, id, |entry| {
-            entry.due.get_or_insert_with(|| Instant::now() + AGAIN);
-        });
-    }
-
-    async fn states(&self, pod: &PodRef, ids: &[String]) -> Result<Vec<SessionState>, AgentError> {
-        match ids {
-            [id] => Ok(self.agents.find(pod, id).await?.into_iter().collect()),
-            _ => self.agents.list(pod).await,
-        }
-    }
-
-    async fn record_session(
-        &self,
-        sandbox: &Sandbox,
-        name: &str,
-        id: &str,
-        state: Option<&SessionState>,
-    ) -> Result<Written, ResourceError> {
-        let known = self.session_records.find(name, id);
-        let session = match (state, known) {
-            (None, None) => return Ok(Written::Done),
-            (None, Some(session)) => {
-                self.session_records.delete(&session).await?;
-                return Ok(Written::Done);
-            }
-            (Some(_), Some(session)) => session,
-            // Its resource was deleted, and so it will be.
-            (Some(state), None) if state.owner.is_some() => return Ok(Written::Later),
-            (Some(_), None) => match self.session_records.create(sandbox, id).await? {
-                Some(session) => Arc::new(session),
-                None => return Ok(Written::Later),
-            },
-        };
-        if let Some(state) = state {
-            let idle = SignedDuration::try_from(state.idle).unwrap_or_default();
-            let record = SessionRecord {
-                cwd: String::from_utf8_lossy(&state.cwd).into_owned(),
-                used: Timestamp::now() - idle,
-            };
-            self.session_records.record(&session, &record).await?;
-        }
-        Ok(Written::Done)
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_longer_used_is_forgotten() {
+        let log = SessionLog::default();
+        log.opened("box", "s", "pod");
+        assert!(log.is_open("box", "s", "pod"));
+        tokio::time::advance(EVERY).await;
+        assert!(ids(&log).is_empty());
+        assert!(log.lock().is_empty());
     }
 }

@@ -1,11 +1,12 @@
-//! Sessions of a sandbox. They live in its agent; the
-//! resources that stand for them are written after the answer (`session_log`).
+//! Sessions of a sandbox. They live in its agent; the resources that stand for
+//! them are written after the answer (`session_records`).
 
 use std::collections::BTreeMap;
 
 use super::target::Target;
 use super::{Service, ServiceError};
-use crate::domain::interfaces::NewSession;
+use crate::domain::agent::AgentError;
+use crate::domain::interfaces::{NewSession, PodRef};
 
 impl Service {
     /// Makes a session.
@@ -20,6 +21,7 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let session = &session;
         let call = |pod| async move { self.agents.open(&pod, session.clone()).await };
+        self.session_log.changed(&target.name, &session.id);
         self.reach(target, call).await?;
         self.session_log.changed(&target.name, &session.id);
         Ok(())
@@ -32,9 +34,10 @@ impl Service {
     /// none, or when no sandbox can be had in time.
     pub async fn close_session(&self, target: &Target, session: &str) -> Result<(), ServiceError> {
         let call = |pod| async move { self.agents.close(&pod, session, None).await };
-        self.reach(target, call).await?;
-        self.session_log.changed(&target.name, session);
-        Ok(())
+        let closed = self.reach(target, call).await;
+        // Also where there was none: a resource may be left of one.
+        self.session_log.ended(&target.name, session);
+        closed
     }
 
     /// Sets exported variables of a session, after the commands before; returns
@@ -50,12 +53,36 @@ impl Service {
     ) -> Result<bool, ServiceError> {
         let env = &env;
         let call = |pod| async move {
+            self.open_applied(&pod, target, session).await?;
             let env = env.clone();
             self.agents.set_variables(&pod, session, env).await
         };
+        self.session_log.used(&target.name, session);
         let created = self.reach(target, call).await?;
-        self.session_log.changed(&target.name, session);
+        if created {
+            self.session_log.changed(&target.name, session);
+        }
         Ok(created)
+    }
+
+    /// Opens a session that somebody applied as a resource, before its first use
+    /// in that pod: it begins as its spec says, whoever comes first.
+    pub(super) async fn open_applied(
+        &self,
+        pod: &PodRef,
+        target: &Target,
+        id: &str,
+    ) -> Result<(), AgentError> {
+        if self.session_log.is_open(&target.name, id, &pod.uid) {
+            return Ok(());
+        }
+        if let Some(session) = self.session_records.find(&target.name, id)
+            && (session.spec.cwd.is_some() || !session.spec.env.is_empty())
+        {
+            self.agents.open(pod, NewSession::applied(&session)).await?;
+        }
+        self.session_log.opened(&target.name, id, &pod.uid);
+        Ok(())
     }
 
     /// The ids of all sessions, `default` among them.

@@ -28,6 +28,9 @@ pub const MAX_ID: usize = 64;
 /// Longest session id.
 pub const MAX_SESSION_ID: usize = 512;
 
+/// Longest name of a session's owner.
+pub const MAX_OWNER: usize = 512;
+
 /// Most sessions of a sandbox.
 pub const MAX_SESSIONS: usize = 1024;
 

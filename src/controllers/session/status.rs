@@ -5,27 +5,29 @@ use k8s_openapi::jiff::Timestamp;
 use crate::crd::{SandboxSession, SandboxSessionStatus};
 use crate::domain::conditions::{READY, carry_over, condition};
 
-/// What there is to say of a session.
+/// What there is to say of a session. Never in an agent's words, which could be
+/// others each time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// There is no such sandbox.
     NoSandbox,
     /// An older resource stands for the same session.
     Duplicate(String),
-    /// The sandbox has never answered since the session was applied.
+    /// The sandbox does not answer yet.
     NotReady,
-    /// The sandbox does not answer at the moment.
-    Unreachable(String),
-    /// The sandbox refuses it.
-    Refused(String),
-    /// It was opened in the pod of that UID, which may sleep by now.
-    Open(String),
+    /// The sandbox should answer, and does not.
+    Unreachable,
+    /// The sandbox does not take the session; why.
+    Refused(&'static str),
+    /// The session that it stood for has ended, and so it goes.
+    Ended,
+    /// It stands for a session, in a pod that may sleep by now.
+    Open,
 }
 
 /// The controller's part of the status of `session`.
 pub fn status(session: &SandboxSession, seen: &Seen, now: Timestamp) -> SandboxSessionStatus {
-    let sandbox = &session.spec.sandbox_name;
-    let id = &session.spec.id;
+    let (sandbox, id) = (&session.spec.sandbox_name, &session.spec.id);
     let (ready, reason, message) = match seen {
         Seen::NoSandbox => (
             false,
@@ -44,9 +46,20 @@ pub fn status(session: &SandboxSession, seen: &Seen, now: Timestamp) -> SandboxS
             "SandboxNotReady",
             format!("the sandbox {sandbox} is not ready yet"),
         ),
-        Seen::Unreachable(why) => (false, "SandboxUnreachable", why.clone()),
-        Seen::Refused(why) => (false, "Refused", why.clone()),
-        Seen::Open(_) => (
+        Seen::Unreachable => (
+            false,
+            "SandboxUnreachable",
+            format!(
+                "the agent of {sandbox} cannot be asked: may Hutch exec into pods of this namespace?"
+            ),
+        ),
+        Seen::Refused(why) => (
+            false,
+            "Refused",
+            format!("the sandbox {sandbox} does not take the session: {why}"),
+        ),
+        Seen::Ended => (false, "Ended", "the session has ended".to_owned()),
+        Seen::Open => (
             true,
             "Open",
             "commands can be run in the session; one that comes while the sandbox sleeps wakes it"
@@ -60,10 +73,6 @@ pub fn status(session: &SandboxSession, seen: &Seen, now: Timestamp) -> SandboxS
     SandboxSessionStatus {
         conditions: carry_over(kept, vec![ready]),
         observed_generation: generation,
-        pod_uid: match seen {
-            Seen::Open(pod) => Some(pod.clone()),
-            _ => None,
-        },
         ..Default::default()
     }
 }
@@ -71,9 +80,7 @@ pub fn status(session: &SandboxSession, seen: &Seen, now: Timestamp) -> SandboxS
 /// Whether `status` says anything that the session does not say yet.
 pub fn worth_writing(session: &SandboxSession, status: &SandboxSessionStatus) -> bool {
     session.status.as_ref().is_none_or(|old| {
-        old.conditions != status.conditions
-            || old.observed_generation != status.observed_generation
-            || old.pod_uid != status.pod_uid
+        old.conditions != status.conditions || old.observed_generation != status.observed_generation
     })
 }
 
@@ -104,7 +111,7 @@ mod tests {
         session.status = Some(first);
         let again = status(&session, &Seen::NoSandbox, at(9));
         assert!(!worth_writing(&session, &again));
-        let open = status(&session, &Seen::Open("pod".into()), at(9));
+        let open = status(&session, &Seen::Open, at(9));
         assert!(worth_writing(&session, &open));
         assert_eq!(open.conditions[0].status, "True");
     }
@@ -112,7 +119,7 @@ mod tests {
     #[test]
     fn what_the_facade_has_written_is_no_reason_to_write() {
         let mut session = session();
-        let seen = Seen::Open("pod".into());
+        let seen = Seen::Open;
         let open = status(&session, &seen, at(1));
         session.status = Some(SandboxSessionStatus {
             working_directory: Some("/workspace".into()),

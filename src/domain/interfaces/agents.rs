@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use super::PodRef;
+use crate::crd::SandboxSession;
 use crate::domain::agent::AgentError;
 use crate::domain::exec::{ExecOutcome, ExecRequest};
 use crate::domain::files::{FileKind, FilePath};
@@ -52,9 +53,27 @@ pub struct NewSession {
     pub cwd: Option<String>,
     /// First environment, on top of the sandbox's.
     pub env: BTreeMap<String, String>,
-    /// UID of the resource that stands for it, if one does. With it, a session
+    /// Name of the resource that stands for it, if one does. With it, a session
     /// that exists is given this owner and is no error.
     pub owner: Option<String>,
+    /// Make none: [`AgentError::NotFound`] where there is no such session.
+    pub existing: bool,
+}
+
+impl NewSession {
+    /// The session that a resource describes, which becomes its owner.
+    pub fn applied(session: &SandboxSession) -> Self {
+        let env = session.spec.env.iter();
+        Self {
+            id: session.spec.id.clone(),
+            cwd: session.spec.cwd.clone(),
+            env: env
+                .map(|variable| (variable.name.clone(), variable.value.clone()))
+                .collect(),
+            owner: session.owner_name(),
+            existing: false,
+        }
+    }
 }
 
 /// A session, as its agent tells.
@@ -66,7 +85,7 @@ pub struct SessionState {
     pub cwd: Bytes,
     /// Since a command of it started or ended.
     pub idle: Duration,
-    /// UID of the resource that stands for it, if one does.
+    /// Name of the resource that stands for it, if one does.
     pub owner: Option<String>,
 }
 

@@ -55,7 +55,7 @@ fn parse(id: &str, fields: &Fields) -> Result<NewSession, String> {
         id: id.to_owned(),
         cwd: fields.get("cwd").map(cwd).transpose()?.flatten(),
         env: fields.get("env").map(env).transpose()?.unwrap_or_default(),
-        owner: None,
+        ..NewSession::default()
     })
 }
 

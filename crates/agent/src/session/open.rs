@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use hutch_wire::limits::{DEFAULT_SESSION, MAX_SESSION_ID, MAX_SESSIONS};
+use hutch_wire::limits::{DEFAULT_SESSION, MAX_OWNER, MAX_SESSIONS};
 use hutch_wire::v1;
 use tonic::Status;
 
@@ -17,7 +17,7 @@ impl Sessions {
     /// Makes a session; one that exists is given the owner, if there is one.
     ///
     /// # Errors
-    /// ALREADY_EXISTS without an owner; INVALID_ARGUMENT for what makes no sense;
+    /// ALREADY_EXISTS without an owner; NOT_FOUND where it has to exist; INVALID_ARGUMENT for what makes no sense;
     /// RESOURCE_EXHAUSTED past a bound; FAILED_PRECONDITION without a shell.
     pub fn open(&self, request: &v1::OpenSessionRequest) -> Result<(), Status> {
         check_id(&request.id)?;
@@ -25,7 +25,7 @@ impl Sessions {
         if request.cwd.contains('\0') {
             return Err(Status::invalid_argument("cwd holds a NUL"));
         }
-        if request.owner.len() > MAX_SESSION_ID {
+        if request.owner.len() > MAX_OWNER {
             return Err(Status::invalid_argument("the owner's name is too long"));
         }
         let (_, kind) = self.able()?;
@@ -35,6 +35,9 @@ impl Sessions {
                 return Err(Status::already_exists("there is a session of this id"));
             }
             return self.own(session, &request.owner);
+        }
+        if request.existing {
+            return Err(Status::not_found("there is no session of this id"));
         }
         if known.len() >= MAX_SESSIONS {
             return Err(Status::resource_exhausted(format!(
