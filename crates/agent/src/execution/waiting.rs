@@ -10,18 +10,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::io::{pwrite, write};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, kill_process_group};
-use tokio::net::unix::pipe::Receiver;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::start::{Started, output_pipe};
+use super::held::{Held, Hold};
+use super::start::Started;
 use crate::lock::Lock;
 use crate::process::shell::Shell;
-use crate::process::{Ended, Environment, Launch, Pid, Reaper, launch};
+use crate::process::{Environment, Reaper};
 
 /// Shells kept waiting: one in use, one coming up, and one in hand.
 const KEPT: usize = 3;
@@ -32,10 +28,6 @@ const REST: Duration = Duration::from_millis(1);
 /// Longest script that is handed to one.
 const LONGEST: usize = 1 << 20;
 
-/// Numbers of the two files that a waiting shell has, as [`WAIT`] names them.
-const GO: i32 = 100;
-const SCRIPT: i32 = 101;
-
 /// Waits for a line on descriptor 100, then runs the script in 101.
 /// `mapfile -d` came with bash 4.4: an older one ends here and is never used.
 /// `BASH_EXECUTION_STRING` is what `-c` has of its script.
@@ -44,22 +36,12 @@ const WAIT: &[u8] = b"((BASH_VERSINFO[0]*100+BASH_VERSINFO[1]>=404))&&read -r -u
 /// The shells that wait.
 #[derive(Debug)]
 pub struct Waiting {
-    shells: Lock<VecDeque<One>>,
+    shells: Lock<VecDeque<Held>>,
     used: Notify,
     environment: Environment,
     nothing: OwnedFd,
     reaper: Reaper,
     possible: bool,
-}
-
-#[derive(Debug)]
-struct One {
-    main: Pid,
-    ended: oneshot::Receiver<Ended>,
-    stdout: Receiver,
-    stderr: Receiver,
-    go: OwnedFd,
-    script: OwnedFd,
 }
 
 impl Waiting {
@@ -89,25 +71,12 @@ impl Waiting {
         self.used.notify_one();
         loop {
             let mut shell = self.shells.lock().pop_front()?;
-            let alive = shell.ended.try_recv() == Err(oneshot::error::TryRecvError::Empty);
-            if alive && fill(&shell, script).is_some() {
-                return Some(Started {
-                    main: shell.main,
-                    ended: shell.ended,
-                    stdout: shell.stdout,
-                    stderr: shell.stderr,
-                    stdin: None,
-                });
+            if shell.lives()
+                && let Ok((started, _)) = shell.go(script)
+            {
+                return Some(started);
             }
-            let _ = kill_process_group(shell.main, Signal::KILL);
         }
-    }
-
-    /// The shells' process ids.
-    pub fn processes(&self) -> Vec<i32> {
-        let shells = self.shells.lock();
-        let id = |shell: &One| shell.main.as_raw_nonzero().get();
-        shells.iter().map(id).collect()
     }
 
     /// Keeps shells waiting while scripts come.
@@ -121,9 +90,7 @@ impl Waiting {
                     break;
                 }
             }
-            for shell in self.shells.lock().drain(..) {
-                let _ = kill_process_group(shell.main, Signal::KILL);
-            }
+            self.shells.lock().clear();
         }
     }
 
@@ -137,38 +104,17 @@ impl Waiting {
         }
     }
 
-    fn start(&self) -> Option<One> {
+    fn start(&self) -> Option<Held> {
         let shell = Shell::bash(self.environment.path())?;
-        let (stdout, stdout_child) = output_pipe().ok()?;
-        let (stderr, stderr_child) = output_pipe().ok()?;
-        let (waits, go) = pipe_with(PipeFlags::CLOEXEC).ok()?;
-        let script = memfd_create(c"script", MemfdFlags::CLOEXEC).ok()?;
-        let main = launch(&Launch {
+        let hold = Hold {
+            file: &shell.file,
             arguments: &shell.invoke(WAIT).ok()?.arguments,
-            file: Some(&shell.file),
             environment: &self.environment,
-            stdin: self.nothing.as_fd(),
-            output: Some((stdout_child.as_fd(), stderr_child.as_fd())),
-            inherited: &[(waits.as_fd(), GO), (script.as_fd(), SCRIPT)],
-        })
-        .ok()?;
-        Some(One {
-            main,
-            ended: self.reaper.watch(main),
-            stdout,
-            stderr,
-            go,
-            script,
-        })
+            nothing: self.nothing.as_fd(),
+            fed: false,
+            numbers: [100, 101],
+            inherited: &[],
+        };
+        Held::start(&hold, &self.reaper).ok()
     }
-}
-
-/// Hands the script over; none where the shell has gone.
-fn fill(shell: &One, script: &[u8]) -> Option<()> {
-    let mut written = 0;
-    while written < script.len() {
-        // The file's position is shared with the shell and stays at its start.
-        written += pwrite(&shell.script, &script[written..], written as u64).ok()?;
-    }
-    (write(&shell.go, b"\n") == Ok(1)).then_some(())
 }
