@@ -2,18 +2,17 @@
 //! on a line of its own to go. Who keeps such shells, how many, and what they
 //! do before and after their script is not known here.
 //!
-//! The shell has one end of the line, and reads one line from it; at the end of
-//! the line without a word it goes away by itself. What it says there in turn
-//! is for those who expect it.
+//! The shell has one end of the line, reads words from it, and goes away by
+//! itself when it ends. It has files without names, too, to be filled before
+//! the word, or by itself. What it says on its line is for those who expect it.
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::pwrite;
-use rustix::process::{Signal, kill_process_group};
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::oneshot::error::TryRecvError;
 use tonic::Status;
@@ -34,18 +33,21 @@ pub struct Hold<'a> {
     pub nothing: BorrowedFd<'a>,
     /// Whether the client feeds it.
     pub fed: bool,
-    /// The numbers that it has the line and its script under.
-    pub numbers: [i32; 2],
-    /// Further files and their numbers.
-    pub inherited: &'a [(BorrowedFd<'a>, i32)],
+    /// The number that it has the line under.
+    pub line: i32,
+    /// The numbers of its files.
+    pub files: &'a [i32],
 }
 
 /// A shell that waits. Dropped, it goes away by itself.
 #[derive(Debug)]
 pub struct Held {
-    started: Started,
-    line: UnixStream,
-    script: OwnedFd,
+    /// Its process and pipes.
+    pub started: Started,
+    /// The agent's end of its line.
+    pub line: UnixStream,
+    /// Its files, in the order of their numbers.
+    pub files: Vec<OwnedFd>,
 }
 
 impl Held {
@@ -58,20 +60,23 @@ impl Held {
         let (stderr, stderr_child) = output_pipe()?;
         let (line, line_child) = UnixStream::pair().map_err(exhausted)?;
         line.set_nonblocking(true).map_err(exhausted)?;
-        let script = memory(b"").map_err(exhausted)?;
+        let files = hold.files.iter().map(|_| memory());
+        let files: Vec<OwnedFd> = files.collect::<Result<_, _>>().map_err(exhausted)?;
         let (stdin_child, stdin) = input(hold.fed)?;
-        let [line_number, script_number] = hold.numbers;
-        let own = [
-            (line_child.as_fd(), line_number),
-            (script.as_fd(), script_number),
-        ];
+        let mut inherited = vec![(line_child.as_fd(), hold.line)];
+        inherited.extend(
+            files
+                .iter()
+                .map(AsFd::as_fd)
+                .zip(hold.files.iter().copied()),
+        );
         let main = launch(&Launch {
             arguments: hold.arguments,
             file: Some(hold.file),
             environment: hold.environment,
             stdin: stdin_child.as_ref().map_or(hold.nothing, AsFd::as_fd),
             output: Some((stdout_child.as_fd(), stderr_child.as_fd())),
-            inherited: &[&own, hold.inherited].concat(),
+            inherited: &inherited,
         })
         .map_err(not_started)?;
         let started = Started {
@@ -84,7 +89,7 @@ impl Held {
         Ok(Self {
             started,
             line,
-            script,
+            files,
         })
     }
 
@@ -95,18 +100,37 @@ impl Held {
         told == Err(TryRecvError::Empty) && reaper::runs(self.started.main)
     }
 
-    /// Has it run its script. Gives the agent's end of the line, too.
+    /// Fills the file of that place, from its start.
     ///
     /// # Errors
-    /// When it is gone, or there is no memory for the script; then it is killed.
-    pub fn go(self, script: &[u8]) -> io::Result<(Started, UnixStream)> {
-        let told =
-            fill(&self.script, script).and_then(|()| Ok(rustix::io::write(&self.line, b"\n")?));
-        if let Err(problem) = told {
-            let _ = kill_process_group(self.started.main, Signal::KILL);
-            return Err(problem);
+    /// When there is no memory for it.
+    pub fn fill(&self, place: usize, bytes: &[u8]) -> io::Result<()> {
+        let file = self.files.get(place).ok_or(io::ErrorKind::NotFound)?;
+        let mut written = 0;
+        while written < bytes.len() {
+            // The file's position is shared with the shell and stays at its start.
+            written += pwrite(file, &bytes[written..], written as u64)?;
         }
-        Ok((self.started, self.line))
+        Ok(())
+    }
+
+    /// Bounds the file of that place, which the shell writes to.
+    ///
+    /// # Errors
+    /// When the kernel cannot.
+    pub fn bound(&self, place: usize, size: u64) -> io::Result<()> {
+        let file = self.files.get(place).ok_or(io::ErrorKind::NotFound)?;
+        ftruncate(file, size)?;
+        Ok(fcntl_add_seals(file, SealFlags::GROW)?)
+    }
+
+    /// Says a word, which ends with a newline.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn say(&self, word: &[u8]) -> io::Result<()> {
+        rustix::io::write(&self.line, word)?;
+        Ok(())
     }
 }
 
@@ -128,24 +152,9 @@ fn not_started(problem: NotLaunched) -> Status {
 }
 
 /// A file without a name.
-///
-/// # Errors
-/// When there is no memory for it.
-pub fn memory(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let file = memfd_create(c"script", MemfdFlags::CLOEXEC)?;
-    fill(&file, bytes)?;
-    Ok(file)
-}
-
-/// Writes to the start of a file, whose position is shared with the shell and
-/// stays where it is.
-///
-/// # Errors
-/// When there is no memory for it.
-pub fn fill(file: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
-    let mut written = 0;
-    while written < bytes.len() {
-        written += pwrite(file, &bytes[written..], written as u64)?;
-    }
-    Ok(())
+fn memory() -> io::Result<OwnedFd> {
+    Ok(memfd_create(
+        c"script",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?)
 }

@@ -27,13 +27,13 @@ use tokio::time::Instant;
 use tonic::Status;
 
 pub use course::{Course, Early, Settle, follow};
-pub use held::{Held, Hold, fill, memory};
+pub use held::{Held, Hold};
 pub use inputs::listen;
 pub use known::Executions;
 pub use request::{Checked, check, check_environment};
 pub use start::{Started, Starter, exhausted};
 pub use stream::Stream;
-pub use waiting::Waiting;
+pub use waiting::{FILES, LINE, WAIT, WITHHELD, Waiting};
 
 use crate::lock::Lock;
 use stdin::Stdin;

@@ -3,7 +3,7 @@
 //! when none has come for a while. One runs what `bash -c SCRIPT` would run:
 //! same name, same options, same variables; it is used for scripts that ask for
 //! nothing of their own (directory, environment, input), and where it is not
-//! there the script is run by a fresh shell.
+//! there the script is run by a fresh shell. Sessions take them, too.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,10 +28,36 @@ const REST: Duration = Duration::from_millis(1);
 /// Longest script that is handed to one.
 const LONGEST: usize = 1 << 20;
 
-/// Waits for a line on descriptor 100, then runs the script in 101.
+/// Variables that would act on a shell before its script has begun.
+pub const WITHHELD: [&str; 5] = [
+    "BASH_ENV",
+    "ENV",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "POSIXLY_CORRECT",
+];
+
+/// The numbers of the line and the files that [`WAIT`] knows; out of the way of
+/// those that scripts use.
+pub const LINE: i32 = 100;
+/// The script; what a session restores ahead of it, and right before it; what
+/// the session's shell leaves.
+pub const FILES: [i32; 4] = [101, 102, 103, 104];
+
 /// `mapfile -d` came with bash 4.4: an older one ends here and is never used.
-/// `BASH_EXECUTION_STRING` is what `-c` has of its script.
-const WAIT: &[u8] = b"((BASH_VERSINFO[0]*100+BASH_VERSINFO[1]>=404))&&read -r -u 100&&mapfile -d '' -u 101&&exec 100<&- 101<&-&&BASH_EXECUTION_STRING=$MAPFILE&&unset MAPFILE REPLY&&eval -- \"$BASH_EXECUTION_STRING\"";
+const GUARD: &str = "((BASH_VERSINFO[0]*100+BASH_VERSINFO[1]>=404))&&";
+
+/// Waits for a word on its line. If that is empty, runs the script as `-c` does:
+/// `BASH_EXECUTION_STRING` is what `-c` has of it. If not, it is a session's:
+/// restores, waits for a second word, and runs the script as a file, so that
+/// nothing in it can end what is around it. All on one line, which is the first
+/// of the script.
+pub const WAIT: &str = "read -r -t 1000000 -u 100&&\
+if [[ $REPLY ]];then unset REPLY;. /proc/self/fd/102 2>/dev/null;exec 102<&-;\
+read -r -t 1000000 -u 100 __hutch_g||{ trap - EXIT;exit; };\
+. /proc/self/fd/103;\\. /proc/self/fd/101;\
+else mapfile -d '' -u 101&&exec 100<&- 101<&- 102<&- 103<&- 104<&-&&\
+BASH_EXECUTION_STRING=$MAPFILE&&unset MAPFILE REPLY&&eval -- \"$BASH_EXECUTION_STRING\";fi";
 
 /// The shells that wait.
 #[derive(Debug)]
@@ -41,40 +67,45 @@ pub struct Waiting {
     environment: Environment,
     nothing: OwnedFd,
     reaper: Reaper,
-    possible: bool,
+    /// Whether a shell that has nothing withheld would be the same.
+    plain: bool,
 }
 
 impl Waiting {
     /// None yet; they will have this environment, and `nothing` as their input.
     pub fn new(environment: &Environment, nothing: OwnedFd, reaper: &Reaper) -> Self {
-        // What BASH_ENV names is run when a shell starts, and belongs to the
-        // command that it is started for.
-        let variables = environment.variables().iter();
-        let clean = !variables
-            .into_iter()
-            .any(|v| v.to_bytes().starts_with(b"BASH_ENV="));
+        let plain = WITHHELD.iter().all(|name| environment.get(name).is_none());
         Self {
             shells: Lock::default(),
             used: Notify::new(),
-            environment: environment.clone(),
+            environment: environment.without(&WITHHELD),
             nothing,
             reaper: reaper.clone(),
-            possible: clean,
+            plain,
         }
     }
 
     /// Has a waiting shell run `script`; none where there is no such shell.
     pub fn run(&self, script: &[u8]) -> Option<Started> {
-        if !self.possible || script.len() > LONGEST || script.contains(&0) {
+        if !self.plain || script.len() > LONGEST || script.contains(&0) {
             return None;
         }
+        loop {
+            let shell = self.take()?;
+            let told = shell.fill(0, script).and_then(|()| shell.say(b"\n"));
+            if told.is_ok() {
+                return Some(shell.started);
+            }
+        }
+    }
+
+    /// A shell that waits, if there is one.
+    pub fn take(&self) -> Option<Held> {
         self.used.notify_one();
         loop {
             let mut shell = self.shells.lock().pop_front()?;
-            if shell.lives()
-                && let Ok((started, _)) = shell.go(script)
-            {
-                return Some(started);
+            if shell.lives() {
+                return Some(shell);
             }
         }
     }
@@ -106,14 +137,15 @@ impl Waiting {
 
     fn start(&self) -> Option<Held> {
         let shell = Shell::bash(self.environment.path())?;
+        let wait = [GUARD, WAIT].concat();
         let hold = Hold {
             file: &shell.file,
-            arguments: &shell.invoke(WAIT).ok()?.arguments,
+            arguments: &shell.invoke(wait.as_bytes()).ok()?.arguments,
             environment: &self.environment,
             nothing: self.nothing.as_fd(),
             fed: false,
-            numbers: [100, 101],
-            inherited: &[],
+            line: LINE,
+            files: &FILES,
         };
         Held::start(&hold, &self.reaper).ok()
     }

@@ -2,6 +2,7 @@
 {
 { \:; } >&104 || \exec 104>|@OUT@
 \unset -f declare
+\unset -f .
 \declare -p __hutch_m >&104
 \declare -f >&104
 \declare -Fx >&104

@@ -150,7 +150,7 @@ pub fn plain<'a>(declared: &[Statement<'a>], name: &str) -> Option<&'a str> {
 fn own(name: &[u8]) -> bool {
     let begins = |prefix: &&str| name.starts_with(prefix.as_bytes());
     name != BASH_ENV
-        && (OWN.iter().any(|own| own.as_bytes() == name) || OWN_PREFIXES.iter().any(|p| begins(p)))
+        && (OWN.iter().any(|own| own.as_bytes() == name) || OWN_PREFIXES.iter().any(begins))
 }
 
 fn unset(kept: &mut Vec<u8>, name: &[u8]) {

@@ -10,23 +10,26 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as Line;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hutch_wire::limits::MAX_SESSION_VALUE;
-use rustix::fs::{fstat, ftruncate};
+use rustix::fs::{ftruncate, tell};
 use rustix::io::pread;
 use tokio::net::UnixStream;
 
 use super::store;
 use super::text::{self, Before};
-use super::value::Value;
-use crate::execution::memory;
+use super::value::{Kind, Value};
+use crate::execution::WITHHELD;
 use crate::lock::Lock;
+use crate::process::Environment;
 
-/// Largest dump that is read: some of it is not kept.
-const MOST: usize = 2 * MAX_SESSION_VALUE;
+/// Largest dump: some of it is not kept. It lies in memory, and may not grow as
+/// the command likes.
+pub const MOST: usize = 2 * MAX_SESSION_VALUE;
 /// Longest word.
 const WORD: usize = 64;
 /// What the word begins and ends with, around the exit code.
@@ -37,28 +40,34 @@ const HIGHEST: i32 = 128;
 /// What a shell leaves its value in.
 #[derive(Debug)]
 pub struct Dump {
-    /// The file without a name.
-    pub memory: OwnedFd,
+    /// The file without a name, where the shell has one.
+    pub memory: Option<OwnedFd>,
     /// The file in the session's folder.
-    pub out: PathBuf,
+    out: PathBuf,
     /// Stands between the parts. It is not for anybody to guess, as it must not
     /// be met in a value.
-    pub mark: String,
+    mark: String,
     taken: Lock<Option<Value>>,
 }
 
 impl Dump {
     /// For the shell of that number.
-    ///
-    /// # Errors
-    /// When there is no memory.
-    pub fn new(folder: &std::path::Path, number: u64, mark: &str) -> io::Result<Self> {
-        Ok(Self {
-            memory: memory(b"")?,
+    pub fn new(folder: &Path, number: u64, mark: &str) -> Self {
+        Self {
+            memory: None,
             out: folder.join(format!("out-{number}")),
             mark: format!("{mark}-{number}"),
             taken: Lock::new(None),
-        })
+        }
+    }
+
+    /// What the shell does when it exits.
+    pub fn text(&self, kind: Kind, environment: &Environment) -> Vec<u8> {
+        let names = environment.without(&WITHHELD);
+        // A list may not be empty in every shell; this name is always set.
+        let names = format!("_ {}", names.names().join(" "));
+        let out = self.out.as_os_str().as_bytes();
+        text::dump(kind, out, &self.mark, names.trim())
     }
 
     /// Whether a whole value is there; it is taken then.
@@ -76,24 +85,25 @@ impl Dump {
             self.whole(before);
         }
         // What has left the shell may hold the file for ever.
-        let _ = ftruncate(&self.memory, 0);
+        let _ = self.memory.as_ref().map(|memory| ftruncate(memory, 0));
         self.taken.lock().take()
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {
-        let size = usize::try_from(fstat(&self.memory)?.st_size).unwrap_or(usize::MAX);
-        if size == 0 {
+        let size = match &self.memory {
+            // Its size is its bound; how far the shell has come tells more.
+            Some(memory) => usize::try_from(tell(memory)?).unwrap_or(MOST).min(MOST),
+            None => 0,
+        };
+        let Some(memory) = self.memory.as_ref().filter(|_| size > 0) else {
             let bytes = store::read(&self.out);
             let _ = fs::remove_file(&self.out);
             return bytes;
-        }
-        if size > MOST {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
+        };
         let mut bytes = vec![0; size];
         let mut done = 0;
         while done < size {
-            let count = pread(&self.memory, &mut bytes[done..], done as u64)?;
+            let count = pread(memory, &mut bytes[done..], done as u64)?;
             if count == 0 {
                 break;
             }

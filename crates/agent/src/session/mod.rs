@@ -29,7 +29,7 @@ use rustix::fs::Mode;
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::execution::Starter;
+use crate::execution::{Starter, WITHHELD};
 use crate::lock::Lock;
 use declared::Baseline;
 use line::Line;
@@ -123,7 +123,7 @@ impl Sessions {
         known
             .entry(DEFAULT_SESSION.to_owned())
             .or_insert_with(|| Session::new(DEFAULT_SESSION, home.clone()));
-        let environment = starter.environment.without(&shell::WITHHELD);
+        let environment = starter.environment.without(&WITHHELD);
         Self {
             baseline: Arc::new(Baseline::new(&environment, mask())),
             starter,

@@ -174,8 +174,7 @@ impl Sessions {
         if session.state.lock().written.is_none() {
             let _ = store.prepare(&session.id);
         }
-        let dump = Dump::new(&store.folder(&session.id), self.number(), &self.mark)
-            .map_err(crate::execution::exhausted)?;
+        let dump = Dump::new(&store.folder(&session.id), self.number(), &self.mark);
         let waiting = Waiting::start(&self.starter, value, dump, with_stdin)?;
         Ok((waiting, lost))
     }

@@ -4,33 +4,30 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use tonic::Status;
 
-use super::dump::Dump;
+use super::dump::{Dump, MOST};
 use super::text;
 use super::value::{Kind, Value};
-use crate::execution::{Held, Hold, Started, Starter, exhausted, fill, memory};
+use crate::execution::{
+    FILES as BASH_FILES, Held, Hold, LINE as BASH_LINE, Started, Starter, WAIT, WITHHELD, exhausted,
+};
 use crate::process::Environment;
 use crate::process::shell::Shell;
 
-/// Variables that would act on a shell before it can defend itself.
-pub const WITHHELD: [&str; 5] = [
-    "BASH_ENV",
-    "ENV",
-    "SHELLOPTS",
-    "BASHOPTS",
-    "POSIXLY_CORRECT",
-];
-
-/// The numbers of a shell's files: its line, its command, what it restores ahead
-/// and right before the command, and its dump. bash knows numbers that no
-/// command uses; other shells know none past 9.
-const BASH: [i32; 5] = [100, 101, 102, 103, 104];
-const POSIX: [i32; 5] = [9, 8, 6, 7, 5];
+/// The numbers of the line and the files of a shell that is not bash: none past
+/// 9 is known there.
+const LINE: i32 = 9;
+const FILES: [i32; 3] = [8, 6, 7];
+/// Places of the files: the command, what is restored ahead of it, and what
+/// right before it; in bash, its dump.
+const COMMAND: usize = 0;
+const AHEAD: usize = 1;
+const LAST: usize = 2;
+const DUMP: usize = 3;
 
 /// A shell that waits for its command.
 #[derive(Debug)]
@@ -38,9 +35,7 @@ pub struct Waiting {
     held: Held,
     /// The value it has restored.
     pub value: Value,
-    /// Where it dumps.
-    pub dump: Dump,
-    last: OwnedFd,
+    dump: Dump,
 }
 
 /// The shell that sessions have, and the kind of its values.
@@ -68,35 +63,26 @@ impl Waiting {
     ) -> Result<Self, Status> {
         let (shell, kind) = find(&starter.environment).ok_or_else(no_shell)?;
         let value = value.suited(kind);
-        let ahead = memory(&text::restore(&value)).map_err(exhausted)?;
-        let last = memory(b"").map_err(exhausted)?;
-        let [line, command, ahead_number, last_number, out] = match kind {
-            Kind::Bash => BASH,
-            Kind::Posix => POSIX,
+        let kept = if kind == Kind::Bash && !with_stdin {
+            starter.waiting.take()
+        } else {
+            None
         };
-        let files = [
-            (ahead.as_fd(), ahead_number),
-            (last.as_fd(), last_number),
-            (dump.memory.as_fd(), out),
-        ];
-        // Other shells leave the dump's number to their commands.
-        let inherited = &files[..if kind == Kind::Bash { 3 } else { 2 }];
-        let hold = Hold {
-            file: &shell.file,
-            arguments: &arguments(kind, &starter.environment, &dump).map_err(exhausted)?,
-            environment: &starter.environment.without(&WITHHELD),
-            nothing: starter.nothing.as_fd(),
-            fed: with_stdin,
-            numbers: [line, command],
-            inherited,
+        let held = match kept {
+            Some(kept) => kept,
+            None => start(starter, &shell, &dump, with_stdin)?,
         };
-        let held = Held::start(&hold, &starter.reaper)?;
-        Ok(Self {
-            held,
-            value,
-            dump,
-            last,
-        })
+        let mut ahead = Vec::new();
+        if kind == Kind::Bash {
+            let text = dump.text(kind, &starter.environment);
+            ahead = text::prepare(&text, &exports(&starter.environment));
+            held.bound(DUMP, MOST as u64).map_err(exhausted)?;
+        }
+        ahead.extend(text::restore(&value));
+        held.fill(AHEAD, &ahead)
+            .and_then(|()| held.say(b"session\n"))
+            .map_err(exhausted)?;
+        Ok(Self { held, value, dump })
     }
 
     /// Gives it its command, with what is to be restored right before it.
@@ -104,13 +90,16 @@ impl Waiting {
     /// # Errors
     /// When there is no memory for the command.
     pub fn go(self, last: &[u8], command: &[u8]) -> io::Result<Running> {
-        fill(&self.last, last)?;
-        let (started, line) = self.held.go(command)?;
+        self.held.fill(LAST, last)?;
+        self.held.fill(COMMAND, command)?;
+        self.held.say(b"\n")?;
+        let mut dump = self.dump;
+        dump.memory = self.held.files.into_iter().nth(DUMP);
         Ok(Running {
-            started,
-            line,
+            started: self.held.started,
+            line: self.held.line,
             value: self.value,
-            dump: self.dump,
+            dump,
         })
     }
 
@@ -141,13 +130,34 @@ pub fn no_shell() -> Status {
     )
 }
 
-fn arguments(kind: Kind, environment: &Environment, dump: &Dump) -> io::Result<Vec<CString>> {
-    let names = environment.names();
-    let names: Vec<&str> = names
-        .iter()
-        .copied()
-        .filter(|name| !WITHHELD.contains(name))
-        .collect();
+/// Starts a shell that waits.
+fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<Held, Status> {
+    let environment = &starter.environment;
+    let arguments = if shell.is_bash() {
+        shell.invoke(WAIT.as_bytes()).map(|bash| bash.arguments)
+    } else {
+        posix_arguments(environment, dump)
+    };
+    let hold = Hold {
+        file: &shell.file,
+        arguments: &arguments.map_err(exhausted)?,
+        environment: &environment.without(&WITHHELD),
+        nothing: starter.nothing.as_fd(),
+        fed,
+        line: if shell.is_bash() { BASH_LINE } else { LINE },
+        files: if shell.is_bash() { &BASH_FILES } else { &FILES },
+    };
+    Held::start(&hold, &starter.reaper)
+}
+
+fn posix_arguments(environment: &Environment, dump: &Dump) -> io::Result<Vec<CString>> {
+    let begin = CString::new(text::begin(&exports(environment)))?;
+    let dump = CString::new(dump.text(Kind::Posix, environment))?;
+    Ok(vec![c"sh".into(), c"-c".into(), begin, c"sh".into(), dump])
+}
+
+/// Sets what was withheld and belongs to the command.
+fn exports(environment: &Environment) -> String {
     let mut exports = String::new();
     for name in ["BASH_ENV", "ENV"] {
         if let Some(value) = environment.get(name)
@@ -156,20 +166,5 @@ fn arguments(kind: Kind, environment: &Environment, dump: &Dump) -> io::Result<V
             exports += &format!("export {name}={word}\n");
         }
     }
-    let out = dump.out.as_os_str().as_bytes();
-    // A list may not be empty in every shell; this name is always set.
-    let names = format!("_ {}", names.join(" "));
-    let dump = text::dump(kind, out, &dump.mark, names.trim());
-    let begin = CString::new(text::begin(kind, &exports))?;
-    let mut arguments: Vec<CString> = match kind {
-        Kind::Bash => vec![c"bash".into(), c"--norc".into(), c"--noprofile".into()],
-        Kind::Posix => vec![c"sh".into()],
-    };
-    arguments.extend([c"-c".into(), begin]);
-    arguments.push(match kind {
-        Kind::Bash => c"bash".into(),
-        Kind::Posix => c"sh".into(),
-    });
-    arguments.push(CString::new(dump)?);
-    Ok(arguments)
+    exports
 }

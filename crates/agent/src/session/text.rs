@@ -3,8 +3,11 @@
 //!
 //! Nothing is trusted of what a command may have done to its shell: see the
 //! `.sh` files beside this one. POSIX mode finds special builtins before any
-//! function, a backslash stops aliases, descriptor 9 keeps a DEBUG trap's
-//! output out of the dump, and everything else goes to `/dev/null`. Traps are
+//! function, a backslash stops aliases, a descriptor of its own keeps a trap's
+//! output out of the dump, and everything else goes to `/dev/null`. A shell that
+//! is done with its command is in no file any more, which tells it from one that
+//! a signal ends: only the former may say that it goes. Functions of the names
+//! `declare` and `.` are not kept: the dump and the next command use them. Traps are
 //! kept but for EXIT, which is the dump's, and DEBUG and RETURN, which would run
 //! for the restore and, in a file that is sourced, for nothing else.
 
@@ -14,7 +17,6 @@ use std::sync::Arc;
 use super::declared::{self, Baseline};
 use super::value::{Kind, Value};
 
-const BASH_BEGIN: &str = include_str!("bash_begin.sh");
 const BASH_DUMP: &str = include_str!("bash_dump.sh");
 const POSIX_BEGIN: &str = include_str!("posix_begin.sh");
 const POSIX_DUMP: &str = include_str!("posix_dump.sh");
@@ -40,14 +42,23 @@ pub fn quote(text: &[u8]) -> Vec<u8> {
     word
 }
 
-/// The shell's whole script: it restores, waits for its command, runs it.
-/// `exports` are commands that set what could not be in its environment.
-pub fn begin(kind: Kind, exports: &str) -> String {
-    match kind {
-        Kind::Bash => BASH_BEGIN,
-        Kind::Posix => POSIX_BEGIN,
-    }
-    .replace("@ENV@\n", exports)
+/// The whole script of a shell that is not bash: it restores, waits for its
+/// command, runs it. `exports` are commands that set what could not be in its
+/// environment.
+pub fn begin(exports: &str) -> String {
+    POSIX_BEGIN.replace("@ENV@\n", exports)
+}
+
+/// What bash does first: it sees to its dump.
+pub fn prepare(dump: &[u8], exports: &str) -> Vec<u8> {
+    let dump = quote(dump);
+    let parts: [&[u8]; 4] = [
+        b"trap ",
+        &dump,
+        b" EXIT\n__hutch_d=$BASHOPTS\n",
+        exports.as_bytes(),
+    ];
+    parts.concat()
 }
 
 /// What the shell does when it exits: it writes its value to the file `out`,
