@@ -24,5 +24,5 @@ for __hutch_n in "${!BASH_ALIASES[@]}"; do
 \printf 'BASH_ALIASES[%q]=%q\n' "$__hutch_n" "${BASH_ALIASES[$__hutch_n]}" >&104
 done
 \declare -p __hutch_m >&104
-case $__hutch_e in 0) \declare -p __hutch_c >&100 ;; esac
+case $__hutch_e in 0) \trap '' PIPE; \declare -p __hutch_c >&100 ;; esac
 } >/dev/null 2>&1

@@ -115,7 +115,8 @@ impl Dump {
 }
 
 /// The exit code of a command whose shell has said that it goes, and has left a
-/// whole value; else pending for ever.
+/// whole value; else pending for ever. What is no word closes the line: nobody
+/// can fill it and so hold up the shell, which does not mind.
 pub async fn word(line: Line, dump: Arc<Dump>, before: Arc<Before>) -> i32 {
     if let Ok(line) = UnixStream::from_std(line)
         && let Some(code) = read_word(&line).await
