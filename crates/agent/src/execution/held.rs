@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::pwrite;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::oneshot::error::TryRecvError;
 use tonic::Status;
@@ -56,6 +57,12 @@ impl Held {
     /// # Errors
     /// RESOURCE_EXHAUSTED, where the sandbox cannot have another process.
     pub fn start(hold: &Hold<'_>, reaper: &Reaper) -> Result<Self, Status> {
+        // It would start without them, and lose its script.
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let highest = hold.files.iter().chain([&hold.line]).max();
+        if highest.is_some_and(|highest| u64::from(highest.unsigned_abs()) >= limit) {
+            return Err(exhausted(rustix::io::Errno::MFILE.into()));
+        }
         let (stdout, stdout_child) = output_pipe()?;
         let (stderr, stderr_child) = output_pipe()?;
         let (line, line_child) = UnixStream::pair().map_err(exhausted)?;
