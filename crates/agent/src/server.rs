@@ -154,11 +154,11 @@ impl Service {
     }
 
     fn background(&self) -> u32 {
-        let mut roots = self.executions.main_processes();
-        roots.extend(self.starter.waiting.processes());
+        // All that the agent has started itself; an entrypoint that somebody has
+        // stopped is watched no more, and still no background process.
+        let mut roots = self.starter.reaper.watched();
         let entrypoint = *self.entrypoint.lock();
         roots.extend(entrypoint.map(|pid| pid.as_raw_nonzero().get()));
-        roots.extend(self.sessions.waiting());
         tree::left_behind(&roots)
     }
 }

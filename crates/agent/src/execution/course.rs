@@ -1,10 +1,12 @@
 //! An execution from its start to its result, and the draining of its pipes
 //! after that. One task per execution.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hutch_wire::v1::Exit;
+use rustix::process::{Signal, kill_process};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -16,6 +18,9 @@ use crate::process::{Ended, Pid, tree};
 /// How long a killed process may take to go. One that hangs in the kernel, on a
 /// dead file system, never does, and must not hold its call.
 const DYING: Duration = Duration::from_secs(2);
+
+/// How long a process may stay whose command is over by its own word.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// Exit code of a command that passed its time limit, as of `timeout(1)`.
 const TIMED_OUT: i32 = 124;
@@ -43,8 +48,20 @@ pub struct Course {
     pub timeout: Duration,
     /// Ends it before its time.
     pub stop: Option<oneshot::Receiver<()>>,
+    /// Resolves with the exit code when the command is over and its process only
+    /// has to go yet; pending for ever where that is not to be known.
+    pub early: Option<Early>,
     /// What is to be done between its end and its answer.
     pub settle: Option<Settle>,
+}
+
+/// Tells that a command is over before its process has ended.
+pub struct Early(pub Pin<Box<dyn Future<Output = i32> + Send>>);
+
+impl std::fmt::Debug for Early {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Early")
+    }
 }
 
 /// Sees an ended execution, and its exit, before the client does.
@@ -70,11 +87,13 @@ pub async fn follow(course: Course) {
         stderr,
         stdin,
         stop,
+        early,
         settle,
         ..
     } = course;
     let end = async {
-        let mut exit = end(main, &mut ended, course.timeout, stop).await;
+        let over = over(&mut ended, early);
+        let mut exit = end(main, over, course.timeout, stop).await;
         let duration = course.begun.elapsed().as_micros();
         exit.duration_us = u64::try_from(duration).unwrap_or(u64::MAX);
         execution.process_ended();
@@ -96,7 +115,33 @@ pub async fn follow(course: Course) {
     execution.complete(exit);
     executions.ended(&execution);
     drop((execution, executions));
-    tokio::join!(drain(stdout), drain(stderr));
+    tokio::join!(leave(main, ended), drain(stdout), drain(stderr));
+}
+
+/// Sees that a process whose command is over goes: one that has said so and
+/// stays has lied.
+async fn leave(main: Pid, mut ended: oneshot::Receiver<Ended>) {
+    if ended.is_terminated() {
+        return;
+    }
+    if let Err(_) | Ok(Ok(Ended::Stopped(_))) = timeout(LEAVING, &mut ended).await {
+        let _ = kill_process(main, Signal::KILL);
+    }
+}
+
+/// The end of a command: its process's, or an earlier word of it.
+async fn over(ended: &mut oneshot::Receiver<Ended>, early: Option<Early>) -> Ended {
+    let early = async {
+        match early {
+            Some(Early(early)) => early.await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        ended = ended => ended.unwrap_or(Ended::Killed(libc::SIGKILL)),
+        code = early => Ended::Exited(code),
+    }
 }
 
 /// Feeds standard input until it ends, or its client has been away for too
@@ -111,13 +156,14 @@ async fn feed(execution: &Execution, pipe: Option<Sender>) -> std::convert::Infa
     std::future::pending().await
 }
 
-/// Waits for the end of the main process, or makes it.
+/// Waits for the end of the command, or makes it.
 async fn end(
     main: Pid,
-    ended: &mut oneshot::Receiver<Ended>,
+    over: impl Future<Output = Ended>,
     limit: Duration,
     stop: Option<oneshot::Receiver<()>>,
 ) -> Exit {
+    tokio::pin!(over);
     let limit = if limit.is_zero() {
         Duration::MAX
     } else {
@@ -125,16 +171,15 @@ async fn end(
     };
     let by_itself = tokio::select! {
         biased;
-        by_itself = timeout(limit, &mut *ended) => by_itself,
+        by_itself = timeout(limit, &mut over) => by_itself,
         () = stopped(stop) => {
             tree::kill(main);
-            let _ = timeout(DYING, ended).await;
+            let _ = timeout(DYING, over).await;
             return exit(Ended::Killed(libc::SIGKILL));
         }
     };
     match by_itself {
         Ok(ended) => {
-            let ended = ended.unwrap_or(Ended::Killed(libc::SIGKILL));
             if let Ended::Stopped(_) = ended {
                 tree::kill(main);
             }
@@ -142,8 +187,8 @@ async fn end(
         }
         Err(_) => {
             tree::kill(main);
-            let signal = match timeout(DYING, ended).await {
-                Ok(Ok(Ended::Exited(_))) => 0,
+            let signal = match timeout(DYING, over).await {
+                Ok(Ended::Exited(_)) => 0,
                 _ => libc::SIGKILL,
             };
             Exit {

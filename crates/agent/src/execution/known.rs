@@ -125,15 +125,6 @@ impl Executions {
         self.inner.lock().running
     }
 
-    /// The main processes of those that run.
-    pub fn main_processes(&self) -> Vec<i32> {
-        let running = |execution: &&Arc<Execution>| !execution.is_complete();
-        let inner = self.inner.lock();
-        let all = inner.known.values().filter(running);
-        all.filter_map(|execution| Some(execution.main.get()?.as_raw_nonzero().get()))
-            .collect()
-    }
-
     /// Since the last execution started or ended.
     pub fn idle(&self) -> Duration {
         self.inner.lock().last_event.elapsed()

@@ -8,6 +8,7 @@
 
 mod collect;
 mod course;
+mod held;
 mod inputs;
 mod known;
 mod request;
@@ -17,7 +18,6 @@ mod stream;
 mod waiting;
 mod window;
 
-use std::sync::OnceLock;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -26,16 +26,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::Status;
 
-pub use course::{Course, Settle, follow};
+pub use course::{Course, Early, Settle, follow};
+pub use held::{Held, Hold};
 pub use inputs::listen;
 pub use known::Executions;
 pub use request::{Checked, check, check_environment};
-pub use start::{Starter, exhausted, output_pipe, pipe};
+pub use start::{Started, Starter, exhausted};
 pub use stream::Stream;
-pub use waiting::Waiting;
+pub use waiting::{FILES, LINE, WAIT, WITHHELD, Waiting};
 
 use crate::lock::Lock;
-use crate::process::Pid;
 use stdin::Stdin;
 use window::Window;
 
@@ -59,9 +59,6 @@ pub enum Source {
 #[derive(Debug)]
 pub struct Execution {
     id: String,
-    /// The main process; none before its turn, or where nothing could be
-    /// started.
-    main: OnceLock<Pid>,
     stdin: Option<Stdin>,
     state: Lock<State>,
     /// Wakes the collector of each stream.
@@ -119,18 +116,12 @@ impl Execution {
         };
         Self {
             id,
-            main: OnceLock::new(),
             stdin: stdin.then(Stdin::default),
             state: Lock::new(state),
             collectors: Default::default(),
             client_moved: Notify::new(),
             news: Notify::new(),
         }
-    }
-
-    /// It runs as this process.
-    pub fn began(&self, main: Pid) {
-        let _ = self.main.set(main);
     }
 
     /// The id its client chose.

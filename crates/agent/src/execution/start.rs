@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::course::{Course, follow};
+use super::held::input;
 use super::request::{Checked, check};
 use super::{Execution, Executions, Source, Waiting};
 use crate::process::launch::INHERITED;
@@ -94,7 +95,6 @@ impl Starter {
         };
         let limit = start.output_limit;
         let execution = Arc::new(Execution::new(start.id, start.stdin, limit));
-        execution.began(started.main);
         self.executions.add(&execution);
         tokio::spawn(follow(Course {
             execution: Arc::clone(&execution),
@@ -107,6 +107,7 @@ impl Starter {
             begun,
             timeout: Duration::from_millis(start.timeout_ms),
             stop: None,
+            early: None,
             settle: None,
         }));
         Ok(execution)
@@ -141,15 +142,7 @@ impl Starter {
         // All that may fail comes before the launch: what runs must be known.
         let (stdout, stdout_child) = output_pipe()?;
         let (stderr, stderr_child) = output_pipe()?;
-        let (stdin_child, stdin) = if start.stdin {
-            let (child, ours) = pipe()?;
-            (
-                Some(child),
-                Some(Sender::from_owned_fd(ours).map_err(exhausted)?),
-            )
-        } else {
-            (None, None)
-        };
+        let (stdin_child, stdin) = input(start.stdin)?;
         let input = stdin_child.as_ref().unwrap_or(&self.nothing).as_fd();
         let output = (stdout_child.as_fd(), stderr_child.as_fd());
         let main = match program {

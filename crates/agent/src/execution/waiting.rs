@@ -3,25 +3,21 @@
 //! when none has come for a while. One runs what `bash -c SCRIPT` would run:
 //! same name, same options, same variables; it is used for scripts that ask for
 //! nothing of their own (directory, environment, input), and where it is not
-//! there the script is run by a fresh shell.
+//! there the script is run by a fresh shell. Sessions take them, too.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::io::{pwrite, write};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, kill_process_group};
-use tokio::net::unix::pipe::Receiver;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::start::{Started, output_pipe};
+use super::held::{Held, Hold};
+use super::start::Started;
 use crate::lock::Lock;
 use crate::process::shell::Shell;
-use crate::process::{Ended, Environment, Launch, Pid, Reaper, launch};
+use crate::process::{Environment, Reaper};
 
 /// Shells kept waiting: one in use, one coming up, and one in hand.
 const KEPT: usize = 3;
@@ -32,82 +28,86 @@ const REST: Duration = Duration::from_millis(1);
 /// Longest script that is handed to one.
 const LONGEST: usize = 1 << 20;
 
-/// Numbers of the two files that a waiting shell has, as [`WAIT`] names them.
-const GO: i32 = 100;
-const SCRIPT: i32 = 101;
+/// Variables that would act on a shell before its script has begun.
+pub const WITHHELD: [&str; 5] = [
+    "BASH_ENV",
+    "ENV",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "POSIXLY_CORRECT",
+];
 
-/// Waits for a line on descriptor 100, then runs the script in 101.
+/// The numbers of the line and the files that [`WAIT`] knows; out of the way of
+/// those that scripts use.
+pub const LINE: i32 = 100;
+/// The script; what a session restores ahead of it, and right before it; what
+/// the session's shell leaves.
+pub const FILES: [i32; 4] = [101, 102, 103, 104];
+
 /// `mapfile -d` came with bash 4.4: an older one ends here and is never used.
-/// `BASH_EXECUTION_STRING` is what `-c` has of its script.
-const WAIT: &[u8] = b"((BASH_VERSINFO[0]*100+BASH_VERSINFO[1]>=404))&&read -r -u 100&&mapfile -d '' -u 101&&exec 100<&- 101<&-&&BASH_EXECUTION_STRING=$MAPFILE&&unset MAPFILE REPLY&&eval -- \"$BASH_EXECUTION_STRING\"";
+const GUARD: &str = "((BASH_VERSINFO[0]*100+BASH_VERSINFO[1]>=404))&&";
+
+/// Waits for a word on its line. If that is empty, runs the script as `-c` does:
+/// `BASH_EXECUTION_STRING` is what `-c` has of it. If not, it is a session's:
+/// restores, waits for a second word, and runs the script as a file, so that
+/// nothing in it can end what is around it. All on one line, which is the first
+/// of the script.
+pub const WAIT: &str = "read -r -t 1000000 -u 100&&\
+if [[ $REPLY ]];then unset REPLY;. /proc/self/fd/102 2>/dev/null;exec 102<&-;\
+read -r -t 1000000 -u 100 __hutch_g||{ trap - EXIT;exit; };\
+. /proc/self/fd/103;\\. /proc/self/fd/101;\
+else mapfile -d '' -u 101&&exec 100<&- 101<&- 102<&- 103<&- 104<&-&&\
+BASH_EXECUTION_STRING=$MAPFILE&&unset MAPFILE REPLY&&eval -- \"$BASH_EXECUTION_STRING\";fi";
 
 /// The shells that wait.
 #[derive(Debug)]
 pub struct Waiting {
-    shells: Lock<VecDeque<One>>,
+    shells: Lock<VecDeque<Held>>,
     used: Notify,
     environment: Environment,
     nothing: OwnedFd,
     reaper: Reaper,
-    possible: bool,
-}
-
-#[derive(Debug)]
-struct One {
-    main: Pid,
-    ended: oneshot::Receiver<Ended>,
-    stdout: Receiver,
-    stderr: Receiver,
-    go: OwnedFd,
-    script: OwnedFd,
+    /// Whether a shell that has nothing withheld would be the same.
+    plain: bool,
 }
 
 impl Waiting {
     /// None yet; they will have this environment, and `nothing` as their input.
     pub fn new(environment: &Environment, nothing: OwnedFd, reaper: &Reaper) -> Self {
-        // What BASH_ENV names is run when a shell starts, and belongs to the
-        // command that it is started for.
-        let variables = environment.variables().iter();
-        let clean = !variables
-            .into_iter()
-            .any(|v| v.to_bytes().starts_with(b"BASH_ENV="));
+        let plain = WITHHELD.iter().all(|name| environment.get(name).is_none());
         Self {
             shells: Lock::default(),
             used: Notify::new(),
-            environment: environment.clone(),
+            environment: environment.without(&WITHHELD),
             nothing,
             reaper: reaper.clone(),
-            possible: clean,
+            plain,
         }
     }
 
     /// Has a waiting shell run `script`; none where there is no such shell.
     pub fn run(&self, script: &[u8]) -> Option<Started> {
-        if !self.possible || script.len() > LONGEST || script.contains(&0) {
+        if !self.plain || script.len() > LONGEST || script.contains(&0) {
             return None;
         }
-        self.used.notify_one();
         loop {
-            let mut shell = self.shells.lock().pop_front()?;
-            let alive = shell.ended.try_recv() == Err(oneshot::error::TryRecvError::Empty);
-            if alive && fill(&shell, script).is_some() {
-                return Some(Started {
-                    main: shell.main,
-                    ended: shell.ended,
-                    stdout: shell.stdout,
-                    stderr: shell.stderr,
-                    stdin: None,
-                });
+            let shell = self.take()?;
+            let told = shell.fill(0, script).and_then(|()| shell.say(b"\n"));
+            if told.is_ok() {
+                return Some(shell.started);
             }
-            let _ = kill_process_group(shell.main, Signal::KILL);
         }
     }
 
-    /// The shells' process ids.
-    pub fn processes(&self) -> Vec<i32> {
-        let shells = self.shells.lock();
-        let id = |shell: &One| shell.main.as_raw_nonzero().get();
-        shells.iter().map(id).collect()
+    /// A shell that waits, if there is one.
+    pub fn take(&self) -> Option<Held> {
+        self.used.notify_one();
+        loop {
+            let mut shell = self.shells.lock().pop_front()?;
+            if shell.lives() {
+                return Some(shell);
+            }
+        }
     }
 
     /// Keeps shells waiting while scripts come.
@@ -121,9 +121,7 @@ impl Waiting {
                     break;
                 }
             }
-            for shell in self.shells.lock().drain(..) {
-                let _ = kill_process_group(shell.main, Signal::KILL);
-            }
+            self.shells.lock().clear();
         }
     }
 
@@ -137,38 +135,18 @@ impl Waiting {
         }
     }
 
-    fn start(&self) -> Option<One> {
+    fn start(&self) -> Option<Held> {
         let shell = Shell::bash(self.environment.path())?;
-        let (stdout, stdout_child) = output_pipe().ok()?;
-        let (stderr, stderr_child) = output_pipe().ok()?;
-        let (waits, go) = pipe_with(PipeFlags::CLOEXEC).ok()?;
-        let script = memfd_create(c"script", MemfdFlags::CLOEXEC).ok()?;
-        let main = launch(&Launch {
-            arguments: &shell.invoke(WAIT).ok()?.arguments,
-            file: Some(&shell.file),
+        let wait = [GUARD, WAIT].concat();
+        let hold = Hold {
+            file: &shell.file,
+            arguments: &shell.invoke(wait.as_bytes()).ok()?.arguments,
             environment: &self.environment,
-            stdin: self.nothing.as_fd(),
-            output: Some((stdout_child.as_fd(), stderr_child.as_fd())),
-            inherited: &[(waits.as_fd(), GO), (script.as_fd(), SCRIPT)],
-        })
-        .ok()?;
-        Some(One {
-            main,
-            ended: self.reaper.watch(main),
-            stdout,
-            stderr,
-            go,
-            script,
-        })
+            nothing: self.nothing.as_fd(),
+            fed: false,
+            line: LINE,
+            files: &FILES,
+        };
+        Held::start(&hold, &self.reaper).ok()
     }
-}
-
-/// Hands the script over; none where the shell has gone.
-fn fill(shell: &One, script: &[u8]) -> Option<()> {
-    let mut written = 0;
-    while written < script.len() {
-        // The file's position is shared with the shell and stays at its start.
-        written += pwrite(&shell.script, &script[written..], written as u64).ok()?;
-    }
-    (write(&shell.go, b"\n") == Ok(1)).then_some(())
 }

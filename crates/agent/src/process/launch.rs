@@ -5,12 +5,12 @@
 //! signal handling and an empty mask, for the agent blocks every signal.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno as NixErrno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::program::Missing;
 use super::shell::Shell;
@@ -34,8 +34,7 @@ pub struct Launch<'a> {
     pub stdin: BorrowedFd<'a>,
     /// Standard output and error; none: the agent's own.
     pub output: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
-    /// Further files and their numbers in the child. The agent's own numbers of
-    /// them are none of these.
+    /// Further files and their numbers in the child.
     pub inherited: &'a [(BorrowedFd<'a>, i32)],
 }
 
@@ -98,6 +97,22 @@ fn reason(problem: NixErrno, file: &CStr) -> NotLaunched {
     }
 }
 
+/// Copies of those files whose number in the agent is one that the child will
+/// have for another: it would be gone before its turn.
+fn clear_of(inherited: &[(BorrowedFd<'_>, i32)]) -> Result<Vec<Option<OwnedFd>>, NixErrno> {
+    let highest = inherited.iter().map(|(_, number)| *number).max();
+    let taken = |file: i32| inherited.iter().any(|(_, number)| *number == file);
+    let copy = |(file, _): &(BorrowedFd<'_>, i32)| {
+        if !taken(file.as_raw_fd()) {
+            return Ok(None);
+        }
+        let copy = fcntl_dupfd_cloexec(file, highest.unwrap_or_default() + 1);
+        copy.map(Some)
+            .map_err(|problem| NixErrno::from_raw(problem.raw_os_error()))
+    };
+    inherited.iter().map(copy).collect()
+}
+
 fn spawn(file: &CStr, arguments: &[CString], what: &Launch<'_>) -> Result<Pid, NixErrno> {
     let mut actions = PosixSpawnFileActions::init()?;
     actions.add_dup2(what.stdin.as_raw_fd(), 0)?;
@@ -105,7 +120,9 @@ fn spawn(file: &CStr, arguments: &[CString], what: &Launch<'_>) -> Result<Pid, N
         actions.add_dup2(stdout.as_raw_fd(), 1)?;
         actions.add_dup2(stderr.as_raw_fd(), 2)?;
     }
-    for (file, number) in what.inherited {
+    let moved = clear_of(what.inherited)?;
+    for ((file, number), moved) in what.inherited.iter().zip(&moved) {
+        let file = moved.as_ref().map_or(*file, AsFd::as_fd);
         actions.add_dup2(file.as_raw_fd(), *number)?;
     }
     let mut attributes = PosixSpawnAttr::init()?;

@@ -43,6 +43,11 @@ impl Reaper {
         receiver
     }
 
+    /// The processes that are watched and have not ended.
+    pub fn watched(&self) -> Vec<i32> {
+        self.watched.lock().keys().copied().collect()
+    }
+
     /// Takes every status there is. Returns whether children are left.
     pub fn reap(&self) -> bool {
         loop {

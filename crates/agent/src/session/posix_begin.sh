@@ -2,9 +2,10 @@ trap "$1" EXIT
 shift
 __hutch_r=
 @ENV@
-. /proc/self/fd/7 2>/dev/null
-exec 7<&-
+read -r __hutch_g <&9 || { trap - EXIT; exit; }
+. /proc/self/fd/6 2>/dev/null
+exec 6<&-
 read -r __hutch_g <&9 || { trap - EXIT; exit; }
 exec 9<&-
-. /proc/self/fd/6
+. /proc/self/fd/7
 . /proc/self/fd/8

@@ -10,11 +10,12 @@ use hutch_wire::v1::{Exit, Start};
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::dump::{Dump, word};
 use super::line::Turn;
-use super::shell::{Dump, Waiting};
-use super::value::Value;
+use super::shell::{Running, Waiting};
+use super::text::Before;
 use super::{Session, Sessions, text};
-use crate::execution::{Checked, Course, Execution, Settle, Source, check, follow};
+use crate::execution::{Checked, Course, Early, Execution, Settle, Source, check, follow};
 
 /// Exit code of a command that could not be started.
 const NOT_STARTED: i32 = 126;
@@ -91,7 +92,7 @@ impl Sessions {
 
     async fn run(self: Arc<Self>, job: Job, turn: Turn) {
         let begun = Instant::now();
-        let (waiting, lost) = match self.shell(&job) {
+        let (running, lost) = match self.shell(&job) {
             Ok(shell) => shell,
             Err(problem) => {
                 let line = format!("{}\n", problem.message());
@@ -104,29 +105,36 @@ impl Sessions {
                 return self.end_without_process(&job.execution, exit);
             }
         };
-        job.execution.began(waiting.main);
         let stop = turn.stop();
         let own_folder = !job.cwd.is_empty();
+        let before = Arc::new(Before {
+            hidden: text::hidden(&job.cwd, &job.env),
+            value: running.value,
+            baseline: Arc::clone(&self.baseline),
+        });
+        let (dump, started) = (Arc::new(running.dump), running.started);
+        let early = word(running.line, Arc::clone(&dump), Arc::clone(&before));
         let sessions = Arc::clone(&self);
-        let (session, dump, value) = (job.session, waiting.dump, waiting.value);
+        let session = job.session;
         let settle = move |execution: &Execution, exit: &mut Exit| {
             exit.session_created = job.created;
             exit.session_reset = lost;
-            sessions.settle(&session, &dump, &value, own_folder, execution, exit);
+            sessions.settle(&session, &dump, &before, own_folder, execution, exit);
             drop(turn);
             sessions.ready(session);
         };
         follow(Course {
             executions: Arc::clone(&self.starter.executions),
             execution: job.execution,
-            main: waiting.main,
-            ended: waiting.ended,
-            stdout: waiting.stdout,
-            stderr: waiting.stderr,
-            stdin: waiting.stdin,
+            main: started.main,
+            ended: started.ended,
+            stdout: started.stdout,
+            stderr: started.stderr,
+            stdin: started.stdin,
             begun,
             timeout: job.timeout,
             stop: Some(stop),
+            early: Some(Early(Box::pin(early))),
             settle: Some(Settle(Box::new(settle))),
         })
         .await;
@@ -140,21 +148,19 @@ impl Sessions {
 
     /// The shell that runs a command, on its way; and whether the session's
     /// value was lost.
-    fn shell(&self, job: &Job) -> Result<(Waiting, bool), Status> {
+    fn shell(&self, job: &Job) -> Result<(Running, bool), Status> {
         let ready = job.session.state.lock().waiting.take();
         let ready = ready.filter(|_| !job.stdin);
         let (waiting, lost) = match ready.and_then(|mut ready| ready.lives().then_some(ready)) {
             Some(ready) => (ready, false),
             None => self.begin(&job.session, job.stdin)?,
         };
-        let (store, _) = self.able()?;
-        let _ = store.prepare(&job.session.id);
-        let last = text::last(&waiting.value, &job.cwd, &job.env, waiting.dump.saved());
+        let last = text::last(&waiting.value, &job.cwd, &job.env);
         let command = text::command(&waiting.value, &job.script);
-        waiting
+        let running = waiting
             .go(&last, &command)
             .map_err(crate::execution::exhausted)?;
-        Ok((waiting, lost))
+        Ok((running, lost))
     }
 
     /// Starts a shell for the session.
@@ -165,7 +171,10 @@ impl Sessions {
     ) -> Result<(Waiting, bool), Status> {
         let (store, _) = self.able()?;
         let (value, lost) = self.value(session)?;
-        let dump = Dump::new(store.folder(&session.id), self.number(), &self.mark);
+        if session.state.lock().written.is_none() {
+            let _ = store.prepare(&session.id);
+        }
+        let dump = Dump::new(&store.folder(&session.id), self.number(), &self.mark);
         let waiting = Waiting::start(&self.starter, value, dump, with_stdin)?;
         Ok((waiting, lost))
     }
@@ -175,23 +184,22 @@ impl Sessions {
         &self,
         session: &Session,
         dump: &Dump,
-        before: &Value,
+        before: &Before,
         own_folder: bool,
         execution: &Execution,
         exit: &mut Exit,
     ) {
         session.touch();
         if session.line.closed() {
-            dump.remove();
             exit.session_closed = true;
             return;
         }
-        let Some(mut value) = dump.take(before.kind) else {
+        let Some(mut value) = dump.take(before) else {
             exit.session_reset = true;
             return;
         };
         if own_folder {
-            value.cwd.clone_from(&before.cwd);
+            value.cwd.clone_from(&before.value.cwd);
         }
         if let Err(problem) = self.keep(session, &value) {
             let line = format!("{}; it stays as it was\n", problem.message());

@@ -1,104 +1,41 @@
 //! A shell of a session: started and restored ahead of its command, then given
-//! it. Each runs one command and ends.
-//!
-//! Its descriptors 6 to 9 are the restore right before the command, the
-//! command, the restore ahead of it, and the pipe on which it is told to go.
-//! At the end of that pipe without a word, it goes away.
+//! it. Each runs one command and ends. How it waits is `execution`'s; what it
+//! restores and dumps is `text`'s.
 
 use std::ffi::CString;
-use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 
-use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::io::fcntl_dupfd_cloexec;
-use tokio::net::unix::pipe::{Receiver, Sender};
-use tokio::sync::oneshot;
 use tonic::Status;
 
+use super::dump::{Dump, MOST};
 use super::text;
 use super::value::{Kind, Value};
-use crate::execution::{Starter, exhausted, output_pipe, pipe};
+use crate::execution::{
+    FILES as BASH_FILES, Held, Hold, LINE as BASH_LINE, Started, Starter, WAIT, WITHHELD, exhausted,
+};
+use crate::process::Environment;
 use crate::process::shell::Shell;
-use crate::process::{Ended, Environment, Launch, Pid, launch, reaper};
 
-/// Lowest number for the agent's own ends, out of the way of the child's.
-const OUT_OF_THE_WAY: i32 = 10;
-/// Variables that would act on a shell before it can defend itself.
-const WITHHELD: [&str; 5] = [
-    "BASH_ENV",
-    "ENV",
-    "SHELLOPTS",
-    "BASHOPTS",
-    "POSIXLY_CORRECT",
-];
+/// The numbers of the line and the files of a shell that is not bash: none past
+/// 9 is known there.
+const LINE: i32 = 9;
+const FILES: [i32; 3] = [8, 6, 7];
+/// Places of the files: the command, what is restored ahead of it, and what
+/// right before it; in bash, its dump.
+const COMMAND: usize = 0;
+const AHEAD: usize = 1;
+const LAST: usize = 2;
+const DUMP: usize = 3;
 
-/// A shell that has been started.
+/// A shell that waits for its command.
 #[derive(Debug)]
 pub struct Waiting {
-    /// Its process.
-    pub main: Pid,
-    /// Its end.
-    pub ended: oneshot::Receiver<Ended>,
-    /// Its output.
-    pub stdout: Receiver,
-    /// Its error output.
-    pub stderr: Receiver,
-    /// Its input, if that is fed.
-    pub stdin: Option<Sender>,
+    held: Held,
     /// The value it has restored.
     pub value: Value,
-    /// Where it dumps.
-    pub dump: Dump,
-    last: OwnedFd,
-    command: OwnedFd,
-    go: OwnedFd,
-}
-
-/// The files that a shell leaves its value in.
-#[derive(Debug, Clone)]
-pub struct Dump {
-    /// The value.
-    out: PathBuf,
-    /// The variables that were hidden for the time of the command.
-    saved: PathBuf,
-    mark: String,
-}
-
-impl Dump {
-    /// Files of that number in `folder`. The mark is not for anybody to guess,
-    /// as it must not be met in a value.
-    pub fn new(folder: PathBuf, number: u64, mark: &str) -> Self {
-        Self {
-            out: folder.join(format!("out-{number}")),
-            saved: folder.join(format!("saved-{number}")),
-            mark: format!("{mark}-{number}"),
-        }
-    }
-
-    /// Takes what the shell has left.
-    pub fn take(&self, kind: Kind) -> Option<Value> {
-        let value = super::store::read(&self.out).ok();
-        let value = value.and_then(|bytes| text::parse(kind, &bytes, &self.mark));
-        let saved = super::store::read(&self.saved);
-        self.remove();
-        let mut value = value?;
-        value.variables.extend(saved.unwrap_or_default());
-        Some(value)
-    }
-
-    /// The path of the saved variables.
-    pub fn saved(&self) -> &[u8] {
-        self.saved.as_os_str().as_bytes()
-    }
-
-    /// Removes the files.
-    pub fn remove(&self) {
-        let _ = fs::remove_file(&self.out);
-        let _ = fs::remove_file(&self.saved);
-    }
+    dump: Dump,
 }
 
 /// The shell that sessions have, and the kind of its values.
@@ -126,73 +63,63 @@ impl Waiting {
     ) -> Result<Self, Status> {
         let (shell, kind) = find(&starter.environment).ok_or_else(no_shell)?;
         let value = value.suited(kind);
-        let arguments = arguments(kind, &starter.environment, &dump).map_err(exhausted)?;
-        let (stdout, stdout_child) = output_pipe()?;
-        let (stderr, stderr_child) = output_pipe()?;
-        let (go_child, go) = pipe()?;
-        let (stdin_child, stdin) = input(with_stdin)?;
-        let ahead = memory(&text::restore(&value)).map_err(exhausted)?;
-        let last = memory(b"").map_err(exhausted)?;
-        let command = memory(b"").map_err(exhausted)?;
-        let go_child = away(go_child).map_err(exhausted)?;
-        let main = launch(&Launch {
-            arguments: &arguments,
-            file: Some(&shell.file),
-            environment: &starter.environment.without(&WITHHELD),
-            stdin: stdin_child.as_ref().unwrap_or(&starter.nothing).as_fd(),
-            output: Some((stdout_child.as_fd(), stderr_child.as_fd())),
-            inherited: &[
-                (last.as_fd(), 6),
-                (ahead.as_fd(), 7),
-                (command.as_fd(), 8),
-                (go_child.as_fd(), 9),
-            ],
-        });
-        let main = main.map_err(|problem| {
-            Status::resource_exhausted(format!("the session's shell did not start: {problem:?}"))
-        })?;
-        let ended = starter.reaper.watch(main);
-        Ok(Self {
-            main,
-            ended,
-            stdout,
-            stderr,
-            stdin,
-            value,
-            dump,
-            last,
-            command,
-            go,
-        })
+        let kept = if kind == Kind::Bash && !with_stdin {
+            starter.waiting.take()
+        } else {
+            None
+        };
+        let held = match kept {
+            Some(kept) => kept,
+            None => start(starter, &shell, &dump, with_stdin)?,
+        };
+        let mut ahead = Vec::new();
+        if kind == Kind::Bash {
+            let text = dump.text(kind, &starter.environment);
+            ahead = text::prepare(&text, &exports(&starter.environment));
+            held.bound(DUMP, MOST as u64).map_err(exhausted)?;
+        }
+        ahead.extend(text::restore(&value));
+        held.fill(AHEAD, &ahead)
+            .and_then(|()| held.say(b"session\n"))
+            .map_err(exhausted)?;
+        Ok(Self { held, value, dump })
     }
 
     /// Gives it its command, with what is to be restored right before it.
     ///
     /// # Errors
     /// When there is no memory for the command.
-    pub fn go(&self, last: &[u8], command: &[u8]) -> io::Result<()> {
-        fill(&self.last, last)?;
-        fill(&self.command, command)?;
-        rustix::io::write(&self.go, b"\n")?;
-        Ok(())
+    pub fn go(self, last: &[u8], command: &[u8]) -> io::Result<Running> {
+        self.held.fill(LAST, last)?;
+        self.held.fill(COMMAND, command)?;
+        self.held.say(b"\n")?;
+        let mut dump = self.dump;
+        dump.memory = self.held.files.into_iter().nth(DUMP);
+        Ok(Running {
+            started: self.held.started,
+            line: self.held.line,
+            value: self.value,
+            dump,
+        })
     }
 
-    /// Whether it still waits. One that is just being killed counts as waiting;
-    /// then its command ends by that signal before it has begun.
+    /// Whether it still waits.
     pub fn lives(&mut self) -> bool {
-        let told = self.ended.try_recv();
-        matches!(told, Err(oneshot::error::TryRecvError::Empty)) && reaper::runs(self.main)
+        self.held.lives()
     }
 }
 
-/// The child's and the agent's end of standard input, if it is fed.
-fn input(fed: bool) -> Result<(Option<OwnedFd>, Option<Sender>), Status> {
-    if !fed {
-        return Ok((None, None));
-    }
-    let (child, ours) = pipe()?;
-    let ours = Sender::from_owned_fd(ours).map_err(exhausted)?;
-    Ok((Some(child), Some(ours)))
+/// A shell that runs its command.
+#[derive(Debug)]
+pub struct Running {
+    /// Its process and pipes.
+    pub started: Started,
+    /// The agent's end of its line.
+    pub line: UnixStream,
+    /// The value it had restored.
+    pub value: Value,
+    /// Where it dumps.
+    pub dump: Dump,
 }
 
 /// Why there are no sessions in an image without a shell.
@@ -203,13 +130,34 @@ pub fn no_shell() -> Status {
     )
 }
 
-fn arguments(kind: Kind, environment: &Environment, dump: &Dump) -> io::Result<Vec<CString>> {
-    let names = environment.names();
-    let names: Vec<&str> = names
-        .iter()
-        .copied()
-        .filter(|name| !WITHHELD.contains(name))
-        .collect();
+/// Starts a shell that waits.
+fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<Held, Status> {
+    let environment = &starter.environment;
+    let arguments = if shell.is_bash() {
+        shell.invoke(WAIT.as_bytes()).map(|bash| bash.arguments)
+    } else {
+        posix_arguments(environment, dump)
+    };
+    let hold = Hold {
+        file: &shell.file,
+        arguments: &arguments.map_err(exhausted)?,
+        environment: &environment.without(&WITHHELD),
+        nothing: starter.nothing.as_fd(),
+        fed,
+        line: if shell.is_bash() { BASH_LINE } else { LINE },
+        files: if shell.is_bash() { &BASH_FILES } else { &FILES },
+    };
+    Held::start(&hold, &starter.reaper)
+}
+
+fn posix_arguments(environment: &Environment, dump: &Dump) -> io::Result<Vec<CString>> {
+    let begin = CString::new(text::begin(&exports(environment)))?;
+    let dump = CString::new(dump.text(Kind::Posix, environment))?;
+    Ok(vec![c"sh".into(), c"-c".into(), begin, c"sh".into(), dump])
+}
+
+/// Sets what was withheld and belongs to the command.
+fn exports(environment: &Environment) -> String {
     let mut exports = String::new();
     for name in ["BASH_ENV", "ENV"] {
         if let Some(value) = environment.get(name)
@@ -218,40 +166,5 @@ fn arguments(kind: Kind, environment: &Environment, dump: &Dump) -> io::Result<V
             exports += &format!("export {name}={word}\n");
         }
     }
-    let out = dump.out.as_os_str().as_bytes();
-    // A list may not be empty in every shell; this name is always set.
-    let names = format!("_ {}", names.join(" "));
-    let dump = text::dump(kind, out, &dump.mark, names.trim());
-    let begin = CString::new(text::begin(kind, &exports))?;
-    let mut arguments: Vec<CString> = match kind {
-        Kind::Bash => vec![c"bash".into(), c"--norc".into(), c"--noprofile".into()],
-        Kind::Posix => vec![c"sh".into()],
-    };
-    arguments.extend([c"-c".into(), begin]);
-    arguments.push(match kind {
-        Kind::Bash => c"bash".into(),
-        Kind::Posix => c"sh".into(),
-    });
-    arguments.push(CString::new(dump)?);
-    Ok(arguments)
-}
-
-/// A file without a name.
-fn memory(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let file = away(memfd_create(c"session", MemfdFlags::CLOEXEC)?)?;
-    fill(&file, bytes)?;
-    Ok(file)
-}
-
-fn away(file: OwnedFd) -> io::Result<OwnedFd> {
-    Ok(fcntl_dupfd_cloexec(&file, OUT_OF_THE_WAY)?)
-}
-
-fn fill(file: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let count = rustix::io::write(file, rest)?;
-        rest = &rest[count..];
-    }
-    Ok(())
+    exports
 }

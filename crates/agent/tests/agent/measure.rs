@@ -34,6 +34,7 @@ async fn size_memory_latency_throughput() {
     times.sort_unstable();
     println!("in a session: p50 {} us, p99 {} us", times[250], times[495]);
     let begin = Instant::now();
+    let before = sandbox.processor_milliseconds();
     let mut sessions = tokio::task::JoinSet::new();
     for number in 0..16 {
         let client = sandbox.connect().await;
@@ -46,6 +47,13 @@ async fn size_memory_latency_throughput() {
     sessions.join_all().await;
     let rate = 1_600_000 / begin.elapsed().as_millis();
     println!("in 16 sessions at once: {rate} per second");
+    // In hundredths.
+    let each = (sandbox.processor_milliseconds() - before) / 16;
+    println!(
+        "with {}.{:02} ms of agent and shells each",
+        each / 100,
+        each % 100
+    );
     let begin = Instant::now();
     let mut bytes = 0;
     let call = client

@@ -168,6 +168,15 @@ impl Sandbox {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// What the agent, and the processes it has reaped, have used.
+    pub fn processor_milliseconds(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        // From `utime` to `cstime`, in ticks of 10 ms.
+        let times = fields.split_whitespace().skip(11).take(4);
+        times.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
+    }
+
     pub fn signal_from_outside(&self, name: &str) {
         let status = std::process::Command::new("kill")
             .args([format!("-{name}"), self.pid.to_string()])

@@ -6,7 +6,7 @@ use hutch_wire::v1::Start;
 use tokio::time::timeout;
 
 use super::{Image, within};
-use crate::sandbox::Client;
+use crate::sandbox::{Client, Sandbox};
 
 /// How long a plain command may take after any of them: not a measure of speed.
 const NEXT: Duration = Duration::from_secs(20);
@@ -96,6 +96,15 @@ const BASH: &[&str] = &[
     "declare() { exit 1; }; builtin() { exit 1; }; unset() { exit 1; }; exit() { builtin exit 7; }",
     "trap() { sleep 1000; }; shopt() { sleep 1000; }; set() { sleep 1000; }; read() { exit; }",
     "function source { sleep 1000; }; function command { sleep 1000; }",
+    "function . { sleep 1000; }",
+    "exec 100>&-",
+    "exec 100>&- 101>&- 102>&- 103>&- 104>&-",
+    "exec 104>&1",
+    "head -c 1000000 /dev/zero >&100",
+    "printf 'declare -- __hutch_c=\"3\"\\n' >&100",
+    "echo nonsense >&100; echo nonsense >&104",
+    "head -c 100000000 /dev/zero >&104",
+    "unset BASH_SOURCE; __hutch_e=0 __hutch_c=9; readonly __hutch_c",
     "POSIXLY_CORRECT=1; \\unset -f builtin declare trap shopt set read source command unset exit",
     "alias declare=exit builtin=exit unset=exit trap=exit set=exit",
     "\\unalias -a",
@@ -174,6 +183,83 @@ async fn a_time_limit_ends_the_command_and_not_the_session() {
     }
 }
 
+/// What the shell would do at its end, and then its word for that.
+const FORGED: &str = "eval \"set -- $(trap -p EXIT)\"; echo up; A=forged; eval \"$3\"
+printf 'declare -- __hutch_c=\"7\"\\n' >&100; sleep 1000; sleep 1000";
+
+#[tokio::test]
+async fn a_command_that_says_it_has_ended_has() {
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_state(state.path()).await;
+    let client = sandbox.connect().await;
+    client.within("s", "export keep=kept").await;
+    for _ in 0..3 {
+        let call = timeout(NEXT, client.within("s", FORGED));
+        let outcome = call.await.unwrap();
+        assert_eq!((outcome.exit.code, outcome.out()), (7, "up\n"));
+        assert!(!outcome.exit.session_reset);
+        next_works(&client, "bash", "a forged word").await;
+        let outcome = client.within("s", "echo $A; A=").await;
+        assert_eq!(outcome.out(), "forged\n");
+    }
+    // The liars are killed; what they had started stays, as with `&`.
+    while client.activity().await.background != 3 {}
+}
+
+#[tokio::test]
+async fn a_word_without_a_value_counts_for_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_state(state.path()).await;
+    let client = sandbox.connect().await;
+    client.within("s", "export keep=kept").await;
+    let word = "printf 'declare -- __hutch_c=\"0\"\\n' >&100";
+    let outcome = client
+        .within("s", &format!("{word}; echo up; exit 3"))
+        .await;
+    assert_eq!((outcome.exit.code, outcome.out()), (3, "up\n"));
+    assert!(!outcome.exit.session_reset);
+    let start = Start {
+        timeout_ms: 300,
+        ..within("s", &format!("{word}; sleep 1000"))
+    };
+    let outcome = client.run(start).await;
+    assert!(outcome.exit.timed_out && outcome.exit.session_reset);
+    next_works(&client, "bash", word).await;
+}
+
+#[tokio::test]
+async fn a_dump_that_hangs_ends_with_the_time_limit() {
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_state(state.path()).await;
+    let client = sandbox.connect().await;
+    client.within("s", "export keep=kept").await;
+    let start = Start {
+        timeout_ms: 300,
+        ..within("s", "echo up; trap 'sleep 1000' DEBUG")
+    };
+    let outcome = client.run(start).await;
+    assert_eq!((outcome.exit.code, outcome.out()), (124, "up\n"));
+    assert!(outcome.exit.session_reset);
+    next_works(&client, "bash", "a dump that hangs").await;
+}
+
+#[tokio::test]
+async fn a_value_is_kept_by_a_shell_whose_descriptors_are_closed() {
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_state(state.path()).await;
+    let client = sandbox.connect().await;
+    for (number, close) in ["100>&-", "104>&-", "100>&- 101>&- 104>&-"]
+        .iter()
+        .enumerate()
+    {
+        let text = format!("A={number}; exec {close}");
+        let outcome = client.within("s", &text).await;
+        assert!(!outcome.exit.session_reset, "{close}: {outcome:?}");
+        let outcome = client.within("s", "echo $A").await;
+        assert_eq!(outcome.out(), format!("{number}\n"), "{close}");
+    }
+}
+
 #[tokio::test]
 async fn a_shell_that_leaves_no_value_is_told() {
     for (shell, image) in Image::all() {
@@ -187,6 +273,7 @@ async fn a_shell_that_leaves_no_value_is_told() {
             ("kill -9 $$", true),
             ("trap true EXIT", true),
             ("trap - EXIT", true),
+            ("false", false),
             (":", false),
         ] {
             let exit = client.within("s", text).await.exit;
