@@ -64,9 +64,14 @@ impl Files for Pool {
             answer(DEADLINE, async {
                 let mut outputs = files.read_file(request).await?.into_inner();
                 let mut content = BytesMut::new();
-                while let Some(message) = outputs.message().await? {
-                    let Some(Output::Data(data)) = message.output else {
-                        continue;
+                loop {
+                    let Some(message) = outputs.message().await? else {
+                        return Err(Status::internal("the file broke off"));
+                    };
+                    let data = match message.output {
+                        Some(Output::Data(data)) => data,
+                        Some(Output::End(_)) => return Ok(content.freeze()),
+                        Some(Output::Start(_)) | None => continue,
                     };
                     // It has grown while it was read.
                     if (content.len() + data.len()) as u64 > limit {
@@ -75,7 +80,6 @@ impl Files for Pool {
                     }
                     content.extend_from_slice(&data);
                 }
-                Ok(content.freeze())
             })
             .await
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hutch_wire::limits::CHUNK;
 use hutch_wire::v1::read_output::Output;
-use hutch_wire::v1::{ReadOutput, ReadRequest, ReadStart};
+use hutch_wire::v1::{ReadEnd, ReadOutput, ReadRequest, ReadStart};
 use rustix::fs::{FileType, OFlags, Stat, fstat};
 use rustix::io::{Errno, read};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -67,7 +67,9 @@ pub async fn stream(
     tokio::spawn(async move {
         let _permit = permit;
         if let Err(trouble) = send(&sender, start.unwrap_or_default(), reader, bytes).await {
-            let _ = sender.try_send(Err(trouble.status(&what)));
+            // To one who does not read, the missing end says as much.
+            let told = sender.send(Err(trouble.status(&what)));
+            let _ = tokio::time::timeout(PATIENCE, told).await;
         }
     });
     Ok(ReceiverStream::new(receiver))
@@ -87,10 +89,10 @@ async fn send(
         let last = bytes.len() < CHUNK;
         give(sender, Output::Data(bytes)).await?;
         if last || sender.is_closed() {
-            return Ok(());
+            break;
         }
         let Some(mut open) = reader.take() else {
-            return Ok(());
+            break;
         };
         (reader, bytes) = work(move || {
             let bytes = open.next()?;
@@ -98,7 +100,7 @@ async fn send(
         })
         .await?;
     }
-    Ok(())
+    give(sender, Output::End(ReadEnd {})).await
 }
 
 async fn give(sender: &Sender, output: Output) -> Result<(), Trouble> {

@@ -186,6 +186,10 @@ impl Sessions {
     /// Keeps a value, on disk if it is another than the one there.
     fn keep(&self, session: &Session, value: &Value) -> Result<(), Status> {
         let (store, _) = self.able()?;
+        if value.cwd.len() > hutch_wire::limits::MAX_PATH {
+            let text = "the session's directory has a path that is too long to go back to";
+            return Err(Status::resource_exhausted(text));
+        }
         let encoded = value.encode(&session.id);
         if encoded.len() > hutch_wire::limits::MAX_SESSION_VALUE {
             return Err(Status::resource_exhausted(format!(

@@ -137,16 +137,17 @@ impl Scene {
             panic!("{first:?} came first");
         };
         let mut bytes = Vec::new();
-        while let Some(message) = outputs.message().await? {
+        loop {
+            let message = outputs.message().await?.expect("there is an end");
             match message.output.unwrap() {
                 Output::Data(piece) => {
                     assert!(!piece.is_empty() && piece.len() <= CHUNK);
                     bytes.extend_from_slice(&piece);
                 }
+                Output::End(_) => return Ok((start, bytes)),
                 Output::Start(_) => panic!("a second start"),
             }
         }
-        Ok((start, bytes))
     }
 
     async fn make_folder(&self, path: impl AsRef<[u8]>, recursive: bool) -> Result<bool, Status> {

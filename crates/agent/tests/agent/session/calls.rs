@@ -18,7 +18,7 @@ impl Client {
             id: id.into(),
             cwd: cwd.into(),
             env: env(pairs),
-            owner: String::new(),
+            ..OpenSessionRequest::default()
         };
         let reply = self.agent.clone().open_session(request).await;
         reply.map_or_else(|status| status.code(), |_| Code::Ok)
@@ -89,6 +89,25 @@ async fn an_owner_takes_a_session_over_and_closes_no_other() {
     assert_eq!(client.close_as("s", "one").await, Code::NotFound);
     assert_eq!(client.own("s", "two").await, Code::Ok);
     assert_eq!(client.close_as("s", "two").await, Code::Ok);
+}
+
+#[tokio::test]
+async fn a_session_that_has_to_exist_is_not_made() {
+    let state = tempfile::tempdir().unwrap();
+    let sandbox = Sandbox::with_state(state.path()).await;
+    let client = sandbox.connect().await;
+    let request = || OpenSessionRequest {
+        id: "s".into(),
+        owner: "one".into(),
+        existing: true,
+        ..OpenSessionRequest::default()
+    };
+    let reply = client.agent.clone().open_session(request()).await;
+    assert_eq!(reply.unwrap_err().code(), Code::NotFound);
+    assert_eq!(client.list().await.len(), 1);
+    client.within("s", "A=1").await;
+    client.agent.clone().open_session(request()).await.unwrap();
+    assert_eq!(client.list().await[1].owner, "one");
 }
 
 #[tokio::test]
