@@ -170,6 +170,30 @@ impl Writer {
         self.guarded(api.create(&params, object)).await
     }
 
+    /// Creates `object`, or makes it so: fields of another manager stay theirs. One
+    /// of its name that has another owner is [`Error::AlreadyExists`], and is left
+    /// as it is.
+    pub async fn apply<K: Writable>(&self, object: &K) -> Result<K, Error> {
+        let name = object.name_any();
+        let namespace = object.namespace().unwrap_or_default();
+        if let Some(there) = self.read::<K>(&namespace, &name).await?
+            && there.owner_references() != object.owner_references()
+        {
+            let kind = K::kind(&());
+            return Err(Error::AlreadyExists(format!(
+                "there is a {kind} {name} that is not ours"
+            )));
+        }
+        let mut body =
+            serde_json::to_value(object).map_err(|error| Error::Invalid(error.to_string()))?;
+        body["apiVersion"] = K::api_version(&()).into();
+        body["kind"] = K::kind(&()).into();
+        let params = PatchParams::apply(self.manager).force();
+        let api = self.beside(object);
+        self.guarded(api.patch(&name, &params, &Patch::Apply(&body)))
+            .await
+    }
+
     /// Merges `patch` into the object that was seen; [`Error::Stale`] where it
     /// has changed since or is another one.
     pub async fn merge<K: Writable>(&self, seen: &K, mut patch: Value) -> Result<K, Error> {

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod caches;
 pub mod client;
 pub mod events;
+pub mod exposures;
 pub mod lease;
 pub mod sandboxes;
 pub mod sessions;

@@ -54,6 +54,8 @@ pub mod annotations {
     pub const SESSIONS: &str = "hutch.dev/sessions";
     /// The conversation that a sandbox of its own was made for.
     pub const CONVERSATION: &str = "hutch.dev/conversation-id";
+    /// On a Sandbox that a backend made: what it calls its project.
+    pub const TITLE: &str = "hutch.dev/project-name";
     /// On a Sandbox: apply pending changes by a new pod now. A new value
     /// restarts once more. On a pod: the value it was made with.
     pub const RESTART: &str = "hutch.dev/restart";

@@ -131,7 +131,26 @@ pub struct Workspace {
     pub reclaim_policy: ReclaimPolicy,
 }
 
+/// Folders that the image needs, in which no workspace is mounted.
+const OF_THE_IMAGE: [&str; 9] = [
+    "proc", "sys", "dev", "bin", "sbin", "lib", "lib64", "usr", "etc",
+];
+
 impl Workspace {
+    /// Whether a workspace can be mounted at that path: the rule of `mountPath`.
+    pub fn can_be_at(path: &str) -> bool {
+        let Some(path) = path.strip_prefix('/').filter(|path| path.len() < 255) else {
+            return false;
+        };
+        let fits = |part: &str| {
+            let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            let mut bytes = part.bytes();
+            bytes.next().is_some_and(word) && bytes.all(|b| word(b) || b == b'.' || b == b'-')
+        };
+        let first = path.split('/').next().unwrap_or_default();
+        path.split('/').all(fits) && !OF_THE_IMAGE.contains(&first)
+    }
+
     fn default_mount_path() -> String {
         "/workspace".into()
     }

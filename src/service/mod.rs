@@ -3,6 +3,8 @@
 //! through `domain::interfaces` only, and HTTP not at all.
 
 mod activity;
+mod backends;
+mod conversations;
 mod edit;
 mod error;
 mod exec;
@@ -21,6 +23,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use backends::{Backend, BackendError, BackendSettings};
 pub use edit::EditError;
 pub use error::ServiceError;
 pub use files::{Base, ClientPath};
@@ -31,8 +34,11 @@ pub use sandboxes::LifecycleChange;
 pub use target::Target;
 
 use crate::crd::SandboxSpec;
-use crate::domain::interfaces::{Agents, Sandboxes, SessionRecords};
+use crate::domain::interfaces::{
+    Agents, DatabaseState, Exposures, Projects, Sandboxes, SessionRecords,
+};
 use activity::ActivityLog;
+use projects::Resolutions;
 use session_log::SessionLog;
 
 /// What the operator of the service decides.
@@ -53,6 +59,8 @@ pub struct ServiceSettings {
     pub template: SandboxSpec,
     /// Spec of those that conversations and projects get.
     pub project_template: SandboxSpec,
+    /// What backends may ask for.
+    pub backends: BackendSettings,
 }
 
 /// The use cases. One per process.
@@ -60,6 +68,9 @@ pub struct Service {
     sandboxes: Arc<dyn Sandboxes>,
     session_records: Arc<dyn SessionRecords>,
     agents: Arc<dyn Agents>,
+    projects: Arc<dyn Projects>,
+    exposures: Arc<dyn Exposures>,
+    resolutions: Resolutions,
     settings: ServiceSettings,
     activity: ActivityLog,
     session_log: SessionLog,
@@ -74,12 +85,17 @@ impl Service {
         sandboxes: Arc<dyn Sandboxes>,
         session_records: Arc<dyn SessionRecords>,
         agents: Arc<dyn Agents>,
+        projects: Arc<dyn Projects>,
+        exposures: Arc<dyn Exposures>,
         settings: ServiceSettings,
     ) -> Arc<Self> {
         Arc::new(Self {
             sandboxes,
             session_records,
             agents,
+            projects,
+            exposures,
+            resolutions: Resolutions::default(),
             settings,
             activity: ActivityLog::default(),
             session_log: SessionLog::default(),
@@ -90,6 +106,11 @@ impl Service {
     /// Whether requests can be answered: the cache has been filled once.
     pub fn ready(&self) -> bool {
         self.sandboxes.synced()
+    }
+
+    /// How it stands with the database.
+    pub fn database(&self) -> DatabaseState {
+        self.projects.state()
     }
 
     /// How many sandboxes answer commands now.

@@ -1,11 +1,23 @@
 //! From a conversation or a project to its sandbox. A conversation of a project
-//! works in the project's sandbox; every other has a sandbox of its own.
+//! works in the project's sandbox; every other has a sandbox of its own. Without
+//! its database the service goes by what it knew last, and by what the sandboxes
+//! themselves say; no request fails for the database's sake that needs none.
 
-use futures::future::join_all;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::target::{Target, annotation};
-use super::{Service, ServiceError};
-use crate::crd::annotations;
+use tokio::time::Instant;
+
+use super::Service;
+use super::target::{Target, project_of};
+use crate::crd::{Sandbox, Workspace};
+use crate::domain::interfaces::{DatabaseError, Project};
+
+/// How long a look-up is believed: as long as `container_name` may be behind.
+const FRESH: Duration = Duration::from_secs(5);
+/// Conversations that are remembered for the time without a database.
+const REMEMBERED: usize = 10_000;
 
 /// Where the requests of a conversation go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,62 +38,197 @@ impl Place {
     }
 }
 
+/// What the database said last.
+#[derive(Default)]
+pub struct Resolutions(Mutex<HashMap<String, Known>>);
+
+struct Known {
+    at: Instant,
+    project: Option<Project>,
+    /// The sandbox that the log has told of.
+    told: Option<String>,
+}
+
+impl Resolutions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a conversation, and whether that is fresh.
+    fn get(&self, conversation: &str) -> Option<(Option<Project>, bool)> {
+        let all = self.lock();
+        let known = all.get(conversation)?;
+        Some((known.project.clone(), known.at.elapsed() < FRESH))
+    }
+
+    fn set(&self, conversation: &str, project: Option<Project>) {
+        let mut all = self.lock();
+        if all.len() >= REMEMBERED && !all.contains_key(conversation) {
+            let oldest = all.iter().min_by_key(|(_, known)| known.at);
+            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+                all.remove(&oldest);
+            }
+        }
+        let told = all.remove(conversation).and_then(|known| known.told);
+        let at = Instant::now();
+        all.insert(conversation.to_owned(), Known { at, project, told });
+    }
+
+    /// Whether this is the first that is told of the conversation and sandbox.
+    fn first(&self, conversation: &str, sandbox: &str) -> bool {
+        let mut all = self.lock();
+        let Some(known) = all.get_mut(conversation) else {
+            return true;
+        };
+        let told = known.told.replace(sandbox.to_owned());
+        told.as_deref() != Some(sandbox)
+    }
+}
+
 impl Service {
     /// Where a conversation works.
     pub async fn conversation(&self, id: &str) -> Place {
-        self.own_place(id)
+        match self.project_of_conversation(id).await {
+            Some(project) => {
+                let place = self.place_of(&project);
+                if self.resolutions.first(id, &place.target.name) {
+                    self.tell(id, &project, &place);
+                }
+                place
+            }
+            None => self.place(Target::conversation(id), None),
+        }
     }
 
-    fn own_place(&self, id: &str) -> Place {
-        let target = Target::conversation(id);
+    /// Where a project works; `None` where there is no such project.
+    ///
+    /// # Errors
+    /// The database's, where no sandbox tells of the project either.
+    pub async fn project(&self, id: &str) -> Result<Option<Place>, DatabaseError> {
+        match self.projects.get(id).await {
+            Ok(project) => Ok(project.map(|project| self.place_of(&project))),
+            Err(error) => match self.sandbox_for(id) {
+                Some(sandbox) => Ok(Some(self.existing(&sandbox, None))),
+                None => Err(error),
+            },
+        }
+    }
+
+    async fn project_of_conversation(&self, id: &str) -> Option<Project> {
+        let known = self.resolutions.get(id);
+        if let Some((project, true)) = known {
+            return project;
+        }
+        match self.projects.of_session(id).await {
+            Ok(project) => {
+                self.resolutions.set(id, project.clone());
+                project
+            }
+            Err(error) => {
+                if !error.away() {
+                    tracing::warn!(conversation = id, %error, "the project was not looked up");
+                }
+                known.and_then(|(project, _)| project)
+            }
+        }
+    }
+
+    fn place_of(&self, project: &Project) -> Place {
+        let named = project.container_name.as_deref();
+        let named = named.and_then(|name| self.living(name));
+        if let Some(sandbox) = named.or_else(|| self.sandbox_for(&project.id)) {
+            return self.existing(&sandbox, project.workdir_path.as_deref());
+        }
+        let wanted = project.workdir_path.as_deref();
+        let workdir = wanted.filter(|path| Workspace::can_be_at(path));
+        if let (Some(wanted), None) = (wanted, workdir) {
+            tracing::warn!(
+                project = project.id,
+                workdir = wanted,
+                "no workspace can be mounted there: the default is used"
+            );
+        }
+        let default = &self.settings.project_template.workspace.mount_path;
+        self.place(
+            Target::project(&project.id, workdir.unwrap_or(default)),
+            workdir,
+        )
+    }
+
+    /// A sandbox that is not about to go.
+    fn living(&self, name: &str) -> Option<Arc<Sandbox>> {
+        let sandbox = self.sandboxes.get(name)?;
+        sandbox
+            .metadata
+            .deletion_timestamp
+            .is_none()
+            .then_some(sandbox)
+    }
+
+    /// The sandbox that works for a project, whoever made it; of several, the
+    /// oldest.
+    fn sandbox_for(&self, project: &str) -> Option<Arc<Sandbox>> {
+        let mut all = self.sandboxes.all();
+        all.retain(|sandbox| {
+            sandbox.metadata.deletion_timestamp.is_none() && project_of(sandbox) == Some(project)
+        });
+        let age = |sandbox: &Arc<Sandbox>| {
+            let meta = &sandbox.metadata;
+            (meta.creation_timestamp.clone(), meta.uid.clone())
+        };
+        all.into_iter().min_by_key(age)
+    }
+
+    fn existing(&self, sandbox: &Sandbox, workdir: Option<&str>) -> Place {
+        let name = sandbox.metadata.name.as_deref().unwrap_or_default();
+        self.place(Target::named(name), workdir)
+    }
+
+    fn place(&self, target: Target, workdir: Option<&str>) -> Place {
         let made = self.sandboxes.get(&target.name);
-        let workspace = made.as_ref().map_or_else(
-            || &self.settings.project_template.workspace,
-            |made| &made.spec.workspace,
-        );
+        let home = match (&made, target.workdir()) {
+            (Some(made), _) => &made.spec.workspace.mount_path,
+            (None, Some(wanted)) => wanted,
+            (None, None) => &self.settings.project_template.workspace.mount_path,
+        };
         Place {
-            workdir: workspace.mount_path.clone(),
-            target,
-            at_home: true,
+            workdir: workdir.unwrap_or(home).to_owned(),
+            at_home: workdir.is_none_or(|workdir| workdir == home),
+            target: target.clone(),
         }
     }
 
-    /// The conversations that have a sandbox of their own.
-    pub fn conversations(&self) -> Vec<String> {
-        let all = self.sandboxes.all();
-        let mut ids: Vec<_> = all
-            .iter()
-            .filter(|sandbox| sandbox.metadata.deletion_timestamp.is_none())
-            .filter_map(|sandbox| annotation(sandbox, annotations::CONVERSATION))
-            .map(str::to_owned)
-            .collect();
-        ids.sort();
-        ids
-    }
-
-    /// Ends the sandbox that a conversation has for itself; `false` where it has
-    /// none. A project's stays.
-    ///
-    /// # Errors
-    /// When the cluster does not take the deletion, or it is not done in time.
-    pub async fn end_conversation(&self, id: &str) -> Result<bool, ServiceError> {
-        let target = Target::conversation(id);
-        if self.sandboxes.get(&target.name).is_none() {
-            return Ok(false);
+    fn tell(&self, conversation: &str, project: &Project, place: &Place) {
+        let (sandbox, workdir) = (&place.target.name, &place.workdir);
+        let project_id = &project.id;
+        if self.living(sandbox).is_some() {
+            tracing::info!(
+                conversation,
+                project = project_id,
+                sandbox,
+                workdir,
+                "attached to an existing container"
+            );
+            return;
         }
-        self.destroy(&target).await?;
-        Ok(true)
-    }
-
-    /// Ends the sandboxes of all conversations that have one of their own, and
-    /// returns how many those were.
-    ///
-    /// # Errors
-    /// The first deletion that failed; the others are done.
-    pub async fn end_conversations(&self) -> Result<usize, ServiceError> {
-        let ids = self.conversations();
-        let ended = join_all(ids.iter().map(|id| self.end_conversation(id))).await;
-        let ended: Vec<bool> = ended.into_iter().collect::<Result<_, _>>()?;
-        Ok(ended.into_iter().filter(|ended| *ended).count())
+        let image = self.settings.project_template.image.as_deref();
+        let image = image.unwrap_or("the default image");
+        match &project.container_name {
+            Some(gone) => tracing::info!(
+                conversation,
+                project = project_id,
+                sandbox,
+                image,
+                gone,
+                "the named container is gone: making another"
+            ),
+            None => tracing::info!(
+                conversation,
+                project = project_id,
+                sandbox,
+                image,
+                "making a container"
+            ),
+        }
     }
 }

@@ -25,6 +25,11 @@ pub(super) enum Whose {
     Conversation(String),
     /// A project's, with its workspace at that path.
     Project { id: String, workdir: String },
+    /// A backend's, under a name for people.
+    Backend {
+        title: String,
+        image: Option<String>,
+    },
     /// Named by the database: whoever's it is, and nobody's to create.
     Named,
 }
@@ -60,11 +65,31 @@ impl Target {
         }
     }
 
+    /// A new sandbox for a backend.
+    pub(super) fn backend(title: &str, image: Option<String>) -> Self {
+        let id = format!("{title} {}", uuid::Uuid::new_v4());
+        Self {
+            name: names::project(&id),
+            whose: Whose::Backend {
+                title: title.to_owned(),
+                image,
+            },
+        }
+    }
+
     /// A sandbox that exists.
     pub(super) fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             whose: Whose::Named,
+        }
+    }
+
+    /// Where the workspace is to be, if the target says so.
+    pub(super) fn workdir(&self) -> Option<&String> {
+        match &self.whose {
+            Whose::Project { workdir, .. } => Some(workdir),
+            _ => None,
         }
     }
 
@@ -80,7 +105,8 @@ impl Target {
             },
             Whose::Conversation(id) => note(annotations::CONVERSATION) == Some(id),
             Whose::Project { id, .. } => project_of(sandbox) == Some(id),
-            Whose::Named => true,
+            // Its name has been made up for it.
+            Whose::Backend { .. } | Whose::Named => true,
         }
     }
 
@@ -103,6 +129,10 @@ impl Target {
                 spec = settings.project_template.clone();
                 spec.workspace.mount_path.clone_from(workdir);
                 spec.project = Some(Project { id: id.clone() });
+            }
+            Whose::Backend { title, image } => {
+                notes.insert(annotations::TITLE, title.clone());
+                spec.image = image.clone().or(spec.image);
             }
             Whose::Named => return None,
         }

@@ -2,6 +2,7 @@
 //! a success is `{"status": "ok", …}`, a failure `{"error": "<text>"}`.
 
 mod answer;
+mod backends;
 mod call;
 mod conversations;
 mod execute;
@@ -15,6 +16,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use crate::domain::interfaces::Integration;
 use crate::service::Service;
 
 /// The routes of this contract.
@@ -32,6 +34,12 @@ pub fn routes() -> Router<Arc<Service>> {
         .route("/file/write", only("POST", post(files::write)))
         .route("/file/list", only("POST", post(files::list)))
         .route("/file/edit", only("POST", post(files::edit)))
+        .route("/projects/create", only("POST", post(backends::create)))
+        .route("/projects/delete", only("POST", post(backends::delete)))
+        .route(
+            "/projects/configure-domain",
+            only("POST", post(backends::configure_domain)),
+        )
 }
 
 /// `methods` alone, with an answer to the others that says so.
@@ -44,5 +52,18 @@ fn only(allowed: &'static str, methods: MethodRouter<Arc<Service>>) -> MethodRou
 
 /// Always 200 while the process serves.
 async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
-    Json(json!({"status": "ok", "active_sessions": service.awake()}))
+    let database = service.database();
+    Json(json!({
+        "status": "ok",
+        "active_sessions": service.awake(),
+        "database": {
+            "state": match database.integration {
+                Integration::Connected => "connected",
+                Integration::Away | Integration::NotConfigured => "standalone",
+            },
+            "configured": database.integration != Integration::NotConfigured,
+            "since": format!("{:.3}", database.since),
+            "last_error": database.last_error,
+        },
+    }))
 }

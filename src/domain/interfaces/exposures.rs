@@ -1,0 +1,26 @@
+//! Ways into a sandbox from outside.
+
+use futures::future::BoxFuture;
+
+use super::ResourceError;
+use crate::crd::Sandbox;
+
+/// Services and Ingresses that lead to sandboxes, and go with them.
+pub trait Exposures: Send + Sync {
+    /// Makes these ports of the sandbox's pod reachable, and returns the ports at
+    /// which they are, in the same order. Can be repeated.
+    fn expose<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        ports: &'a [u16],
+    ) -> BoxFuture<'a, Result<Vec<u16>, ResourceError>>;
+
+    /// Leads requests for `host` to a port of the sandbox's pod, and those for
+    /// another that was named before no longer.
+    fn route<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, Result<(), ResourceError>>;
+}
