@@ -18,6 +18,7 @@ use crate::cli::{Cli, Command};
 use crate::cluster::apply::Writer;
 use crate::cluster::caches::Caches;
 use crate::cluster::client;
+use crate::cluster::exposures::{ExposureSettings, ExposureWriter};
 use crate::cluster::lease::{Leadership, LeaseSettings};
 use crate::cluster::sandboxes::Directory;
 use crate::cluster::sessions::SessionDirectory;
@@ -26,8 +27,8 @@ use crate::controllers::context::{Delivery, PodSettings};
 use crate::crd::{self, Compute, SandboxSpec, managers};
 use crate::http::{self, HttpMetrics, ops::Ops};
 use crate::link::{Pool, PoolSettings};
-use crate::service::{Service, ServiceSettings};
-use crate::settings::{AgentDelivery, Api, Common, Controller};
+use crate::service::{BackendSettings, Interfaces, Service, ServiceSettings};
+use crate::settings::{AgentDelivery, Api, Common, Controller, ProjectPorts};
 use crate::telemetry;
 
 /// Does what the command line says, until it is done or a signal ends it.
@@ -184,7 +185,15 @@ impl Process {
         let writer = Writer::new(self.client.clone(), Leadership::always(), managers::FACADE);
         let (caches, scope) = (&self.caches, namespace.clone());
         let sandboxes = Directory::new(caches.sandboxes.clone(), writer.clone(), scope.clone());
-        let sessions = SessionDirectory::new(caches.sessions.clone(), writer, scope);
+        let sessions = SessionDirectory::new(caches.sessions.clone(), writer.clone(), scope);
+        let exposures = ExposureWriter::new(
+            writer,
+            ExposureSettings {
+                cluster_ip: api.project_ports == ProjectPorts::Cluster,
+                ingress_class: api.ingress_class,
+                tls_secret: api.ingress_tls_secret,
+            },
+        );
         let settings = ServiceSettings {
             max_sandboxes: api.max_sandboxes,
             ready_timeout: api.ready_timeout,
@@ -193,13 +202,19 @@ impl Process {
             execute_timeout: api.execute_timeout,
             template: SandboxSpec::default(),
             project_template: project_template(),
+            backends: BackendSettings {
+                images: api.project_images.into_iter().collect(),
+                domains: api.domains,
+            },
         };
-        let service = Service::new(
-            Arc::new(sandboxes),
-            Arc::new(sessions),
-            self.pool.clone(),
-            settings,
-        );
+        let interfaces = Interfaces {
+            sandboxes: Arc::new(sandboxes),
+            session_records: Arc::new(sessions),
+            agents: self.pool.clone(),
+            projects: self.database.clone(),
+            exposures: Arc::new(exposures),
+        };
+        let service = Service::new(interfaces, settings);
         let listener = listen(api.listen, "--listen").await?;
         tracing::info!(
             "REST on http://{}, sandboxes in namespace {namespace}",

@@ -42,6 +42,28 @@ pub struct Api {
     /// Bytes of the largest file that is read: a number, or one with Ki, Mi or Gi.
     #[arg(long, default_value = "32Mi", value_parser = bytes, env = "HUTCH_MAX_FILE")]
     pub max_file: u64,
+    /// Images of the sandboxes that `/projects/create` makes, by language.
+    #[arg(
+        long = "project-image",
+        value_name = "LANGUAGE=IMAGE",
+        value_parser = pair,
+        value_delimiter = ',',
+        default_value = "python=python:3.11-slim,go=golang:1.24,java=eclipse-temurin:21-jdk",
+        env = "HUTCH_PROJECT_IMAGES"
+    )]
+    pub project_images: Vec<(String, String)>,
+    /// Where the ports of those sandboxes are reached.
+    #[arg(long, value_enum, default_value_t, env = "HUTCH_PROJECT_PORTS")]
+    pub project_ports: ProjectPorts,
+    /// Domains that `/projects/configure-domain` may use. Default: any.
+    #[arg(long = "domain", value_delimiter = ',', env = "HUTCH_DOMAINS")]
+    pub domains: Vec<String>,
+    /// Class of the Ingresses. Default: the cluster's.
+    #[arg(long, env = "HUTCH_INGRESS_CLASS")]
+    pub ingress_class: Option<String>,
+    /// Secret with the certificate of the Ingresses. Default: no TLS.
+    #[arg(long, env = "HUTCH_INGRESS_TLS_SECRET")]
+    pub ingress_tls_secret: Option<String>,
     /// How long code of `/execute` may run that names no time-out.
     #[arg(long, default_value = "4m", value_parser = duration, env = "HUTCH_EXECUTE_TIMEOUT")]
     pub execute_timeout: Duration,
@@ -95,6 +117,16 @@ pub enum AgentDelivery {
     Init,
 }
 
+/// Where the ports of a sandbox are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProjectPorts {
+    /// At ports of the nodes.
+    #[default]
+    Node,
+    /// At the sandbox's Service, from inside the cluster.
+    Cluster,
+}
+
 /// Who the processes of a sandbox are that does not say so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DefaultProfile {
@@ -131,6 +163,15 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 fn duration(text: &str) -> Result<Duration, String> {
     deadlines::parse(text)
         .ok_or_else(|| "a whole number with s, m or h is needed, such as 25s".to_owned())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((language, image)) if !language.is_empty() && !image.is_empty() => {
+            Ok((language.to_owned(), image.to_owned()))
+        }
+        _ => Err("a language and an image are needed, such as go=golang:1.24".to_owned()),
+    }
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

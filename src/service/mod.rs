@@ -5,6 +5,7 @@
 mod activity;
 mod backends;
 mod conversations;
+mod diagnostics;
 mod edit;
 mod error;
 mod exec;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use backends::{Backend, BackendError, BackendSettings};
+pub use diagnostics::{Finding, MOST_FILES};
 pub use edit::EditError;
 pub use error::ServiceError;
 pub use files::{Base, ClientPath};
@@ -63,6 +65,20 @@ pub struct ServiceSettings {
     pub backends: BackendSettings,
 }
 
+/// What lies behind the use cases.
+pub struct Interfaces {
+    /// The Sandbox resources.
+    pub sandboxes: Arc<dyn Sandboxes>,
+    /// The SandboxSession resources.
+    pub session_records: Arc<dyn SessionRecords>,
+    /// The agents in the pods.
+    pub agents: Arc<dyn Agents>,
+    /// The shared database.
+    pub projects: Arc<dyn Projects>,
+    /// Services and Ingresses.
+    pub exposures: Arc<dyn Exposures>,
+}
+
 /// The use cases. One per process.
 pub struct Service {
     sandboxes: Arc<dyn Sandboxes>,
@@ -81,14 +97,14 @@ pub struct Service {
 
 impl Service {
     /// The use cases over these interfaces.
-    pub fn new(
-        sandboxes: Arc<dyn Sandboxes>,
-        session_records: Arc<dyn SessionRecords>,
-        agents: Arc<dyn Agents>,
-        projects: Arc<dyn Projects>,
-        exposures: Arc<dyn Exposures>,
-        settings: ServiceSettings,
-    ) -> Arc<Self> {
+    pub fn new(interfaces: Interfaces, settings: ServiceSettings) -> Arc<Self> {
+        let Interfaces {
+            sandboxes,
+            session_records,
+            agents,
+            projects,
+            exposures,
+        } = interfaces;
         Arc::new(Self {
             sandboxes,
             session_records,

@@ -132,6 +132,7 @@ impl Target {
             }
             Whose::Backend { title, image } => {
                 notes.insert(annotations::TITLE, title.clone());
+                spec.resources = settings.project_template.resources.clone();
                 spec.image = image.clone().or(spec.image);
             }
             Whose::Named => return None,

@@ -5,6 +5,7 @@ mod answer;
 mod backends;
 mod call;
 mod conversations;
+mod diagnostics;
 mod execute;
 mod files;
 
@@ -34,6 +35,8 @@ pub fn routes() -> Router<Arc<Service>> {
         .route("/file/write", only("POST", post(files::write)))
         .route("/file/list", only("POST", post(files::list)))
         .route("/file/edit", only("POST", post(files::edit)))
+        .route("/diagnostic", only("POST", post(diagnostics::flat)))
+        .route("/lsp/diagnostics", only("POST", post(diagnostics::lsp)))
         .route("/projects/create", only("POST", post(backends::create)))
         .route("/projects/delete", only("POST", post(backends::delete)))
         .route(

@@ -1,0 +1,88 @@
+//! `/diagnostic` and `/lsp/diagnostics`: what the image's checkers find.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::answer;
+use super::call::Call;
+use crate::service::{Finding, Service, ServiceError};
+
+/// Findings by file.
+type Findings = Vec<(String, Vec<Finding>)>;
+
+/// `POST /diagnostic`: one list.
+pub async fn flat(State(service): State<Arc<Service>>, call: Call) -> Response {
+    match find(&service, &call).await {
+        Ok((findings, _)) => answer::ok(json!({"diagnostics": project(&findings)})),
+        Err(answer) => answer,
+    }
+}
+
+/// `POST /lsp/diagnostics`: by file, in the terms of the Language Server Protocol.
+pub async fn lsp(State(service): State<Arc<Service>>, call: Call) -> Response {
+    let (findings, whole) = match find(&service, &call).await {
+        Ok(found) => found,
+        Err(answer) => return answer,
+    };
+    let of_file = |(path, findings): &(String, Vec<Finding>)| {
+        let findings: Vec<_> = findings.iter().map(diagnostic).collect();
+        json!({"file_path": path, "diagnostics": findings})
+    };
+    let files: Vec<_> = findings.iter().map(of_file).collect();
+    let project = if whole {
+        project(&findings)
+    } else {
+        Vec::new()
+    };
+    answer::ok(json!({"file_diagnostics": files, "project_diagnostics": project}))
+}
+
+/// The findings, and whether they are of the whole project.
+async fn find(service: &Service, call: &Call) -> Result<(Findings, bool), Response> {
+    let Some(conversation) = call.conversation() else {
+        return Err(answer::error(400, "session_id is required"));
+    };
+    let file = call.text("file_path");
+    if file.is_some_and(|file| file.contains('\0')) {
+        return Err(answer::error(400, "file_path contains a NUL"));
+    }
+    let place = service.conversation(conversation).await;
+    let failed = |error: ServiceError| answer::failure(&error);
+    let files = match file {
+        Some(file) => vec![file.to_owned()],
+        None => service.sources(&place).await.map_err(failed)?,
+    };
+    let findings = service.diagnose(&place, &files).await.map_err(failed)?;
+    Ok((findings, file.is_none()))
+}
+
+/// All findings, each with its file.
+fn project(findings: &Findings) -> Vec<Value> {
+    let with_file = |path: &str, finding: &Finding| {
+        let mut diagnostic = diagnostic(finding);
+        diagnostic["file_path"] = path.into();
+        diagnostic
+    };
+    findings
+        .iter()
+        .flat_map(|(path, findings)| findings.iter().map(move |finding| with_file(path, finding)))
+        .collect()
+}
+
+/// A finding as the Language Server Protocol has it.
+fn diagnostic(finding: &Finding) -> Value {
+    let at = |character: u32| json!({"line": finding.line, "character": character});
+    let mut diagnostic = json!({
+        "range": {"start": at(finding.column), "end": at(finding.end)},
+        "severity": finding.severity,
+        "source": finding.source,
+        "message": finding.message,
+    });
+    if let Some(code) = &finding.code {
+        diagnostic["code"] = code.clone().into();
+    }
+    diagnostic
+}
