@@ -14,6 +14,18 @@ const DIGEST: usize = 16;
 /// in 80 bits; the readable part is for people. The result is a DNS label of at
 /// most 57 characters.
 pub fn sandbox(id: &str) -> String {
+    format!("{}-{}", slug(id), digest(id.as_bytes(), DIGEST))
+}
+
+/// Name of the Sandbox that is made for a project, and so of its pod. No id that
+/// a REST client chooses leads to it. The form is that of [`sandbox`].
+pub fn project(id: &str) -> String {
+    let marked = [b"project\0", id.as_bytes()].concat();
+    format!("{}-{}", slug(id), digest(&marked, DIGEST))
+}
+
+/// The readable part of a name: a DNS label of at most 40 characters.
+fn slug(id: &str) -> String {
     let mut slug = String::with_capacity(SLUG);
     for c in id.chars().flat_map(char::to_lowercase) {
         if slug.len() == SLUG {
@@ -25,11 +37,10 @@ pub fn sandbox(id: &str) -> String {
             slug.push('-');
         }
     }
-    let slug = match slug.trim_end_matches('-') {
-        "" => "sandbox",
-        slug => slug,
-    };
-    format!("{slug}-{}", digest(id.as_bytes(), DIGEST))
+    match slug.trim_end_matches('-') {
+        "" => "sandbox".to_owned(),
+        slug => slug.to_owned(),
+    }
 }
 
 /// Name of the SandboxSession that stands for a session of a sandbox made over
@@ -124,6 +135,13 @@ mod tests {
         let names: HashSet<_> = pairs.iter().map(|(one, two)| session(one, two)).collect();
         assert_eq!(names.len(), pairs.len());
         assert!(names.iter().all(|name| is_dns_label(name)), "{names:?}");
+    }
+
+    #[test]
+    fn a_project_has_a_name_that_no_id_leads_to() {
+        assert!(is_dns_label(&project("P 1/用")) && project("P 1/用").starts_with("p-1-"));
+        assert_ne!(project("p"), sandbox("p"));
+        assert_ne!(project("p"), project("P"));
     }
 
     #[test]
