@@ -146,6 +146,13 @@ mod tests {
     }
 
     #[test]
+    fn a_project_has_a_name_that_no_id_leads_to() {
+        assert!(is_dns_label(&project("P 1/用")) && project("P 1/用").starts_with("p-1-"));
+        assert_ne!(project("p"), sandbox("p"));
+        assert_ne!(project("p"), project("P"));
+    }
+
+    #[test]
     fn a_name_says_which_id_it_came_from() {
         assert!(sandbox("user_42/Alice").starts_with("user-42-alice-"));
         assert!(sandbox("用户").starts_with("sandbox-"));
