@@ -59,7 +59,7 @@ impl PodSettings {
             agent_image: agent_image.to_owned(),
             delivery: Delivery::Auto,
             default_profile: None,
-            limits: compute("1", "1Gi", "4Gi"),
+            limits: compute("2", "1Gi", "4Gi"),
             requests: compute("10m", "32Mi", "32Mi"),
             server_version,
         }

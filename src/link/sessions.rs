@@ -31,13 +31,13 @@ impl Pool {
             .sessions
             .into_iter()
             .take(MAX_SESSIONS + 1);
-        Ok(sessions.filter_map(state).collect())
+        Ok(sessions.filter_map(checked).collect())
     }
 }
 
 /// The session, if what the agent says of it can be true. A directory longer
 /// than any path is left out: it would go into resources.
-fn state(session: v1::Session) -> Option<SessionState> {
+fn checked(session: v1::Session) -> Option<SessionState> {
     let fits = |text: &str| text.len() <= MAX_OWNER;
     (session.id.len() <= MAX_SESSION_ID && fits(&session.owner)).then(|| SessionState {
         id: session.id,
@@ -113,7 +113,7 @@ impl Sessions for Pool {
         self.states(pod, "").boxed()
     }
 
-    fn find<'a>(
+    fn state<'a>(
         &'a self,
         pod: &'a PodRef,
         id: &'a str,

@@ -158,7 +158,7 @@ impl Service {
             Base::Folder(folder) => Bytes::copy_from_slice(folder.as_bytes()),
             Base::Session(session) => {
                 self.open_applied(pod, target, session).await?;
-                let session = self.agents.find(pod, session).await?;
+                let session = self.agents.state(pod, session).await?;
                 session.map(|session| session.cwd).unwrap_or_default()
             }
         };

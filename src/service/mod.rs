@@ -15,6 +15,7 @@ mod projects;
 mod reach;
 mod rounds;
 mod sandboxes;
+mod search;
 mod session_log;
 mod session_records;
 mod sessions;

@@ -65,7 +65,7 @@ impl Service {
 
     async fn states(&self, pod: &PodRef, due: &[Due]) -> Result<Vec<SessionState>, AgentError> {
         match due {
-            [due] => Ok(self.agents.find(pod, &due.id).await?.into_iter().collect()),
+            [due] => Ok(self.agents.state(pod, &due.id).await?.into_iter().collect()),
             _ => self.agents.list(pod).await,
         }
     }

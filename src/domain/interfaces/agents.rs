@@ -120,7 +120,7 @@ pub trait Sessions: Send + Sync {
     fn list<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<Vec<SessionState>, AgentError>>;
 
     /// One session, if it exists.
-    fn find<'a>(
+    fn state<'a>(
         &'a self,
         pod: &'a PodRef,
         id: &'a str,

@@ -8,6 +8,7 @@ mod conversations;
 mod diagnostics;
 mod execute;
 mod files;
+mod search;
 
 use std::sync::Arc;
 
@@ -35,6 +36,9 @@ pub fn routes() -> Router<Arc<Service>> {
         .route("/file/write", only("POST", post(files::write)))
         .route("/file/list", only("POST", post(files::list)))
         .route("/file/edit", only("POST", post(files::edit)))
+        .route("/file/grep", only("POST", post(search::grep)))
+        .route("/file/glob", only("POST", post(search::glob)))
+        .route("/file/tree", only("GET", get(search::tree)))
         .route("/diagnostic", only("POST", post(diagnostics::flat)))
         .route("/lsp/diagnostics", only("POST", post(diagnostics::lsp)))
         .route("/projects/create", only("POST", post(backends::create)))

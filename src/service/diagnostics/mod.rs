@@ -166,6 +166,11 @@ impl Service {
     }
 }
 
+/// Whether a file of that name can be checked.
+pub(super) fn is_source(name: &str) -> bool {
+    Checker::of(name).is_some()
+}
+
 /// Whether a checker's path means that file: checkers shorten what they are given.
 fn same_file(told: &str, file: &str, workdir: &str) -> bool {
     let bare = |path: &str| {
@@ -198,12 +203,5 @@ mod tests {
         assert!(same_file("./a.go", "a.go", "/w"));
         assert!(same_file("a.go", "/w/a.go", "/w"));
         assert!(!same_file("b/a.go", "/w/a.go", "/w"));
-    }
-}
-
-impl Service {
-    /// WIP
-    pub async fn sources(&self, _place: &Place) -> Result<Vec<String>, ServiceError> {
-        Ok(Vec::new())
     }
 }
