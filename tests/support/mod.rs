@@ -6,6 +6,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod audit;
+pub mod backend;
 pub mod environment;
 pub mod hutch;
 pub mod postgres;
