@@ -16,6 +16,7 @@ mod leader;
 mod lifecycle;
 mod older;
 mod operations;
+mod project_execute;
 mod project_routes;
 mod projector;
 mod projector_faults;
