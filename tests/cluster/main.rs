@@ -18,6 +18,8 @@ mod older;
 mod operations;
 mod project_execute;
 mod project_files;
+mod project_outages;
+mod project_resolution;
 mod project_routes;
 mod project_search;
 mod projector;

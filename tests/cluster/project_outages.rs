@@ -1,0 +1,129 @@
+//! A database that is not there: no request fails for it that could do without,
+//! and when it is back, so are the projects.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::project_resolution::{conversation, integrated, named, of_project, until};
+use crate::support::World;
+use crate::support::backend::Backend;
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::world::eventually;
+
+/// Longer than anything that was looked up may be believed without being looked
+/// up again.
+const STALE: Duration = Duration::from_secs(7);
+/// The longest that a request may be held up by a database that does not answer:
+/// its own time comes on top.
+const HELD_UP: Duration = Duration::from_secs(5);
+
+/// The conversation is served, and where it was, again and again for a while;
+/// returns the longest that one request took.
+async fn served(backend: &Backend, host: &str) -> Duration {
+    let (begin, mut longest) = (Instant::now(), Duration::ZERO);
+    while begin.elapsed() < STALE {
+        let asked = Instant::now();
+        assert_eq!(backend.stdout("hostname").await.trim_end(), host);
+        longest = longest.max(asked.elapsed());
+    }
+    longest
+}
+
+/// Waits until the conversation works in the project's sandbox.
+async fn joins(backend: &Backend, host: &str) {
+    eventually("it works in the project's sandbox", async || {
+        (backend.stdout("hostname").await.trim_end() == host).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_starts_without_its_database_finds_it_when_it_comes() {
+    let (world, mut postgres) = (World::new("late").await, Postgres::stopped().await);
+    let (hutch, backend) = integrated(&world, &postgres, postgres.port, "s-P").await;
+    let alone = backend.stdout("hostname").await;
+    until(&backend, "standalone").await;
+    assert_eq!(backend.get("/health", &[]).await.ok()["active_sessions"], 1);
+    assert_eq!(of_project(&world, "P").await.len(), 0);
+    let url = backend.address("");
+
+    postgres.up(&[]).await;
+    postgres.project("P").await;
+    until(&backend, "connected").await;
+    let host = eventually("the conversation comes to its project", async || {
+        let host = backend.stdout("hostname").await;
+        (host != alone).then_some(host)
+    })
+    .await;
+    assert_eq!(of_project(&world, "P").await.len(), 1);
+    let pod = named(&world, &postgres, "P", |_| true).await;
+    assert_eq!(pod.metadata.name.as_deref(), Some(host.trim_end()));
+    assert_eq!(hutch.url().await, url, "the same process");
+    let log = hutch.log();
+    for line in ["running standalone because", "project look-up on"] {
+        assert_eq!(log.matches(line).count(), 1, "{line}:\n{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_killed_takes_no_conversation_with_it() {
+    let (world, mut postgres) = (World::new("killed").await, Postgres::start().await);
+    postgres.project("P").await;
+    let (_hutch, backend) = integrated(&world, &postgres, postgres.port, "s-P").await;
+    until(&backend, "connected").await;
+    backend.stdout("true").await;
+    let host = named(&world, &postgres, "P", |_| true).await;
+    let host = host.metadata.name.unwrap();
+
+    conversation(&postgres, "later", Some("P")).await;
+    postgres.down("QUIT");
+    served(&backend, &host).await;
+    until(&backend, "standalone").await;
+    let own = backend.about("unknown").stdout("hostname").await;
+    assert_ne!(
+        own.trim_end(),
+        host,
+        "who is not known has a sandbox of his own"
+    );
+    let later = backend.about("later");
+    assert_ne!(later.stdout("hostname").await.trim_end(), host);
+
+    postgres.up(&[]).await;
+    joins(&later, &host).await;
+    assert_eq!(backend.stdout("hostname").await.trim_end(), host);
+    assert_eq!(of_project(&world, "P").await.len(), 1);
+    assert_eq!(postgres.container("P").await, Some(host));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_never_answers_holds_up_nobody_for_long() {
+    let (world, postgres) = (World::new("hole").await, Postgres::start().await);
+    let proxy = Proxy::to(postgres.port).await;
+    postgres.project("P").await;
+    let (_hutch, backend) = integrated(&world, &postgres, proxy.port, "s-P").await;
+    until(&backend, "connected").await;
+    backend.stdout("true").await;
+    let host = named(&world, &postgres, "P", |_| true).await;
+    let host = host.metadata.name.unwrap();
+    conversation(&postgres, "later", Some("P")).await;
+
+    proxy.black_hole(true);
+    let longest = served(&backend, &host).await;
+    assert!(longest < HELD_UP, "{longest:?}");
+    let begin = Instant::now();
+    backend.get("/health", &[]).await.ok();
+    assert!(begin.elapsed() < HELD_UP, "{:?}", begin.elapsed());
+    let later = backend.about("later");
+    assert_ne!(later.stdout("hostname").await.trim_end(), host);
+    until(&backend, "standalone").await;
+
+    proxy.black_hole(false);
+    joins(&later, &host).await;
+    until(&backend, "connected").await;
+    let all = [&backend, &later];
+    for backend in all {
+        assert_eq!(backend.stdout("hostname").await.trim_end(), host);
+    }
+}
