@@ -16,6 +16,8 @@ mod leader;
 mod lifecycle;
 mod older;
 mod operations;
+mod project_backends;
+mod project_diagnostics;
 mod project_execute;
 mod project_files;
 mod project_outages;
