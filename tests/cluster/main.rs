@@ -11,6 +11,7 @@ mod facade;
 mod faults;
 mod file_bytes;
 mod files;
+mod golang;
 mod hostile;
 mod leader;
 mod lifecycle;

@@ -1,0 +1,3 @@
+module hutch.dev/backend
+
+go 1.21

@@ -1,0 +1,36 @@
+//! A backend in Go that knows the project contract and nothing else.
+
+use std::process::Command;
+
+use crate::support::World;
+
+const BACKEND: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/backend");
+
+/// Runs `go` there with those arguments; what it printed, in good and bad times.
+fn go(arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new("go");
+    command
+        .args(arguments)
+        .current_dir(BACKEND)
+        .env("GOFLAGS", "-mod=mod")
+        .env("GOPROXY", "off")
+        .env("GOTOOLCHAIN", "local");
+    let run = || command.output();
+    let output = tokio::task::block_in_place(run).map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    output.status.success().then(|| said.clone()).ok_or(said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_in_go_uses_every_route_of_the_project_contract() {
+    if let Err(said) = go(&["version"]) {
+        panic!("this test needs Go in the path: https://go.dev/dl\n{said}");
+    }
+    let world = World::new("golang").await;
+    let images = ["--project-image", "python=python:3.11-slim"];
+    let (_hutch, backend) = world.with_backend("unused", &images).await;
+    let said = go(&["run", ".", &backend.address("")]);
+    let said = said.unwrap_or_else(|said| panic!("the backend:\n{said}"));
+    assert!(said.ends_with("fine\n"), "{said}");
+}
