@@ -14,6 +14,8 @@ pub const POD_READY: &str = "PodReady";
 pub const AGENT_READY: &str = "AgentReady";
 /// A change of the spec waits for the next start of the pod.
 pub const RESTART_PENDING: &str = "RestartPending";
+/// `projects.container_name` is as it should be; the projector's.
+pub const DATABASE_SYNCED: &str = "DatabaseSynced";
 
 /// Longest message that is kept, in bytes: a status is for reading.
 const MESSAGE: usize = 1024;

@@ -24,7 +24,8 @@ pub fn conversation(id: &str) -> String {
     format!("{}-{}", slug(id), digest(&kind, DIGEST))
 }
 
-/// Name of the sandbox that is made for a project.
+/// Name of the sandbox that is made for a project, and so of its pod: a row that
+/// names it was written by us.
 pub fn project(id: &str) -> String {
     let kind = [b"project\0", id.as_bytes()].concat();
     format!("{}-{}", slug(id), digest(&kind, DIGEST))
@@ -143,6 +144,13 @@ mod tests {
         let names: HashSet<_> = pairs.iter().map(|(one, two)| session(one, two)).collect();
         assert_eq!(names.len(), pairs.len());
         assert!(names.iter().all(|name| is_dns_label(name)), "{names:?}");
+    }
+
+    #[test]
+    fn a_project_has_a_name_that_no_id_leads_to() {
+        assert!(is_dns_label(&project("P 1/用")) && project("P 1/用").starts_with("p-1-"));
+        assert_ne!(project("p"), sandbox("p"));
+        assert_ne!(project("p"), project("P"));
     }
 
     #[test]

@@ -1,10 +1,15 @@
-//! The interfaces behind which Kubernetes and the agents lie. `service` knows
-//! nothing else of them; `cluster` and `link` implement them.
+//! The interfaces behind which Kubernetes, the agents and the database lie.
+//! `service` knows nothing else of them; `cluster`, `link` and `db` implement
+//! them.
 
 mod agents;
+mod projects;
 mod resources;
 
 pub use agents::{Activity, Agents, Commands, Files, NewSession, SessionState, Sessions};
+pub use projects::{
+    DatabaseError, DatabaseState, Integration, Project, ProjectReport, ProjectSandboxes, Projects,
+};
 pub use resources::{NewSandbox, ResourceError, Sandboxes, SessionRecord, SessionRecords};
 
 use crate::crd::{CONTAINER, Phase, Sandbox};
