@@ -3,7 +3,8 @@
 //! Reading map, from what users write to what happens: `crd` (the resources and
 //! every name of ours) → `domain` (the rules, pure) → `cluster` (the API
 //! server), `controllers` (Sandbox → claim and pod), `link` (the channel to the
-//! agents) → `service` (use cases over interfaces) → `http` (the REST
+//! agents), `db` (the shared
+//! database) → `service` (use cases over interfaces) → `http` (the REST
 //! contracts). `runtime` alone joins them, `main` alone calls it.
 //! `tests/architecture.rs` holds the table of who may import whom.
 
@@ -11,6 +12,7 @@ pub mod cli;
 pub mod cluster;
 pub mod controllers;
 pub mod crd;
+pub mod db;
 pub mod domain;
 pub mod http;
 pub mod link;

@@ -19,15 +19,17 @@ use crate::cluster::apply::Writer;
 use crate::cluster::caches::Caches;
 use crate::cluster::client;
 use crate::cluster::lease::{Leadership, LeaseSettings};
+use crate::cluster::projects::ProjectDirectory;
 use crate::cluster::sandboxes::Directory;
 use crate::cluster::sessions::SessionDirectory;
 use crate::controllers::Controllers;
 use crate::controllers::context::{Delivery, PodSettings};
 use crate::crd::{self, Compute, SandboxSpec, managers};
+use crate::db::{Database, DatabaseSettings, Projector, Target};
 use crate::http::{self, HttpMetrics, ops::Ops};
 use crate::link::{Pool, PoolSettings};
 use crate::service::{Service, ServiceSettings};
-use crate::settings::{AgentDelivery, Api, Common, Controller};
+use crate::settings::{self, AgentDelivery, Api, Common, Controller, Secret};
 use crate::telemetry;
 
 /// Does what the command line says, until it is done or a signal ends it.
@@ -69,6 +71,10 @@ struct Process {
     caches: Caches,
     /// The channels to the agents, which all roles share.
     pool: Arc<Pool>,
+    /// The shared database, or that there is none.
+    database: Arc<Database>,
+    /// Namespace of the facade's sandboxes, which projects are about.
+    namespace: String,
     registry: Arc<Mutex<Registry>>,
     /// Ends the listeners and the controllers.
     shutdown: CancellationToken,
@@ -85,9 +91,12 @@ async fn serve(
     let client = client::connect(&config).context("the cluster's configuration cannot be used")?;
     let mut registry = Registry::with_prefix("hutch");
     let stop_watches = CancellationToken::new();
-    let namespace = watched(controller.as_ref(), api.as_ref(), &config);
+    let namespace = common.namespace.clone();
+    let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+    let database = Database::new(target(&common.database)?, &mut registry);
+    let watched = watched(controller.as_ref(), &namespace);
     let (caches, watches) =
-        Caches::start(&client, namespace.as_deref(), &stop_watches, &mut registry);
+        Caches::start(&client, watched.as_deref(), &stop_watches, &mut registry);
     let watches = tokio::spawn(watches);
     let pool = Pool::new(client.clone(), pool_settings(api.as_ref()));
     let process = Process {
@@ -95,12 +104,16 @@ async fn serve(
         client,
         caches,
         pool,
+        database,
+        namespace,
         registry: Arc::new(Mutex::new(registry)),
         shutdown: CancellationToken::new(),
     };
     tokio::spawn(until_signalled(process.shutdown.clone()));
 
     tokio::spawn(process.pool.clone().sweep());
+    let database = process.database.clone();
+    tokio::spawn(async move { database.keep().await });
     let stop_ops = CancellationToken::new();
     let ops = process.ops(&common, stop_ops.clone()).await?;
     let facade = match api {
@@ -121,14 +134,44 @@ async fn serve(
 }
 
 /// The one namespace that the caches need, if one is enough.
-fn watched(controller: Option<&Controller>, api: Option<&Api>, config: &Config) -> Option<String> {
-    match (controller, api) {
-        (Some(controller), _) => controller.watch_namespace.clone(),
-        (None, api) => {
-            let namespace = api.and_then(|api| api.namespace.clone());
-            Some(namespace.unwrap_or_else(|| config.default_namespace.clone()))
-        }
+fn watched(controller: Option<&Controller>, facade: &str) -> Option<String> {
+    match controller {
+        Some(controller) => controller.watch_namespace.clone(),
+        None => Some(facade.to_owned()),
     }
+}
+
+/// The database that the settings name, if they name one.
+fn target(settings: &settings::Database) -> anyhow::Result<Option<Target>> {
+    let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let secret = |secret: &Option<Secret>| {
+        let text = secret.as_ref().map(|secret| secret.expose().to_owned());
+        text.filter(|text| !text.is_empty())
+    };
+    let (url, password) = (
+        secret(&settings.database_url),
+        secret(&settings.postgres_password),
+    );
+    let (host, user) = (some(&settings.postgres_host), some(&settings.postgres_user));
+    let (name, sslmode) = (
+        some(&settings.postgres_db),
+        some(&settings.postgres_sslmode),
+    );
+    let port = settings.postgres_port.and_then(|port| port.0);
+    let all = [&url, &password, &host, &user, &name, &sslmode];
+    if port.is_none() && all.iter().all(|one| one.is_none()) {
+        return Ok(None);
+    }
+    let target = Target::new(&DatabaseSettings {
+        url,
+        host: host.unwrap_or_else(|| "localhost".to_owned()),
+        port: port.unwrap_or(5432),
+        user: user.unwrap_or_else(|| "crush".to_owned()),
+        password: password.unwrap_or_else(|| "123456".to_owned()),
+        name: name.unwrap_or_else(|| "crush".to_owned()),
+        sslmode: sslmode.unwrap_or_else(|| "disable".to_owned()),
+    });
+    target.map(Some).map_err(anyhow::Error::msg)
 }
 
 /// SIGTERM and SIGINT end the process in good order; a second one at once.
@@ -178,9 +221,7 @@ impl Process {
     }
 
     async fn facade(&self, api: Api) -> anyhow::Result<JoinHandle<()>> {
-        let namespace = api
-            .namespace
-            .unwrap_or_else(|| self.config.default_namespace.clone());
+        let namespace = self.namespace.clone();
         let writer = Writer::new(self.client.clone(), Leadership::always(), managers::FACADE);
         let (caches, scope) = (&self.caches, namespace.clone());
         let sandboxes = Directory::new(caches.sandboxes.clone(), writer.clone(), scope.clone());
@@ -220,6 +261,7 @@ impl Process {
     fn controllers(&self, settings: Controller) -> JoinHandle<()> {
         let (client, caches, pool) = (self.client.clone(), self.caches.clone(), self.pool.clone());
         let (registry, shutdown) = (self.registry.clone(), self.shutdown.clone());
+        let (database, namespace) = (self.database.clone(), self.namespace.clone());
         let lease_namespace = settings
             .lease_namespace
             .clone()
@@ -236,12 +278,16 @@ impl Process {
                     Leadership::campaign(&client, lease, end_of_lease.clone());
                 (leadership, Some(tokio::spawn(campaign)))
             };
+            let projector = projector(database, &client, &caches, &leadership, namespace);
+            let projector = tokio::spawn(shutdown.clone().run_until_cancelled_owned(projector));
             let controllers = {
                 let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
                 let pods = pod_settings(&settings, version);
                 Controllers::new(client, caches, pool, pods, leadership, &mut registry)
             };
             controllers.run(shutdown).await;
+            // Ends with `shutdown`, too.
+            let _ = projector.await;
             end_of_lease.cancel();
             if let Some(campaign) = campaign {
                 // Ends by itself when the lease has been given back.
@@ -261,6 +307,23 @@ fn project_template() -> SandboxSpec {
         ephemeral_storage: None,
     });
     spec
+}
+
+/// Keeps the database in line with the sandboxes, where there is one.
+fn projector(
+    database: Arc<Database>,
+    client: &Client,
+    caches: &Caches,
+    leadership: &Leadership,
+    namespace: String,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (caches, leadership) = (caches.clone(), leadership.clone());
+    let sandboxes = ProjectDirectory::new(client, caches, leadership, namespace);
+    async move {
+        if database.configured() {
+            Projector::new(database, Arc::new(sandboxes)).run().await;
+        }
+    }
 }
 
 /// The bounds of the pool: the facade's, where there is one.

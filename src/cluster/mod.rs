@@ -8,6 +8,7 @@ pub mod caches;
 pub mod client;
 pub mod events;
 pub mod lease;
+pub mod projects;
 pub mod sandboxes;
 pub mod sessions;
 mod trim;

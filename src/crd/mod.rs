@@ -71,6 +71,9 @@ pub mod managers {
     pub const SESSION: &str = "hutch-session";
     /// The REST facade: the resources it creates and `status.lastActivity`.
     pub const FACADE: &str = "hutch-facade";
+    /// Who keeps the database in line: the condition `DatabaseSynced` and
+    /// `status.projectId`.
+    pub const PROJECTOR: &str = "hutch-projector";
 }
 
 /// Name of the container that runs the user's image.

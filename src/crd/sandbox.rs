@@ -83,7 +83,8 @@ pub struct SandboxSpec {
     /// No pod as long as this is true; the workspace stays.
     #[serde(default)]
     pub suspended: bool,
-    /// The project that the sandbox works for; written on its pod.
+    /// The project that the sandbox works for; written on its pod, and the pod's
+    /// name in the project's row of the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<Project>,
 }
@@ -119,8 +120,9 @@ pub struct SandboxStatus {
     /// Where the sandbox is in its life.
     #[serde(default)]
     pub phase: Phase,
-    /// Ready, WorkspaceReady, PodReady, AgentReady, and RestartPending while a
-    /// change of the spec waits for the next start.
+    /// Ready, WorkspaceReady, PodReady, AgentReady, RestartPending while a
+    /// change of the spec waits for the next start, and DatabaseSynced where the
+    /// sandbox works for a project and there is a database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -155,6 +157,9 @@ pub struct SandboxStatus {
     /// most every 30 s. A time after `sleptAt` wakes the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activity: Option<Time>,
+    /// The project whose row in the database speaks of this sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<String>,
 }
 
 impl Sandbox {

@@ -52,8 +52,9 @@ impl Hutch {
         let log = folder.join(format!("{number}-{role}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_hutch"));
         command.args([role, "--ops-listen", "127.0.0.1:0"]);
+        command.args(["--namespace", namespace]);
         if role != "controller" {
-            command.args(["--listen", "127.0.0.1:0", "--namespace", namespace]);
+            command.args(["--listen", "127.0.0.1:0"]);
         }
         if role != "api" {
             command.args([

@@ -14,7 +14,8 @@ use crate::crd::{
     CONTAINER, Persistence, Phase, Sandbox, SandboxStatus, SecurityProfile, annotations,
 };
 use crate::domain::conditions::{
-    AGENT_READY, POD_READY, READY, RESTART_PENDING, WORKSPACE_READY, carry_over, condition, find,
+    AGENT_READY, DATABASE_SYNCED, POD_READY, READY, RESTART_PENDING, WORKSPACE_READY, carry_over,
+    condition, find,
 };
 
 /// What a status is made from.
@@ -33,7 +34,8 @@ pub struct Seen<'a> {
     pub resize_refused: Option<&'a str>,
 }
 
-/// The status as it should be. `lastActivity` is the facade's and left out.
+/// The status as it should be. `lastActivity` is the facade's, `projectId` and
+/// `DatabaseSynced` are the projector's: they are left out.
 pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
     let sandbox = seen.sandbox;
     let old = sandbox.status.as_ref();
@@ -65,6 +67,7 @@ pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
         started_at: pod.filter(|_| run.holds).and_then(started_at),
         slept_at: seen.slept_at.clone(),
         last_activity: None,
+        project_id: None,
     }
 }
 
@@ -282,10 +285,12 @@ pub fn worth_writing(seen: &Seen, new: &SandboxStatus) -> bool {
     let Some(old) = &seen.sandbox.status else {
         return true;
     };
-    let same = SandboxStatus {
+    let mut same = SandboxStatus {
         last_activity: None,
+        project_id: None,
         ..old.clone()
     };
+    same.conditions.retain(|it| it.type_ != DATABASE_SYNCED);
     if same == *new {
         return false;
     }
