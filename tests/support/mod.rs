@@ -8,10 +8,14 @@
 pub mod audit;
 pub mod environment;
 pub mod hutch;
+pub mod postgres;
+pub mod proxy;
 pub mod steps;
 pub mod tenant;
 pub mod world;
 
 pub use hutch::Hutch;
+pub use postgres::Postgres;
+pub use proxy::Proxy;
 pub use tenant::Tenant;
 pub use world::World;
