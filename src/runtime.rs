@@ -111,9 +111,7 @@ async fn serve(
     };
     tokio::spawn(until_signalled(process.shutdown.clone()));
 
-    tokio::spawn(process.pool.clone().sweep());
-    let database = process.database.clone();
-    tokio::spawn(async move { database.keep().await });
+    process.keep();
     let stop_ops = CancellationToken::new();
     let ops = process.ops(&common, stop_ops.clone()).await?;
     let facade = match api {
@@ -199,6 +197,13 @@ async fn until_signalled(shutdown: CancellationToken) {
 }
 
 impl Process {
+    /// What keeps the channels and the database in order, to the end.
+    fn keep(&self) {
+        tokio::spawn(self.pool.clone().sweep());
+        let database = self.database.clone();
+        tokio::spawn(async move { database.keep().await });
+    }
+
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,15 +2,21 @@
 //! line per change of it, and the metrics. While it is away nobody tries it but
 //! the task that keeps the state.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::domain::interfaces::{DatabaseError, DatabaseState, Integration};
+
+/// An error of a database that answers is logged again after this long.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// The state and who is told of it.
 pub struct Circuit {
@@ -25,6 +31,8 @@ pub struct Known {
     /// Whether it has been tried at all.
     tried: bool,
     state: DatabaseState,
+    /// The last error that was logged though the database answered.
+    logged: Option<(&'static str, Instant)>,
 }
 
 impl Circuit {
@@ -44,6 +52,7 @@ impl Circuit {
                     since: Timestamp::now(),
                     last_error: None,
                 },
+                logged: None,
             }),
             connected: Gauge::default(),
             errors: Family::default(),
@@ -95,7 +104,6 @@ impl Circuit {
         let text = error.to_string();
         self.state.send_if_modified(|known| {
             let away = matches!(error, DatabaseError::Away(_)) || (tried && !known.tried);
-            let news = known.state.last_error.as_ref() != Some(&text);
             let opens = away && (known.state.integration == Integration::Connected || !known.tried);
             if opens {
                 known.state.integration = Integration::Away;
@@ -105,7 +113,7 @@ impl Circuit {
                     "running standalone because {text}, will retry ({})",
                     self.shown
                 );
-            } else if !away && news {
+            } else if !away && known.worth_logging(error.kind()) {
                 warn!(kind = error.kind(), "{text} ({})", self.shown);
             }
             known.tried |= tried || opens;
@@ -142,6 +150,15 @@ impl Circuit {
 }
 
 impl Known {
+    fn worth_logging(&mut self, kind: &'static str) -> bool {
+        let fresh = |(logged, at): (&str, Instant)| logged == kind && at.elapsed() < LOG_EVERY;
+        if self.logged.is_some_and(fresh) {
+            return false;
+        }
+        self.logged = Some((kind, Instant::now()));
+        true
+    }
+
     fn error(&self) -> Option<DatabaseError> {
         let text = self.state.last_error.as_deref().unwrap_or("not tried yet");
         let text = text.strip_prefix("the database is away: ").unwrap_or(text);

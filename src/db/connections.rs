@@ -27,9 +27,12 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// On a new connection: the server's own deadlines, below ours, so that a
 /// statement that we gave up does not go on there and a locked row is told from
-/// a server that does not answer.
+/// a server that does not answer. And no waiting for the server's disk, which
+/// may stall for seconds: what a crash of the server can lose of our writes is
+/// written again, because everything is compared after connecting anew.
 const BEGIN: &str = "SELECT set_config('statement_timeout', '1800', false), \
-     set_config('lock_timeout', '1000', false)";
+     set_config('lock_timeout', '1000', false), \
+     set_config('synchronous_commit', 'off', false)";
 /// On a connection that was used before.
 const LOOK: &str = "SELECT current_setting('transaction_read_only') AS read_only";
 

@@ -182,8 +182,23 @@ impl Due {
         // What changed meanwhile is due already.
         let later = wait.map(|wait| Instant::now() + wait);
         entry.due = entry.due.or(later);
-        if entry.due.is_none() && entry.job.sandboxes.is_empty() {
+        if entry.due.is_some() {
+            return;
+        }
+        if entry.job.sandboxes.is_empty() {
             self.0.remove(project);
+        } else {
+            // The row names none of the former pods any more: where it does
+            // again, somebody else did it.
+            let derived = names::project(project);
+            let present: BTreeSet<_> = entry
+                .job
+                .sandboxes
+                .iter()
+                .filter_map(|it| pod(it))
+                .collect();
+            let ours = &mut entry.job.ours;
+            ours.retain(|name| *name == derived || present.contains(name));
         }
     }
 

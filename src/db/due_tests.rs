@@ -72,6 +72,23 @@ async fn a_sandbox_that_changed_its_project_makes_both_due() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_left_is_not_ours_once_the_row_was_settled() {
+    let (a, b) = (
+        sandbox("a", Some("P"), Phase::Ready),
+        sandbox("b", Some("P"), Phase::Ready),
+    );
+    let mut due = Due::default();
+    due.update(vec![a, b.clone()]);
+    due.take(10);
+    due.update(vec![b]);
+    due.done("P", Next::Rest);
+    assert!(due.take(10)[0].ours.contains("a"));
+    due.done("P", Next::Rest);
+    due.all();
+    assert!(!due.take(10)[0].ours.contains("a"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_names_that_come_from_the_project_are_ours_without_a_sandbox() {
     let mut due = Due::default();
     due.named("P", "some-container");

@@ -4,7 +4,7 @@
 //! and one project that cannot be written stops no other.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
@@ -71,6 +71,8 @@ impl Projector {
             if self.cluster.may_write().is_none() {
                 compare = None;
                 due.forget();
+                // What another leader tells meanwhile is in the status.
+                self.told().clear();
             } else {
                 if compare.is_none_or(|at| at <= Instant::now()) {
                     compare = Some(Instant::now() + COMPARE);
@@ -106,10 +108,13 @@ impl Projector {
             .iter()
             .filter_map(|it| it.metadata.uid.as_ref())
             .collect();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.retain(|uid, _| uids.contains(uid));
-        drop((told, uids));
+        self.told().retain(|uid, _| uids.contains(uid));
+        drop(uids);
         due.update(all);
+    }
+
+    fn told(&self) -> MutexGuard<'_, HashMap<String, Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Rows of projects without a sandbox may still name one of ours that was
@@ -195,10 +200,7 @@ impl Projector {
 
     async fn tell_one(&self, sandbox: &Sandbox, project: &str, outcome: &Outcome) -> bool {
         let uid = sandbox.metadata.uid.clone().unwrap_or_default();
-        let before = {
-            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.get(&uid).cloned()
-        };
+        let before = self.told().get(&uid).cloned();
         let before = before.or_else(|| Told::on(sandbox));
         let Some((news, now)) = report(sandbox, project, outcome, before.as_ref()) else {
             return true;
@@ -209,8 +211,7 @@ impl Projector {
                 if let Some(note) = outcome.note().filter(|_| !same) {
                     self.cluster.warn(sandbox, now.reason(), &note).await;
                 }
-                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-                told.insert(uid, now);
+                self.told().insert(uid, now);
                 true
             }
             Err(error) => {

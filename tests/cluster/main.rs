@@ -16,6 +16,8 @@ mod leader;
 mod lifecycle;
 mod older;
 mod operations;
+mod projector;
+mod projector_faults;
 mod python;
 mod routes;
 mod samples;

@@ -15,7 +15,5 @@ pub mod tenant;
 pub mod world;
 
 pub use hutch::Hutch;
-pub use postgres::Postgres;
-pub use proxy::Proxy;
 pub use tenant::Tenant;
 pub use world::World;

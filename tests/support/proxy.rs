@@ -2,6 +2,9 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +14,7 @@ use tokio::task::JoinHandle;
 /// A way to a server on this machine.
 pub struct Proxy {
     pub port: u16,
+    server: Arc<AtomicU16>,
     hole: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -22,17 +26,26 @@ impl Proxy {
         let own = listener.local_addr().unwrap().port();
         let hole = watch::Sender::new(false);
         let state = hole.clone();
+        let server = Arc::new(AtomicU16::new(port));
+        let leads_to = Arc::clone(&server);
         let task = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
+                let port = leads_to.load(Ordering::Relaxed);
                 tokio::spawn(pass(client, port, state.subscribe()));
             }
         });
         Self {
             port: own,
+            server,
             hole,
             task,
         }
+    }
+
+    /// New connections lead to that port.
+    pub fn lead_to(&self, port: u16) {
+        self.server.store(port, Ordering::Relaxed);
     }
 
     /// Whether nothing passes. What is under way stays in the hole for ever.

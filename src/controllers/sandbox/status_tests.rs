@@ -92,7 +92,7 @@ fn a_start_is_two_writes_and_its_steps_are_none() {
 }
 
 #[test]
-fn an_unchanged_status_is_not_written_whatever_the_facade_recorded() {
+fn an_unchanged_status_is_not_written_whatever_others_recorded() {
     let sandbox = sandbox(|_| ());
     let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
     let verdict = Verdict::Running;
@@ -100,10 +100,13 @@ fn an_unchanged_status_is_not_written_whatever_the_facade_recorded() {
     let sandbox = with_status(sandbox, |old| {
         *old = first;
         old.last_activity = Some(Time(at(500)));
+        old.project_id = Some("P".to_owned());
+        let synced = condition(DATABASE_SYNCED, Some(true), "Synced", "", None, at(500));
+        old.conditions.push(synced);
     });
     let seen = seen(&sandbox, Some(&pod), Some(&claim), &verdict);
     let again = status(&seen, at(600));
-    assert_eq!(again.last_activity, None);
+    assert_eq!((&again.last_activity, &again.project_id), (&None, &None));
     assert!(!worth_writing(&seen, &again));
 }
 

@@ -1,0 +1,267 @@
+//! The projector: `projects.container_name` names the running pod of a project's
+//! sandbox, whatever happens to the sandbox and to Hutch.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, PostParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watcher};
+use serde_json::{Value, json};
+use sqlx::Row;
+use tokio::time::Instant;
+
+use crate::support::postgres::Postgres;
+use crate::support::steps::condition;
+use crate::support::world::eventually;
+use crate::support::{Hutch, World, audit};
+use hutch::crd::{Phase, Project, Sandbox, SandboxSpec};
+use hutch::domain::names;
+
+pub const SYNCED: &str = "DatabaseSynced";
+/// I5: how long a row may name a pod that is gone, with the database there.
+pub const SOON: Duration = Duration::from_secs(5);
+
+/// A controller that knows the database behind `port`.
+pub async fn controller(world: &World, postgres: &Postgres, port: u16) -> Hutch {
+    with_flags(world, &postgres.flags(port)).await
+}
+
+async fn with_flags(world: &World, flags: &[String]) -> Hutch {
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    world.hutch("controller", &flags).await
+}
+
+/// A sandbox of that project that costs little.
+pub fn spec(project: &str) -> SandboxSpec {
+    let spec = json!({
+        "project": {"id": project},
+        "workspace": {"persistence": "Ephemeral", "size": "64Mi"},
+    });
+    serde_json::from_value(spec).unwrap()
+}
+
+/// The row says that, at the latest after `within`.
+pub async fn row(postgres: &Postgres, project: &str, name: Option<&str>, within: Duration) {
+    let begin = Instant::now();
+    eventually(&format!("{project} says {name:?}"), async || {
+        (postgres.container(project).await.as_deref() == name).then_some(())
+    })
+    .await;
+    let took = begin.elapsed();
+    assert!(took < within, "{project} says {name:?} after {took:?}");
+}
+
+pub fn suspended(on: bool) -> Value {
+    json!({"spec": {"suspended": on}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_names_the_pod_while_it_runs_and_nothing_else_is_touched() {
+    let (world, postgres) = (World::new("row").await, Postgres::start().await);
+    postgres.project("P").await;
+    postgres.sql("UPDATE projects SET db_password = 'x'").await;
+    let hutch = controller(&world, &postgres, postgres.port).await;
+    world.create("box", spec("P")).await;
+    world.ready("box").await;
+    row(&postgres, "P", Some("box"), SOON).await;
+    let told = world.condition("box", SYNCED, "Synced").await;
+    assert_eq!(told.status, "True");
+    let updated = postgres.sql("SELECT updated_at FROM projects").await[0].get::<i64, _>(0);
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    assert!((now - 60_000..=now).contains(&updated), "{updated}");
+
+    world.patch("box", suspended(true)).await;
+    world.gone::<Pod>("box").await;
+    row(&postgres, "P", None, SOON).await;
+    world.patch("box", suspended(false)).await;
+    world.ready("box").await;
+    row(&postgres, "P", Some("box"), SOON).await;
+    // Nobody writes where nothing changes.
+    let quiet = postgres.writes().await.len();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(postgres.writes().await.len(), quiet);
+
+    world.delete("box").await;
+    row(&postgres, "P", None, SOON).await;
+    let named = [Some("box"), None, Some("box"), None];
+    let writes = postgres.writes().await;
+    assert_eq!(
+        writes
+            .iter()
+            .map(|write| write.1.as_deref())
+            .collect::<Vec<_>>(),
+        named
+    );
+    let rest = postgres
+        .sql("SELECT name, db_password, workspace_path FROM projects")
+        .await;
+    assert_eq!(rest[0].get::<&str, _>(1), "x");
+    let log = hutch.log();
+    let line = format!(
+        "connected to crush@127.0.0.1:{}/crush, project look-up on",
+        postgres.port
+    );
+    assert_eq!(log.matches(&line).count(), 1, "{log}");
+    assert!(!log.contains("123456"), "{log}");
+    assert!(hutch.metric("hutch_database_connected").await > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_somebody_set_stays_while_that_pod_lives() {
+    let (world, postgres) = (World::new("set").await, Postgres::start().await);
+    postgres.project("P").await;
+    let _hutch = controller(&world, &postgres, postgres.port).await;
+    // Lives, and never runs: there is no such node.
+    let other = json!({"metadata": {"name": "theirs"}, "spec": {
+        "nodeSelector": {"no": "such"}, "containers": [{"name": "c", "image": "python:3.11-slim"}]}});
+    let other: Pod = serde_json::from_value(other).unwrap();
+    world
+        .pods()
+        .create(&PostParams::default(), &other)
+        .await
+        .unwrap();
+    postgres
+        .sql("UPDATE projects SET container_name = 'theirs'")
+        .await;
+    world.create("box", spec("P")).await;
+    world.ready("box").await;
+    let told = world.condition("box", SYNCED, "SetByOthers").await;
+    assert!(
+        told.status == "True" && told.message.contains("theirs"),
+        "{told:?}"
+    );
+    assert!(postgres.writes().await.is_empty());
+    world
+        .pods()
+        .delete("theirs", &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    row(&postgres, "P", Some("box"), SOON).await;
+    world.condition("box", SYNCED, "Synced").await;
+
+    // What names nothing that lives is replaced: at the next comparison, or when
+    // the sandbox changes.
+    postgres
+        .sql("UPDATE projects SET container_name = '../pods/gone'")
+        .await;
+    world.patch("box", suspended(true)).await;
+    row(&postgres, "P", None, SOON).await;
+
+    // Another project: both rows follow.
+    postgres.project("Q").await;
+    world.patch("box", suspended(false)).await;
+    row(&postgres, "P", Some("box"), Duration::from_secs(60)).await;
+    world
+        .patch("box", json!({"spec": {"project": {"id": "Q"}}}))
+        .await;
+    row(&postgres, "P", None, SOON).await;
+    row(&postgres, "Q", Some("box"), SOON).await;
+    world
+        .sandbox("box", |it| {
+            it.status.as_ref().unwrap().project_id.as_deref() == Some("Q")
+        })
+        .await;
+    world.patch("box", json!({"spec": {"project": null}})).await;
+    row(&postgres, "Q", None, SOON).await;
+    world
+        .sandbox("box", |it| {
+            it.status.as_ref().unwrap().project_id.is_none() && condition(it, SYNCED).is_none()
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_while_nobody_led_is_made_up_for() {
+    let (world, postgres) = (World::new("nobody").await, Postgres::start().await);
+    for project in ["P", "Q", "R", "elsewhere"] {
+        postgres.project(project).await;
+    }
+    postgres
+        .sql("UPDATE projects SET container_name = 'docker-1' WHERE id = 'elsewhere'")
+        .await;
+    let hutch = controller(&world, &postgres, postgres.port).await;
+    let pod = names::project("P");
+    world.create(&pod, spec("P")).await;
+    world.create("moved", spec("Q")).await;
+    row(&postgres, "P", Some(&pod), Duration::from_secs(60)).await;
+    row(&postgres, "Q", Some("moved"), Duration::from_secs(60)).await;
+    world.condition("moved", SYNCED, "Synced").await;
+    hutch.kill();
+    world.delete(&pod).await;
+    world
+        .patch("moved", json!({"spec": {"project": {"id": "R"}}}))
+        .await;
+    let _hutch = controller(&world, &postgres, postgres.port).await;
+    row(&postgres, "P", None, Duration::from_secs(20)).await;
+    row(&postgres, "Q", None, Duration::from_secs(20)).await;
+    row(&postgres, "R", Some("moved"), Duration::from_secs(20)).await;
+    assert_eq!(
+        postgres.container("elsewhere").await.as_deref(),
+        Some("docker-1")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_follow_within_a_second_of_ready_when_many_start_at_once() {
+    const MANY: usize = 30;
+    let (world, postgres) = (World::new("many").await, Postgres::start().await);
+    for i in 0..MANY {
+        postgres.project(&format!("P{i}")).await;
+    }
+    let _hutch = controller(&world, &postgres, postgres.port).await;
+    let seen = watcher(world.sandboxes(), watcher::Config::default())
+        .default_backoff()
+        .applied_objects()
+        .try_filter(|it| {
+            let ready = it
+                .status
+                .as_ref()
+                .is_some_and(|it| it.phase == Phase::Ready);
+            std::future::ready(ready)
+        });
+    let mut ready = HashMap::<String, f64>::new();
+    let mut seen = std::pin::pin!(seen);
+    for i in 0..MANY {
+        world
+            .create(&format!("box-{i}"), spec(&format!("P{i}")))
+            .await;
+    }
+    while ready.len() < MANY {
+        let sandbox: Sandbox = seen.next().await.unwrap().unwrap();
+        let project = sandbox
+            .spec
+            .project
+            .as_ref()
+            .map(|it: &Project| it.id.clone());
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        ready.entry(project.unwrap()).or_insert(now);
+    }
+    for i in 0..MANY {
+        row(&postgres, &format!("P{i}"), Some(&format!("box-{i}")), SOON).await;
+    }
+    let text =
+        "SELECT id, extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 FROM projects";
+    let rows = postgres.sql(text).await;
+    let mut lags: Vec<f64> = rows
+        .iter()
+        .map(|row| row.get::<f64, _>(1) - ready[row.get::<&str, _>(0)])
+        .collect();
+    lags.sort_by(f64::total_cmp);
+    eprintln!(
+        "from Ready to commit: p50 {:.3} s, worst of {MANY} {:.3} s",
+        lags[MANY / 2],
+        lags[MANY - 1]
+    );
+    assert!(lags[MANY - 1] < 1.0, "{lags:?}");
+    assert_eq!(postgres.writes().await.len(), MANY);
+    // One write each tells of it, and none after that.
+    if let Some(writes) = audit::writes(world.environment, &world.namespace) {
+        let told = writes
+            .iter()
+            .filter(|it| it.name == "box-0" && it.resource == "sandboxes/status");
+        assert!(told.count() <= 5, "{writes:#?}");
+    }
+}

@@ -1,0 +1,198 @@
+//! The projector while the database is not as it should be: it catches up by
+//! itself, says what is wrong, and is in nobody's way.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::time::Instant;
+
+use crate::projector::{SOON, SYNCED, controller, row, spec, suspended};
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::{Hutch, World};
+use sqlx::Row;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_down_or_restarts_is_made_up_for() {
+    let (world, mut postgres) = (World::new("down").await, Postgres::stopped().await);
+    let hutch = controller(&world, &postgres, postgres.port).await;
+    world.create("box", spec("P")).await;
+    world.create("other", spec("Q")).await;
+    world.ready("box").await;
+    world.ready("other").await;
+    let told = world.condition("box", SYNCED, "DatabaseAway").await;
+    assert_eq!(told.status, "False");
+    assert!(
+        hutch.log().contains("running standalone because"),
+        "{}",
+        hutch.log()
+    );
+    postgres.up(&[]).await;
+    postgres.project("P").await;
+    postgres.project("Q").await;
+    let ten = Duration::from_secs(10);
+    row(&postgres, "P", Some("box"), ten).await;
+    row(&postgres, "Q", Some("other"), ten).await;
+
+    // Gone in the middle, and what happens meanwhile.
+    postgres.down("QUIT");
+    world.patch("box", suspended(true)).await;
+    world.gone::<Pod>("box").await;
+    world.delete("other").await;
+    postgres.up(&[]).await;
+    row(&postgres, "P", None, ten).await;
+    row(&postgres, "Q", None, ten).await;
+    world.condition("box", SYNCED, "Synced").await;
+    assert!((hutch.metric("hutch_leading").await - 1.0).abs() < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_black_hole_delays_the_projector_and_nothing_else() {
+    let (world, postgres) = (World::new("hole").await, Postgres::start().await);
+    let proxy = Proxy::to(postgres.port).await;
+    for project in ["A", "B"] {
+        postgres.project(project).await;
+    }
+    let hutch = controller(&world, &postgres, proxy.port).await;
+    let start = async |name: &str, project: &str| {
+        let begin = Instant::now();
+        world.create(name, spec(project)).await;
+        world.ready(name).await;
+        begin.elapsed()
+    };
+    let usual = start("a", "A").await;
+    row(&postgres, "A", Some("a"), SOON).await;
+    let (took, count) = reconciles(&hutch).await;
+    proxy.black_hole(true);
+    let dark = start("b", "B").await;
+    assert!(
+        dark < usual * 3 + Duration::from_secs(2),
+        "{dark:?}, usually {usual:?}"
+    );
+    world.condition("b", SYNCED, "DatabaseAway").await;
+    let (after, more) = reconciles(&hutch).await;
+    let mean = (after - took) / (more - count).max(1.0);
+    assert!(mean < 0.5, "a reconcile takes {mean} s");
+    assert_eq!(postgres.container("B").await, None);
+    proxy.black_hole(false);
+    row(&postgres, "B", Some("b"), Duration::from_secs(10)).await;
+}
+
+/// Seconds spent in reconciles, and how many there were.
+async fn reconciles(hutch: &Hutch) -> (f64, f64) {
+    let seconds = hutch.metric("hutch_reconcile_seconds_sum").await;
+    (seconds, hutch.metric("hutch_reconcile_seconds_count").await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demoted_server_is_left_for_the_new_one() {
+    let (world, old, new) =
+        tokio::join!(World::new("failover"), Postgres::start(), Postgres::start());
+    for server in [&old, &new] {
+        server.project("P").await;
+    }
+    let proxy = Proxy::to(old.port).await;
+    let hutch = controller(&world, &old, proxy.port).await;
+    world.create("box", spec("P")).await;
+    row(&old, "P", Some("box"), Duration::from_secs(60)).await;
+    // The connections stay, and lead to the old one.
+    let demote = "ALTER SYSTEM SET default_transaction_read_only = on";
+    new.sql("UPDATE projects SET container_name = 'box'").await;
+    old.sql(demote).await;
+    old.sql("SELECT pg_reload_conf()").await;
+    proxy.lead_to(new.port);
+    world.patch("box", suspended(true)).await;
+    world.gone::<Pod>("box").await;
+    row(&new, "P", None, SOON).await;
+    assert_eq!(old.container("P").await.as_deref(), Some("box"));
+    assert!(
+        !hutch.log().contains("running standalone"),
+        "{}",
+        hutch.log()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_does_not_allow_is_told_and_tried_again() {
+    let (world, postgres) = (World::new("refused").await, Postgres::start().await);
+    let hutch = controller(&world, &postgres, postgres.port).await;
+    world.create("box", spec("P")).await;
+    world.ready("box").await;
+    world.condition("box", SYNCED, "ProjectNotFound").await;
+    postgres.project("P").await;
+    row(&postgres, "P", Some("box"), Duration::from_secs(10)).await;
+    world.condition("box", SYNCED, "Synced").await;
+
+    let troubles = [
+        (
+            "ALTER TABLE projects RENAME container_name TO c",
+            "ALTER TABLE projects RENAME c TO container_name",
+            "SchemaMismatch",
+        ),
+        (
+            "REVOKE UPDATE ON projects FROM crush",
+            "GRANT UPDATE ON projects TO crush",
+            "DatabaseForbidden",
+        ),
+        (
+            "ALTER ROLE crush SET default_transaction_read_only = on",
+            "ALTER ROLE crush RESET ALL",
+            "DatabaseReadOnly",
+        ),
+        (
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$; \
+             CREATE TRIGGER no BEFORE UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION no()",
+            "DROP TRIGGER no ON projects",
+            "DatabaseRefused",
+        ),
+    ];
+    let hang_up = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'crush'";
+    let mut asleep = false;
+    for (begin, end, reason) in troubles {
+        postgres.sql(begin).await;
+        // So that a role's new setting counts.
+        postgres.sql(hang_up).await;
+        asleep = !asleep;
+        world.patch("box", suspended(asleep)).await;
+        let told = world.condition("box", SYNCED, reason).await;
+        assert_eq!(told.status, "False");
+        postgres.sql(end).await;
+        world.condition("box", SYNCED, "Synced").await;
+        let wanted = (!asleep).then_some("box");
+        row(&postgres, "P", wanted, Duration::from_secs(60)).await;
+    }
+    let events = world.events().await;
+    for (_, _, reason) in troubles {
+        assert!(
+            events.iter().any(|event| event.0 == reason),
+            "{reason}: {events:?}"
+        );
+    }
+    // The server answered all the time.
+    let log = hutch.log();
+    assert!(!log.contains("running standalone"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_stops_no_other_and_no_writer_loses_a_change() {
+    let (world, postgres) = (World::new("locked").await, Postgres::start().await);
+    for project in ["A", "B"] {
+        postgres.project(project).await;
+    }
+    let _hutch = controller(&world, &postgres, postgres.port).await;
+    let lock = "BEGIN; UPDATE projects SET container_name = 'by-hand' WHERE id = 'A'; \
+                SELECT pg_sleep(12); COMMIT";
+    tokio::join!(postgres.sql(lock), async {
+        world.create("a", spec("A")).await;
+        world.create("b", spec("B")).await;
+        world.ready("b").await;
+        row(&postgres, "B", Some("b"), SOON).await;
+    });
+    // Theirs came first, and was seen before it was replaced: it names nothing.
+    row(&postgres, "A", Some("a"), Duration::from_secs(10)).await;
+    let told = postgres
+        .sql("SELECT container_name FROM writes WHERE project = 'A' ORDER BY number")
+        .await;
+    let told: Vec<Option<&str>> = told.iter().map(|row| row.get(0)).collect();
+    assert_eq!(told, [Some("by-hand"), Some("a")]);
+}
