@@ -225,23 +225,11 @@ async fn every_sslmode_means_what_postgresql_says() {
     let mut postgres = Postgres::stopped().await;
     let folder = tempfile::tempdir().unwrap();
     let (ours, other) = (authority("ours"), authority("other"));
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &ours).unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(path("ours"), ours.pem()).unwrap();
     std::fs::write(path("other"), other.pem()).unwrap();
     let data = postgres.data();
-    for (name, text) in [
-        ("server.crt", certificate.pem()),
-        ("server.key", key.serialize_pem()),
-    ] {
-        let file = data.join(name);
-        std::fs::write(&file, text).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&file, mode).unwrap();
-        postgres.own(&file);
-    }
+    certify(&postgres, &ours);
     let encrypted_only = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
     let default = std::fs::read_to_string(data.join("pg_hba.conf")).unwrap();
     std::fs::write(data.join("pg_hba.conf"), encrypted_only).unwrap();
@@ -286,6 +274,23 @@ async fn every_sslmode_means_what_postgresql_says() {
     ] {
         let database = open(postgres.target(postgres.port, "123456", mode));
         assert_eq!(database.get("P").await.is_ok(), works, "{mode}");
+    }
+}
+
+/// Gives the server a certificate for `localhost`.
+fn certify(postgres: &Postgres, authority: &CertifiedIssuer<'static, KeyPair>) {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, authority).unwrap();
+    for (name, text) in [
+        ("server.crt", certificate.pem()),
+        ("server.key", key.serialize_pem()),
+    ] {
+        let file = postgres.data().join(name);
+        std::fs::write(&file, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, mode).unwrap();
+        postgres.own(&file);
     }
 }
 

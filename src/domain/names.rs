@@ -24,7 +24,8 @@ pub fn conversation(id: &str) -> String {
     format!("{}-{}", slug(id), digest(&kind, DIGEST))
 }
 
-/// Name of the sandbox that is made for a project.
+/// Name of the sandbox that is made for a project, and so of its pod: a row that
+/// names it was written by us.
 pub fn project(id: &str) -> String {
     let kind = [b"project\0", id.as_bytes()].concat();
     format!("{}-{}", slug(id), digest(&kind, DIGEST))

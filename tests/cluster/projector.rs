@@ -149,10 +149,15 @@ async fn a_name_that_somebody_set_stays_while_that_pod_lives() {
         .await;
     world.patch("box", suspended(true)).await;
     row(&postgres, "P", None, SOON).await;
+}
 
-    // Another project: both rows follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_changes_its_project_leaves_the_former_row() {
+    let (world, postgres) = (World::new("moves").await, Postgres::start().await);
+    postgres.project("P").await;
     postgres.project("Q").await;
-    world.patch("box", suspended(false)).await;
+    let _hutch = controller(&world, &postgres, postgres.port).await;
+    world.create("box", spec("P")).await;
     row(&postgres, "P", Some("box"), Duration::from_secs(60)).await;
     world
         .patch("box", json!({"spec": {"project": {"id": "Q"}}}))
@@ -212,33 +217,12 @@ async fn rows_follow_within_a_second_of_ready_when_many_start_at_once() {
         postgres.project(&format!("P{i}")).await;
     }
     let _hutch = controller(&world, &postgres, postgres.port).await;
-    let seen = watcher(world.sandboxes(), watcher::Config::default())
-        .default_backoff()
-        .applied_objects()
-        .try_filter(|it| {
-            let ready = it
-                .status
-                .as_ref()
-                .is_some_and(|it| it.phase == Phase::Ready);
-            std::future::ready(ready)
-        });
-    let mut ready = HashMap::<String, f64>::new();
-    let mut seen = std::pin::pin!(seen);
     for i in 0..MANY {
         world
             .create(&format!("box-{i}"), spec(&format!("P{i}")))
             .await;
     }
-    while ready.len() < MANY {
-        let sandbox: Sandbox = seen.next().await.unwrap().unwrap();
-        let project = sandbox
-            .spec
-            .project
-            .as_ref()
-            .map(|it: &Project| it.id.clone());
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
-        ready.entry(project.unwrap()).or_insert(now);
-    }
+    let ready = when_ready(&world, MANY).await;
     for i in 0..MANY {
         row(&postgres, &format!("P{i}"), Some(&format!("box-{i}")), SOON).await;
     }
@@ -264,4 +248,31 @@ async fn rows_follow_within_a_second_of_ready_when_many_start_at_once() {
             .filter(|it| it.name == "box-0" && it.resource == "sandboxes/status");
         assert!(told.count() <= 5, "{writes:#?}");
     }
+}
+
+/// When each project's sandbox was first seen to be Ready, in Unix seconds.
+async fn when_ready(world: &World, many: usize) -> HashMap<String, f64> {
+    let seen = watcher(world.sandboxes(), watcher::Config::default())
+        .default_backoff()
+        .applied_objects()
+        .try_filter(|it| {
+            let ready = it
+                .status
+                .as_ref()
+                .is_some_and(|it| it.phase == Phase::Ready);
+            std::future::ready(ready)
+        });
+    let mut ready = HashMap::<String, f64>::new();
+    let mut seen = std::pin::pin!(seen);
+    while ready.len() < many {
+        let sandbox: Sandbox = seen.next().await.unwrap().unwrap();
+        let project = sandbox
+            .spec
+            .project
+            .as_ref()
+            .map(|it: &Project| it.id.clone());
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        ready.entry(project.unwrap()).or_insert(now);
+    }
+    ready
 }

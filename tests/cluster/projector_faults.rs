@@ -112,6 +112,31 @@ async fn a_demoted_server_is_left_for_the_new_one() {
     );
 }
 
+/// What begins a trouble, what ends it, and the reason it has.
+const TROUBLES: [(&str, &str, &str); 4] = [
+    (
+        "ALTER TABLE projects RENAME container_name TO c",
+        "ALTER TABLE projects RENAME c TO container_name",
+        "SchemaMismatch",
+    ),
+    (
+        "REVOKE UPDATE ON projects FROM crush",
+        "GRANT UPDATE ON projects TO crush",
+        "DatabaseForbidden",
+    ),
+    (
+        "ALTER ROLE crush SET default_transaction_read_only = on",
+        "ALTER ROLE crush RESET ALL",
+        "DatabaseReadOnly",
+    ),
+    (
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$; \
+             CREATE TRIGGER no BEFORE UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION no()",
+        "DROP TRIGGER no ON projects",
+        "DatabaseRefused",
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_database_does_not_allow_is_told_and_tried_again() {
     let (world, postgres) = (World::new("refused").await, Postgres::start().await);
@@ -123,32 +148,9 @@ async fn what_the_database_does_not_allow_is_told_and_tried_again() {
     row(&postgres, "P", Some("box"), Duration::from_secs(10)).await;
     world.condition("box", SYNCED, "Synced").await;
 
-    let troubles = [
-        (
-            "ALTER TABLE projects RENAME container_name TO c",
-            "ALTER TABLE projects RENAME c TO container_name",
-            "SchemaMismatch",
-        ),
-        (
-            "REVOKE UPDATE ON projects FROM crush",
-            "GRANT UPDATE ON projects TO crush",
-            "DatabaseForbidden",
-        ),
-        (
-            "ALTER ROLE crush SET default_transaction_read_only = on",
-            "ALTER ROLE crush RESET ALL",
-            "DatabaseReadOnly",
-        ),
-        (
-            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$; \
-             CREATE TRIGGER no BEFORE UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION no()",
-            "DROP TRIGGER no ON projects",
-            "DatabaseRefused",
-        ),
-    ];
     let hang_up = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'crush'";
     let mut asleep = false;
-    for (begin, end, reason) in troubles {
+    for (begin, end, reason) in TROUBLES {
         postgres.sql(begin).await;
         // So that a role's new setting counts.
         postgres.sql(hang_up).await;
@@ -162,7 +164,7 @@ async fn what_the_database_does_not_allow_is_told_and_tried_again() {
         row(&postgres, "P", wanted, Duration::from_secs(60)).await;
     }
     let events = world.events().await;
-    for (_, _, reason) in troubles {
+    for (_, _, reason) in TROUBLES {
         assert!(
             events.iter().any(|event| event.0 == reason),
             "{reason}: {events:?}"
