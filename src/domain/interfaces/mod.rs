@@ -7,7 +7,7 @@ mod exposures;
 mod projects;
 mod resources;
 
-pub use agents::{Activity, Agents, Commands, Files, NewSession, SessionState, Sessions};
+pub use agents::{Activity, Agents, Commands, Files, NewSession, Search, SessionState, Sessions};
 pub use exposures::Exposures;
 pub use projects::{
     DatabaseError, DatabaseState, Integration, Project, ProjectReport, ProjectSandboxes, Projects,
