@@ -31,6 +31,12 @@ pub fn project(id: &str) -> String {
     format!("{}-{}", slug(id), digest(&kind, DIGEST))
 }
 
+/// Name of a sandbox under a title that others may have, too: `unique` is random.
+pub fn titled(title: &str, unique: &str) -> String {
+    let kind = [b"titled\0", unique.as_bytes()].concat();
+    format!("{}-{}", slug(title), digest(&kind, DIGEST))
+}
+
 /// The part of a name that people recognise an id by.
 fn slug(id: &str) -> String {
     let mut slug = String::with_capacity(SLUG);

@@ -54,8 +54,13 @@ impl Query {
 
     /// The first parameter of that name, as [`Fields::name`] reads it.
     pub fn name(&self, name: &str) -> Option<&str> {
+        trimmed(self.text(name)?)
+    }
+
+    /// The first parameter of that name, as it is; none where it is empty.
+    pub fn text(&self, name: &str) -> Option<&str> {
         let (_, value) = self.0.iter().find(|(other, _)| other == name)?;
-        trimmed(value)
+        (!value.is_empty()).then_some(value)
     }
 }
 

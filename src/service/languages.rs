@@ -18,41 +18,57 @@ const LONGEST: usize = 100 << 10;
 struct Language {
     names: &'static [&'static str],
     program: &'static str,
-    /// The option before code as an argument; none where code has to be a file.
-    option: Option<&'static str>,
+    /// What comes before code as an argument, glued to it behind a `=`; nothing
+    /// where code has to be a file. It keeps code from being read as an option.
+    inline: &'static [&'static str],
     /// Arguments before the name of a file, and its suffix.
     file: (&'static [&'static str], &'static str),
 }
 
 const LANGUAGES: [Language; 8] = [
-    language(&["bash", "shell"], "bash", Some("-c"), &[], "sh"),
-    language(&["sh"], "sh", Some("-c"), &[], "sh"),
+    language(&["bash", "shell"], "bash", &["-c", "--"], &[], "sh"),
+    language(&["sh"], "sh", &["-c", "--"], &[], "sh"),
+    language(&["python", "python3", "py"], "python3", &["-c"], &[], "py"),
     language(
-        &["python", "python3", "py"],
-        "python3",
-        Some("-c"),
+        &["node", "javascript", "js"],
+        "node",
+        &["--eval="],
         &[],
-        "py",
+        "js",
     ),
-    language(&["node", "javascript", "js"], "node", Some("-e"), &[], "js"),
-    language(&["ruby", "rb"], "ruby", Some("-e"), &[], "rb"),
-    language(&["perl", "pl"], "perl", Some("-e"), &[], "pl"),
-    language(&["php"], "php", Some("-r"), &[], "php"),
-    language(&["go", "golang"], "go", None, &["run"], "go"),
+    language(&["ruby", "rb"], "ruby", &["-e"], &[], "rb"),
+    language(&["perl", "pl"], "perl", &["-e"], &[], "pl"),
+    language(&["php"], "php", &["-r"], &[], "php"),
+    language(&["go", "golang"], "go", &[], &["run"], "go"),
 ];
 
 const fn language(
     names: &'static [&'static str],
     program: &'static str,
-    option: Option<&'static str>,
+    inline: &'static [&'static str],
     arguments: &'static [&'static str],
     suffix: &'static str,
 ) -> Language {
     Language {
         names,
         program,
-        option,
+        inline,
         file: (arguments, suffix),
+    }
+}
+
+impl Language {
+    /// The program with code as its argument, if it can be one.
+    fn inline(&self, code: &str) -> Option<Program> {
+        let (last, before) = self.inline.split_last()?;
+        let mut argv = vec![self.program.to_owned()];
+        argv.extend(before.iter().map(|argument| (*argument).to_owned()));
+        if last.ends_with('=') {
+            argv.push(format!("{last}{code}"));
+        } else {
+            argv.extend([(*last).to_owned(), code.to_owned()]);
+        }
+        (code.len() <= LONGEST).then_some(Program::Argv(argv))
     }
 }
 
@@ -95,18 +111,14 @@ impl Service {
             timeout: Some(timeout),
             ..ExecRequest::script("", self.settings.max_output)
         };
-        let outcome = match known.option {
+        let outcome = match known.inline(code) {
             // The image may have no bash, where sh has to do.
             _ if known.program == "bash" => {
                 let script = Program::Script(code.to_owned().into());
                 self.exec(&place.target, request(script)).await?
             }
-            Some(option) if code.len() <= LONGEST => {
-                let argv = [known.program, option, code].map(str::to_owned);
-                let argv = Program::Argv(argv.to_vec());
-                self.exec(&place.target, request(argv)).await?
-            }
-            _ => self.run_file(place, known, code, request).await?,
+            Some(argv) => self.exec(&place.target, request(argv)).await?,
+            None => self.run_file(place, known, code, request).await?,
         };
         let missing = format!("{}: command not found\n", known.program);
         if outcome.exit_code == 127 && outcome.stderr == missing.as_bytes() {

@@ -7,15 +7,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Service;
 use super::target::{Target, project_of};
 use crate::crd::{Sandbox, Workspace};
-use crate::domain::interfaces::{DatabaseError, Project};
+use crate::domain::interfaces::{DatabaseError, Integration, Project};
 
 /// How long a look-up is believed: as long as `container_name` may be behind.
 const FRESH: Duration = Duration::from_secs(5);
+/// How long a conversation that was never looked up waits for a database that has
+/// just gone: once it has a sandbox of its own, its files are there.
+const HESITATION: Duration = Duration::from_secs(4);
+/// When such a look-up is tried again.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Conversations that are remembered for the time without a database.
 const REMEMBERED: usize = 10_000;
 
@@ -119,28 +125,53 @@ impl Service {
         if let Some((project, true)) = known {
             return project;
         }
-        match self.projects.of_session(id).await {
-            Ok(project) => {
-                self.resolutions.set(id, project.clone());
-                project
-            }
-            Err(error) => {
-                if !error.away() {
-                    tracing::warn!(conversation = id, %error, "the project was not looked up");
+        let give_up = Instant::now() + HESITATION;
+        loop {
+            let error = match self.projects.of_session(id).await {
+                Ok(project) => {
+                    self.resolutions.set(id, project.clone());
+                    return project;
                 }
-                known.and_then(|(project, _)| project)
+                Err(error) => error,
+            };
+            if !error.away() {
+                tracing::warn!(conversation = id, %error, "the project was not looked up");
+            }
+            match known {
+                Some((project, _)) => return project,
+                None if error.away() && self.just_lost() && Instant::now() < give_up => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                None => return None,
             }
         }
     }
 
+    /// Whether the database answered a moment ago, or has not had the time to.
+    fn just_lost(&self) -> bool {
+        let state = self.projects.state();
+        let since = Timestamp::now().duration_since(state.since);
+        match state.integration {
+            Integration::Connected => true,
+            Integration::Away => since.unsigned_abs() < HESITATION,
+            Integration::NotConfigured => false,
+        }
+    }
+
     fn place_of(&self, project: &Project) -> Place {
+        let wanted = project.workdir_path.as_deref();
         let named = project.container_name.as_deref();
         let named = named.and_then(|name| self.living(name));
-        if let Some(sandbox) = named.or_else(|| self.sandbox_for(&project.id)) {
-            return self.existing(&sandbox, project.workdir_path.as_deref());
+        // Of a sandbox that is not the project's own, the directory may be any.
+        if let Some(named) = &named
+            && project_of(named) != Some(&project.id)
+        {
+            return self.existing(named, wanted);
         }
-        let wanted = project.workdir_path.as_deref();
         let workdir = wanted.filter(|path| Workspace::can_be_at(path));
+        if let Some(sandbox) = named.or_else(|| self.sandbox_for(&project.id)) {
+            return self.existing(&sandbox, workdir);
+        }
         if let (Some(wanted), None) = (wanted, workdir) {
             tracing::warn!(
                 project = project.id,
@@ -149,10 +180,8 @@ impl Service {
             );
         }
         let default = &self.settings.project_template.workspace.mount_path;
-        self.place(
-            Target::project(&project.id, workdir.unwrap_or(default)),
-            workdir,
-        )
+        let target = Target::project(&project.id, workdir.unwrap_or(default));
+        self.place(target, workdir)
     }
 
     /// A sandbox that is not about to go.

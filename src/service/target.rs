@@ -67,9 +67,9 @@ impl Target {
 
     /// A new sandbox for a backend.
     pub(super) fn backend(title: &str, image: Option<String>) -> Self {
-        let id = format!("{title} {}", uuid::Uuid::new_v4());
+        let unique = uuid::Uuid::new_v4().to_string();
         Self {
-            name: names::project(&id),
+            name: names::titled(title, &unique),
             whose: Whose::Backend {
                 title: title.to_owned(),
                 image,

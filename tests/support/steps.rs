@@ -25,8 +25,8 @@ impl World {
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let mut command = self.environment.kubectl();
         command
-            .args(arguments)
             .args(["--namespace", &self.namespace])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -18,7 +18,9 @@ pub async fn execute(State(service): State<Arc<Service>>, call: Call) -> Respons
         return answer::error(400, "session_id and command are required");
     };
     let timeout = match call.body.get("timeout").map(timeout).transpose() {
-        Ok(timeout) => timeout.unwrap_or_else(|| service.execute_timeout()),
+        Ok(timeout) => timeout
+            .flatten()
+            .unwrap_or_else(|| service.execute_timeout()),
         Err(text) => return answer::error(400, text),
     };
     let folder = call.body.name("working_dir");
@@ -43,11 +45,12 @@ pub async fn execute(State(service): State<Arc<Service>>, call: Call) -> Respons
     }
 }
 
-/// Seconds.
-fn timeout(value: &Value) -> Result<Duration, &'static str> {
-    value
-        .as_f64()
-        .filter(|seconds| *seconds > 0.0)
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or("timeout must be a positive number of seconds")
+/// Seconds; none where it is 0, which is what Go makes of a field that is not set.
+fn timeout(value: &Value) -> Result<Option<Duration>, &'static str> {
+    let seconds = value.as_f64().filter(|seconds| *seconds >= 0.0);
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    match time {
+        Some(time) => Ok((!time.is_zero()).then_some(time)),
+        None => Err("timeout must be a positive number of seconds"),
+    }
 }

@@ -24,7 +24,7 @@ use crate::service::Service;
 /// The routes of this contract.
 pub fn routes() -> Router<Arc<Service>> {
     Router::new()
-        .route("/health", get(health))
+        .route("/health", only("GET", get(health)))
         .route("/sessions", only("GET", get(conversations::list)))
         .route(
             "/sessions/cleanup",

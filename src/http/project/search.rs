@@ -59,8 +59,8 @@ fn printed(output: Result<SearchOutput, ServiceError>) -> Response {
 
 /// `GET /file/tree`.
 pub async fn tree(State(service): State<Arc<Service>>, call: Call) -> Response {
-    let conversation = call.query.name("session_id");
-    let place = match (conversation, call.query.name("project_id")) {
+    let conversation = call.query.text("session_id");
+    let place = match (conversation, call.query.text("project_id")) {
         (Some(conversation), _) => service.conversation(conversation).await,
         (None, Some(project)) => match service.project(project).await {
             Ok(Some(place)) => place,
@@ -69,7 +69,7 @@ pub async fn tree(State(service): State<Arc<Service>>, call: Call) -> Response {
         },
         (None, None) => return answer::error(400, "session_id or project_id is required"),
     };
-    let path = call.query.name("path");
+    let path = call.query.text("path");
     if path.is_some_and(|path| path.contains('\0')) {
         return answer::error(400, "path contains a NUL");
     }
