@@ -4,25 +4,25 @@
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
-use hutch_wire::v1::files_server;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
+use tonic::server::NamedService;
 
-/// The files' service, and the one for all else.
+/// A service, and the one for all else, which may be two again.
 #[derive(Debug, Clone)]
-pub struct Both<F, A> {
-    /// Gets the requests of the files' service.
-    pub files: F,
+pub struct Both<N, R> {
+    /// Gets the requests that name it.
+    pub named: N,
     /// Gets all others, and refuses what it does not know.
-    pub agent: A,
+    pub rest: R,
 }
 
 type Answer = BoxFuture<http::Response<Body>, Infallible>;
 
-impl<F, A, B> Service<http::Request<B>> for Both<F, A>
+impl<N, R, B> Service<http::Request<B>> for Both<N, R>
 where
-    F: Service<http::Request<B>, Error = Infallible, Future = Answer>,
-    A: Service<
+    N: NamedService + Service<http::Request<B>, Error = Infallible, Future = Answer>,
+    R: Service<
             http::Request<B>,
             Response = http::Response<Body>,
             Error = Infallible,
@@ -35,16 +35,16 @@ where
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // Generated services are always ready.
-        self.agent.poll_ready(context)
+        self.rest.poll_ready(context)
     }
 
     fn call(&mut self, request: http::Request<B>) -> Answer {
         let service = request.uri().path().strip_prefix('/');
-        let method = service.and_then(|path| path.strip_prefix(files_server::SERVICE_NAME));
+        let method = service.and_then(|path| path.strip_prefix(N::NAME));
         if method.is_some_and(|method| method.starts_with('/')) {
-            self.files.call(request)
+            self.named.call(request)
         } else {
-            self.agent.call(request)
+            self.rest.call(request)
         }
     }
 }

@@ -16,6 +16,7 @@ mod lock;
 mod log;
 mod process;
 mod run;
+mod search;
 mod server;
 mod session;
 

@@ -28,6 +28,7 @@ use crate::lock::Lock;
 use crate::log;
 use crate::process::signals::{Event, Signals};
 use crate::process::{Ended, Environment, Home, Launch, Pid, Reaper, launch, tree};
+use crate::search::Search;
 use crate::server::{self, Service};
 use crate::session::Sessions;
 
@@ -92,7 +93,12 @@ async fn serve(state: &Path, entrypoint: &[OsString]) -> io::Result<()> {
     };
     tokio::spawn(async move { executions.expire().await });
     tokio::spawn(async move { sessions.expire().await });
-    let server = tokio::spawn(server::serve(listener, service, Files::new()?));
+    let server = tokio::spawn(server::serve(
+        listener,
+        service,
+        Files::new()?,
+        Search::new()?,
+    ));
     tokio::select! {
         ended = server => Err(io::Error::other(format!("the server has ended: {ended:?}"))),
         never = until_terminated(&signals, &reaper) => match never {

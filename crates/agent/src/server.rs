@@ -28,6 +28,7 @@ use crate::files::Files;
 use crate::lock::Lock;
 use crate::log;
 use crate::process::{Pid, tree};
+use crate::search::Search;
 use crate::session::Sessions;
 
 const STREAMS: u32 = 1024;
@@ -71,6 +72,7 @@ pub async fn serve(
     listener: UnixListener,
     service: Service,
     files: Files,
+    search: Search,
 ) -> Result<(), tonic::transport::Error> {
     let (sender, incoming) = mpsc::channel(1);
     tokio::spawn(accept(listener, sender));
@@ -87,8 +89,11 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .serve_with_incoming(
             Both {
-                files,
-                agent: service,
+                named: files,
+                rest: Both {
+                    named: search.server(),
+                    rest: service,
+                },
             },
             ReceiverStream::new(incoming),
         )

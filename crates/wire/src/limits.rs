@@ -52,3 +52,16 @@ pub const MAX_PATH: usize = 4096;
 
 /// Largest message of the files' service: a chunk, or paths, and their framing.
 pub const MAX_FILE_MESSAGE: usize = CHUNK + 4 * MAX_PATH;
+
+/// Longest pattern of a search.
+pub const MAX_PATTERN: usize = 16 << 10;
+
+/// Longest line that a search looks at in one piece.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// Largest file whose content a tree gives.
+pub const MAX_CONTENT: u64 = 1 << 20;
+
+/// Largest message of the searches: a chunk, or a pattern and paths, and their
+/// framing.
+pub const MAX_SEARCH_MESSAGE: usize = CHUNK + MAX_PATTERN + 4 * MAX_PATH;

@@ -17,4 +17,5 @@ mod machine;
 mod measure;
 mod output;
 mod sandbox;
+mod search;
 mod session;

@@ -12,6 +12,7 @@ use hutch_wire::v1::agent_client::AgentClient;
 use hutch_wire::v1::exec_input::Input;
 use hutch_wire::v1::exec_output::Output;
 use hutch_wire::v1::files_client::FilesClient;
+use hutch_wire::v1::search_client::SearchClient;
 use hutch_wire::v1::start::Program;
 use hutch_wire::v1::{
     Ack, ActivityReply, ActivityRequest, Argv, Attach, ExecInput, ExecOutput, Exit, Start, StdinEnd,
@@ -151,10 +152,12 @@ impl Sandbox {
             .await
             .unwrap();
         let files = FilesClient::new(channel.clone());
+        let search = SearchClient::new(channel.clone());
         let agent = AgentClient::new(channel).max_decoding_message_size(limits::MAX_MESSAGE);
         Client {
             agent,
             files,
+            search,
             connect: child,
         }
     }
@@ -194,9 +197,23 @@ impl Sandbox {
     }
 }
 
+impl Drop for Sandbox {
+    /// A change of user takes away what `--kill-child` relies on.
+    fn drop(&mut self) {
+        let Some(parent) = self.namespaces.id() else {
+            return;
+        };
+        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+        if children.is_ok_and(|children| children.trim() == self.pid.to_string()) {
+            self.signal_from_outside("KILL");
+        }
+    }
+}
+
 pub struct Client {
     pub agent: AgentClient<Channel>,
     pub files: FilesClient<Channel>,
+    pub search: SearchClient<Channel>,
     connect: Child,
 }
 

@@ -4,7 +4,7 @@ mod bytes;
 mod changes;
 mod numbers;
 mod paths;
-mod random;
+pub mod random;
 mod whole;
 
 use hutch_wire::limits::CHUNK;

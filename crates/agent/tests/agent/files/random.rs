@@ -7,10 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Scene;
 
 /// splitmix64.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn seeded() -> Self {
+    pub fn seeded() -> Self {
         let given = std::env::var("HUTCH_SEED")
             .ok()
             .and_then(|text| text.parse().ok());
@@ -27,11 +27,11 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> usize {
+    pub fn below(&mut self, bound: u64) -> usize {
         (self.next() % bound) as usize
     }
 
-    fn name(&mut self) -> Vec<u8> {
+    pub fn name(&mut self) -> Vec<u8> {
         const PIECES: [&[u8]; 12] = [
             b"-",
             b"a",
@@ -59,7 +59,7 @@ impl Random {
         name
     }
 
-    fn path(&mut self) -> Vec<u8> {
+    pub fn path(&mut self) -> Vec<u8> {
         let mut path = self.name();
         for _ in 0..self.below(3) {
             // Names of folders never are those of files.

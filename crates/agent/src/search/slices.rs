@@ -1,0 +1,106 @@
+//! Runs a search on the workers in slices, each a job of its own.
+//!
+//! Between slices nothing runs, so that a client that reads slowly keeps no
+//! thread, and one that has left is noticed at once.
+
+use std::time::{Duration, Instant};
+
+use hutch_wire::limits::CHUNK;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::files::PATIENCE;
+use crate::files::trouble::Trouble;
+use crate::files::worker::{Away, work};
+
+/// Longest slice, if no single step is longer.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// A search that can be interrupted.
+pub trait Work: Send + 'static {
+    /// A message to the client.
+    type Output: Send + 'static;
+
+    /// Goes on for a moment; returns whether the search has ended.
+    fn step(&mut self) -> bool;
+    /// About how many bytes wait to be sent.
+    fn held(&self) -> usize;
+    /// The messages that wait.
+    fn take(&mut self) -> Vec<Self::Output>;
+    /// The last message.
+    fn end(&self) -> Self::Output;
+}
+
+/// What a search answers with.
+pub type Outputs<T> = ReceiverStream<Result<T, Status>>;
+
+/// Begins a search and sends what it finds. `permit` is held to its end; `what`
+/// is for errors.
+///
+/// # Errors
+/// When it cannot begin.
+pub async fn stream<W: Work>(
+    begin: impl FnOnce() -> Result<W, Trouble> + Send + 'static,
+    what: String,
+    permit: OwnedSemaphorePermit,
+) -> Result<Outputs<W::Output>, Status> {
+    let begun = work(move || slice(begin()?)).await;
+    let mut done = begun.map_err(|trouble| trouble.status(&what))?;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let _permit = permit;
+        loop {
+            for output in done.outputs {
+                let sent = tokio::time::timeout(PATIENCE, sender.send(Ok(output))).await;
+                if !matches!(sent, Ok(Ok(()))) {
+                    return stalled(&sender, &what);
+                }
+            }
+            let Some(search) = done.search.and_then(Away::take) else {
+                return;
+            };
+            if sender.is_closed() {
+                return drop(Away::new(search));
+            }
+            done = match work(move || slice(search)).await {
+                Ok(done) => done,
+                Err(trouble) => {
+                    let _ = sender.send(Err(trouble.status(&what))).await;
+                    return;
+                }
+            };
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
+}
+
+/// For a client that is there and does not read.
+fn stalled<T>(sender: &mpsc::Sender<Result<T, Status>>, what: &str) {
+    let _ = sender.try_send(Err(Trouble::Stalled.status(what)));
+}
+
+struct Done<W: Work> {
+    /// None at the end.
+    search: Option<Away<W>>,
+    outputs: Vec<W::Output>,
+}
+
+fn slice<W: Work>(mut search: W) -> Result<Done<W>, Trouble> {
+    let begin = Instant::now();
+    while search.held() < CHUNK && begin.elapsed() < SLICE {
+        if search.step() {
+            let mut outputs = search.take();
+            outputs.push(search.end());
+            return Ok(Done {
+                search: None,
+                outputs,
+            });
+        }
+    }
+    let outputs = search.take();
+    Ok(Done {
+        search: Some(Away::new(search)),
+        outputs,
+    })
+}

@@ -1,0 +1,56 @@
+//! Where a search begins: what its path leads to, opened.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use crate::files::place::{FOLDER_ITSELF, Home, Place, kind, open, refuse_proc};
+use crate::files::read::open_regular;
+use crate::files::request::Wanted;
+use crate::files::trouble::Trouble;
+
+/// What a path leads to.
+#[derive(Debug)]
+pub enum Start {
+    /// A folder.
+    Folder(OwnedFd),
+    /// A regular file.
+    File(OwnedFd),
+    /// A device, pipe, socket or, if it was not followed, a symbolic link.
+    Other,
+}
+
+/// Opens what is at the path, symbolic links followed.
+///
+/// # Errors
+/// When nothing is there, or it is not the user's.
+pub fn followed(home: &Home, wanted: &Wanted) -> Result<Start, Trouble> {
+    at(&home.follow(wanted)?)
+}
+
+/// Opens what is at the path. A symbolic link at its end is followed only if a
+/// slash comes after it.
+///
+/// # Errors
+/// As for [`followed`].
+pub fn itself(home: &Home, wanted: &Wanted) -> Result<Start, Trouble> {
+    let place = home.locate(wanted)?;
+    if place.means_folder() {
+        return followed(home, wanted);
+    }
+    at(&place)
+}
+
+fn at(place: &Place) -> Result<Start, Trouble> {
+    let stat = place.look()?.ok_or(Errno::NOENT)?;
+    match kind(&stat) {
+        FileType::Directory => {
+            let folder = open(&place.folder, &place.name, FOLDER_ITSELF)?;
+            refuse_proc(&folder)?;
+            Ok(Start::Folder(folder))
+        }
+        FileType::RegularFile => open_regular(place).map(|(file, _)| Start::File(file)),
+        _ => Ok(Start::Other),
+    }
+}

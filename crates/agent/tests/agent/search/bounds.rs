@@ -1,0 +1,127 @@
+//! Limits, long lines, clients that leave and clients that do not read.
+
+use std::time::{Duration, Instant};
+
+use hutch_wire::limits::MAX_LINE;
+use hutch_wire::v1::GrepRequest;
+
+use super::Scene;
+
+#[tokio::test]
+async fn answers_are_held_to_their_limit_at_a_lines_end() {
+    let scene = Scene::new().await;
+    for number in 0..50 {
+        scene.put(format!("d/{number:02}"), "abc\n".repeat(100));
+    }
+    let answer = scene.grep_up_to("b", "d", 1000).await.unwrap();
+    assert!(answer.truncated && answer.exit_code == 0);
+    assert!((990..=1000).contains(&answer.stdout.len()));
+    assert!(answer.stdout.ends_with(b":abc\n"));
+    let answer = scene.find_up_to("*", "d", 21).await.unwrap();
+    assert!(answer.truncated);
+    assert_eq!(answer.out(), "d\nd/00\nd/01\nd/02\n");
+    let whole = "d/00:abc\n".len() as u64 * 100 * 50;
+    let answer = scene.grep_up_to("b", "d", whole).await.unwrap();
+    assert!(!answer.truncated && answer.stdout.len() as u64 == whole);
+    let answer = scene.grep_up_to("b", "d/00", 2).await.unwrap();
+    assert_eq!((answer.out().as_str(), answer.truncated), ("ab", true));
+    let answer = scene.grep_up_to("b", "d/none", 5).await.unwrap();
+    assert_eq!((answer.err().as_str(), answer.exit_code), ("grep:", 2));
+}
+
+#[tokio::test]
+async fn long_lines_are_whole_up_to_a_mebibyte_and_then_in_pieces() {
+    let scene = Scene::new().await;
+    let line = |size: usize| [&vec![b'y'; size - 1][..], b"x\nlast\n"].concat();
+    scene.put("f", line(MAX_LINE - 1));
+    let answer = scene.grep("x", "f").await;
+    assert_eq!(answer.stdout.len(), MAX_LINE);
+    assert!(!answer.truncated);
+    scene.put("f", line(20 * MAX_LINE));
+    let answer = scene.grep("x\\|last", "f").await;
+    assert!(answer.truncated && answer.stdout.len() < 2 * MAX_LINE);
+    assert!(answer.stdout.ends_with(b"yx\nlast\n"));
+}
+
+#[tokio::test]
+async fn large_searches_need_little_memory() {
+    let scene = Scene::new().await;
+    scene
+        .sh("mkdir d; cd d; for i in $(seq 20); do yes 'some text that goes on' | head -c 10000000 > $i; done")
+        .await;
+    let answer = scene.grep("that goes$", ".").await;
+    assert_eq!(answer.exit_code, 1);
+    let answer = scene.grep_up_to("goes", ".", 50 << 20).await.unwrap();
+    assert!(answer.truncated && answer.stdout.len() > 49 << 20);
+    let kilobytes = scene.sandbox.resident_kilobytes();
+    assert!(kilobytes < 24_000, "{kilobytes} kB");
+}
+
+/// CPU time of the agent, in ticks of 10 ms.
+fn ticks(scene: &Scene) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", scene.sandbox.pid)).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Waits until the agent does nothing.
+async fn idle(scene: &Scene) {
+    for _ in 0..30 {
+        let before = ticks(scene);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if ticks(scene) - before < 2 {
+            return;
+        }
+    }
+    panic!("the agent goes on");
+}
+
+#[tokio::test]
+async fn a_search_ends_soon_after_its_client_has_left() {
+    let scene = Scene::new().await;
+    // No piece of it matches, so that nothing is sent that could fail.
+    scene.sh("truncate -s 1T big").await;
+    let mut calls = Vec::new();
+    for _ in 0..8 {
+        let request = GrepRequest {
+            pattern: "x".into(),
+            path: scene.path("big"),
+            limit: 0,
+        };
+        let mut search = scene.client.search.clone();
+        calls.push(tokio::spawn(
+            async move { search.grep(request).await.map(drop) },
+        ));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // The agent answers others meanwhile, and at once.
+    let begin = Instant::now();
+    scene.sh("true").await;
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    for call in calls {
+        call.abort();
+    }
+    idle(&scene).await;
+    assert_eq!(scene.find("big", ".").await.out(), "./big\n");
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_keep_no_thread() {
+    let scene = Scene::new().await;
+    scene.sh("yes | head -c 50000000 > f").await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let request = GrepRequest {
+            pattern: "y".into(),
+            path: scene.path("f"),
+            limit: 0,
+        };
+        let mut client = scene.sandbox.connect().await;
+        held.push((client.search.grep(request).await.unwrap(), client));
+    }
+    idle(&scene).await;
+    assert!(scene.sandbox.resident_kilobytes() < 24_000);
+    // All places are taken; one that leaves makes room.
+    held.pop();
+    assert_eq!(scene.find("f", ".").await.out(), "./f\n");
+}
