@@ -9,3 +9,4 @@ pub mod exec;
 pub mod files;
 pub mod interfaces;
 pub mod names;
+pub mod search;

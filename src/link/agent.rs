@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use hutch_wire::v1::agent_client::AgentClient;
 use hutch_wire::v1::files_client::FilesClient;
+use hutch_wire::v1::search_client::SearchClient;
 use hutch_wire::v1::{ActivityReply, ActivityRequest, ExecInput, ExecOutput, HelloRequest};
 use hutch_wire::{PROTOCOL, compatible, limits, paths};
 use hyper::body::Incoming;
@@ -55,6 +56,7 @@ pub enum OpenError {
 pub struct Agent {
     client: AgentClient<Transport>,
     files: FilesClient<Transport>,
+    search: SearchClient<Transport>,
     connection: http2::SendRequest<Body>,
     instance: String,
     ending: EndingCell,
@@ -90,6 +92,9 @@ async fn greet(client: &Client, pod: &PodRef) -> Result<Agent, OpenError> {
     let files = FilesClient::with_origin(transport.clone(), origin.clone())
         .max_decoding_message_size(limits::MAX_FILE_MESSAGE)
         .max_encoding_message_size(limits::MAX_FILE_MESSAGE);
+    let search = SearchClient::with_origin(transport.clone(), origin.clone())
+        .max_decoding_message_size(limits::MAX_SEARCH_MESSAGE)
+        .max_encoding_message_size(limits::MAX_SEARCH_MESSAGE);
     let mut client = AgentClient::with_origin(transport, origin)
         .max_decoding_message_size(limits::MAX_MESSAGE)
         .max_encoding_message_size(limits::MAX_MESSAGE);
@@ -107,6 +112,7 @@ async fn greet(client: &Client, pod: &PodRef) -> Result<Agent, OpenError> {
     Ok(Agent {
         client,
         files,
+        search,
         connection,
         instance: reply.instance,
         ending,
@@ -140,6 +146,11 @@ impl Agent {
     /// The agent's calls about files.
     pub fn files(&self) -> FilesClient<Transport> {
         self.files.clone()
+    }
+
+    /// The agent's searches.
+    pub fn search(&self) -> SearchClient<Transport> {
+        self.search.clone()
     }
 
     /// Sends the first input of an execution; later ones go through the sender.

@@ -21,6 +21,10 @@ pub fn refusal(status: &Status) -> Option<AgentError> {
         Code::FailedPrecondition => Some(AgentError::Unsuitable(text())),
         Code::PermissionDenied => Some(AgentError::Denied(text())),
         Code::ResourceExhausted => Some(AgentError::Full(text())),
+        // Agents stay what they are as long as their pod lives.
+        Code::Unimplemented => Some(AgentError::Unsuitable(
+            "the sandbox's agent is older than this and cannot do it: restart the sandbox".into(),
+        )),
         _ => None,
     }
 }

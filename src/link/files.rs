@@ -24,7 +24,8 @@ const DEADLINE: Duration = Duration::from_secs(25);
 /// Most entries of a folder that is listed.
 const ENTRIES: usize = 100_000;
 
-fn wire(path: &FilePath) -> Option<v1::Path> {
+/// The path as agents take it.
+pub fn wire(path: &FilePath) -> Option<v1::Path> {
     Some(v1::Path {
         path: path.path.clone().into(),
         base: path.base.clone(),

@@ -1,5 +1,6 @@
-//! The agents in the sandboxes' pods: commands, sessions and files. A call that
-//! cannot reach its agent has had no effect; one whose answer is lost may have.
+//! The agents in the sandboxes' pods: commands, sessions, files and searches. A
+//! call that cannot reach its agent has had no effect; one whose answer is lost
+//! may have.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::crd::SandboxSession;
 use crate::domain::agent::AgentError;
 use crate::domain::exec::{ExecOutcome, ExecRequest};
 use crate::domain::files::{FileKind, FilePath};
+use crate::domain::search::{SearchLimits, SearchOutput, Tree, TreeLimits};
 
 /// What is going on in a sandbox, as its agent tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +27,9 @@ pub struct Activity {
 }
 
 /// Everything that agents do.
-pub trait Agents: Commands + Sessions + Files {}
+pub trait Agents: Commands + Sessions + Files + Search {}
 
-impl<T: Commands + Sessions + Files> Agents for T {}
+impl<T: Commands + Sessions + Files + Search> Agents for T {}
 
 /// Running commands.
 pub trait Commands: Send + Sync {
@@ -183,4 +185,37 @@ pub trait Files: Send + Sync {
         pod: &'a PodRef,
         path: &'a FilePath,
     ) -> BoxFuture<'a, Result<Vec<Bytes>, AgentError>>;
+}
+
+/// Searches in the files of a sandbox. No shell and no program of the sandbox
+/// has a part in them: patterns and paths are what they are.
+pub trait Search: Send + Sync {
+    /// What `grep -r PATTERN PATH` would print; trouble with the pattern or the
+    /// path is part of that. [`AgentError::Invalid`] for a pattern that is too
+    /// long or holds a NUL.
+    fn grep<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        pattern: &'a str,
+        path: &'a FilePath,
+        limits: SearchLimits,
+    ) -> BoxFuture<'a, Result<SearchOutput, AgentError>>;
+
+    /// What `find PATH -name NAME` would print, sorted; errors as with `grep`.
+    fn glob<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        name: &'a str,
+        path: &'a FilePath,
+        limits: SearchLimits,
+    ) -> BoxFuture<'a, Result<SearchOutput, AgentError>>;
+
+    /// A folder and all below it, without hidden entries, `node_modules` and
+    /// `__pycache__`. [`AgentError::NotFound`] where nothing is at the path.
+    fn tree<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        path: &'a FilePath,
+        limits: TreeLimits,
+    ) -> BoxFuture<'a, Result<Tree, AgentError>>;
 }

@@ -4,7 +4,7 @@
 mod agents;
 mod resources;
 
-pub use agents::{Activity, Agents, Commands, Files, NewSession, SessionState, Sessions};
+pub use agents::{Activity, Agents, Commands, Files, NewSession, Search, SessionState, Sessions};
 pub use resources::{NewSandbox, ResourceError, Sandboxes, SessionRecord, SessionRecords};
 
 use crate::crd::{CONTAINER, Phase, Sandbox};
