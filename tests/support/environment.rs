@@ -14,6 +14,8 @@ use kube::{Client, Config, CustomResourceExt, ResourceExt, config::Kubeconfig};
 use tokio::sync::OnceCell;
 
 /// The agent's image, as the tests load it into a test cluster.
+/// It is in every sandbox.
+const LARGEST_AGENT: u64 = 4_000_000;
 const AGENT_IMAGE: &str = "hutch.dev/hutch:test";
 
 /// A cluster with the custom resources and the agent's image.
@@ -81,6 +83,8 @@ fn agent_binary() -> PathBuf {
         "{} is missing: run `make agent`",
         agent.display()
     );
+    let size = std::fs::metadata(&agent).expect("it has a size").len();
+    assert!(size < LARGEST_AGENT, "{} has {size} bytes", agent.display());
     agent
 }
 
