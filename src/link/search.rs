@@ -219,7 +219,7 @@ impl Search for Pool {
         .boxed()
     }
 
-    fn find<'a>(
+    fn glob<'a>(
         &'a self,
         pod: &'a PodRef,
         name: &'a str,

@@ -53,7 +53,7 @@ impl Service {
         let path = at(place, path);
         let call = |pod| async move {
             let path = self.resolve(&pod, &place.target, path).await?;
-            self.agents.find(&pod, pattern, &path, limits).await
+            self.agents.glob(&pod, pattern, &path, limits).await
         };
         self.reach(&place.target, call).await
     }

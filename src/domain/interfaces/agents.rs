@@ -202,7 +202,7 @@ pub trait Search: Send + Sync {
     ) -> BoxFuture<'a, Result<SearchOutput, AgentError>>;
 
     /// What `find PATH -name NAME` would print, sorted; errors as with `grep`.
-    fn find<'a>(
+    fn glob<'a>(
         &'a self,
         pod: &'a PodRef,
         name: &'a str,

@@ -70,7 +70,7 @@ pub fn translate(text: &str) -> Result<(String, &str), &'static str> {
         }
     }
     let inside = &begin[..begin.len() - rest.len()];
-    let meant = only_characters && !negated && inside.len() > 2;
+    let meant = only_characters && inside.len() > 2;
     if meant && inside.starts_with(':') && inside.ends_with(':') {
         return Err("character class syntax is [[:space:]], not [:space:]");
     }

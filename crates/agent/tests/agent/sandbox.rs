@@ -197,6 +197,19 @@ impl Sandbox {
     }
 }
 
+impl Drop for Sandbox {
+    /// A change of user takes away what `--kill-child` relies on.
+    fn drop(&mut self) {
+        let Some(parent) = self.namespaces.id() else {
+            return;
+        };
+        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+        if children.is_ok_and(|children| children.trim() == self.pid.to_string()) {
+            self.signal_from_outside("KILL");
+        }
+    }
+}
+
 pub struct Client {
     pub agent: AgentClient<Channel>,
     pub files: FilesClient<Channel>,

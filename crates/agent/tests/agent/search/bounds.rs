@@ -49,7 +49,7 @@ async fn large_searches_need_little_memory() {
     scene
         .sh("mkdir d; cd d; for i in $(seq 20); do yes 'some text that goes on' | head -c 10000000 > $i; done")
         .await;
-    let answer = scene.grep("that$", ".").await;
+    let answer = scene.grep("that goes$", ".").await;
     assert_eq!(answer.exit_code, 1);
     let answer = scene.grep_up_to("goes", ".", 50 << 20).await.unwrap();
     assert!(answer.truncated && answer.stdout.len() > 49 << 20);
@@ -62,6 +62,18 @@ fn ticks(scene: &Scene) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", scene.sandbox.pid)).unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Waits until the agent does nothing.
+async fn idle(scene: &Scene) {
+    for _ in 0..30 {
+        let before = ticks(scene);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if ticks(scene) - before < 2 {
+            return;
+        }
+    }
+    panic!("the agent goes on");
 }
 
 #[tokio::test]
@@ -89,11 +101,7 @@ async fn a_search_ends_soon_after_its_client_has_left() {
     for call in calls {
         call.abort();
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let before = ticks(&scene);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let used = ticks(&scene) - before;
-    assert!(used < 5, "{used} ticks");
+    idle(&scene).await;
     assert_eq!(scene.find("big", ".").await.out(), "./big\n");
 }
 
@@ -111,10 +119,8 @@ async fn clients_that_do_not_read_keep_no_thread() {
         let mut client = scene.sandbox.connect().await;
         held.push((client.search.grep(request).await.unwrap(), client));
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let before = ticks(&scene);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(ticks(&scene) - before < 5);
+    idle(&scene).await;
+    assert!(scene.sandbox.resident_kilobytes() < 24_000);
     // All places are taken; one that leaves makes room.
     held.pop();
     assert_eq!(scene.find("f", ".").await.out(), "./f\n");

@@ -53,10 +53,17 @@ fn pattern(random: &mut Random) -> String {
         pattern.push_str(PIECES[random.below(PIECES.len() as u64)]);
     }
     // What repeats an assertion means nothing, and programs differ in it.
-    for mark in ["\\<", "\\>", "^", "\\("] {
-        for repeat in ["*", "\\+", "\\?", "\\{1,2\\}", "\\{2\\}", "\\{,1\\}"] {
-            pattern = pattern.replace(&format!("{mark}{repeat}"), mark);
-        }
+    const MARKS: [&str; 4] = ["\\<", "\\>", "^", "\\("];
+    const REPEATS: [&str; 6] = ["*", "\\+", "\\?", "\\{1,2\\}", "\\{2\\}", "\\{,1\\}"];
+    let repeated = |pattern: &str| {
+        let pairs = MARKS
+            .iter()
+            .flat_map(|mark| REPEATS.iter().map(move |how| (mark, how)));
+        let mut pairs = pairs.map(|(mark, how)| (format!("{mark}{how}"), *mark));
+        pairs.find(|(pair, _)| pattern.contains(pair.as_str()))
+    };
+    while let Some((pair, mark)) = repeated(&pattern) {
+        pattern = pattern.replace(&pair, mark);
     }
     pattern
 }
@@ -86,7 +93,7 @@ fn text(random: &mut Random) -> Vec<u8> {
     }
     match random.below(12) {
         0 => text.push(0),
-        1 => text.extend_from_slice(b"ab\xff\nab"),
+        1 => text.extend_from_slice(b"ab \xff \nab"),
         _ => {}
     }
     text
