@@ -19,7 +19,7 @@ use crate::domain::interfaces::{DatabaseError, Integration, Project};
 const FRESH: Duration = Duration::from_secs(5);
 /// How long a conversation that was never looked up waits for a database that has
 /// just gone: once it has a sandbox of its own, its files are there.
-const HESITATION: Duration = Duration::from_secs(4);
+const HESITATION: Duration = Duration::from_secs(10);
 /// When such a look-up is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
 /// Conversations that are remembered for the time without a database.
@@ -169,8 +169,14 @@ impl Service {
             return self.existing(named, wanted);
         }
         let workdir = wanted.filter(|path| Workspace::can_be_at(path));
+        let default = &self.settings.project_template.workspace.mount_path;
+        let own = Target::project(&project.id, workdir.unwrap_or(default));
         if let Some(sandbox) = named.or_else(|| self.sandbox_for(&project.id)) {
-            return self.existing(&sandbox, workdir);
+            // The one that would be made can be made again, should it go now.
+            return match sandbox.metadata.name.as_ref() == Some(&own.name) {
+                true => self.place(own, workdir),
+                false => self.existing(&sandbox, workdir),
+            };
         }
         if let (Some(wanted), None) = (wanted, workdir) {
             tracing::warn!(
@@ -179,9 +185,7 @@ impl Service {
                 "no workspace can be mounted there: the default is used"
             );
         }
-        let default = &self.settings.project_template.workspace.mount_path;
-        let target = Target::project(&project.id, workdir.unwrap_or(default));
-        self.place(target, workdir)
+        self.place(own, workdir)
     }
 
     /// A sandbox that is not about to go.

@@ -154,6 +154,8 @@ impl Service {
         let Some(sandbox) = self.sandboxes.get(&target.name) else {
             return Step::Create;
         };
+        // From now on its absence from the cache is no lag.
+        self.creating().remove(&target.name);
         if !target.is(&sandbox) {
             return Step::GiveUp(ServiceError::NameTaken(target.name.clone()));
         }

@@ -108,11 +108,9 @@ pub async fn edit(State(service): State<Arc<Service>>, call: Call) -> Response {
         Err(text) => return answer::error(400, &text),
     };
     let text = |name: &str| call.body.get(name).and_then(|text| text.as_str());
-    let Some(old) = text("old_string") else {
+    let (Some(old), Some(new)) = (text("old_string"), text("new_string")) else {
         return answer::error(400, "old_string and new_string are required");
     };
-    // Go leaves an empty text out.
-    let new = text("new_string").unwrap_or_default();
     let all = match call.body.get("replace_all") {
         None => false,
         Some(all) => match all.as_bool() {
