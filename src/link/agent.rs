@@ -82,6 +82,7 @@ async fn greet(client: &Client, pod: &PodRef) -> Result<Agent, OpenError> {
     let (connection, driver) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_frame_size(limits::FRAME)
         .handshake(TokioIo::new(socket))
         .await
         .map_err(|error| hello(error.to_string()))?;

@@ -15,6 +15,10 @@ pub const WINDOW: usize = 1 << 20;
 /// A client acknowledges at the latest after this many bytes.
 pub const ACK_EVERY: u64 = (WINDOW / 4) as u64;
 
+/// Largest payload of an HTTP/2 frame: with its head of 9 bytes it fills one frame
+/// of the exec stream, of which each costs every process on the way the same.
+pub const FRAME: u32 = (32 << 10) - 9;
+
 /// HTTP/2 flow-control window of one stream: enough for full throughput over an
 /// exec stream, small enough that a bulk transfer does not delay short requests.
 pub const STREAM_WINDOW: u32 = 256 << 10;
