@@ -2,6 +2,8 @@
 //! they end: requests are drained first, then reconciles, then the lease is
 //! given back, then the watches stop.
 
+mod shapes;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,14 +26,15 @@ use crate::cluster::projects::ProjectDirectory;
 use crate::cluster::sandboxes::Directory;
 use crate::cluster::sessions::SessionDirectory;
 use crate::controllers::Controllers;
-use crate::controllers::context::{Delivery, PodSettings};
-use crate::crd::{self, Compute, SandboxSpec, managers};
-use crate::db::{Database, DatabaseSettings, Projector, Target};
+use crate::crd::{self, SandboxSpec, managers};
+use crate::db::{Database, Projector};
+use crate::domain::interfaces::Projects;
 use crate::http::{self, HttpMetrics, ops::Ops};
-use crate::link::{Pool, PoolSettings};
+use crate::link::Pool;
 use crate::service::{BackendSettings, Interfaces, Service, ServiceSettings};
-use crate::settings::{self, AgentDelivery, Api, Common, Controller, ProjectPorts, Secret};
+use crate::settings::{Api, Common, Controller, ProjectPorts};
 use crate::telemetry;
+use shapes::{pod_settings, pool_settings, project_template, target};
 
 /// Does what the command line says, until it is done or a signal ends it.
 ///
@@ -140,39 +143,6 @@ fn watched(controller: Option<&Controller>, facade: &str) -> Option<String> {
     }
 }
 
-/// The database that the settings name, if they name one.
-fn target(settings: &settings::Database) -> anyhow::Result<Option<Target>> {
-    let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let secret = |secret: &Option<Secret>| {
-        let text = secret.as_ref().map(|secret| secret.expose().to_owned());
-        text.filter(|text| !text.is_empty())
-    };
-    let (url, password) = (
-        secret(&settings.database_url),
-        secret(&settings.postgres_password),
-    );
-    let (host, user) = (some(&settings.postgres_host), some(&settings.postgres_user));
-    let (name, sslmode) = (
-        some(&settings.postgres_db),
-        some(&settings.postgres_sslmode),
-    );
-    let port = settings.postgres_port.and_then(|port| port.0);
-    let all = [&url, &password, &host, &user, &name, &sslmode];
-    if port.is_none() && all.iter().all(|one| one.is_none()) {
-        return Ok(None);
-    }
-    let target = Target::new(&DatabaseSettings {
-        url,
-        host: host.unwrap_or_else(|| "localhost".to_owned()),
-        port: port.unwrap_or(5432),
-        user: user.unwrap_or_else(|| "crush".to_owned()),
-        password: password.unwrap_or_else(|| "123456".to_owned()),
-        name: name.unwrap_or_else(|| "crush".to_owned()),
-        sslmode: sslmode.unwrap_or_else(|| "disable".to_owned()),
-    });
-    target.map(Some).map_err(anyhow::Error::msg)
-}
-
 /// SIGTERM and SIGINT end the process in good order; a second one at once.
 async fn until_signalled(shutdown: CancellationToken) {
     let signals = (
@@ -216,8 +186,10 @@ impl Process {
         stop: CancellationToken,
     ) -> anyhow::Result<JoinHandle<()>> {
         let (caches, registry) = (self.caches.clone(), self.registry.clone());
+        let database = self.database.clone();
         let ops = Ops {
             waiting_for: Box::new(move || caches.unsynced()),
+            database: Box::new(move || database.state()),
             metrics: Box::new(move || telemetry::metrics(&registry)),
         };
         let listener = listen(common.ops_listen, "--ops-listen").await?;
@@ -317,18 +289,6 @@ impl Process {
     }
 }
 
-/// The sandboxes of conversations and projects, as their contract has them.
-fn project_template() -> SandboxSpec {
-    let mut spec = SandboxSpec::default();
-    spec.workspace.mount_path = "/sandbox".to_owned();
-    spec.resources.limits = Some(Compute {
-        cpu: Some("500m".to_owned()),
-        memory: Some("256Mi".to_owned()),
-        ephemeral_storage: None,
-    });
-    spec
-}
-
 /// Keeps the database in line with the sandboxes, where there is one.
 fn projector(
     database: Arc<Database>,
@@ -344,14 +304,6 @@ fn projector(
             Projector::new(database, Arc::new(sandboxes)).run().await;
         }
     }
-}
-
-/// The bounds of the pool: the facade's, where there is one.
-fn pool_settings(api: Option<&Api>) -> PoolSettings {
-    api.map_or_else(PoolSettings::default, |api| PoolSettings {
-        channels: api.max_channels as usize,
-        idle: api.channel_idle,
-    })
 }
 
 async fn listen(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
@@ -384,17 +336,5 @@ async fn server_version(client: &Client) -> (u32, u32) {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
-    }
-}
-
-fn pod_settings(settings: &Controller, version: (u32, u32)) -> PodSettings {
-    PodSettings {
-        delivery: match settings.agent_delivery {
-            AgentDelivery::Auto => Delivery::Auto,
-            AgentDelivery::Image => Delivery::Image,
-            AgentDelivery::Init => Delivery::Init,
-        },
-        default_profile: settings.default_profile.into(),
-        ..PodSettings::new(&settings.default_image, &settings.agent_image, version)
     }
 }

@@ -10,11 +10,15 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
+use crate::domain::interfaces::{DatabaseState, Integration};
+
 /// What the process tells of itself.
 pub struct Ops {
     /// Names of the parts that are not ready to work, such as caches that have
     /// not been filled yet.
     pub waiting_for: Box<dyn Fn() -> Vec<&'static str> + Send + Sync>,
+    /// How it stands with the database, which nobody waits for.
+    pub database: Box<dyn Fn() -> DatabaseState + Send + Sync>,
     /// All metrics in the OpenMetrics text format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
@@ -30,11 +34,24 @@ pub fn router(ops: Arc<Ops>) -> Router {
 
 async fn ready(State(ops): State<Arc<Ops>>) -> (StatusCode, String) {
     match (ops.waiting_for)().as_slice() {
-        [] => (StatusCode::OK, "ok\n".to_owned()),
+        [] => {
+            let text = format!("ok\ndatabase: {}\n", told(&(ops.database)()));
+            (StatusCode::OK, text)
+        }
         waiting => {
             let text = format!("waiting for {}\n", waiting.join(", "));
             (StatusCode::SERVICE_UNAVAILABLE, text)
         }
+    }
+}
+
+fn told(database: &DatabaseState) -> String {
+    let since = &database.since;
+    match (database.integration, &database.last_error) {
+        (Integration::Connected, _) => format!("connected since {since:.0}"),
+        (Integration::NotConfigured, _) => "none is configured".to_owned(),
+        (Integration::Away, None) => format!("away since {since:.0}"),
+        (Integration::Away, Some(error)) => format!("away since {since:.0}: {error}"),
     }
 }
 

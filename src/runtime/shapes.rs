@@ -1,0 +1,76 @@
+//! From the settings to what the parts are given. Pure.
+
+use crate::controllers::context::{Delivery, PodSettings};
+use crate::crd::{Compute, SandboxSpec};
+use crate::db::{DatabaseSettings, Target};
+use crate::link::PoolSettings;
+use crate::settings::{AgentDelivery, Api, Controller, Database, Secret};
+
+/// The database that the settings name, if they name one.
+///
+/// # Errors
+/// When they make no sense.
+pub fn target(settings: &Database) -> anyhow::Result<Option<Target>> {
+    let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let secret = |secret: &Option<Secret>| {
+        let text = secret.as_ref().map(|secret| secret.expose().to_owned());
+        text.filter(|text| !text.is_empty())
+    };
+    let (url, password) = (
+        secret(&settings.database_url),
+        secret(&settings.postgres_password),
+    );
+    let (host, user) = (some(&settings.postgres_host), some(&settings.postgres_user));
+    let (name, sslmode) = (
+        some(&settings.postgres_db),
+        some(&settings.postgres_sslmode),
+    );
+    let port = settings.postgres_port.and_then(|port| port.0);
+    let all = [&url, &password, &host, &user, &name, &sslmode];
+    if port.is_none() && all.iter().all(|one| one.is_none()) {
+        return Ok(None);
+    }
+    let target = Target::new(&DatabaseSettings {
+        url,
+        host: host.unwrap_or_else(|| "localhost".to_owned()),
+        port: port.unwrap_or(5432),
+        user: user.unwrap_or_else(|| "crush".to_owned()),
+        password: password.unwrap_or_else(|| "123456".to_owned()),
+        name: name.unwrap_or_else(|| "crush".to_owned()),
+        sslmode: sslmode.unwrap_or_else(|| "disable".to_owned()),
+    });
+    target.map(Some).map_err(anyhow::Error::msg)
+}
+
+/// The sandboxes of conversations and projects, as their contract has them.
+pub fn project_template() -> SandboxSpec {
+    let mut spec = SandboxSpec::default();
+    spec.workspace.mount_path = "/sandbox".to_owned();
+    spec.resources.limits = Some(Compute {
+        cpu: Some("500m".to_owned()),
+        memory: Some("256Mi".to_owned()),
+        ephemeral_storage: None,
+    });
+    spec
+}
+
+/// The bounds of the pool: the facade's, where there is one.
+pub fn pool_settings(api: Option<&Api>) -> PoolSettings {
+    api.map_or_else(PoolSettings::default, |api| PoolSettings {
+        channels: api.max_channels as usize,
+        idle: api.channel_idle,
+    })
+}
+
+/// The settings that shape pods, with the server's major and minor version.
+pub fn pod_settings(settings: &Controller, version: (u32, u32)) -> PodSettings {
+    PodSettings {
+        delivery: match settings.agent_delivery {
+            AgentDelivery::Auto => Delivery::Auto,
+            AgentDelivery::Image => Delivery::Image,
+            AgentDelivery::Init => Delivery::Init,
+        },
+        default_profile: settings.default_profile.into(),
+        ..PodSettings::new(&settings.default_image, &settings.agent_image, version)
+    }
+}
