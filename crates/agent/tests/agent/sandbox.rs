@@ -181,10 +181,15 @@ impl Sandbox {
     }
 
     pub fn signal_from_outside(&self, name: &str) {
+        assert!(self.signal(name), "the agent is gone");
+    }
+
+    /// Whether the agent was there to be signalled.
+    fn signal(&self, name: &str) -> bool {
         let status = std::process::Command::new("kill")
             .args([format!("-{name}"), self.pid.to_string()])
             .status();
-        assert!(status.unwrap().success());
+        status.unwrap().success()
     }
 
     /// The agent's next line of log; none when it has ended.
@@ -205,7 +210,8 @@ impl Drop for Sandbox {
         };
         let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
         if children.is_ok_and(|children| children.trim() == self.pid.to_string()) {
-            self.signal_from_outside("KILL");
+            // It may have ended by itself in this moment.
+            self.signal("KILL");
         }
     }
 }
