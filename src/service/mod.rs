@@ -34,6 +34,7 @@ pub use languages::LanguageError;
 pub use projects::Place;
 use sandboxes::Creation;
 pub use sandboxes::LifecycleChange;
+pub use search::Wanted;
 pub use target::Target;
 
 use crate::crd::SandboxSpec;

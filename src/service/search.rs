@@ -17,43 +17,39 @@ const TREE: TreeLimits = TreeLimits {
     time: Duration::from_secs(20),
 };
 
-impl Service {
-    /// What `grep -r PATTERN PATH` would print; without a path in the working
-    /// directory.
-    ///
-    /// # Errors
-    /// When no sandbox can be had in time.
-    pub async fn grep(
-        &self,
-        place: &Place,
-        pattern: &str,
-        path: Option<&str>,
-    ) -> Result<SearchOutput, ServiceError> {
-        let limits = self.search_limits();
-        let path = at(place, path);
-        let call = |pod| async move {
-            let path = self.resolve(&pod, &place.target, path).await?;
-            self.agents.grep(&pod, pattern, &path, limits).await
-        };
-        self.reach(&place.target, call).await
-    }
+/// What a search is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Lines of files that match a basic regular expression.
+    Lines,
+    /// Names that match a pattern of the shell.
+    Names,
+}
 
-    /// What `find PATH -name PATTERN` would print; without a path in the working
-    /// directory.
+impl Service {
+    /// What `grep -r PATTERN PATH`, or `find PATH -name PATTERN`, would print;
+    /// without a path in the working directory.
     ///
     /// # Errors
     /// When no sandbox can be had in time.
-    pub async fn glob(
+    pub async fn search(
         &self,
         place: &Place,
+        wanted: Wanted,
         pattern: &str,
         path: Option<&str>,
     ) -> Result<SearchOutput, ServiceError> {
-        let limits = self.search_limits();
+        let limits = SearchLimits {
+            output: self.settings.max_output,
+            time: TIME,
+        };
         let path = at(place, path);
         let call = |pod| async move {
             let path = self.resolve(&pod, &place.target, path).await?;
-            self.agents.glob(&pod, pattern, &path, limits).await
+            match wanted {
+                Wanted::Lines => self.agents.grep(&pod, pattern, &path, limits).await,
+                Wanted::Names => self.agents.glob(&pod, pattern, &path, limits).await,
+            }
         };
         self.reach(&place.target, call).await
     }
@@ -106,13 +102,6 @@ impl Service {
             self.agents.tree(&pod, &path, limits).await
         };
         self.reach(&place.target, call).await
-    }
-
-    const fn search_limits(&self) -> SearchLimits {
-        SearchLimits {
-            output: self.settings.max_output,
-            time: TIME,
-        }
     }
 }
 

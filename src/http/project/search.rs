@@ -9,45 +9,32 @@ use serde_json::{Value, json};
 use super::answer;
 use super::call::Call;
 use crate::domain::agent::AgentError;
-use crate::domain::search::{SearchOutput, TreeEntry, TreeKind};
-use crate::service::{Place, Service, ServiceError};
+use crate::domain::search::{TreeEntry, TreeKind};
+use crate::service::{Service, ServiceError, Wanted};
 
 /// `POST /file/grep`.
 pub async fn grep(State(service): State<Arc<Service>>, call: Call) -> Response {
-    match wanted(&service, &call).await {
-        Ok((place, pattern, path)) => printed(service.grep(&place, pattern, path).await),
-        Err(text) => answer::error(400, text),
-    }
+    search(&service, &call, Wanted::Lines).await
 }
 
 /// `POST /file/glob`.
 pub async fn glob(State(service): State<Arc<Service>>, call: Call) -> Response {
-    match wanted(&service, &call).await {
-        Ok((place, pattern, path)) => printed(service.glob(&place, pattern, path).await),
-        Err(text) => answer::error(400, text),
-    }
+    search(&service, &call, Wanted::Names).await
 }
 
-/// The conversation's place, the pattern, and where to search.
-async fn wanted<'a>(
-    service: &Service,
-    call: &'a Call,
-) -> Result<(Place, &'a str, Option<&'a str>), &'static str> {
-    let conversation = call.conversation().ok_or("session_id is required")?;
-    let pattern = call.text("pattern").ok_or("pattern is required")?;
+async fn search(service: &Service, call: &Call, wanted: Wanted) -> Response {
+    let Some(conversation) = call.conversation() else {
+        return answer::error(400, "session_id is required");
+    };
+    let Some(pattern) = call.text("pattern") else {
+        return answer::error(400, "pattern is required");
+    };
     let path = call.text("path");
-    if [Some(pattern), path]
-        .iter()
-        .flatten()
-        .any(|text| text.contains('\0'))
-    {
-        return Err("pattern and path contain no NUL");
+    if pattern.contains('\0') || path.is_some_and(|path| path.contains('\0')) {
+        return answer::error(400, "pattern and path contain no NUL");
     }
-    Ok((service.conversation(conversation).await, pattern, path))
-}
-
-fn printed(output: Result<SearchOutput, ServiceError>) -> Response {
-    match output {
+    let place = service.conversation(conversation).await;
+    match service.search(&place, wanted, pattern, path).await {
         Ok(output) => answer::ok(json!({
             "stdout": String::from_utf8_lossy(&output.stdout),
             "stderr": String::from_utf8_lossy(&output.stderr),

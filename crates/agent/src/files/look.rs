@@ -47,7 +47,8 @@ pub fn stat(home: &Home, wanted: &Wanted) -> Result<StatReply, Trouble> {
     })
 }
 
-const fn told(kind: FileType) -> Kind {
+/// The kind as clients are told.
+pub const fn told(kind: FileType) -> Kind {
     match kind {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Folder,

@@ -10,7 +10,7 @@
 mod change;
 mod copy;
 mod draft;
-mod look;
+pub mod look;
 pub mod place;
 pub mod read;
 pub mod request;

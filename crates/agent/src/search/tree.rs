@@ -11,6 +11,7 @@ use super::grep::open_file;
 use super::slices::Work;
 use super::start::{Start, followed};
 use super::walk::{Event, Walk};
+use crate::files::look::told;
 use crate::files::place::Home;
 use crate::files::read::fill;
 use crate::files::request::Wanted;
@@ -33,15 +34,6 @@ pub struct Tree {
 
 const fn no_limit(limit: u64) -> u64 {
     if limit == 0 { u64::MAX } else { limit }
-}
-
-const fn told(kind: FileType) -> Kind {
-    match kind {
-        FileType::RegularFile => Kind::File,
-        FileType::Directory => Kind::Folder,
-        FileType::Symlink => Kind::Link,
-        _ => Kind::Special,
-    }
 }
 
 impl Tree {

@@ -321,6 +321,14 @@ impl Client {
         self.run(script(&id, text)).await
     }
 
+    /// What a script prints that succeeds in that folder.
+    pub async fn sh_in(&self, folder: &Path, text: &str) -> String {
+        let folder = folder.display();
+        let outcome = self.sh(&format!("cd '{folder}' && {{ {text}\n}}")).await;
+        assert_eq!(outcome.exit.code, 0, "{text}: {}", outcome.err());
+        outcome.out().into()
+    }
+
     pub async fn refused(&self, first: Input) -> Code {
         self.call(first)
             .await

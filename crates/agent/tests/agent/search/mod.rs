@@ -155,13 +155,7 @@ impl Scene {
 
     /// Runs a script in the folder.
     async fn sh(&self, text: &str) -> String {
-        let folder = self.folder.path().display();
-        let outcome = self
-            .client
-            .sh(&format!("cd '{folder}' && {{ {text}\n}}"))
-            .await;
-        assert_eq!(outcome.exit.code, 0, "{text}: {}", outcome.err());
-        outcome.out().into()
+        self.client.sh_in(self.folder.path(), text).await
     }
 }
 

@@ -61,12 +61,12 @@ async fn the_kernels_and_the_agents_own_is_passed_over() {
     put_agent(root.path());
     let scene = Scene::of(Sandbox::without_an_image(root.path()).await).await;
     std::fs::create_dir_all(root.path().join(".hutch/state")).unwrap();
-    std::fs::create_dir_all(root.path().join("work/.hutch")).unwrap();
-    for file in [".hutch/state/secret", "work/.hutch/mine", "work/a"] {
+    std::fs::create_dir_all(root.path().join("job/.hutch")).unwrap();
+    for file in [".hutch/state/secret", "job/.hutch/mine", "job/a"] {
         std::fs::write(root.path().join(file), "secret\n").unwrap();
     }
     let answer = scene.grep("^secret$", "/").await;
-    assert_eq!(answer.out(), "/work/.hutch/mine:secret\n/work/a:secret\n");
+    assert_eq!(answer.out(), "/job/.hutch/mine:secret\n/job/a:secret\n");
     assert_eq!((answer.exit_code, answer.err()), (0, String::new()));
     let answer = scene.find("*", "/").await;
     // A binary that is not static brings libraries.
@@ -79,11 +79,11 @@ async fn the_kernels_and_the_agents_own_is_passed_over() {
         "/",
         "/.hutch",
         "/hutch-agent",
+        "/job",
+        "/job/.hutch",
+        "/job/.hutch/mine",
+        "/job/a",
         "/proc",
-        "/work",
-        "/work/.hutch",
-        "/work/.hutch/mine",
-        "/work/a",
     ];
     assert_eq!(found, wanted);
     for path in [
@@ -111,29 +111,29 @@ async fn what_is_closed_has_its_line_and_the_rest_is_searched() {
     put_agent(root.path());
     std::fs::set_permissions(root.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let scene = Scene::of(Sandbox::of_a_user(root.path(), 1234).await).await;
-    for file in ["work/a", "work/closed/b", "work/no", "work/z"] {
+    for file in ["job/a", "job/closed/b", "job/no", "job/z"] {
         let path = root.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, "x\n").unwrap();
     }
-    for closed in ["work/closed", "work/no"] {
+    for closed in ["job/closed", "job/no"] {
         let mode = PermissionsExt::from_mode(0o0);
         std::fs::set_permissions(root.path().join(closed), mode).unwrap();
     }
-    let answer = scene.grep("x", "/work").await;
-    assert_eq!(answer.out(), "/work/a:x\n/work/z:x\n");
+    let answer = scene.grep("x", "/job").await;
+    assert_eq!(answer.out(), "/job/a:x\n/job/z:x\n");
     assert_eq!(answer.exit_code, 2);
     assert_eq!(
         answer.err(),
-        "grep: /work/closed: Permission denied\ngrep: /work/no: Permission denied\n"
+        "grep: /job/closed: Permission denied\ngrep: /job/no: Permission denied\n"
     );
-    let answer = scene.find("[a-z]", "/work").await;
+    let answer = scene.find("[a-z]", "/job").await;
     assert_eq!(
         (answer.out().as_str(), answer.exit_code),
-        ("/work/a\n/work/z\n", 1)
+        ("/job/a\n/job/z\n", 1)
     );
-    assert_eq!(answer.err(), "find: ‘/work/closed’: Permission denied\n");
-    let (tree, _) = scene.tree("/work", 1 << 20, 0).await.unwrap();
+    assert_eq!(answer.err(), "find: ‘/job/closed’: Permission denied\n");
+    let (tree, _) = scene.tree("/job", 1 << 20, 0).await.unwrap();
     assert_eq!(
         tree,
         [" d", " a=x\n", " closed d", " no", " z=x\n"].map(|one| {
