@@ -1,6 +1,9 @@
 //! SandboxSession resources: made by requests, applied by people, and gone with
 //! what they stand for.
 
+use std::time::Duration;
+
+use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
@@ -9,7 +12,7 @@ use serde_json::{Value, json};
 use crate::sandbox::manifest;
 use crate::support::world::eventually;
 use crate::support::{World, audit};
-use hutch::crd::{EnvVar, SandboxSession, SandboxSessionStatus};
+use hutch::crd::{EnvVar, Phase, SandboxSession, SandboxSessionStatus};
 use hutch::domain::names;
 
 /// A manifest of a session of that name and spec.
@@ -230,4 +233,82 @@ async fn a_session_of_a_sleeping_sandbox_keeps_its_resource() {
         (tenant.sessions().await == ["default", "kept"]).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_made_anew_under_an_old_id_gets_a_resource_of_its_own() {
+    let world = World::new("session-anew").await;
+    let (_hutch, tenant) = world.with_tenant("a", &[]).await;
+    tenant.open("s").await.ok();
+    let first = resource(&world, "a", "s", |_| true).await;
+    tenant.close("s").await.ok();
+    tenant.open("s").await.ok();
+    let second = eventually("another resource", async || {
+        let found = all(&world).await.pop()?;
+        (found.uid() != first.uid() && is_ready(&found)).then_some(found)
+    })
+    .await;
+
+    let running = tenant.begin_in("s", "/workspace/begun", "sleep 617").await;
+    let api = world.api::<SandboxSession>();
+    let params = DeleteParams::default();
+    api.delete(&second.name_any(), &params).await.unwrap();
+    let ended = running.await.unwrap();
+    assert_ne!(ended.body["data"]["result"]["success"], true, "{ended:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_deleted_does_not_come_back_whenever_that_was() {
+    let world = World::new("session-back").await;
+    let (_hutch, tenant) = world.with_tenant("a", &[]).await;
+    tenant.create().await.ok();
+    // Its resource is written 100 ms after the session was made: before, at and
+    // after that moment.
+    let delays = [0, 60, 90, 100, 110, 130, 160, 250, 400];
+    let lives = delays.map(|delay| {
+        let tenant = tenant.clone();
+        async move {
+            let id = format!("after-{delay}");
+            tenant.open(&id).await.ok();
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            tenant.close(&id).await.ok();
+        }
+    });
+    join_all(lives).await;
+    eventually("no session is left", async || {
+        all(&world).await.is_empty().then_some(())
+    })
+    .await;
+    // What the controller was at by then is over by the time a later one is open.
+    tenant.open("later").await.ok();
+    resource(&world, "a", "later", |_| true).await;
+    assert_eq!(tenant.sessions().await, ["default", "later"]);
+    assert_eq!(all(&world).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_command_of_an_applied_session_finds_it_as_its_spec_says() {
+    let world = World::new("session-first").await;
+    let (_hutch, tenant) = world.with_tenant("a", &[]).await;
+    tenant.create().await.ok();
+    let sandbox = names::sandbox("a");
+    let suspend = |on: bool| json!({"spec": {"suspended": on}});
+    world.patch(&sandbox, suspend(true)).await;
+    world
+        .sandbox(&sandbox, |sandbox| {
+            let status = sandbox.status.as_ref();
+            status.is_some_and(|status| status.phase == Phase::Suspended)
+        })
+        .await;
+    let env = json!([{"name": "A", "value": "1"}]);
+    let spec = json!({"sandboxName": sandbox, "id": "s", "cwd": "/usr", "env": env});
+    world.apply(&session("mine", spec)).unwrap();
+    world
+        .object::<SandboxSession>("mine", |session| ready(session).is_some())
+        .await;
+    world.patch(&sandbox, suspend(false)).await;
+    // Nobody waits for the resource to be Ready.
+    assert_eq!(tenant.stdout_in("s", "pwd; echo $A").await, "/usr\n1");
+    world.object::<SandboxSession>("mine", is_ready).await;
+    assert_eq!(tenant.stdout_in("s", "pwd; echo $A").await, "/usr\n1");
 }
