@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::crd::SecurityProfile;
+use crate::crd::{CSI_DRIVER, SecurityProfile};
 use crate::domain::deadlines;
 use crate::telemetry::LogFormat;
 
@@ -24,9 +24,28 @@ pub struct Common {
     /// Default: the kubeconfig's.
     #[arg(long, env = "HUTCH_NAMESPACE")]
     pub namespace: Option<String>,
+    /// What holds for buckets.
+    #[command(flatten)]
+    pub buckets: Buckets,
     /// The database that projects are in.
     #[command(flatten)]
     pub database: Database,
+}
+
+/// What every role must agree on about buckets.
+#[derive(Clone, Debug, Args)]
+pub struct Buckets {
+    /// Buckets may have endpoints without TLS.
+    #[arg(long, env = "HUTCH_ALLOW_HTTP_BUCKETS")]
+    pub allow_http_buckets: bool,
+    /// Namespace of the Secrets that Hutch makes for buckets; no sandbox's.
+    /// Default: the kubeconfig's.
+    #[arg(long, value_name = "NAMESPACE", env = "HUTCH_OPERATOR_NAMESPACE")]
+    pub operator_namespace: Option<String>,
+    /// Name under which `hutch node` is a CSI driver, and by which a node is known
+    /// to have it.
+    #[arg(long, value_name = "NAME", default_value = CSI_DRIVER, env = "HUTCH_NODE_DRIVER")]
+    pub node_driver: String,
 }
 
 /// Settings of the REST facade.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::apply::{Error, Writer};
 use super::caches::Cache;
-use crate::crd::{Lifecycle, Phase, Sandbox};
+use crate::crd::{Lifecycle, Sandbox};
 use crate::domain::interfaces::{NewSandbox, ResourceError, Sandboxes};
 
 /// How often a change is tried on the object as it is by then.
@@ -113,7 +113,7 @@ impl Sandboxes for Directory {
     fn awake(&self) -> usize {
         let ready = |sandbox: &Arc<Sandbox>| {
             let status = sandbox.status.as_ref();
-            status.is_some_and(|status| status.phase == Phase::Ready)
+            status.is_some_and(|status| status.phase.answers())
         };
         self.all().into_iter().filter(ready).count()
     }

@@ -3,10 +3,12 @@
 //! named here and nowhere else. This module imports nothing of ours and does
 //! no I/O.
 
+pub mod bucket;
 pub mod parts;
 pub mod sandbox;
 pub mod session;
 
+pub use bucket::{Bucket, BucketPhase, BucketProvider, BucketStatus, Mechanism, SecretRef};
 pub use parts::{
     Compute, EnvVar, Lifecycle, Persistence, Project, ReclaimPolicy, Resources, SecurityProfile,
     Toleration, Workspace,
@@ -39,6 +41,8 @@ pub mod labels {
     pub const SANDBOX: &str = "hutch.dev/sandbox";
     /// UID of the sandbox that an object belongs to: ownership goes by it.
     pub const SANDBOX_UID: &str = "hutch.dev/sandbox-uid";
+    /// Name of the bucket that an object is for, as its sandbox's spec has it.
+    pub const BUCKET: &str = "hutch.dev/bucket";
     /// Present on a claim that its sandbox's reclaim policy retained.
     pub const RETAINED: &str = "hutch.dev/retained";
 }
@@ -73,9 +77,27 @@ pub mod managers {
     pub const SESSION: &str = "hutch-session";
     /// The REST facade: the resources it creates and `status.lastActivity`.
     pub const FACADE: &str = "hutch-facade";
+    /// `hutch node`: the entries of `status.buckets` of the sandboxes on its node.
+    pub const NODE: &str = "hutch-node";
     /// Who keeps the database in line: the condition `DatabaseSynced` and
     /// `status.projectId`.
     pub const PROJECTOR: &str = "hutch-projector";
+}
+
+/// Name of Hutch's own CSI driver; on a node's CSINode it says that `hutch node`
+/// runs there.
+pub const CSI_DRIVER: &str = "s3.hutch.dev";
+
+/// Keys of a Secret with the credentials of a bucket.
+pub mod credentials {
+    /// The access key's id.
+    pub const ACCESS_KEY_ID: &str = "accessKeyID";
+    /// The access key itself.
+    pub const SECRET_ACCESS_KEY: &str = "secretAccessKey";
+    /// URL of the S3 service, where the Secret is a CSI volume's.
+    pub const ENDPOINT: &str = "endpoint";
+    /// Region, where the Secret is a CSI volume's.
+    pub const REGION: &str = "region";
 }
 
 /// Name of the container that runs the user's image.

@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema, Resource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bucket::{Bucket, BucketStatus};
 use super::parts::{
     EnvVar, Lifecycle, NodeSelector, Project, Resources, SecurityProfile, Toleration, Workspace,
 };
@@ -31,6 +32,7 @@ use super::parts::{
     printcolumn = r#"{"name":"Node","type":"string","priority":1,"jsonPath":".status.node"}"#,
     printcolumn = r#"{"name":"Last Activity","type":"date","priority":1,"jsonPath":".status.lastActivity"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    validation = Rule::new("!has(self.spec.buckets) || self.spec.buckets.all(b, b.mountPath != self.spec.workspace.mountPath && !self.spec.workspace.mountPath.startsWith(b.mountPath + '/'))").message("a bucket must not cover the workspace"),
     validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("the name of a Sandbox is also its pod's host name: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit")
 )]
 #[serde(rename_all = "camelCase")]
@@ -83,6 +85,11 @@ pub struct SandboxSpec {
     /// No pod as long as this is true; the workspace stays.
     #[serde(default)]
     pub suspended: bool,
+    /// S3 buckets in the sandbox's file system. They come and go while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[x_kube(validation = Rule::new("self.all(a, self.all(b, a.name == b.name || (a.mountPath != b.mountPath && !b.mountPath.startsWith(a.mountPath + '/'))))").message("the mountPaths of two buckets must not overlap"))]
+    pub buckets: Vec<Bucket>,
     /// The project that the sandbox works for; written on its pod, and the pod's
     /// name in the project's row of the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,12 +112,22 @@ pub enum Phase {
     Pending,
     /// It answers commands.
     Ready,
+    /// It answers commands, but a bucket of its spec is not mounted or does not
+    /// answer; the Ready condition says which.
+    Degraded,
     /// Its pod is gone because the spec or idleness said so; the workspace stays.
     Suspended,
     /// It cannot run until somebody changes something; the Ready condition says what.
     Failed,
     /// It is being deleted.
     Terminating,
+}
+
+impl Phase {
+    /// Whether a sandbox in this phase answers commands.
+    pub const fn answers(self) -> bool {
+        matches!(self, Self::Ready | Self::Degraded)
+    }
 }
 
 /// What the controller has seen, and the facade's record of use.
@@ -120,8 +137,9 @@ pub struct SandboxStatus {
     /// Where the sandbox is in its life.
     #[serde(default)]
     pub phase: Phase,
-    /// Ready, WorkspaceReady, PodReady, AgentReady, RestartPending while a
-    /// change of the spec waits for the next start, and DatabaseSynced where the
+    /// Ready, WorkspaceReady, PodReady, AgentReady, BucketsReady where the spec
+    /// has buckets, RestartPending while a change of the spec waits for the next
+    /// start, and DatabaseSynced where the
     /// sandbox works for a project and there is a database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -153,6 +171,10 @@ pub struct SandboxStatus {
     /// When the sandbox fell asleep out of idleness; unset while it is awake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slept_at: Option<Time>,
+    /// How the buckets are doing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub buckets: Vec<BucketStatus>,
     /// The last request or running command, as the facade saw it; written at
     /// most every 30 s. A time after `sleptAt` wakes the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]

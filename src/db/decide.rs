@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::crd::{Phase, Sandbox};
+use crate::crd::Sandbox;
 use crate::domain::names;
 
 /// What is to be done about a row.
@@ -43,7 +43,7 @@ pub fn decide(
 /// The pod of a sandbox, if commands can be run in it.
 pub fn running(sandbox: &Sandbox) -> Option<String> {
     let status = sandbox.status.as_ref()?;
-    let runs = status.phase == Phase::Ready && sandbox.metadata.deletion_timestamp.is_none();
+    let runs = status.phase.answers() && sandbox.metadata.deletion_timestamp.is_none();
     status.pod_name.clone().filter(|_| runs)
 }
 

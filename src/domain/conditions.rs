@@ -12,6 +12,8 @@ pub const WORKSPACE_READY: &str = "WorkspaceReady";
 pub const POD_READY: &str = "PodReady";
 /// The agent in the pod runs.
 pub const AGENT_READY: &str = "AgentReady";
+/// Every bucket of the spec is mounted and answers.
+pub const BUCKETS_READY: &str = "BucketsReady";
 /// A change of the spec waits for the next start of the pod.
 pub const RESTART_PENDING: &str = "RestartPending";
 /// `projects.container_name` is as it should be; the projector's.

@@ -3,6 +3,7 @@
 //! no clock, no I/O, no client; time is an argument.
 
 pub mod agent;
+pub mod buckets;
 pub mod conditions;
 pub mod deadlines;
 pub mod exec;

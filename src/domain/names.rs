@@ -77,6 +77,18 @@ pub fn claim(sandbox: &str, uid: &str) -> String {
     format!("{sandbox}-{}", digest(uid.as_bytes(), 8))
 }
 
+/// What a sandbox calls the bucket that was mounted at `path` while it ran.
+/// At most 55 characters.
+pub fn bucket(path: &str) -> String {
+    let stem = slug(path);
+    format!("{stem}-{}", digest(path.as_bytes(), 8))
+}
+
+/// Name of the pod's volume that a bucket is, where it comes through CSI.
+pub fn bucket_volume(bucket: &str) -> String {
+    format!("bucket-{bucket}")
+}
+
 /// The first `length` characters (at most 51) of a SHA-256 in lower-case base 32
 /// (RFC 4648's alphabet), which fits every kind of Kubernetes name and label.
 pub fn digest(bytes: &[u8], length: usize) -> String {

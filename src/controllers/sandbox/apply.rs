@@ -15,7 +15,7 @@ use super::plan::{ClaimStep, Plan, PodStep, Removal, Verdict, conflict};
 use super::problem::Problem;
 use crate::cluster::apply::Error;
 use crate::controllers::context::Context;
-use crate::crd::{Phase, Sandbox};
+use crate::crd::Sandbox;
 
 /// What is there after the plan, and what the status is to say.
 pub struct Applied {
@@ -222,7 +222,7 @@ async fn create_pod(
 /// our doing.
 async fn tell_of_loss(ctx: &Context, sandbox: &Sandbox) {
     let status = sandbox.status.as_ref();
-    if let Some(status) = status.filter(|status| status.phase == Phase::Ready)
+    if let Some(status) = status.filter(|status| status.phase.answers())
         && let Some(name) = &status.pod_name
     {
         let note = format!("pod {name} was deleted; a new one is made with the same workspace");

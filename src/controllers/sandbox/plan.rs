@@ -13,7 +13,7 @@ use super::observe::Observed;
 use super::problem::Problem;
 use super::recent;
 use crate::controllers::context::PodSettings;
-use crate::crd::{Persistence, Phase, Sandbox, annotations};
+use crate::crd::{Persistence, Sandbox, annotations};
 use crate::domain::{conditions, deadlines};
 
 /// A pod that should be gone for this long is looked into.
@@ -352,7 +352,7 @@ fn replace(plan: &mut Plan, observed: &Observed, why: String, now: Timestamp) {
 fn was_awake(sandbox: &Sandbox) -> bool {
     sandbox.status.as_ref().is_some_and(|status| {
         let ready = conditions::find(&status.conditions, conditions::READY);
-        status.phase == Phase::Ready || ready.is_some_and(|ready| ready.reason == "PodLost")
+        status.phase.answers() || ready.is_some_and(|ready| ready.reason == "PodLost")
     })
 }
 

@@ -6,7 +6,7 @@ use crate::controllers::sandbox::fixtures::{
     at, claim, container, in_state, node, observed, pod as made, ready, sandbox, settings, waiting,
     with_status,
 };
-use crate::crd::{ReclaimPolicy, SecurityProfile};
+use crate::crd::{Phase, ReclaimPolicy, SecurityProfile};
 use k8s_openapi::api::core::v1::PodStatus;
 
 fn planned(observed: &Observed, second: i64) -> Plan {

@@ -66,6 +66,8 @@ pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
         },
         started_at: pod.filter(|_| run.holds).and_then(started_at),
         slept_at: seen.slept_at.clone(),
+        // The node's.
+        buckets: Vec::new(),
         last_activity: None,
         project_id: None,
     }
@@ -286,6 +288,7 @@ pub fn worth_writing(seen: &Seen, new: &SandboxStatus) -> bool {
         return true;
     };
     let mut same = SandboxStatus {
+        buckets: Vec::new(),
         last_activity: None,
         project_id: None,
         ..old.clone()

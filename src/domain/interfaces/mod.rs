@@ -14,7 +14,7 @@ pub use projects::{
 };
 pub use resources::{NewSandbox, ResourceError, Sandboxes, SessionRecord, SessionRecords};
 
-use crate::crd::{CONTAINER, Phase, Sandbox};
+use crate::crd::{CONTAINER, Sandbox};
 
 /// A pod of ours at one moment of its life: the same name may later belong to
 /// another pod, the UID never does.
@@ -34,7 +34,7 @@ impl PodRef {
     /// The pod of a sandbox that answers commands; `None` of any other.
     pub fn ready(sandbox: &Sandbox) -> Option<Self> {
         let status = sandbox.status.as_ref()?;
-        (status.phase == Phase::Ready).then_some(())?;
+        status.phase.answers().then_some(())?;
         Some(Self {
             namespace: sandbox.metadata.namespace.clone()?,
             name: status.pod_name.clone()?,
