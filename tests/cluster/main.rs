@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bucket_routes;
 mod commands;
 mod facade;
 mod faults;

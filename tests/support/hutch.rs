@@ -53,6 +53,7 @@ impl Hutch {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hutch"));
         command.args([role, "--ops-listen", "127.0.0.1:0"]);
         command.args(["--namespace", namespace]);
+        command.args(["--operator-namespace", namespace]);
         if role != "controller" {
             command.args(["--listen", "127.0.0.1:0"]);
         }
