@@ -63,7 +63,8 @@ async fn what_a_mount_lacks_is_told_in_the_contracts_words() {
 async fn a_mount_that_makes_no_sense_is_refused_in_the_contracts_order() {
     let world = World::new("mount-order").await;
     let (_hutch, tenant) = world.with_tenant("a", &[]).await;
-    let wrong: [(&str, fn(&mut Value)); 6] = [
+    type Change = fn(&mut Value);
+    let wrong: [(&str, Change); 6] = [
         ("Invalid endpoint", |body| {
             body["options"]["endpoint"] = json!("ftp://x");
         }),
