@@ -13,3 +13,4 @@ pub mod projects;
 pub mod sandboxes;
 pub mod sessions;
 mod trim;
+mod volumes;
