@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod buckets_declared;
+mod buckets_status;
 mod commands;
 mod facade;
 mod faults;
@@ -32,6 +34,7 @@ mod routes;
 mod samples;
 mod sandbox;
 mod schema;
+mod schema_buckets;
 mod session_commands;
 mod session_resources;
 mod sessions;

@@ -69,6 +69,9 @@ impl Hutch {
             .args(arguments)
             .env("KUBECONFIG", &environment.kubeconfig)
             .env("RUST_LOG", LOG)
+            // One of its own, which is there only where a test needs it: what a
+            // controller finds without an owner in there it deletes.
+            .env("HUTCH_OPERATOR_NAMESPACE", format!("{namespace}-hutch"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())
