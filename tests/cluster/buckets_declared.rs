@@ -13,6 +13,10 @@ use hutch::crd::{Phase, labels};
 
 const YANDEX: &str = "ru.yandex.s3.csi";
 
+fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")
+}
+
 fn volume_of(claim: &PersistentVolumeClaim) -> String {
     claim.spec.as_ref().unwrap().volume_name.clone().unwrap()
 }
@@ -68,9 +72,7 @@ async fn the_volume_for_k8s_csi_s3_is_made_field_by_field() {
 
     let claim = buckets
         .world
-        .object::<PersistentVolumeClaim>(&claim.name_any(), |claim| {
-            claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")
-        })
+        .object::<PersistentVolumeClaim>(&claim.name_any(), is_bound)
         .await;
     let owner = &claim.owner_references()[0];
     assert_eq!((owner.kind.as_str(), owner.controller), ("Sandbox", None));
@@ -305,8 +307,20 @@ async fn a_controller_killed_again_and_again_leaves_nothing_of_buckets() {
     for name in &names {
         buckets.world.delete(name).await;
     }
-    // Gone while nobody looked.
+    // Gone while nobody looked, but for the released volumes and their Secrets; one
+    // is wanted again.
+    eventually("the claims are gone", async || {
+        (buckets.left().await.len() == 8).then_some(())
+    })
+    .await;
+    buckets.restricted("again", json!({"prefix": "/0/"}));
     let _hutch = buckets.controller(&csi, &node).await;
+    let (_, claim) = buckets.made("again").await;
+    buckets
+        .world
+        .object::<PersistentVolumeClaim>(&claim.name_any(), is_bound)
+        .await;
+    buckets.world.delete("again").await;
     buckets.nothing_is_left().await;
     buckets.end().await;
 }

@@ -7,6 +7,7 @@
 mod support;
 
 mod buckets_declared;
+mod buckets_rights;
 mod buckets_status;
 mod commands;
 mod facade;
