@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use super::desired::belongs;
 use super::desired::buckets::BucketVolume;
+use super::diagnosis;
 use super::observe::{Observed, attempt};
-use super::plan::{ClaimStep, Plan, PodStep, Removal, Verdict, conflict};
+use super::plan::{ClaimStep, Plan, PodStep, Removal, Verdict};
 use super::problem::Problem;
 use super::provide;
 use crate::cluster::apply::Error;
@@ -237,7 +238,7 @@ async fn create_pod(
         Err(error) => return Err(error),
     };
     if !belongs(&made, sandbox) {
-        return hold(ctx, sandbox, conflict(&made, sandbox), applied);
+        return hold(ctx, sandbox, diagnosis::conflict(&made, sandbox), applied);
     }
     let made = Arc::new(made);
     ctx.recent

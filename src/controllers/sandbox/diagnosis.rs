@@ -10,6 +10,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::problem::Problem;
+use crate::crd::Sandbox;
 
 /// A pod younger than this is not said to be unschedulable: the scheduler says so
 /// of every pod whose claim is not bound yet, and when a hundred start at once
@@ -221,6 +222,24 @@ pub fn ended(pod: &Pod) -> Option<String> {
         Some(message) if !message.is_empty() => format!("{reason}: {message}"),
         _ => reason.to_owned(),
     })
+}
+
+/// Another object has the pod's name. It is never adopted.
+pub fn conflict(pod: &Pod, sandbox: &Sandbox) -> Problem {
+    let name = sandbox.name_any();
+    let predecessor = pod
+        .owner_references()
+        .iter()
+        .any(|owner| owner.kind == "Sandbox" && owner.name == name);
+    if predecessor {
+        return Problem::starting("the pod of a deleted sandbox of this name is still ending");
+    }
+    Problem::failed(
+        "NameConflict",
+        format!(
+            "there is a pod {name} that belongs to something else: remove it, or give the sandbox another name"
+        ),
+    )
 }
 
 /// What is wrong with a claim that should hold a workspace.

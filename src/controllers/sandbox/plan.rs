@@ -227,7 +227,7 @@ fn pod_step(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: T
         return;
     };
     if !belongs(pod.as_ref(), &observed.sandbox) {
-        plan.blocked(conflict(pod, &observed.sandbox));
+        plan.blocked(diagnosis::conflict(pod, &observed.sandbox));
     } else if let Some(deleted) = &pod.metadata.deletion_timestamp {
         going(plan, observed, pod, deleted.0, now);
     } else if matches!(plan.verdict, Verdict::Suspended | Verdict::Idle) {
@@ -321,24 +321,6 @@ fn create(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: Tim
         },
         Err(problem) => plan.blocked(problem),
     }
-}
-
-/// Another object has the pod's name. It is never adopted.
-pub fn conflict(pod: &Pod, sandbox: &Sandbox) -> Problem {
-    let name = sandbox.name_any();
-    let predecessor = pod
-        .owner_references()
-        .iter()
-        .any(|owner| owner.kind == "Sandbox" && owner.name == name);
-    if predecessor {
-        return Problem::starting("the pod of a deleted sandbox of this name is still ending");
-    }
-    Problem::failed(
-        "NameConflict",
-        format!(
-            "there is a pod {name} that belongs to something else: remove it, or give the sandbox another name"
-        ),
-    )
 }
 
 /// The pod is ending. Where its node is gone nobody will say when it has ended;
