@@ -35,7 +35,9 @@ use crate::link::Pool;
 use crate::service::{BackendSettings, Interfaces, Service, ServiceSettings};
 use crate::settings::{Api, Buckets, Common, Controller, ProjectPorts};
 use crate::telemetry;
-use shapes::{bucket_credentials, pod_settings, pool_settings, project_template, target};
+use shapes::{
+    bucket_credentials, bucket_settings, pod_settings, pool_settings, project_template, target,
+};
 
 /// Does what the command line says, until it is done or a signal ends it.
 ///
@@ -266,6 +268,7 @@ impl Process {
     }
 
     fn controllers(&self, settings: Controller) -> JoinHandle<()> {
+        let buckets = bucket_settings(&settings, &self.buckets, self.operator_namespace());
         let (client, caches, pool) = (self.client.clone(), self.caches.clone(), self.pool.clone());
         let (registry, shutdown) = (self.registry.clone(), self.shutdown.clone());
         let (database, namespace) = (self.database.clone(), self.namespace.clone());
@@ -289,7 +292,7 @@ impl Process {
             let projector = tokio::spawn(shutdown.clone().run_until_cancelled_owned(projector));
             let controllers = {
                 let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-                let pods = pod_settings(&settings, version);
+                let pods = pod_settings(&settings, buckets, version);
                 Controllers::new(client, caches, pool, pods, leadership, &mut registry)
             };
             controllers.run(shutdown).await;

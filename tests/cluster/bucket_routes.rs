@@ -108,7 +108,8 @@ async fn a_mount_that_makes_no_sense_is_refused_in_the_contracts_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mount_into_a_sandbox_that_cannot_have_it_leaves_nothing() {
     let world = World::new("mount-refused").await;
-    let (_hutch, tenant) = world.with_tenant("a", &[]).await;
+    let here = ["--operator-namespace", world.namespace.as_str()];
+    let (_hutch, tenant) = world.with_tenant("a", &here).await;
     tenant.create().await.ok();
     let unknown = mount(&tenant, |body| body["sessionId"] = json!("nobody")).await;
     unknown.fails(404, "Sandbox or session not found");

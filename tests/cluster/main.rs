@@ -7,6 +7,9 @@
 mod support;
 
 mod bucket_routes;
+mod buckets_declared;
+mod buckets_rights;
+mod buckets_status;
 mod commands;
 mod facade;
 mod faults;
@@ -33,6 +36,7 @@ mod routes;
 mod samples;
 mod sandbox;
 mod schema;
+mod schema_buckets;
 mod session_commands;
 mod session_resources;
 mod sessions;

@@ -2,10 +2,19 @@
 
 use std::path::Path;
 
-use hutch::crd::SandboxSession;
+use hutch::crd::{Phase, Sandbox, SandboxSession};
 use hutch::domain::conditions;
 
 use crate::support::World;
+
+fn is_settled(sandbox: &Sandbox) -> bool {
+    let wanted = match sandbox.spec.suspended {
+        true => Phase::Suspended,
+        false => Phase::Ready,
+    };
+    let status = sandbox.status.as_ref();
+    status.is_some_and(|status| status.phase == wanted)
+}
 
 fn is_open(session: &SandboxSession) -> bool {
     let status = session.status.as_ref();
@@ -30,7 +39,7 @@ async fn every_sample_can_be_applied_and_becomes_ready() {
     for line in names.lines() {
         let (kind, name) = line.split_once('/').unwrap();
         match kind.split('.').next() {
-            Some("sandbox") => drop(world.ready(name).await),
+            Some("sandbox") => drop(world.sandbox(name, is_settled).await),
             _ => drop(world.object(name, is_open).await),
         }
     }

@@ -79,8 +79,8 @@ async fn a_sandbox_that_is_applied_becomes_ready_and_tells_all_of_itself() {
     }
     let wide = world.kubectl(&["get", "sbx", "-o", "wide"], "").unwrap();
     let titles = [
-        "NAME", "PHASE", "READY", "POD", "REASON", "IMAGE", "PROFILE", "NODE", "LAST", "ACTIVITY",
-        "AGE",
+        "NAME", "PHASE", "READY", "POD", "REASON", "IMAGE", "PROFILE", "BUCKETS", "NODE", "LAST",
+        "ACTIVITY", "AGE",
     ];
     let mut lines = wide.lines();
     let words =

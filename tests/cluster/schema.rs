@@ -11,13 +11,13 @@ use crate::support::World;
 use hutch::crd::{Sandbox, SandboxSession};
 
 /// Sends objects as `kubectl apply --validate=strict` does, and keeps none.
-struct Trial {
+pub struct Trial {
     api: Api<DynamicObject>,
     kind: &'static str,
 }
 
 impl Trial {
-    fn of(world: &World, kind: &'static str) -> Self {
+    pub fn of(world: &World, kind: &'static str) -> Self {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("hutch.dev", "v1alpha1", kind));
         let api = Api::namespaced_with(world.client.clone(), &world.namespace, &resource);
         Self { api, kind }
@@ -42,7 +42,7 @@ impl Trial {
         }
     }
 
-    async fn refuses(&self, cases: &[(Value, &str)]) {
+    pub async fn refuses(&self, cases: &[(Value, &str)]) {
         for (spec, why) in cases {
             let told = self.send("x", spec, false).await;
             let short: String = spec.to_string().chars().take(200).collect();
@@ -51,7 +51,7 @@ impl Trial {
         }
     }
 
-    async fn takes(&self, specs: &[Value]) {
+    pub async fn takes(&self, specs: &[Value]) {
         for spec in specs {
             let told = self.send("x", spec, false).await;
             let short: String = spec.to_string().chars().take(200).collect();
@@ -60,7 +60,7 @@ impl Trial {
     }
 }
 
-fn long(length: usize) -> String {
+pub fn long(length: usize) -> String {
     "x".repeat(length)
 }
 

@@ -53,7 +53,6 @@ impl Hutch {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hutch"));
         command.args([role, "--ops-listen", "127.0.0.1:0"]);
         command.args(["--namespace", namespace]);
-        command.args(["--operator-namespace", namespace]);
         if role != "controller" {
             command.args(["--listen", "127.0.0.1:0"]);
         }
@@ -70,6 +69,9 @@ impl Hutch {
             .args(arguments)
             .env("KUBECONFIG", &environment.kubeconfig)
             .env("RUST_LOG", LOG)
+            // One of its own, which is there only where a test needs it: what a
+            // controller finds without an owner in there it deletes.
+            .env("HUTCH_OPERATOR_NAMESPACE", format!("{namespace}-hutch"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())

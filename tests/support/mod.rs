@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod backend;
+pub mod declared;
 pub mod environment;
 pub mod hutch;
 pub mod postgres;

@@ -5,10 +5,12 @@ use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, PersistentVolumeClaim, Pod,
     PodCondition,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::problem::Problem;
+use crate::crd::Sandbox;
 
 /// A pod younger than this is not said to be unschedulable: the scheduler says so
 /// of every pod whose claim is not bound yet, and when a hundred start at once
@@ -189,6 +191,12 @@ pub fn younger(pod: &Pod, age: SignedDuration, now: Timestamp) -> bool {
     created.is_none_or(|created| now.duration_since(created.0) < age)
 }
 
+/// Since when the sandbox's container runs, if it does.
+pub fn started_at(pod: &Pod) -> Option<Time> {
+    let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    status.state.as_ref()?.running.as_ref()?.started_at.clone()
+}
+
 /// Whether the sandbox's container runs or has ever run.
 pub fn has_run(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
@@ -214,6 +222,24 @@ pub fn ended(pod: &Pod) -> Option<String> {
         Some(message) if !message.is_empty() => format!("{reason}: {message}"),
         _ => reason.to_owned(),
     })
+}
+
+/// Another object has the pod's name. It is never adopted.
+pub fn conflict(pod: &Pod, sandbox: &Sandbox) -> Problem {
+    let name = sandbox.name_any();
+    let predecessor = pod
+        .owner_references()
+        .iter()
+        .any(|owner| owner.kind == "Sandbox" && owner.name == name);
+    if predecessor {
+        return Problem::starting("the pod of a deleted sandbox of this name is still ending");
+    }
+    Problem::failed(
+        "NameConflict",
+        format!(
+            "there is a pod {name} that belongs to something else: remove it, or give the sandbox another name"
+        ),
+    )
 }
 
 /// What is wrong with a claim that should hold a workspace.

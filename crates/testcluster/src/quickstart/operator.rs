@@ -192,7 +192,8 @@ impl Setup {
         let mut spec = Spec::new(&self.program, log, record)
             .args(["run", "--listen", &listen, "--ops-listen", &ops])
             .args(["--agent-image", &self.agent_image])
-            .args(["--namespace", SANDBOXES, "--lease-namespace", SYSTEM]);
+            .args(["--namespace", SANDBOXES, "--lease-namespace", SYSTEM])
+            .args(["--operator-namespace", SYSTEM]);
         for (name, value) in &self.env {
             spec = spec.env(name, value);
         }
