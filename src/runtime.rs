@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
 use crate::cluster::apply::Writer;
+use crate::cluster::bucket_keys::KeyWriter;
 use crate::cluster::caches::Caches;
 use crate::cluster::client;
 use crate::cluster::exposures::{ExposureSettings, ExposureWriter};
@@ -35,9 +36,9 @@ use crate::http::{self, HttpMetrics, ops::Ops};
 use crate::link::Pool;
 use crate::node;
 use crate::service::{BackendSettings, Interfaces, Service, ServiceSettings};
-use crate::settings::{Api, Common, Controller, ProjectPorts};
+use crate::settings::{Api, Buckets, Common, Controller, ProjectPorts};
 use crate::telemetry;
-use shapes::{pod_settings, pool_settings, project_template, target};
+use shapes::{bucket_credentials, pod_settings, pool_settings, project_template, target};
 
 /// Does what the command line says, until it is done or a signal ends it.
 ///
@@ -86,6 +87,7 @@ struct Process {
     database: Arc<Database>,
     /// Namespace of the facade's sandboxes, which projects are about.
     namespace: String,
+    buckets: Buckets,
     registry: Arc<Mutex<Registry>>,
     /// Ends the listeners and the controllers.
     shutdown: CancellationToken,
@@ -117,6 +119,7 @@ async fn serve(
         pool,
         database,
         namespace,
+        buckets: common.buckets.clone(),
         registry: Arc::new(Mutex::new(registry)),
         shutdown: CancellationToken::new(),
     };
@@ -205,12 +208,21 @@ impl Process {
         Ok(tokio::spawn(http::server::serve(listener, router, stop)))
     }
 
+    /// Where the Secrets of buckets are.
+    fn operator_namespace(&self) -> String {
+        let own = &self.config.default_namespace;
+        let named = self.buckets.operator_namespace.as_ref();
+        named.unwrap_or(own).clone()
+    }
+
     async fn facade(&self, api: Api) -> anyhow::Result<JoinHandle<()>> {
         let namespace = self.namespace.clone();
         let writer = Writer::new(self.client.clone(), Leadership::always(), managers::FACADE);
         let (caches, scope) = (&self.caches, namespace.clone());
         let sandboxes = Directory::new(caches.sandboxes.clone(), writer.clone(), scope.clone());
         let sessions = SessionDirectory::new(caches.sessions.clone(), writer.clone(), scope);
+        let keys = KeyWriter::new(writer.clone(), self.operator_namespace());
+        let bucket_credentials = bucket_credentials(&api);
         let exposures = ExposureWriter::new(
             writer,
             ExposureSettings {
@@ -220,6 +232,8 @@ impl Process {
             },
         );
         let settings = ServiceSettings {
+            bucket_credentials,
+            allow_http_buckets: self.buckets.allow_http_buckets,
             max_sandboxes: api.max_sandboxes,
             ready_timeout: api.ready_timeout,
             max_output: api.max_output,
@@ -235,6 +249,7 @@ impl Process {
         let interfaces = Interfaces {
             sandboxes: Arc::new(sandboxes),
             session_records: Arc::new(sessions),
+            bucket_keys: Arc::new(keys),
             agents: self.pool.clone(),
             projects: self.database.clone(),
             exposures: Arc::new(exposures),

@@ -94,6 +94,25 @@ pub struct Api {
     /// How long a request waits for its sandbox. Known clients give up after 30 s.
     #[arg(long, default_value = "25s", value_parser = duration, env = "HUTCH_READY_TIMEOUT")]
     pub ready_timeout: Duration,
+    /// Id of the access key of buckets for which a request names none. Use the
+    /// variable: arguments can be seen by everybody on the machine.
+    #[arg(
+        long,
+        env = "AWS_ACCESS_KEY_ID",
+        hide_env_values = true,
+        value_name = "ID",
+        requires = "aws_secret_access_key"
+    )]
+    pub aws_access_key_id: Option<Secret>,
+    /// That access key. Use the variable.
+    #[arg(
+        long,
+        env = "AWS_SECRET_ACCESS_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        requires = "aws_access_key_id"
+    )]
+    pub aws_secret_access_key: Option<Secret>,
     /// Channels to sandboxes kept open at most.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..), env = "HUTCH_MAX_CHANNELS")]
     pub max_channels: u32,

@@ -4,6 +4,7 @@
 //! domain, and neither controllers nor HTTP.
 
 pub mod apply;
+pub mod bucket_keys;
 pub mod caches;
 pub mod client;
 pub mod events;

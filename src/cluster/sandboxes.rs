@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::apply::{Error, Writer};
 use super::caches::Cache;
-use crate::crd::{Lifecycle, Sandbox};
+use crate::crd::{Bucket, Lifecycle, Sandbox};
 use crate::domain::interfaces::{NewSandbox, ResourceError, Sandboxes};
 
 /// How often a change is tried on the object as it is by then.
@@ -54,7 +54,7 @@ impl Directory {
 
     /// Edits the sandbox as the cache has it, or as the API server has it where
     /// the cache is behind. `false` where there is none.
-    async fn edit(&self, name: &str, edit: Edit) -> Result<bool, Error> {
+    async fn edit(&self, name: &str, edit: Edit<'_>) -> Result<bool, Error> {
         let mut sandbox = self.get(name);
         for _ in 0..ATTEMPTS {
             let seen = match sandbox.take() {
@@ -66,6 +66,13 @@ impl Directory {
             };
             let written = match &edit {
                 Edit::Spec(patch) => self.writer.merge(&*seen, patch.clone()).await,
+                Edit::Buckets(change) => {
+                    let Some(buckets) = change(&seen.spec.buckets) else {
+                        return Ok(false);
+                    };
+                    let patch = json!({"spec": {"buckets": buckets}, "metadata": {}});
+                    self.writer.merge(&*seen, patch).await
+                }
                 Edit::Status(status) => self.writer.status(&*seen, status, false).await,
             };
             match written {
@@ -82,8 +89,11 @@ impl Directory {
 
 /// What is to be written: a part of the spec, or the fields of the status that
 /// the facade owns.
-enum Edit {
+enum Edit<'a> {
     Spec(Value),
+    /// The buckets, made from those that are there; none where there is nothing
+    /// to change.
+    Buckets(&'a (dyn Fn(&[Bucket]) -> Option<Vec<Bucket>> + Send + Sync)),
     Status(Value),
 }
 
@@ -134,6 +144,37 @@ impl Sandboxes for Directory {
         async move {
             let patch = json!({"spec": {"lifecycle": lifecycle}, "metadata": {}});
             Ok(self.edit(name, Edit::Spec(patch)).await?)
+        }
+        .boxed()
+    }
+
+    fn add_bucket<'a>(
+        &'a self,
+        name: &'a str,
+        bucket: &'a Bucket,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            let add = |there: &[Bucket]| {
+                let taken = there.iter().any(|other| other.name == bucket.name);
+                (!taken).then(|| there.iter().chain([bucket]).cloned().collect())
+            };
+            Ok(self.edit(name, Edit::Buckets(&add)).await?)
+        }
+        .boxed()
+    }
+
+    fn remove_bucket<'a>(
+        &'a self,
+        name: &'a str,
+        bucket: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            let remove = |there: &[Bucket]| {
+                let left = there.iter().filter(|other| other.name != bucket);
+                let left: Vec<_> = left.cloned().collect();
+                (left.len() < there.len()).then_some(left)
+            };
+            Ok(self.edit(name, Edit::Buckets(&remove)).await?)
         }
         .boxed()
     }

@@ -33,6 +33,32 @@ pub mod reasons {
     pub const MOUNTER_FAILED: &str = "MounterFailed";
 }
 
+/// The keys of a bucket. Shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The access key's id.
+    pub access_key_id: String,
+    /// The access key itself.
+    pub secret_access_key: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(***)")
+    }
+}
+
+/// Whether it is a name that a bucket can have: the rule of `buckets[].bucket`.
+pub fn is_bucket_name(name: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let edges = [name.bytes().next(), name.bytes().last()];
+    (3..=63).contains(&name.len())
+        && edges.into_iter().flatten().all(word)
+        && name
+            .bytes()
+            .all(|byte| word(byte) || byte == b'-' || byte == b'.')
+}
+
 /// Digest of everything that the mount depends on: all of the entry but its name.
 pub fn digest(bucket: &Bucket) -> String {
     let unnamed = Bucket {

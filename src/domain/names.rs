@@ -84,6 +84,14 @@ pub fn bucket(path: &str) -> String {
     format!("{stem}-{}", digest(path.as_bytes(), 8))
 }
 
+/// Name of the Secret with the keys of a bucket that is mounted while its sandbox
+/// runs: `unique` is random, so that no two mounts share one. At most 63 characters.
+pub fn bucket_secret(sandbox: &str, unique: &str) -> String {
+    let stem = &sandbox[..sandbox.len().min(46)];
+    let unique = digest(unique.as_bytes(), DIGEST);
+    format!("{}-{unique}", stem.trim_end_matches('-'))
+}
+
 /// Name of the pod's volume that a bucket is, where it comes through CSI.
 pub fn bucket_volume(bucket: &str) -> String {
     format!("bucket-{bucket}")

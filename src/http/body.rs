@@ -34,6 +34,13 @@ impl Fields {
         }
     }
 
+    /// The fields as they came, but one.
+    pub fn without(&self, name: &str) -> Map<String, Value> {
+        let mut fields = self.0.clone();
+        fields.remove(name);
+        fields
+    }
+
     /// A string that names a command or a path: trimmed, and `None` where it is
     /// blank or no string.
     pub fn name(&self, name: &str) -> Option<&str> {

@@ -3,6 +3,7 @@
 use crate::controllers::context::{Delivery, PodSettings};
 use crate::crd::{Compute, SandboxSpec};
 use crate::db::{DatabaseSettings, Target};
+use crate::domain::buckets::Credentials;
 use crate::link::PoolSettings;
 use crate::settings::{AgentDelivery, Api, Controller, Database, Secret};
 
@@ -40,6 +41,18 @@ pub fn target(settings: &Database) -> anyhow::Result<Option<Target>> {
         sslmode: sslmode.unwrap_or_else(|| "disable".to_owned()),
     });
     target.map(Some).map_err(anyhow::Error::msg)
+}
+
+/// The service's own keys of buckets, if it has both.
+pub fn bucket_credentials(api: &Api) -> Option<Credentials> {
+    let key = |secret: &Option<Secret>| {
+        let text = secret.as_ref()?.expose().trim();
+        (!text.is_empty()).then(|| text.to_owned())
+    };
+    Some(Credentials {
+        access_key_id: key(&api.aws_access_key_id)?,
+        secret_access_key: key(&api.aws_secret_access_key)?,
+    })
 }
 
 /// The sandboxes of conversations and projects, as their contract has them.

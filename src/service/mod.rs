@@ -4,6 +4,7 @@
 
 mod activity;
 mod backends;
+mod buckets;
 mod conversations;
 mod diagnostics;
 mod edit;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use backends::{Backend, BackendError, BackendSettings};
+pub use buckets::{BucketError, Mount};
 pub use diagnostics::{Finding, MOST_FILES};
 pub use edit::EditError;
 pub use error::ServiceError;
@@ -38,8 +40,9 @@ pub use search::Wanted;
 pub use target::Target;
 
 use crate::crd::SandboxSpec;
+use crate::domain::buckets::Credentials;
 use crate::domain::interfaces::{
-    Agents, DatabaseState, Exposures, Projects, Sandboxes, SessionRecords,
+    Agents, BucketKeys, DatabaseState, Exposures, Projects, Sandboxes, SessionRecords,
 };
 use activity::ActivityLog;
 use projects::Resolutions;
@@ -63,6 +66,10 @@ pub struct ServiceSettings {
     pub template: SandboxSpec,
     /// Spec of those that conversations and projects get.
     pub project_template: SandboxSpec,
+    /// Keys of buckets for which a request has none.
+    pub bucket_credentials: Option<Credentials>,
+    /// Whether buckets may have endpoints without TLS.
+    pub allow_http_buckets: bool,
     /// What backends may ask for.
     pub backends: BackendSettings,
 }
@@ -73,6 +80,8 @@ pub struct Interfaces {
     pub sandboxes: Arc<dyn Sandboxes>,
     /// The SandboxSession resources.
     pub session_records: Arc<dyn SessionRecords>,
+    /// The Secrets with the keys of buckets.
+    pub bucket_keys: Arc<dyn BucketKeys>,
     /// The agents in the pods.
     pub agents: Arc<dyn Agents>,
     /// The shared database.
@@ -85,6 +94,7 @@ pub struct Interfaces {
 pub struct Service {
     sandboxes: Arc<dyn Sandboxes>,
     session_records: Arc<dyn SessionRecords>,
+    bucket_keys: Arc<dyn BucketKeys>,
     agents: Arc<dyn Agents>,
     projects: Arc<dyn Projects>,
     exposures: Arc<dyn Exposures>,
@@ -103,6 +113,7 @@ impl Service {
         let Interfaces {
             sandboxes,
             session_records,
+            bucket_keys,
             agents,
             projects,
             exposures,
@@ -110,6 +121,7 @@ impl Service {
         Arc::new(Self {
             sandboxes,
             session_records,
+            bucket_keys,
             agents,
             projects,
             exposures,

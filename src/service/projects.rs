@@ -189,7 +189,7 @@ impl Service {
     }
 
     /// A sandbox that is not about to go.
-    fn living(&self, name: &str) -> Option<Arc<Sandbox>> {
+    pub(super) fn living(&self, name: &str) -> Option<Arc<Sandbox>> {
         let sandbox = self.sandboxes.get(name)?;
         sandbox
             .metadata

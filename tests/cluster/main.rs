@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bucket_routes;
 mod buckets_live;
 mod buckets_live_faults;
 mod buckets_live_refused;

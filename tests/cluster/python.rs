@@ -1,14 +1,20 @@
-//! A client in Python that knows the contract and nothing else.
+//! Clients in Python: one that knows the contract and nothing else, and our own.
 
 use std::process::Command;
 
 use crate::support::World;
 
+const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python");
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/client.py");
 
-/// Runs `python3` with those arguments; what it printed, in good and bad times.
-fn python(arguments: &[&str]) -> Result<String, String> {
-    let run = || Command::new("python3").args(arguments).output();
+/// Runs Debian's `python3` with those arguments and that service; what it printed,
+/// in good and bad times.
+fn python(service: &str, arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(arguments).env("HUTCH_BASE_URL", service);
+    command.env("PYTHONPATH", format!("{PACKAGE}/src"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    let run = || command.output();
     let output = tokio::task::block_in_place(run).map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let said = text(&output.stdout) + &text(&output.stderr);
@@ -17,16 +23,38 @@ fn python(arguments: &[&str]) -> Result<String, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_python_client_finds_its_session_again_in_another_process() {
-    let found = python(&["-c", "import requests"]);
-    if let Err(said) = found {
-        panic!("this test needs a package: apt-get install python3-requests\n{said}");
-    }
+    needs("requests");
     let world = World::new("python").await;
     let (_hutch, tenant) = world.with_tenant("unused", &[]).await;
     let url = tenant.address("");
     for part in ["begin", "go-on"] {
-        let said = python(&[CLIENT, &url, "user_42/Alice", part]);
+        let said = python(&url, &[CLIENT, &url, "user_42/Alice", part]);
         let said = said.unwrap_or_else(|said| panic!("client.py {part}:\n{said}"));
         assert!(said.ends_with("fine\n"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_package_does_what_its_own_tests_say() {
+    needs("httpx");
+    let world = World::new("package").await;
+    let (_hutch, tenant) = world.with_tenant("unused", &[]).await;
+    let tests = format!("{PACKAGE}/tests");
+    let said = python(&tenant.address(""), &["-m", "unittest", "discover", &tests]);
+    let said = said.unwrap_or_else(|said| panic!("{said}"));
+    assert!(said.contains("\nOK"), "{said}");
+    let example = format!("{PACKAGE}/examples/quickstart.py");
+    let said = python(&tenant.address(""), &[&example]);
+    assert!(
+        said.as_ref()
+            .is_ok_and(|said| said.ends_with("/workspace/project\nhello\n")),
+        "{said:?}"
+    );
+}
+
+fn needs(package: &str) {
+    let found = python("", &["-c", &format!("import {package}")]);
+    if let Err(said) = found {
+        panic!("this test needs a package: apt-get install python3-{package}\n{said}");
     }
 }

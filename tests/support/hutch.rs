@@ -55,6 +55,7 @@ impl Hutch {
         if role != "node" {
             command.args(["--namespace", namespace]);
         }
+        command.args(["--operator-namespace", namespace]);
         if !matches!(role, "controller" | "node") {
             command.args(["--listen", "127.0.0.1:0"]);
         }

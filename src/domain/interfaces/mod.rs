@@ -12,7 +12,9 @@ pub use exposures::Exposures;
 pub use projects::{
     DatabaseError, DatabaseState, Integration, Project, ProjectReport, ProjectSandboxes, Projects,
 };
-pub use resources::{NewSandbox, ResourceError, Sandboxes, SessionRecord, SessionRecords};
+pub use resources::{
+    BucketKeys, NewSandbox, ResourceError, Sandboxes, SessionRecord, SessionRecords,
+};
 
 use crate::crd::{CONTAINER, Sandbox};
 

@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::crd::{Lifecycle, Sandbox, SandboxSession, SandboxSpec};
+use crate::crd::{Bucket, Lifecycle, Sandbox, SandboxSession, SandboxSpec, SecretRef};
+use crate::domain::buckets::Credentials;
 
 /// Why a resource could not be read or written.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -70,6 +71,22 @@ pub trait Sandboxes: Send + Sync {
         lifecycle: &'a Lifecycle,
     ) -> BoxFuture<'a, Result<bool, ResourceError>>;
 
+    /// Adds a bucket to the sandbox's spec; `false` where the sandbox does not
+    /// exist, or has a bucket of that name.
+    fn add_bucket<'a>(
+        &'a self,
+        name: &'a str,
+        bucket: &'a Bucket,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>>;
+
+    /// Takes the bucket of that name out of the sandbox's spec; `false` where
+    /// there is none.
+    fn remove_bucket<'a>(
+        &'a self,
+        name: &'a str,
+        bucket: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>>;
+
     /// Records that the sandbox was in use at `at`; `false` where it does not exist.
     fn record_activity<'a>(
         &'a self,
@@ -120,5 +137,25 @@ pub trait SessionRecords: Send + Sync {
     fn delete<'a>(
         &'a self,
         session: &'a SandboxSession,
+    ) -> BoxFuture<'a, Result<(), ResourceError>>;
+}
+
+/// The Secrets with the keys of buckets that are mounted at run time: in a
+/// namespace that no sandbox is in.
+pub trait BucketKeys: Send + Sync {
+    /// Keeps keys for that bucket of the sandbox, in a Secret of their own.
+    fn keep<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        bucket: &'a str,
+        keys: &'a Credentials,
+    ) -> BoxFuture<'a, Result<SecretRef, ResourceError>>;
+
+    /// Forgets keys that were kept for this sandbox; a Secret of anybody else's is
+    /// left alone.
+    fn forget<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        secret: &'a SecretRef,
     ) -> BoxFuture<'a, Result<(), ResourceError>>;
 }

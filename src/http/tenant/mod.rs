@@ -1,6 +1,7 @@
 //! The tenant contract (`docs/tenant-api.md`): a sandbox is named by the header
 //! `x-sandbox-id`, every answer wears the same envelope.
 
+mod buckets;
 mod call;
 mod envelope;
 mod exec;
@@ -60,6 +61,14 @@ pub fn routes() -> Router<Arc<Service>> {
         .route(
             "/files/exists",
             only("GET, POST", get(files::exists).post(files::exists)),
+        )
+        .route("/mount-bucket", only("POST", post(buckets::mount)))
+        .route(
+            "/unmount-bucket",
+            only(
+                "DELETE, POST",
+                delete(buckets::unmount).post(buckets::unmount),
+            ),
         )
         .fallback(other)
 }

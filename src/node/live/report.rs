@@ -9,6 +9,7 @@ use serde_json::json;
 use super::status;
 use super::worker::Worker;
 use crate::cluster::apply::Error;
+use crate::cluster::events::EventType;
 use crate::crd::{BucketPhase, BucketStatus, Sandbox};
 
 /// What was written last: the cache may not have it yet.
@@ -101,15 +102,19 @@ impl Worker {
     /// An event for what fails, and for what works again.
     async fn tell(&self, sandbox: &Sandbox, now: &BucketStatus, before: Option<&BucketStatus>) {
         let (events, name) = (&self.live.0.events, &now.name);
+        let part = format!("spec.buckets{{{name}}}");
         let was = before.and_then(|before| before.reason.as_ref());
         match (&now.reason, &now.error) {
             (Some(reason), Some(error)) if was != Some(reason) => {
                 let note = format!("bucket {name}: {error}");
-                events.warning(sandbox, reason, &note).await;
+                let kind = EventType::Warning;
+                events.of_part(sandbox, &part, kind, reason, &note).await;
             }
             (None, _) if was.is_some() && now.phase == BucketPhase::Mounted => {
                 let note = format!("bucket {name} is mounted");
-                events.normal(sandbox, "BucketMounted", &note).await;
+                let kind = EventType::Normal;
+                let told = events.of_part(sandbox, &part, kind, "BucketMounted", &note);
+                told.await;
             }
             _ => {}
         }

@@ -1,0 +1,29 @@
+"""A program as a file in the sandbox, and the command that runs it."""
+
+from __future__ import annotations
+
+import shlex
+import uuid
+from collections.abc import Sequence
+
+#: How a language's programs are run. Others are names of interpreters.
+INTERPRETERS = {
+    "python": "python3",
+    "bash": "bash",
+    "sh": "sh",
+    "node": "node",
+    "javascript": "node",
+    "ruby": "ruby",
+    "perl": "perl",
+}
+
+
+def path() -> str:
+    """A path that no other script has."""
+    return f"/tmp/hutch-script-{uuid.uuid4().hex}"
+
+
+def command(language: str, script: str, arguments: Sequence[str]) -> str:
+    """The command that runs the script."""
+    interpreter = INTERPRETERS.get(language, language)
+    return shlex.join([interpreter, script, *arguments])
