@@ -2,9 +2,11 @@
 //! they end: requests are drained first, then reconciles, then the lease is
 //! given back, then the watches stop.
 
+mod node_role;
 mod shapes;
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ use crate::db::{Database, Projector};
 use crate::domain::interfaces::Projects;
 use crate::http::{self, HttpMetrics, ops::Ops};
 use crate::link::Pool;
+use crate::node;
 use crate::service::{BackendSettings, Interfaces, Service, ServiceSettings};
 use crate::settings::{Api, Buckets, Common, Controller, ProjectPorts};
 use crate::telemetry;
@@ -43,9 +46,12 @@ use shapes::{
 ///
 /// # Errors
 /// When the process cannot start: no cluster configured, a port taken.
-pub fn main(cli: Cli) -> anyhow::Result<()> {
+pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     let (common, controller, api) = match cli.command {
-        Command::Crds(to) => return crds(to.write.as_deref()),
+        Command::Crds(to) => return crds(to.write.as_deref()).map(|()| ExitCode::SUCCESS),
+        // It must stay a process of one thread.
+        Command::Node(run) => return node_role::main(run.node).map(|()| ExitCode::SUCCESS),
+        Command::Errand => return Ok(node::errand::run()),
         Command::Run(run) => (run.common, Some(run.controller), Some(run.api)),
         Command::Controller(run) => (run.common, Some(run.controller), None),
         Command::Api(run) => (run.common, None, Some(run.api)),
@@ -56,6 +62,7 @@ pub fn main(cli: Cli) -> anyhow::Result<()> {
         .build()
         .context("the runtime cannot start")?
         .block_on(serve(common, controller, api))
+        .map(|()| ExitCode::SUCCESS)
 }
 
 fn crds(folder: Option<&Path>) -> anyhow::Result<()> {
@@ -194,7 +201,7 @@ impl Process {
         let database = self.database.clone();
         let ops = Ops {
             waiting_for: Box::new(move || caches.unsynced()),
-            database: Box::new(move || database.state()),
+            database: Some(Box::new(move || database.state())),
             metrics: Box::new(move || telemetry::metrics(&registry)),
         };
         let listener = listen(common.ops_listen, "--ops-listen").await?;

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+pub use kube::runtime::events::EventType;
+use kube::runtime::events::{Event, Recorder, Reporter};
 use kube::{Client, Resource};
 use tracing::warn;
 
@@ -35,7 +36,8 @@ impl Events {
     where
         K: Resource<DynamicType = ()>,
     {
-        self.publish(about, EventType::Normal, reason, note).await;
+        self.publish(about, None, EventType::Normal, reason, note)
+            .await;
     }
 
     /// Something that a person should look at.
@@ -43,11 +45,27 @@ impl Events {
     where
         K: Resource<DynamicType = ()>,
     {
-        self.publish(about, EventType::Warning, reason, note).await;
+        self.publish(about, None, EventType::Warning, reason, note)
+            .await;
     }
 
-    async fn publish<K>(&self, about: &K, type_: EventType, reason: &str, note: &str)
+    /// Something about a part of the object, such as `spec.buckets{data}`; what is
+    /// told of one part is not taken for a repetition of what is told of another.
+    pub async fn of_part<K>(&self, about: &K, part: &str, kind: EventType, reason: &str, note: &str)
     where
+        K: Resource<DynamicType = ()>,
+    {
+        self.publish(about, Some(part), kind, reason, note).await;
+    }
+
+    async fn publish<K>(
+        &self,
+        about: &K,
+        part: Option<&str>,
+        type_: EventType,
+        reason: &str,
+        note: &str,
+    ) where
         K: Resource<DynamicType = ()>,
     {
         if self.leadership.check().is_err() {
@@ -63,6 +81,7 @@ impl Events {
         let mut about = about.object_ref(&());
         // Repetitions are counted on one event only while the reference is the same.
         about.resource_version = None;
+        about.field_path = part.map(str::to_owned);
         match tokio::time::timeout(DEADLINE, self.recorder.publish(&event, &about)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(reason, %error, "an event could not be written"),

@@ -8,6 +8,9 @@ mod support;
 
 mod bucket_routes;
 mod buckets_declared;
+mod buckets_live;
+mod buckets_live_faults;
+mod buckets_live_refused;
 mod buckets_rights;
 mod buckets_status;
 mod commands;
