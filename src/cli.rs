@@ -30,6 +30,9 @@ pub enum Command {
     Api(RunApi),
     /// Print the custom resource definitions: hutch crds | kubectl apply --server-side -f -
     Crds(Crds),
+    /// One step of `hutch node` in a process of its own; told on stdin.
+    #[command(hide = true)]
+    Errand,
 }
 
 /// Where the definitions go.

@@ -2,9 +2,8 @@
 //!
 //! Reading map, from what users write to what happens: `crd` (the resources and
 //! every name of ours) → `domain` (the rules, pure) → `cluster` (the API
-//! server), `controllers` (Sandbox → claim and pod), `link` (the channel to the
-//! agents), `db` (the shared
-//! database) → `service` (use cases over interfaces) → `http` (the REST
+//! server), `controllers` (Sandbox → claim and pod), `node` (buckets on one node),
+//! `link` (the channel to the agents), `db` (the shared database) → `service` (use cases over interfaces) → `http` (the REST
 //! contracts). `runtime` alone joins them, `main` alone calls it.
 //! `tests/architecture.rs` holds the table of who may import whom.
 
@@ -16,6 +15,7 @@ pub mod db;
 pub mod domain;
 pub mod http;
 pub mod link;
+pub mod node;
 pub mod runtime;
 pub mod service;
 pub mod settings;

@@ -8,7 +8,7 @@ use hutch::cli::Cli;
 fn main() -> ExitCode {
     hold_little_memory();
     match hutch::runtime::main(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("hutch: {error:#}");
             ExitCode::FAILURE

@@ -5,6 +5,7 @@
 mod shapes;
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use crate::db::{Database, Projector};
 use crate::domain::interfaces::Projects;
 use crate::http::{self, HttpMetrics, ops::Ops};
 use crate::link::Pool;
+use crate::node;
 use crate::service::{BackendSettings, Interfaces, Service, ServiceSettings};
 use crate::settings::{Api, Common, Controller, ProjectPorts};
 use crate::telemetry;
@@ -40,9 +42,11 @@ use shapes::{pod_settings, pool_settings, project_template, target};
 ///
 /// # Errors
 /// When the process cannot start: no cluster configured, a port taken.
-pub fn main(cli: Cli) -> anyhow::Result<()> {
+pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     let (common, controller, api) = match cli.command {
-        Command::Crds(to) => return crds(to.write.as_deref()),
+        Command::Crds(to) => return crds(to.write.as_deref()).map(|()| ExitCode::SUCCESS),
+        // It must stay a process of one thread.
+        Command::Errand => return Ok(node::errand::run()),
         Command::Run(run) => (run.common, Some(run.controller), Some(run.api)),
         Command::Controller(run) => (run.common, Some(run.controller), None),
         Command::Api(run) => (run.common, None, Some(run.api)),
@@ -53,6 +57,7 @@ pub fn main(cli: Cli) -> anyhow::Result<()> {
         .build()
         .context("the runtime cannot start")?
         .block_on(serve(common, controller, api))
+        .map(|()| ExitCode::SUCCESS)
 }
 
 fn crds(folder: Option<&Path>) -> anyhow::Result<()> {

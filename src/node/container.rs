@@ -1,0 +1,109 @@
+//! Where the container of a sandbox is on this node: found in `/proc` by its id,
+//! without asking the container runtime.
+
+use std::fs;
+
+use super::{Owner, Process};
+
+/// A running container, as the host sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its first process.
+    pub init: Process,
+    /// Who that process is.
+    pub user: Owner,
+}
+
+/// The running container of that id, `containerd://…` as a pod's status has it.
+pub fn find(id: &str) -> Option<Container> {
+    let id = id.rsplit('/').next().filter(|id| id.len() >= 12)?;
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let first = pids.filter_map(|pid| first_of(pid, id));
+    // A sandbox may have pid namespaces of its own in its one.
+    let (_, pid) = first.min()?;
+    let init = Process::of(pid)?;
+    let user = user_of(init)?;
+    init.runs().then_some(Container { init, user })
+}
+
+/// Who a process is.
+pub(super) fn user_of(process: Process) -> Option<Owner> {
+    user(&fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?)
+}
+
+/// Root of the process's user namespace, as the host counts; the host's own where
+/// it has none.
+pub(super) fn root_of(process: Process) -> Option<Owner> {
+    let map = |file: &str| {
+        let map = fs::read_to_string(format!("/proc/{}/{file}", process.pid)).ok()?;
+        outside_of_zero(&map)
+    };
+    Some(Owner {
+        uid: map("uid_map")?,
+        gid: map("gid_map")?,
+    })
+}
+
+/// How deep the process is in pid namespaces, and its pid, if it is in the
+/// container and the first one in its namespace.
+fn first_of(pid: u32, container: &str) -> Option<(usize, u32)> {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    if !cgroups.contains(container) {
+        return None;
+    }
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let depth = depth_of_first(&status)?;
+    Some((depth, pid))
+}
+
+fn depth_of_first(status: &str) -> Option<usize> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    let pids: Vec<_> = line.split_ascii_whitespace().collect();
+    (pids.len() > 1 && pids.last() == Some(&"1")).then_some(pids.len())
+}
+
+/// Real user and group (`proc_pid_status(5)`).
+fn user(status: &str) -> Option<Owner> {
+    let id = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next()?.parse().ok()
+    };
+    Some(Owner {
+        uid: id("Uid:")?,
+        gid: id("Gid:")?,
+    })
+}
+
+/// What 0 inside is outside (`user_namespaces(7)`).
+fn outside_of_zero(map: &str) -> Option<u32> {
+    let lines = map.lines().map(|line| line.split_ascii_whitespace());
+    let mut starts = lines.filter_map(|mut fields| Some((fields.next()?, fields.next()?)));
+    let (_, outside) = starts.find(|(inside, _)| *inside == "0")?;
+    outside.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_process_of_a_container_and_its_user_are_read() {
+        let status = "Name:\tx\nNSpid:\t28079\t1\nUid:\t900005888\t1\t1\t1\nGid:\t7\t8\t8\t8\n";
+        assert_eq!(depth_of_first(status), Some(2));
+        assert_eq!(depth_of_first("NSpid:\t28079\t12\n"), None);
+        assert_eq!(depth_of_first("NSpid:\t1\n"), None);
+        let expected = Owner {
+            uid: 900_005_888,
+            gid: 7,
+        };
+        assert_eq!(user(status), Some(expected));
+        assert_eq!(
+            outside_of_zero("         0  900005888      65536\n"),
+            Some(900_005_888)
+        );
+        assert_eq!(outside_of_zero("5 6 1\n0 0 4294967295\n"), Some(0));
+    }
+}

@@ -1,0 +1,25 @@
+//! `hutch node`: the mounts of the sandboxes of one node, and what leads to them.
+//!
+//! Reading map: `source` (what is mounted) → `mounter` and `s3fs` (the program
+//! that does it) → `errand` (the steps that a process of one thread has to take,
+//! as namespaces belong to threads) → `mounts` (the core: one verified mounter
+//! per id, attached to places) → `container` (where a sandbox is on this node).
+//! Keys of buckets are in this process, in a pipe to an errand and in a file
+//! that nobody else sees and that is gone when the mount is verified.
+
+mod cgroup;
+pub mod container;
+pub mod errand;
+mod error;
+mod mounter;
+mod mountinfo;
+pub mod mounts;
+mod options;
+mod process;
+mod s3fs;
+mod source;
+
+pub use error::Error;
+pub use mounts::{Health, Mounts, Place, Settings};
+pub use process::Process;
+pub use source::{Credentials, Owner, Source};
