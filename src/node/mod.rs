@@ -9,6 +9,7 @@
 
 mod cgroup;
 pub mod container;
+pub mod csi;
 pub mod errand;
 mod error;
 mod mounter;

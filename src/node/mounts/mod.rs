@@ -4,6 +4,7 @@
 //! It knows nothing of sandboxes, volumes or the API server.
 
 mod check;
+mod known;
 mod places;
 mod record;
 mod start;
@@ -24,6 +25,7 @@ use super::{Error, Source};
 use crate::domain::names;
 
 pub use check::Health;
+pub use known::Known;
 use check::Outstanding;
 pub use places::Place;
 pub(super) use record::Record;
