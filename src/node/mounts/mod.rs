@@ -25,8 +25,8 @@ use super::{Error, Source};
 use crate::domain::names;
 
 pub use check::Health;
-pub use known::Known;
 use check::Outstanding;
+pub use known::Known;
 pub use places::Place;
 pub(super) use record::Record;
 use start::MountMetrics;
