@@ -1,6 +1,6 @@
 //! The service Node of CSI: what the kubelet asks, checked, and its answers, which
 //! the events of a pod show. Calls for one volume wait for each other. Each is
-//! answered within 10 s; what has begun then goes on to its end, and the kubelet,
+//! answered within 15 s; what has begun then goes on to its end, and the kubelet,
 //! which asks again, finds it done. The work itself is `places`'.
 
 use std::path::{Component, Path, PathBuf};
@@ -25,8 +25,9 @@ use super::places::Publish;
 use super::volume::Volume;
 
 /// How long a call may take. The kubelet's own limit is two minutes, in which a
-/// pod would not say what it waits for.
-const LIMIT: Duration = Duration::from_secs(10);
+/// pod would not say what it waits for. A mount is there or has failed within 10 s,
+/// and says why: it has to come first.
+const LIMIT: Duration = Duration::from_secs(15);
 /// Bytes that a path has at most.
 const LONGEST: usize = 4096;
 

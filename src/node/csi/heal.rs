@@ -26,6 +26,9 @@ const ROUND: Duration = Duration::from_secs(10);
 /// Mounts that are made again at once: one that hangs does not keep the others.
 const AT_ONCE: usize = 8;
 
+/// How long the API server may take to tell of a volume and its Secret.
+const ASKING: Duration = Duration::from_secs(10);
+
 /// What is known to be in all of its places: ids, each with its device.
 type Settled = Mutex<HashMap<String, String>>;
 
@@ -38,6 +41,8 @@ enum Trouble {
     Foreign(String),
     #[error("the Secret of the volume {0} cannot be read: {1}")]
     Secret(String, kube::Error),
+    #[error("the API server does not answer")]
+    Silent,
     #[error("{}", .0.message())]
     Mount(#[from] Status),
 }
@@ -98,7 +103,11 @@ impl Door {
             return Ok(());
         };
         if !known.lives {
-            let source = self.source_of(&volume, places::is_read_only(id)).await?;
+            let source = self.source_of(&volume, places::is_read_only(id));
+            let Ok(source) = tokio::time::timeout(ASKING, source).await else {
+                return Err(Trouble::Silent);
+            };
+            let source = source?;
             self.places.revive(id, &source).await?;
             tracing::info!(id, "a volume's mounter had died; mounted again");
         }
