@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::settings::{Api, Common, Controller};
+use crate::settings::{Api, Common, Controller, Node};
 
 /// Code-execution sandboxes on your own Kubernetes.
 ///
@@ -28,6 +28,9 @@ pub enum Command {
     Controller(RunController),
     /// Run the REST facade alone.
     Api(RunApi),
+    /// Mount buckets into the sandboxes of this node; as root, in the host's pid
+    /// namespace.
+    Node(RunNode),
     /// Print the custom resource definitions: hutch crds | kubectl apply --server-side -f -
     Crds(Crds),
     /// One step of `hutch node` in a process of its own; told on stdin.
@@ -70,4 +73,11 @@ pub struct RunApi {
     pub(crate) common: Common,
     #[command(flatten)]
     pub(crate) api: Api,
+}
+
+/// The node's role.
+#[derive(Debug, clap::Args)]
+pub struct RunNode {
+    #[command(flatten)]
+    pub(crate) node: Node,
 }

@@ -2,6 +2,7 @@
 //! they end: requests are drained first, then reconciles, then the lease is
 //! given back, then the watches stop.
 
+mod node_role;
 mod shapes;
 
 use std::path::Path;
@@ -46,6 +47,7 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     let (common, controller, api) = match cli.command {
         Command::Crds(to) => return crds(to.write.as_deref()).map(|()| ExitCode::SUCCESS),
         // It must stay a process of one thread.
+        Command::Node(run) => return node_role::main(run.node).map(|()| ExitCode::SUCCESS),
         Command::Errand => return Ok(node::errand::run()),
         Command::Run(run) => (run.common, Some(run.controller), Some(run.api)),
         Command::Controller(run) => (run.common, Some(run.controller), None),
@@ -194,7 +196,7 @@ impl Process {
         let database = self.database.clone();
         let ops = Ops {
             waiting_for: Box::new(move || caches.unsynced()),
-            database: Box::new(move || database.state()),
+            database: Some(Box::new(move || database.state())),
             metrics: Box::new(move || telemetry::metrics(&registry)),
         };
         let listener = listen(common.ops_listen, "--ops-listen").await?;

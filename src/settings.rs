@@ -3,6 +3,7 @@
 //! checked before anything starts.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -126,6 +127,36 @@ pub struct Controller {
     /// can be running.
     #[arg(long, env = "HUTCH_NO_LEADER_ELECTION")]
     pub no_leader_election: bool,
+}
+
+/// Settings of `hutch node`.
+#[derive(Clone, Debug, Args)]
+pub struct Node {
+    /// How log lines look; RUST_LOG says which there are.
+    #[arg(long, value_enum, default_value_t, env = "HUTCH_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, default_value = "127.0.0.1:9788", env = "HUTCH_OPS_LISTEN")]
+    pub ops_listen: SocketAddr,
+    /// Name of the node that this runs on, as Kubernetes has it. Default: the
+    /// machine's host name.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub node_name: Option<String>,
+    /// Folder of the host for what has to outlive this process, such as which
+    /// mounts there are. No other process may use it.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "/run/hutch/node",
+        env = "HUTCH_STATE_DIR"
+    )]
+    pub state_dir: PathBuf,
+    /// Only this namespace's sandboxes have their buckets mounted. Default: all.
+    #[arg(long, env = "HUTCH_WATCH_NAMESPACE")]
+    pub watch_namespace: Option<String>,
+    /// What holds for buckets.
+    #[command(flatten)]
+    pub buckets: Buckets,
 }
 
 /// How the agent comes into a pod.

@@ -85,7 +85,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     /// Starts the watch of `api`. Each object passes `trim` before it is kept.
-    fn start(
+    pub(super) fn start(
         api: Api<K>,
         config: watcher::Config,
         trim: fn(&mut K),
@@ -248,7 +248,17 @@ fn missing(error: &watcher::Error) -> bool {
 
 /// Watch errors by kind.
 #[derive(Clone, Default)]
-struct WatchErrors(Family<Vec<(&'static str, String)>, Counter>);
+pub(super) struct WatchErrors(Family<Vec<(&'static str, String)>, Counter>);
+
+impl WatchErrors {
+    /// Errors that `registry` tells from now on.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let errors = Self::default();
+        let help = "Errors of the watches that feed the caches";
+        registry.register("watch_errors", help, errors.0.clone());
+        errors
+    }
+}
 
 /// Every cache of the operator. Cheap to clone; all clones share the stores.
 #[derive(Clone)]
@@ -276,12 +286,7 @@ impl Caches {
         shutdown: &CancellationToken,
         registry: &mut Registry,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let errors = WatchErrors::default();
-        registry.register(
-            "watch_errors",
-            "Errors of the watches that feed the caches",
-            errors.0.clone(),
-        );
+        let errors = WatchErrors::register(registry);
         let all = watcher::Config::default;
         let ours = || all().labels(&format!("{}={MANAGED_BY}", labels::MANAGED_BY));
         let with = || (errors.clone(), shutdown.clone());
@@ -352,7 +357,7 @@ impl Caches {
     }
 }
 
-fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+pub(super) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {

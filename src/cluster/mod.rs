@@ -9,6 +9,7 @@ pub mod client;
 pub mod events;
 pub mod exposures;
 pub mod lease;
+pub mod node;
 pub mod projects;
 pub mod sandboxes;
 pub mod sessions;

@@ -17,8 +17,9 @@ pub struct Ops {
     /// Names of the parts that are not ready to work, such as caches that have
     /// not been filled yet.
     pub waiting_for: Box<dyn Fn() -> Vec<&'static str> + Send + Sync>,
-    /// How it stands with the database, which nobody waits for.
-    pub database: Box<dyn Fn() -> DatabaseState + Send + Sync>,
+    /// How it stands with the database, which nobody waits for; none for a role
+    /// that has nothing to do with it.
+    pub database: Option<Box<dyn Fn() -> DatabaseState + Send + Sync>>,
     /// All metrics in the OpenMetrics text format.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
@@ -35,8 +36,12 @@ pub fn router(ops: Arc<Ops>) -> Router {
 async fn ready(State(ops): State<Arc<Ops>>) -> (StatusCode, String) {
     match (ops.waiting_for)().as_slice() {
         [] => {
-            let text = format!("ok\ndatabase: {}\n", told(&(ops.database)()));
-            (StatusCode::OK, text)
+            let database = ops.database.as_ref();
+            let database = database.map(|state| format!("database: {}\n", told(&state())));
+            (
+                StatusCode::OK,
+                format!("ok\n{}", database.unwrap_or_default()),
+            )
         }
         waiting => {
             let text = format!("waiting for {}\n", waiting.join(", "));

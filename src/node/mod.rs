@@ -3,7 +3,8 @@
 //! Reading map: `source` (what is mounted) → `mounter` and `s3fs` (the program
 //! that does it) → `errand` (the steps that a process of one thread has to take,
 //! as namespaces belong to threads) → `mounts` (the core: one verified mounter
-//! per id, attached to places) → `container` (where a sandbox is on this node).
+//! per id, attached to places) → `container` (where a sandbox is on this node) →
+//! `live` (the door through which buckets come into running sandboxes).
 //! Keys of buckets are in this process, in a pipe to an errand and in a file
 //! that nobody else sees and that is gone when the mount is verified.
 
@@ -12,6 +13,7 @@ pub mod container;
 pub mod csi;
 pub mod errand;
 mod error;
+pub mod live;
 mod mounter;
 mod mountinfo;
 pub mod mounts;
@@ -19,6 +21,7 @@ mod options;
 mod process;
 mod s3fs;
 mod source;
+mod volume;
 
 pub use error::Error;
 pub use mounts::{Health, Mounts, Place, Settings};

@@ -102,6 +102,11 @@ pub async fn remote(process: Process, point: &Path, limit: Duration) -> Result<(
     once(&one, limit, move || absent(&point)).await
 }
 
+/// Whether the file system at a path that a process sees has a server that answers.
+pub async fn answers(process: Process, path: &Path) -> bool {
+    local(process, path, LOCAL).await.is_ok()
+}
+
 /// The mounter's mount, as this process reaches it.
 fn inside(process: Process, point: &Path) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root{}", process.pid, point.display()))

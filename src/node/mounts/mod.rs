@@ -26,6 +26,7 @@ use crate::domain::names;
 
 pub use check::Health;
 use check::Outstanding;
+pub(super) use check::answers;
 pub use known::Known;
 pub use places::Place;
 pub(super) use record::Record;
@@ -115,6 +116,12 @@ impl Mounts {
     /// Ids of everything that there is, mounted or not.
     pub fn ids(&self) -> Vec<String> {
         self.slots().keys().cloned().collect()
+    }
+
+    /// Whether there is a mounter that has answered and runs.
+    pub fn lives(&self, id: &str) -> bool {
+        let process = self.known(id).and_then(|slot| slot.outstanding.process());
+        process.is_some_and(super::Process::runs)
     }
 
     /// Ids whose mounter has ended, as it happens.

@@ -56,7 +56,8 @@ impl Place {
 
 impl Mounts {
     /// Puts a clone of the mount into a place. Folders are made where they are
-    /// missing; a mount of this id whose mounter has died is replaced.
+    /// missing; a mount of this id whose mounter has died is replaced. A container has
+    /// it at one path at a time.
     ///
     /// # Errors
     /// [`Error::PathTaken`] where something is in the way, [`Error::Gone`] where
@@ -85,6 +86,9 @@ impl Mounts {
             root,
             owner,
         };
+        for other in record.elsewhere(place) {
+            self.leave(&mut record, &other).await?;
+        }
         let made = errand::send(Errand::Attach(attach), STEP).await?;
         record.arrive(place, made);
         record.save(&record.file(&self.0.state))?;
@@ -134,6 +138,17 @@ impl Mounts {
 }
 
 impl Record {
+    /// Other paths in the same container: it has a mount in one place.
+    fn elsewhere(&self, place: &Place) -> Vec<Place> {
+        let places = self.places.iter().map(|placed| &placed.place);
+        let same = |other: &&Place| other.target().is_some() && other.target() == place.target();
+        places
+            .filter(same)
+            .filter(|other| *other != place)
+            .cloned()
+            .collect()
+    }
+
     /// Notes that it is in a place. What was made for the place in an earlier
     /// container may lie in a volume, and be there still.
     fn arrive(&mut self, place: &Place, mut made: Vec<PathBuf>) {

@@ -1,0 +1,93 @@
+//! Says how the buckets of a sandbox are: in its status, all in one apply, and in
+//! an event where a person may want to act. Written only when it has changed.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::status;
+use super::worker::Worker;
+use crate::crd::{BucketPhase, BucketStatus, Sandbox};
+
+/// What was written last: the cache may not have it yet.
+#[derive(Default)]
+pub struct Written {
+    uid: String,
+    version: u64,
+    entries: Vec<BucketStatus>,
+}
+
+impl Written {
+    /// The entries as they are by all that is known.
+    fn latest<'a>(&'a self, sandbox: &'a Sandbox) -> &'a [BucketStatus] {
+        let same = sandbox.uid().as_ref() == Some(&self.uid);
+        match same && version(sandbox) < self.version {
+            true => &self.entries,
+            false => sandbox
+                .status
+                .as_ref()
+                .map_or(&[], |status| &status.buckets),
+        }
+    }
+
+    /// What was said of a bucket.
+    pub fn before<'a>(&'a self, sandbox: &'a Sandbox, name: &str) -> Option<&'a BucketStatus> {
+        self.latest(sandbox).iter().find(|entry| entry.name == name)
+    }
+}
+
+/// Versions of an object grow (KEP-5504).
+fn version(sandbox: &Sandbox) -> u64 {
+    let version = sandbox.resource_version();
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or_default()
+}
+
+impl Worker {
+    /// Writes the entries, if a user could see a difference. A write that fails is
+    /// made up for at the next look.
+    pub(super) async fn report(&mut self, sandbox: &Arc<Sandbox>, entries: Vec<BucketStatus>) {
+        let before = self.written.latest(sandbox).to_vec();
+        if !status::differ(&before, &entries) {
+            return;
+        }
+        let body = json!({"buckets": entries});
+        match self.live.0.writer.status(&**sandbox, &body, false).await {
+            Ok(written) => {
+                self.written = Written {
+                    uid: sandbox.uid().unwrap_or_default(),
+                    version: version(&written),
+                    entries: entries.clone(),
+                };
+            }
+            Err(error) => {
+                let key = &self.key.name;
+                tracing::warn!(sandbox = key, %error, "the status cannot be written");
+                return;
+            }
+        }
+        for entry in &entries {
+            let before = before.iter().find(|before| before.name == entry.name);
+            self.tell(sandbox, entry, before).await;
+        }
+    }
+
+    /// An event for what fails, and for what works again.
+    async fn tell(&self, sandbox: &Sandbox, now: &BucketStatus, before: Option<&BucketStatus>) {
+        let (events, name) = (&self.live.0.events, &now.name);
+        let was = before.and_then(|before| before.reason.as_ref());
+        match (&now.reason, &now.error) {
+            (Some(reason), Some(error)) if was != Some(reason) => {
+                let note = format!("bucket {name}: {error}");
+                events.warning(sandbox, reason, &note).await;
+            }
+            (None, _) if was.is_some() && now.phase == BucketPhase::Mounted => {
+                let note = format!("bucket {name} is mounted");
+                events.normal(sandbox, "BucketMounted", &note).await;
+            }
+            _ => {}
+        }
+    }
+}

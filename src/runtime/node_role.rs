@@ -1,0 +1,85 @@
+//! The role of `hutch node`: builds its parts and joins them. When it is asked to
+//! end, the doors close first, then the watches; mounts stay, for the next process.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use super::{listen, until_signalled};
+use crate::cluster::client;
+use crate::cluster::node::NodeCaches;
+use crate::http::{self, ops::Ops};
+use crate::node::live::{Live, LiveSettings};
+use crate::node::{Mounts, Settings};
+use crate::settings::Node;
+use crate::telemetry;
+
+/// A probe of a hung mount may block a thread for longer than anybody waits.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Runs until a signal ends it.
+pub fn main(settings: Node) -> anyhow::Result<()> {
+    telemetry::log(settings.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot start")?;
+    let ended = runtime.block_on(serve(settings));
+    runtime.shutdown_timeout(LINGER);
+    ended
+}
+
+async fn serve(settings: Node) -> anyhow::Result<()> {
+    let config = client::infer()
+        .await
+        .context("no cluster to work on: set KUBECONFIG, or run in a pod with a service account")?;
+    let client = client::connect(&config).context("the cluster's configuration cannot be used")?;
+    let node = match settings.node_name {
+        Some(name) => name,
+        None => std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .context("no name for this node: set --node-name")?
+            .trim()
+            .to_owned(),
+    };
+    let mut registry = Registry::with_prefix("hutch");
+    let state = settings.state_dir;
+    let at = state.display().to_string();
+    let mounts = Mounts::open(Settings { state }, &mut registry)
+        .await
+        .with_context(|| format!("the state folder {at} cannot be used: see --state-dir"))?;
+    let (shutdown, stop_watches) = (CancellationToken::new(), CancellationToken::new());
+    let namespace = settings.watch_namespace.as_deref();
+    let (caches, watches) =
+        NodeCaches::start(&client, &node, namespace, &stop_watches, &mut registry);
+    let watches = tokio::spawn(watches);
+    tokio::spawn(until_signalled(shutdown.clone()));
+
+    let stop_ops = CancellationToken::new();
+    let (seen, registry) = (caches.clone(), Mutex::new(registry));
+    let ops = Ops {
+        waiting_for: Box::new(move || seen.unsynced()),
+        database: None,
+        metrics: Box::new(move || telemetry::metrics(&registry)),
+    };
+    let listener = listen(settings.ops_listen, "--ops-listen").await?;
+    tracing::info!("probes and metrics on http://{}", listener.local_addr()?);
+    let router = http::ops::router(Arc::new(ops));
+    let ops = tokio::spawn(http::server::serve(listener, router, stop_ops.clone()));
+
+    let live = LiveSettings {
+        allow_http: settings.buckets.allow_http_buckets,
+    };
+    tracing::info!(node, "mounting buckets");
+    Live::new(client, caches, mounts, live, shutdown)
+        .run()
+        .await;
+    stop_watches.cancel();
+    watches.await.context("the watches ended badly")?;
+    stop_ops.cancel();
+    ops.await.context("the ops listener ended badly")?;
+    tracing::info!("stopped");
+    Ok(())
+}
