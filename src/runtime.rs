@@ -35,9 +35,9 @@ use crate::http::{self, HttpMetrics, ops::Ops};
 use crate::link::Pool;
 use crate::node;
 use crate::service::{BackendSettings, Interfaces, Service, ServiceSettings};
-use crate::settings::{Api, Common, Controller, ProjectPorts};
+use crate::settings::{Api, Buckets, Common, Controller, ProjectPorts};
 use crate::telemetry;
-use shapes::{pod_settings, pool_settings, project_template, target};
+use shapes::{bucket_settings, pod_settings, pool_settings, project_template, target};
 
 /// Does what the command line says, until it is done or a signal ends it.
 ///
@@ -129,7 +129,7 @@ async fn serve(
         Some(api) => Some(process.facade(api).await?),
         None => None,
     };
-    let controllers = controller.map(|controller| process.controllers(controller));
+    let controllers = controller.map(|controller| process.controllers(controller, &common.buckets));
     for part in [facade, controllers].into_iter().flatten() {
         part.await.context("a part ended badly")?;
     }
@@ -257,7 +257,8 @@ impl Process {
         }))
     }
 
-    fn controllers(&self, settings: Controller) -> JoinHandle<()> {
+    fn controllers(&self, settings: Controller, buckets: &Buckets) -> JoinHandle<()> {
+        let buckets = bucket_settings(&settings, buckets, &self.config.default_namespace);
         let (client, caches, pool) = (self.client.clone(), self.caches.clone(), self.pool.clone());
         let (registry, shutdown) = (self.registry.clone(), self.shutdown.clone());
         let (database, namespace) = (self.database.clone(), self.namespace.clone());
@@ -281,7 +282,7 @@ impl Process {
             let projector = tokio::spawn(shutdown.clone().run_until_cancelled_owned(projector));
             let controllers = {
                 let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-                let pods = pod_settings(&settings, version);
+                let pods = pod_settings(&settings, buckets, version);
                 Controllers::new(client, caches, pool, pods, leadership, &mut registry)
             };
             controllers.run(shutdown).await;

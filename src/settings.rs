@@ -120,6 +120,11 @@ pub struct Controller {
     /// Who the processes of a sandbox are that does not say so.
     #[arg(long, value_enum, default_value_t, env = "HUTCH_DEFAULT_PROFILE")]
     pub default_profile: DefaultProfile,
+    /// CSI driver of the volumes that buckets are for sandboxes without a user
+    /// namespace: that of `hutch node`, or where the cluster runs k8s-csi-s3,
+    /// ru.yandex.s3.csi.
+    #[arg(long, value_name = "NAME", default_value = CSI_DRIVER, env = "HUTCH_CSI_DRIVER")]
+    pub csi_driver: String,
     /// Namespace of the lease that the leader holds. Default: the kubeconfig's.
     #[arg(long, env = "HUTCH_LEASE_NAMESPACE")]
     pub lease_namespace: Option<String>,

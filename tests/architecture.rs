@@ -76,7 +76,13 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
 const KNOWS_WIRE: &str = "controllers/sandbox/desired/";
 
 /// Parts of a controller that are functions of their arguments.
-const PURE: &[&str] = &["plan.rs", "status.rs", "desired/"];
+const PURE: &[&str] = &[
+    "plan.rs",
+    "status.rs",
+    "mounts.rs",
+    "volumes.rs",
+    "desired/",
+];
 const IMPURE: &[&str] = &[
     "async ",
     ".await",

@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::lease::{Leadership, NotLeader};
 
 /// Longest time that one call may take.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a call to the API server had no success.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -126,9 +126,9 @@ impl From<kube::Error> for Error {
 /// Writes in the name of one field manager.
 #[derive(Clone)]
 pub struct Writer {
-    client: Client,
+    pub(super) client: Client,
     leadership: Leadership,
-    manager: &'static str,
+    pub(super) manager: &'static str,
 }
 
 /// What a namespaced object has to be to be written.
@@ -296,7 +296,7 @@ impl Writer {
         Api::namespaced(self.client.clone(), &namespace)
     }
 
-    async fn guarded<T>(
+    pub(super) async fn guarded<T>(
         &self,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Error> {
@@ -305,7 +305,7 @@ impl Writer {
     }
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Error> {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::storage::v1::CSINode;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -275,6 +276,10 @@ pub struct Caches {
     pub nodes: Cache<Node>,
     /// Runtime classes.
     pub runtimes: Cache<RuntimeClass>,
+    /// The CSI drivers of each node.
+    pub csi_nodes: Cache<CSINode>,
+    /// Volumes, those of others included: a bucket that they are of is in use.
+    pub volumes: Cache<PersistentVolume>,
 }
 
 impl Caches {
@@ -302,8 +307,10 @@ impl Caches {
         let (claims, d) = cache!(scoped(client, namespace), ours(), |_| ());
         let (nodes, e) = cache!(Api::all(client.clone()), all(), trim::node);
         let (runtimes, f) = cache!(Api::all(client.clone()), all(), |_| ());
+        let (csi_nodes, g) = cache!(Api::all(client.clone()), all(), trim::csi_node);
+        let (volumes, h) = cache!(Api::all(client.clone()), all(), trim::volume);
         let ended = async move {
-            for task in [a, b, c, d, e, f] {
+            for task in [a, b, c, d, e, f, g, h] {
                 if let Err(error) = task.await {
                     warn!(%error, "a watch ended badly");
                 }
@@ -316,8 +323,16 @@ impl Caches {
             claims,
             nodes,
             runtimes,
+            csi_nodes,
+            volumes,
         };
         (caches, ended)
+    }
+
+    /// Whether the node has that CSI driver, as its kubelet tells.
+    pub fn has_driver(&self, node: &str, driver: &str) -> bool {
+        let node = self.csi_nodes.store().get(&ObjectRef::new(node));
+        node.is_some_and(|node| node.spec.drivers.iter().any(|known| known.name == driver))
     }
 
     /// Whether every cache has taken in its first listing.
@@ -334,6 +349,8 @@ impl Caches {
             ("PersistentVolumeClaim", self.claims.synced()),
             ("Node", self.nodes.synced()),
             ("RuntimeClass", self.runtimes.synced()),
+            ("CSINode", self.csi_nodes.synced()),
+            ("PersistentVolume", self.volumes.synced()),
         ]
         .into_iter()
         .filter_map(|(kind, synced)| (!synced).then_some(kind))
@@ -349,6 +366,8 @@ impl Caches {
             self.claims.changes(),
             self.nodes.changes(),
             self.runtimes.changes(),
+            self.csi_nodes.changes(),
+            self.volumes.changes(),
         ];
         for mut version in versions {
             // The sender lives in `self`, so this cannot fail.

@@ -14,3 +14,4 @@ pub mod projects;
 pub mod sandboxes;
 pub mod sessions;
 mod trim;
+mod volumes;

@@ -1,10 +1,14 @@
 //! What is left out of cached objects, because nobody reads it and a hundred
 //! sandboxes have to fit in little memory.
 
-use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{
+    CSIPersistentVolumeSource, Container, Node, PersistentVolume, PersistentVolumeSpec, Pod,
+    PodSpec, Volume,
+};
+use k8s_openapi::api::storage::v1::CSINode;
 
-/// Keeps of a pod's spec its node, whether it has a user namespace, and each
-/// container's name and image.
+/// Keeps of a pod's spec its node, whether it has a user namespace, each
+/// container's name and image, and each volume's name and claim.
 pub fn pod(pod: &mut Pod) {
     let Some(spec) = pod.spec.take() else { return };
     let bare = |container: Container| Container {
@@ -12,7 +16,14 @@ pub fn pod(pod: &mut Pod) {
         image: container.image,
         ..Default::default()
     };
+    let named = |volume: Volume| Volume {
+        name: volume.name,
+        persistent_volume_claim: volume.persistent_volume_claim,
+        ..Default::default()
+    };
+    let volumes = spec.volumes.unwrap_or_default();
     pod.spec = Some(PodSpec {
+        volumes: Some(volumes.into_iter().map(named).collect()),
         node_name: spec.node_name,
         host_users: spec.host_users,
         containers: spec.containers.into_iter().map(bare).collect(),
@@ -32,10 +43,38 @@ pub fn node(node: &mut Node) {
     }
 }
 
+/// Keeps of a volume what it is of, who has it, and where its keys are.
+pub fn volume(volume: &mut PersistentVolume) {
+    volume.metadata.annotations = None;
+    let Some(spec) = volume.spec.take() else {
+        return;
+    };
+    let bare = |csi: CSIPersistentVolumeSource| CSIPersistentVolumeSource {
+        driver: csi.driver,
+        volume_handle: csi.volume_handle,
+        node_publish_secret_ref: csi.node_publish_secret_ref,
+        ..Default::default()
+    };
+    volume.spec = Some(PersistentVolumeSpec {
+        claim_ref: spec.claim_ref,
+        csi: spec.csi.map(bare),
+        ..Default::default()
+    });
+}
+
+/// Keeps the names of a node's drivers.
+pub fn csi_node(node: &mut CSINode) {
+    node.metadata.annotations = None;
+    for driver in &mut node.spec.drivers {
+        driver.topology_keys = None;
+        driver.node_id.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::EnvVar;
+    use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, EnvVar};
 
     #[test]
     fn a_trimmed_pod_keeps_what_decisions_rest_on() {
@@ -49,6 +88,11 @@ mod tests {
                     env: Some(vec![EnvVar::default()]),
                     ..Default::default()
                 }],
+                volumes: Some(vec![Volume {
+                    name: "bucket-data".into(),
+                    empty_dir: Some(EmptyDirVolumeSource::default()),
+                    ..Default::default()
+                }]),
                 ..Default::default()
             }),
             ..Default::default()
@@ -61,5 +105,8 @@ mod tests {
         );
         assert_eq!(spec.containers[0].image.as_deref(), Some("python"));
         assert!(spec.containers[0].env.is_none());
+        let volumes = spec.volumes.unwrap();
+        assert_eq!(volumes[0].name, "bucket-data");
+        assert!(volumes[0].empty_dir.is_none());
     }
 }

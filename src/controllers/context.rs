@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use kube::Client;
+use tokio::sync::Mutex;
 
 use super::backoff::Backoff;
 use super::outcome::Metrics;
@@ -12,7 +13,7 @@ use crate::cluster::apply::Writer;
 use crate::cluster::caches::Caches;
 use crate::cluster::events::Events;
 use crate::cluster::lease::Leadership;
-use crate::crd::{Compute, SecurityProfile, managers};
+use crate::crd::{CSI_DRIVER, Compute, SecurityProfile, managers};
 
 /// How the agent's binary comes into a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,42 @@ pub enum Delivery {
     Image,
     /// Copied by an init container.
     Init,
+}
+
+/// The operator's part in how buckets come into sandboxes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketSettings {
+    /// The CSI driver of the volumes that are made: `hutch node`'s, or another one
+    /// that the cluster runs, taken for k8s-csi-s3.
+    pub csi_driver: String,
+    /// The driver by which a node is known to run `hutch node`.
+    pub node_driver: String,
+    /// Namespace of the Secrets that are made.
+    pub operator_namespace: String,
+    /// Namespace that this controller reconciles, or all: only volumes of claims
+    /// in there are its own.
+    pub watched: Option<String>,
+    /// Whether endpoints may be without TLS.
+    pub allow_http: bool,
+}
+
+impl BucketSettings {
+    /// Whether the driver of the volumes is that of `hutch node`.
+    pub fn own_driver(&self) -> bool {
+        self.csi_driver == self.node_driver
+    }
+}
+
+impl Default for BucketSettings {
+    fn default() -> Self {
+        Self {
+            csi_driver: CSI_DRIVER.to_owned(),
+            node_driver: CSI_DRIVER.to_owned(),
+            operator_namespace: "hutch-system".to_owned(),
+            watched: None,
+            allow_http: false,
+        }
+    }
 }
 
 /// The operator's part in what a pod looks like.
@@ -41,6 +78,8 @@ pub struct PodSettings {
     pub limits: Compute,
     /// Requests of sandboxes that name none.
     pub requests: Compute,
+    /// How buckets come into it.
+    pub buckets: BucketSettings,
     /// Major and minor version of the API server, as discovered at start.
     pub server_version: (u32, u32),
 }
@@ -61,6 +100,7 @@ impl PodSettings {
             default_profile: None,
             limits: compute("2", "1Gi", "4Gi"),
             requests: compute("10m", "32Mi", "32Mi"),
+            buckets: BucketSettings::default(),
             server_version,
         }
     }
@@ -82,6 +122,10 @@ pub struct Context {
     pub retries: Backoff,
     /// When a pod that failed may be replaced again.
     pub replacements: Backoff,
+    /// Held while a bucket's Secret, volume and claim are made or taken away, so
+    /// that neither happens between two steps of the other. Who does not lead
+    /// does neither.
+    pub volumes: Mutex<()>,
     /// Counters and durations.
     pub metrics: Metrics,
 }
@@ -104,6 +148,7 @@ impl Context {
             recent: Recent::default(),
             retries: Backoff::default(),
             replacements: Backoff::default(),
+            volumes: Mutex::default(),
             metrics,
         })
     }

@@ -8,27 +8,27 @@ pub mod outcome;
 pub mod queue;
 pub mod sandbox;
 pub mod session;
+pub mod sweep;
+mod triggers;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, stream};
 use kube::Client;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::{ObjectRef, Store};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::context::{Context, PodSettings};
 use self::outcome::Metrics;
-use self::queue::{Kind, Loop, everything, named};
+use self::queue::{Kind, Loop};
+use self::triggers::{orphan_triggers, sandbox_triggers, session_triggers};
 use crate::cluster::apply::{Error, Writer};
-use crate::cluster::caches::{Cache, Caches, Change};
+use crate::cluster::caches::{Cache, Caches};
 use crate::cluster::lease::Leadership;
 use crate::crd::{Sandbox, SandboxSession, managers};
-use crate::domain::conditions;
 use crate::domain::interfaces::Sessions;
 
 /// How long begun reconciles may take to end at shutdown.
@@ -132,9 +132,11 @@ impl Controllers {
         let retry = |sandbox: Arc<Sandbox>, _: &Error, ctx: Arc<Context>| {
             Action::requeue(ctx.retries.failed(&sandbox.uid().unwrap_or_default()))
         };
-        self.controller("sandbox", &self.caches.sandboxes, stop)
-            .run(sandbox_triggers(&self.caches), ctx, reconcile, retry)
-            .await;
+        let sweep = sweep::run(ctx.clone(), stop.clone());
+        let reconciles = self
+            .controller("sandbox", &self.caches.sandboxes, stop)
+            .run(sandbox_triggers(&self.caches), ctx, reconcile, retry);
+        futures::future::join(reconciles, sweep).await;
     }
 
     async fn sessions(&self, stop: &CancellationToken) {
@@ -172,104 +174,4 @@ impl Controllers {
             );
         futures::future::join(of_sandboxes, orphans).await;
     }
-}
-
-/// Sessions to look at: those that changed, and those whose sandbox changed.
-fn orphan_triggers(
-    caches: &Caches,
-) -> impl Stream<Item = Vec<ObjectRef<SandboxSession>>> + Send + 'static {
-    let store = caches.sessions.store().clone();
-    let own = caches.sessions.triggers();
-    let own = own.map(move |change| named(&change, &store, |own, _| Some(own.to_owned())));
-    let store = caches.sessions.store().clone();
-    let of_sandboxes = caches.sandboxes.triggers();
-    stream::select(
-        own,
-        of_sandboxes.map(move |change| sessions_of(&change, &store)),
-    )
-}
-
-/// Sandboxes whose sessions are to be looked at: those that changed, and those of
-/// sessions that changed. A session that nobody has adopted yet names its sandbox
-/// in its spec alone.
-fn session_triggers(
-    caches: &Caches,
-) -> impl Stream<Item = Vec<ObjectRef<Sandbox>>> + Send + 'static {
-    let store = caches.sandboxes.store().clone();
-    let own = caches.sandboxes.triggers();
-    let own = own.map(move |change| named(&change, &store, |own, _| Some(own.to_owned())));
-    let store = caches.sandboxes.store().clone();
-    let cache = caches.sessions.clone();
-    let of_sessions = caches.sessions.triggers().map(move |change| {
-        named(&change, &store, |own, sandbox| {
-            let owner = sandbox.map(str::to_owned);
-            owner.or_else(|| match change.as_ref() {
-                Change::One { namespace, .. } => {
-                    let session = cache.get(namespace.as_deref().unwrap_or_default(), own)?;
-                    Some(session.spec.sandbox_name.clone())
-                }
-                Change::All => None,
-            })
-        })
-    });
-    stream::select(own, of_sessions)
-}
-
-/// Sandboxes to look at: those that changed, those whose pod or claim changed,
-/// and at a change of a node those that wait for a decision about nodes.
-fn sandbox_triggers(
-    caches: &Caches,
-) -> impl Stream<Item = Vec<ObjectRef<Sandbox>>> + Send + 'static {
-    let store = || caches.sandboxes.store().clone();
-    let sandboxes = store();
-    let own = caches
-        .sandboxes
-        .triggers()
-        .map(move |change| named(&change, &sandboxes, |own, _| Some(own.to_owned())));
-    let sandboxes = store();
-    let pods = caches
-        .pods
-        .triggers()
-        .map(move |change| named(&change, &sandboxes, |_, owner| owner.map(str::to_owned)));
-    let sandboxes = store();
-    let claims = caches
-        .claims
-        .triggers()
-        .map(move |change| named(&change, &sandboxes, |_, owner| owner.map(str::to_owned)));
-    let sandboxes = store();
-    let nodes = caches.nodes.triggers().map(move |_| {
-        let all = sandboxes.state();
-        all.iter()
-            .filter(|sandbox| waits_for_nodes(sandbox))
-            .map(|sandbox| ObjectRef::from_obj(sandbox.as_ref()))
-            .collect()
-    });
-    stream::select(stream::select(own, pods), stream::select(claims, nodes))
-}
-
-/// Without a pod because of the nodes, or with one that cannot end because of them.
-fn waits_for_nodes(sandbox: &Sandbox) -> bool {
-    let conditions = sandbox.status.as_ref().map(|status| &status.conditions);
-    conditions
-        .and_then(|all| conditions::find(all, conditions::READY))
-        .is_some_and(|ready| {
-            matches!(
-                ready.reason.as_str(),
-                "UserNamespacesUnsupported" | "PodStuck"
-            )
-        })
-}
-
-fn sessions_of(change: &Change, store: &Store<SandboxSession>) -> Vec<ObjectRef<SandboxSession>> {
-    let Change::One {
-        namespace, name, ..
-    } = change
-    else {
-        return everything(store);
-    };
-    let all = store.state();
-    all.iter()
-        .filter(|session| session.spec.sandbox_name == *name && session.namespace() == *namespace)
-        .map(|session| ObjectRef::from_obj(session.as_ref()))
-        .collect()
 }

@@ -43,6 +43,8 @@ pub mod labels {
     pub const SANDBOX_UID: &str = "hutch.dev/sandbox-uid";
     /// Name of the bucket that an object is for, as its sandbox's spec has it.
     pub const BUCKET: &str = "hutch.dev/bucket";
+    /// Name of the PersistentVolume that a claim or a Secret of a bucket goes with.
+    pub const VOLUME: &str = "hutch.dev/volume";
     /// Present on a claim that its sandbox's reclaim policy retained.
     pub const RETAINED: &str = "hutch.dev/retained";
 }
@@ -65,6 +67,9 @@ pub mod annotations {
     pub const RESTART: &str = "hutch.dev/restart";
     /// On a pod: digest of everything that cannot change without a new pod.
     pub const POD_DIGEST: &str = "hutch.dev/pod-digest";
+    /// On a pod: the buckets that it has as volumes, each with the digest of its
+    /// entry in the spec: `data=… logs=…`.
+    pub const BUCKETS: &str = "hutch.dev/buckets";
     /// On a pod: the project that its sandbox works for.
     pub const PROJECT: &str = "hutch.dev/project-id";
 }

@@ -29,6 +29,7 @@ use super::parts::{
     printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name":"Image","type":"string","priority":1,"jsonPath":".status.image"}"#,
     printcolumn = r#"{"name":"Profile","type":"string","priority":1,"jsonPath":".status.securityProfile"}"#,
+    printcolumn = r#"{"name":"Buckets","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"BucketsReady\")].status"}"#,
     printcolumn = r#"{"name":"Node","type":"string","priority":1,"jsonPath":".status.node"}"#,
     printcolumn = r#"{"name":"Last Activity","type":"date","priority":1,"jsonPath":".status.lastActivity"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,

@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use super::names;
-use crate::crd::{Bucket, BucketStatus, CONTAINER, Mechanism, Sandbox};
+use crate::crd::{Bucket, BucketStatus, CONTAINER, Mechanism, Sandbox, annotations};
 
 /// Reasons why a bucket is not mounted: of its status, and so of the condition
 /// BucketsReady and of the facade's answers.
@@ -31,6 +31,30 @@ pub mod reasons {
     pub const HANDLE_IN_USE: &str = "HandleInUse";
     /// The mounter failed for another reason.
     pub const MOUNTER_FAILED: &str = "MounterFailed";
+    /// Nothing is wrong so far: it is being mounted.
+    pub const MOUNTING: &str = "Mounting";
+    /// The pod has it as a volume of another entry than the spec's present one.
+    pub const SPEC_CHANGED: &str = "SpecChanged";
+
+    /// The reason as it is written here; another one is the mounter's failure.
+    pub fn named(reason: &str) -> &'static str {
+        const ALL: [&str; 12] = [
+            NO_MOUNTER,
+            NO_CREDENTIALS,
+            ACCESS_DENIED,
+            NO_SUCH_BUCKET,
+            UNREACHABLE,
+            INSECURE,
+            BAD_OPTION,
+            PATH_TAKEN,
+            BUSY,
+            HANDLE_IN_USE,
+            MOUNTING,
+            SPEC_CHANGED,
+        ];
+        let found = ALL.into_iter().find(|known| *known == reason);
+        found.unwrap_or(MOUNTER_FAILED)
+    }
 }
 
 /// Digest of everything that the mount depends on: all of the entry but its name.
@@ -50,6 +74,31 @@ pub fn mechanism(pod: &Pod, bucket: &str) -> Mechanism {
     match volumes.is_some_and(|all| all.iter().any(|volume| volume.name == name)) {
         true => Mechanism::Csi,
         false => Mechanism::Live,
+    }
+}
+
+/// The buckets that the pod has as volumes, each with the digest of the entry that
+/// it was made from.
+pub fn noted(pod: &Pod) -> impl Iterator<Item = (&str, &str)> {
+    let notes = pod.metadata.annotations.as_ref();
+    let note = notes.and_then(|all| all.get(annotations::BUCKETS));
+    let entries = note.map_or("", String::as_str).split(' ');
+    entries.filter_map(|entry| entry.split_once('='))
+}
+
+/// Whether the pod has the bucket as a volume of another entry than the present
+/// one: then that is not what is mounted, and only a new pod changes it.
+pub fn outdated(pod: &Pod, bucket: &Bucket) -> bool {
+    let made = noted(pod).find(|(name, _)| *name == bucket.name);
+    made.is_some_and(|(_, made)| made != digest(bucket))
+}
+
+/// What is mounted, in the words of CSI-s3: `bucket` or `bucket/prefix`.
+pub fn handle(bucket: &Bucket) -> String {
+    let prefix = bucket.prefix.as_deref().unwrap_or_default();
+    match prefix.trim_matches('/') {
+        "" => bucket.bucket.clone(),
+        prefix => format!("{}/{prefix}", bucket.bucket),
     }
 }
 
@@ -113,6 +162,41 @@ mod tests {
         });
         assert_eq!(mechanism(&pod, "data"), Mechanism::Csi);
         assert_eq!(mechanism(&pod, "other"), Mechanism::Live);
+    }
+
+    #[test]
+    fn a_handle_has_no_slash_at_its_ends() {
+        let mut bucket = bucket();
+        assert_eq!(handle(&bucket), "my-bucket");
+        for (prefix, wanted) in [
+            ("/", "my-bucket"),
+            ("/a/b/", "my-bucket/a/b"),
+            ("/a", "my-bucket/a"),
+        ] {
+            bucket.prefix = Some(prefix.into());
+            assert_eq!(handle(&bucket), wanted);
+        }
+    }
+
+    #[test]
+    fn a_pod_tells_which_entry_its_volume_was_made_from() {
+        let mut pod = Pod::default();
+        assert!(noted(&pod).next().is_none() && !outdated(&pod, &bucket()));
+        let note = format!("dat=1 data={}", digest(&bucket()));
+        pod.metadata.annotations = Some([(annotations::BUCKETS.to_owned(), note)].into());
+        assert_eq!(noted(&pod).next(), Some(("dat", "1")));
+        assert!(!outdated(&pod, &bucket()));
+        let mut other = bucket();
+        other.prefix = Some("/a/".into());
+        assert!(outdated(&pod, &other));
+        other.name = "new".into();
+        assert!(!outdated(&pod, &other));
+    }
+
+    #[test]
+    fn a_reason_that_nobody_knows_is_the_mounters_failure() {
+        assert_eq!(reasons::named("AccessDenied"), reasons::ACCESS_DENIED);
+        assert_eq!(reasons::named("no reason\n"), reasons::MOUNTER_FAILED);
     }
 
     #[test]

@@ -89,6 +89,23 @@ pub fn bucket_volume(bucket: &str) -> String {
     format!("bucket-{bucket}")
 }
 
+/// Name of the claim of a bucket that comes through CSI. `source` is what is
+/// mounted and by which credentials, `mode` how: the claims of one source differ
+/// in the last part only.
+pub fn bucket_claim(source: &str, mode: &str) -> String {
+    let mode = digest(mode.as_bytes(), 4);
+    format!("bucket-{}-{mode}", digest(source.as_bytes(), DIGEST))
+}
+
+/// How the names of the volumes of buckets begin.
+pub const BUCKET_PV: &str = "hutch-bucket-";
+
+/// Name of that claim's volume, which belongs to one namespace of the cluster.
+pub fn bucket_pv(namespace_uid: &str, source: &str, mode: &str) -> String {
+    let all = [namespace_uid, source, mode].join("\0");
+    format!("{BUCKET_PV}{}", digest(all.as_bytes(), 26))
+}
+
 /// The first `length` characters (at most 51) of a SHA-256 in lower-case base 32
 /// (RFC 4648's alphabet), which fits every kind of Kubernetes name and label.
 pub fn digest(bytes: &[u8], length: usize) -> String {
@@ -169,6 +186,19 @@ mod tests {
         assert!(is_dns_label(&project("P 1/用")) && project("P 1/用").starts_with("p-1-"));
         assert_ne!(project("p"), sandbox("p"));
         assert_ne!(project("p"), project("P"));
+    }
+
+    #[test]
+    fn the_claims_of_one_bucket_and_its_keys_differ_in_their_end_only() {
+        let (rw, ro) = (bucket_claim("a", "rw"), bucket_claim("a", "ro"));
+        assert_ne!(rw, ro);
+        assert_eq!(
+            rw.rsplit_once('-').unwrap().0,
+            ro.rsplit_once('-').unwrap().0
+        );
+        assert_ne!(bucket_claim("b", "rw"), rw);
+        assert_ne!(bucket_pv("u", "a", "rw"), bucket_pv("v", "a", "rw"));
+        assert!(is_dns_label(&rw) && is_dns_label(&bucket_pv("u", "a", "rw")));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! From the settings to what the parts are given. Pure.
 
-use crate::controllers::context::{Delivery, PodSettings};
+use crate::controllers::context::{BucketSettings, Delivery, PodSettings};
 use crate::crd::{Compute, SandboxSpec};
 use crate::db::{DatabaseSettings, Target};
 use crate::link::PoolSettings;
-use crate::settings::{AgentDelivery, Api, Controller, Database, Secret};
+use crate::settings::{AgentDelivery, Api, Buckets, Controller, Database, Secret};
 
 /// The database that the settings name, if they name one.
 ///
@@ -62,9 +62,26 @@ pub fn pool_settings(api: Option<&Api>) -> PoolSettings {
     })
 }
 
+/// How buckets come into sandboxes; `own` is the kubeconfig's namespace.
+pub fn bucket_settings(settings: &Controller, common: &Buckets, own: &str) -> BucketSettings {
+    let namespace = common.operator_namespace.as_deref();
+    BucketSettings {
+        csi_driver: settings.csi_driver.clone(),
+        node_driver: common.node_driver.clone(),
+        operator_namespace: namespace.unwrap_or(own).to_owned(),
+        watched: settings.watch_namespace.clone(),
+        allow_http: common.allow_http_buckets,
+    }
+}
+
 /// The settings that shape pods, with the server's major and minor version.
-pub fn pod_settings(settings: &Controller, version: (u32, u32)) -> PodSettings {
+pub fn pod_settings(
+    settings: &Controller,
+    buckets: BucketSettings,
+    version: (u32, u32),
+) -> PodSettings {
     PodSettings {
+        buckets,
         delivery: match settings.agent_delivery {
             AgentDelivery::Auto => Delivery::Auto,
             AgentDelivery::Image => Delivery::Image,

@@ -125,8 +125,7 @@ async fn a_hutch_without_an_api_server_waits_for_it_and_says_for_what() {
         let answer = answer.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
-    let waiting =
-        "waiting for Sandbox, SandboxSession, Pod, PersistentVolumeClaim, Node, RuntimeClass\n";
+    let waiting = "waiting for Sandbox, SandboxSession, Pod, PersistentVolumeClaim, Node, RuntimeClass, CSINode, PersistentVolume\n";
     assert_eq!(probe("readyz").await, (503, waiting.to_owned()));
     assert_eq!(probe("healthz").await.0, 200);
     assert!(!hutch.ended());

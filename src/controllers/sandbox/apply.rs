@@ -1,4 +1,4 @@
-//! Carries a plan out: the claim before the pod, because the scheduler puts a pod
+//! Carries a plan out: the claims before the pod, because the scheduler puts a pod
 //! aside whose claim it does not find; neither waits for the other to be bound.
 
 use std::sync::Arc;
@@ -10,9 +10,11 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use super::desired::belongs;
+use super::desired::buckets::BucketVolume;
 use super::observe::{Observed, attempt};
 use super::plan::{ClaimStep, Plan, PodStep, Removal, Verdict, conflict};
 use super::problem::Problem;
+use super::provide;
 use crate::cluster::apply::Error;
 use crate::controllers::context::Context;
 use crate::crd::Sandbox;
@@ -41,6 +43,8 @@ pub async fn apply(ctx: &Context, observed: &Observed, plan: Plan) -> Result<App
     let Plan {
         expire,
         claim,
+        release,
+        volumes,
         pod,
         verdict,
         slept_at,
@@ -60,6 +64,10 @@ pub async fn apply(ctx: &Context, observed: &Observed, plan: Plan) -> Result<App
         return Ok(applied);
     }
     apply_claim(ctx, observed, claim, &mut applied).await?;
+    for claim in &release {
+        provide::release(ctx, &observed.sandbox, claim).await?;
+    }
+    provide_all(ctx, &observed.sandbox, &volumes, &mut applied).await?;
     match pod {
         PodStep::Keep => {}
         PodStep::Create(_) if matches!(applied.verdict, Verdict::Blocked(_)) => {}
@@ -76,6 +84,27 @@ pub async fn apply(ctx: &Context, observed: &Observed, plan: Plan) -> Result<App
         }
     }
     Ok(applied)
+}
+
+/// The volumes of buckets, up to the first that cannot be had.
+async fn provide_all(
+    ctx: &Context,
+    sandbox: &Sandbox,
+    volumes: &[BucketVolume],
+    applied: &mut Applied,
+) -> Result<(), Error> {
+    for volume in volumes {
+        if matches!(applied.verdict, Verdict::Blocked(_)) {
+            break;
+        }
+        match provide::provide(ctx, sandbox, volume).await {
+            Ok(None) => {}
+            Ok(Some(problem)) => hold(ctx, sandbox, problem, applied)?,
+            Err(error) if error.refused() => refuse(ctx, sandbox, &error, applied)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 async fn expire_now(ctx: &Context, sandbox: &Sandbox) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, PersistentVolumeClaim, Pod,
     PodCondition,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
@@ -187,6 +188,12 @@ fn pod_condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
 pub fn younger(pod: &Pod, age: SignedDuration, now: Timestamp) -> bool {
     let created = pod.metadata.creation_timestamp.as_ref();
     created.is_none_or(|created| now.duration_since(created.0) < age)
+}
+
+/// Since when the sandbox's container runs, if it does.
+pub fn started_at(pod: &Pod) -> Option<Time> {
+    let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    status.state.as_ref()?.running.as_ref()?.started_at.clone()
 }
 
 /// Whether the sandbox's container runs or has ever run.

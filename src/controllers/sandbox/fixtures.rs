@@ -9,14 +9,20 @@ use k8s_openapi::api::core::v1::{
     NodeSystemInfo, PersistentVolumeClaim, PersistentVolumeClaimStatus, Pod, PodCondition,
     PodStatus,
 };
+use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::desired::placement::Placement;
+use super::desired::placement::{Placement, Volumes};
 use super::desired::{pod as desired_pod, workspace};
+use super::mounts::Mounter;
 use super::observe::Observed;
 use crate::controllers::context::PodSettings;
-use crate::crd::{CONTAINER, Sandbox, SandboxSpec, SandboxStatus, SecurityProfile};
+use crate::crd::{
+    Bucket, BucketPhase, BucketProvider, BucketStatus, CONTAINER, Mechanism, Sandbox, SandboxSpec,
+    SandboxStatus, SecretRef, SecurityProfile,
+};
+use crate::domain::buckets;
 
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -48,8 +54,9 @@ pub fn pod(sandbox: &Sandbox) -> Pod {
     let placement = Placement {
         profile: SecurityProfile::Root,
         image_volume: true,
+        volumes: Volumes::None,
     };
-    let mut pod = desired_pod::pod(sandbox, &settings(), placement);
+    let mut pod = desired_pod::pod(sandbox, &settings(), placement, &[]);
     pod.metadata.uid = Some("pod-1".into());
     pod.metadata.creation_timestamp = Some(Time(at(100)));
     pod.spec.as_mut().unwrap().node_name = Some("node-1".into());
@@ -60,6 +67,7 @@ pub fn container(state: ContainerState) -> ContainerStatus {
     ContainerStatus {
         name: CONTAINER.into(),
         image: "python:3.11-slim".into(),
+        container_id: Some("containerd://1".into()),
         ready: state.running.is_some(),
         state: Some(state),
         ..Default::default()
@@ -158,8 +166,59 @@ pub fn observed(sandbox: Sandbox) -> Observed {
         claim: None,
         runtime: None,
         nodes: vec![Arc::new(node(true))],
+        drivers: Vec::new(),
+        volumes: Vec::new(),
+        bucket_claims: Vec::new(),
+        mounter: Mounter::default(),
+        fresh: None,
         node_known: true,
         wait: None,
         lagging: false,
     }
+}
+
+/// A bucket of that name, in the bucket and at the path of that name.
+pub fn bucket(name: &str) -> Bucket {
+    Bucket {
+        name: name.into(),
+        bucket: name.into(),
+        prefix: None,
+        endpoint: "https://s3.example.com".into(),
+        region: None,
+        provider: BucketProvider::Other,
+        mount_path: format!("/mnt/{name}"),
+        read_only: false,
+        options: Vec::new(),
+        credentials_secret_ref: SecretRef {
+            name: "keys".into(),
+            namespace: None,
+        },
+    }
+}
+
+/// What `hutch node` says of a bucket in the container of `ready`.
+pub fn told(bucket: &Bucket, phase: BucketPhase, reason: Option<&str>) -> BucketStatus {
+    BucketStatus {
+        name: bucket.name.clone(),
+        phase,
+        mechanism: Some(Mechanism::Live),
+        since: Some(Time(at(110))),
+        last_check: Some(Time(at(110))),
+        reason: reason.map(str::to_owned),
+        error: reason.map(|_| "what is wrong".to_owned()),
+        container_id: Some("containerd://1".into()),
+        digest: Some(buckets::digest(bucket)),
+    }
+}
+
+/// A node with those CSI drivers.
+pub fn csi_node(name: &str, drivers: &[&str]) -> CSINode {
+    let mut node = CSINode::default();
+    node.metadata.name = Some(name.into());
+    let named = |driver: &&str| CSINodeDriver {
+        name: (*driver).into(),
+        ..Default::default()
+    };
+    node.spec.drivers = drivers.iter().map(named).collect();
+    node
 }

@@ -7,11 +7,15 @@ pub mod desired;
 pub mod diagnosis;
 #[cfg(test)]
 mod fixtures;
+pub mod mounts;
 pub mod observe;
+pub mod outdated;
 pub mod plan;
 pub mod problem;
+pub mod provide;
 pub mod recent;
 pub mod status;
+pub mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +35,7 @@ use crate::domain::deadlines;
 /// Brings one sandbox a step nearer to its spec.
 pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: &Context) -> Result<Action, Error> {
     let now = Timestamp::now();
-    let observed = observe::observe(sandbox, ctx);
+    let observed = observe::observe(sandbox, ctx, now);
     let plan = plan::plan(&observed, &ctx.settings, now);
     let applied = apply::apply(ctx, &observed, plan).await?;
     if !applied.expired && applied.verdict != Verdict::Unchanged {
@@ -53,6 +57,7 @@ async fn report(
         pod: applied.pod.as_deref(),
         claim: applied.claim.as_deref(),
         verdict: &applied.verdict,
+        mounter: observed.mounter,
         slept_at: applied.slept_at.clone(),
         resize_refused: applied.resize_refused.as_deref(),
     };

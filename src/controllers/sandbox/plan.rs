@@ -1,17 +1,20 @@
 //! What is to be done for a sandbox: a pure function of what was observed, the
 //! settings and the time.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::desired::{belongs, digest, placement, pod, workspace};
-use super::diagnosis;
+use super::desired::buckets::BucketVolume;
+use super::desired::placement::{self, Known};
+use super::desired::{belongs, pod, workspace};
 use super::observe::Observed;
 use super::problem::Problem;
-use super::recent;
+use super::{diagnosis, mounts, outdated, recent, volumes};
 use crate::controllers::context::PodSettings;
 use crate::crd::{Persistence, Sandbox, annotations};
 use crate::domain::{conditions, deadlines};
@@ -26,7 +29,11 @@ pub struct Plan {
     pub expire: bool,
     /// About the claim.
     pub claim: ClaimStep,
-    /// About the pod; after the claim.
+    /// Claims of buckets that the sandbox has no use for any more.
+    pub release: Vec<Arc<PersistentVolumeClaim>>,
+    /// Buckets whose volumes have to be there before the pod.
+    pub volumes: Vec<BucketVolume>,
+    /// About the pod; after the claims.
     pub pod: PodStep,
     /// What the status is to say.
     pub verdict: Verdict,
@@ -109,6 +116,8 @@ pub fn plan(observed: &Observed, settings: &PodSettings, now: Timestamp) -> Plan
     let mut plan = Plan {
         expire: false,
         claim: ClaimStep::Keep,
+        release: Vec::new(),
+        volumes: Vec::new(),
         pod: PodStep::Keep,
         verdict: Verdict::Running,
         slept_at: None,
@@ -134,6 +143,7 @@ pub fn plan(observed: &Observed, settings: &PodSettings, now: Timestamp) -> Plan
     if sandbox.spec.workspace.persistence == Persistence::Persistent {
         plan.claim = claim_step(observed, &plan.verdict);
     }
+    plan.release = volumes::unused(observed, &settings.buckets);
     pod_step(&mut plan, observed, settings, now);
     plan
 }
@@ -227,12 +237,12 @@ fn pod_step(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: T
         }
     } else if let Some(why) = diagnosis::ended(pod) {
         replace(plan, observed, why, now);
-    } else if outdated_before_it_ran(&observed.sandbox, pod) {
+    } else if outdated::before_it_ran(&observed.sandbox, pod) {
         plan.pod = PodStep::Delete(Removal::NeverRan);
         plan.blocked(Problem::starting(
             "the pod is replaced by one of the changed spec",
         ));
-    } else if restart_due(&observed.sandbox, pod) {
+    } else if outdated::restart_due(&observed.sandbox, pod) {
         plan.pod = PodStep::Delete(Removal::Restart);
         plan.blocked(Problem::starting(
             "the pod is replaced to apply the spec's changes",
@@ -246,6 +256,27 @@ fn pod_step(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: T
             .find(|age| diagnosis::younger(pod, *age, now));
         if let (Some(made), Some(age), Some(_)) = (made, next, diagnosis::pod(pod, now)) {
             plan.look_at(made.0, age);
+        }
+        buckets_of(plan, observed, pod, settings, now);
+    }
+}
+
+/// About the buckets of a pod that stays: volumes that it still waits for and that
+/// got lost, and a mount that has just begun.
+fn buckets_of(
+    plan: &mut Plan,
+    observed: &Observed,
+    pod: &Pod,
+    settings: &PodSettings,
+    now: Timestamp,
+) {
+    let sandbox = &observed.sandbox;
+    plan.volumes = volumes::lost(observed, pod, settings);
+    let settles = mounts::settles(sandbox, pod, observed.mounter, observed.fresh, now);
+    if let Some((until, quiet)) = settles {
+        plan.look_at(until, SignedDuration::ZERO);
+        if quiet && plan.verdict == Verdict::Running {
+            plan.verdict = Verdict::Unchanged;
         }
     }
 }
@@ -276,11 +307,18 @@ fn create(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: Tim
         &sandbox.spec,
         settings,
         observed.runtime.as_deref(),
-        &observed.nodes,
+        Known {
+            nodes: &observed.nodes,
+            drivers: &observed.drivers,
+        },
     ) {
-        Ok(placement) => {
-            plan.pod = PodStep::Create(Box::new(pod::pod(sandbox, settings, placement)))
-        }
+        Ok(placement) => match volumes::wanted(observed, settings, placement.volumes) {
+            Ok(volumes) => {
+                let pod = pod::pod(sandbox, settings, placement, &volumes);
+                (plan.pod, plan.volumes) = (PodStep::Create(Box::new(pod)), volumes);
+            }
+            Err(problem) => plan.blocked(problem),
+        },
         Err(problem) => plan.blocked(problem),
     }
 }
@@ -353,28 +391,6 @@ fn was_awake(sandbox: &Sandbox) -> bool {
     sandbox.status.as_ref().is_some_and(|status| {
         let ready = conditions::find(&status.conditions, conditions::READY);
         status.phase.answers() || ready.is_some_and(|ready| ready.reason == "PodLost")
-    })
-}
-
-/// Whether the pod was made from another spec and nothing of it has run: it may
-/// never start, and nothing is lost with it.
-fn outdated_before_it_ran(sandbox: &Sandbox, pod: &Pod) -> bool {
-    !diagnosis::has_run(pod) && !changed_fields(sandbox, pod).is_empty()
-}
-
-fn restart_due(sandbox: &Sandbox, pod: &Pod) -> bool {
-    let Some(asked) = sandbox.annotations().get(annotations::RESTART) else {
-        return false;
-    };
-    pod.annotations().get(annotations::RESTART) != Some(asked)
-        || !changed_fields(sandbox, pod).is_empty()
-}
-
-/// The fields of the spec that the pod was not made from.
-pub fn changed_fields(sandbox: &Sandbox, pod: &Pod) -> Vec<&'static str> {
-    let recorded = pod.annotations().get(annotations::POD_DIGEST);
-    recorded.map_or_else(Vec::new, |recorded| {
-        digest::changed(recorded, &sandbox.spec)
     })
 }
 

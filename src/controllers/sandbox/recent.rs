@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
@@ -87,9 +88,36 @@ impl Written {
     }
 }
 
-/// What was just written.
+/// Specs that the status does not speak of yet, by UID of their sandbox: the
+/// generation, and when it was first seen.
+#[derive(Default)]
+pub struct Fresh(Mutex<HashMap<String, (Option<i64>, Timestamp)>>);
+
+impl Fresh {
+    /// Since when the spec is as it is, where the status does not speak of it.
+    pub fn since(&self, sandbox: &Sandbox, now: Timestamp) -> Option<Timestamp> {
+        let (uid, generation) = (sandbox.uid()?, sandbox.metadata.generation);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = sandbox.status.as_ref();
+        if status.and_then(|status| status.observed_generation) == generation {
+            all.remove(&uid);
+            return None;
+        }
+        match all.get(&uid) {
+            Some((same, since)) if *same == generation => Some(*since),
+            _ => {
+                all.insert(uid, (generation, now));
+                Some(now)
+            }
+        }
+    }
+}
+
+/// What was just written, and what has just changed.
 #[derive(Default)]
 pub struct Recent {
+    /// Specs.
+    pub specs: Fresh,
     /// Statuses of sandboxes.
     pub statuses: Written,
     /// Pods.
@@ -122,6 +150,25 @@ mod tests {
         created.note("s", pod("new"));
         tokio::time::advance(LAG).await;
         assert!(created.newer("s", None).is_none());
+    }
+
+    #[test]
+    fn a_spec_is_fresh_until_the_status_speaks_of_it() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let sandbox = |generation, observed| {
+            let mut sandbox = Sandbox::new("x", crate::crd::SandboxSpec::default());
+            sandbox.metadata.uid = Some("u".into());
+            sandbox.metadata.generation = Some(generation);
+            sandbox.status.get_or_insert_default().observed_generation = Some(observed);
+            sandbox
+        };
+        let fresh = Fresh::default();
+        assert_eq!(fresh.since(&sandbox(1, 1), at(1)), None);
+        assert_eq!(fresh.since(&sandbox(2, 1), at(2)), Some(at(2)));
+        assert_eq!(fresh.since(&sandbox(2, 1), at(3)), Some(at(2)));
+        assert_eq!(fresh.since(&sandbox(3, 1), at(4)), Some(at(4)));
+        assert_eq!(fresh.since(&sandbox(3, 3), at(5)), None);
+        assert!(fresh.0.lock().unwrap().is_empty());
     }
 
     #[test]

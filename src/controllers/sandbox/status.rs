@@ -8,14 +8,17 @@ use kube::ResourceExt;
 
 use super::desired::{belongs, workspace};
 use super::diagnosis;
-use super::plan::{Verdict, changed_fields, refused_before};
+use super::mounts::{self, Mounter, been_ready};
+use super::outdated::changed_fields;
+use super::plan::{Verdict, refused_before};
 use super::problem::Problem;
 use crate::crd::{
     CONTAINER, Persistence, Phase, Sandbox, SandboxStatus, SecurityProfile, annotations,
 };
+use crate::domain::buckets::reasons::{MOUNTING, SPEC_CHANGED};
 use crate::domain::conditions::{
-    AGENT_READY, DATABASE_SYNCED, POD_READY, READY, RESTART_PENDING, WORKSPACE_READY, carry_over,
-    condition, find,
+    AGENT_READY, BUCKETS_READY, DATABASE_SYNCED, POD_READY, READY, RESTART_PENDING,
+    WORKSPACE_READY, carry_over, condition, find,
 };
 
 /// What a status is made from.
@@ -28,6 +31,8 @@ pub struct Seen<'a> {
     pub claim: Option<&'a PersistentVolumeClaim>,
     /// The plan's verdict, or what happened when it was carried out.
     pub verdict: &'a Verdict,
+    /// Who mounts buckets on the pod's node.
+    pub mounter: Mounter,
     /// Since when the sandbox sleeps.
     pub slept_at: Option<Time>,
     /// Why the claim was not allowed to grow.
@@ -43,10 +48,11 @@ pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
     let pod = seen.pod.filter(|pod| belongs(*pod, sandbox));
     let workspace = workspace_state(seen);
     let run = run_state(seen, pod, kept, now);
-    let conditions = conditions(seen, pod, &workspace, &run, now);
+    let buckets = buckets_state(seen, pod, &run, now);
+    let conditions = conditions(seen, pod, &[&workspace, &run], buckets.as_ref(), now);
     let spec = pod.and_then(|pod| pod.spec.as_ref());
     SandboxStatus {
-        phase: phase(seen.verdict, &workspace, &run),
+        phase: phase(seen, pod, [&workspace, &run], buckets.as_ref()),
         conditions: carry_over(kept, conditions),
         observed_generation: sandbox.metadata.generation,
         pod_name: pod.map(ResourceExt::name_any),
@@ -64,20 +70,34 @@ pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
             // Once made it stays named, so that its loss is noticed.
             None => old.and_then(|old| old.claim_name.clone()),
         },
-        started_at: pod.filter(|_| run.holds).and_then(started_at),
+        started_at: pod.filter(|_| run.holds).and_then(diagnosis::started_at),
         slept_at: seen.slept_at.clone(),
-        // The node's.
-        buckets: Vec::new(),
+        // The other entries are the node's.
+        buckets: match pod.filter(|_| run.holds) {
+            Some(pod) => mounts::entries(sandbox, pod, seen.mounter, now),
+            None => Vec::new(),
+        },
         last_activity: None,
         project_id: None,
     }
 }
 
-fn phase(verdict: &Verdict, workspace: &State, run: &State) -> Phase {
-    match verdict {
+fn phase(
+    seen: &Seen,
+    pod: Option<&Pod>,
+    [workspace, run]: [&State; 2],
+    buckets: Option<&State>,
+) -> Phase {
+    let missing = buckets.filter(|buckets| !buckets.holds);
+    match seen.verdict {
         Verdict::Terminating => Phase::Terminating,
         Verdict::Suspended | Verdict::Idle => Phase::Suspended,
-        _ if run.holds && workspace.holds => Phase::Ready,
+        _ if run.holds && workspace.holds => match missing {
+            None => Phase::Ready,
+            Some(_) if pod.is_some_and(|pod| been_ready(seen.sandbox, pod)) => Phase::Degraded,
+            Some(buckets) if buckets.failed => Phase::Failed,
+            Some(_) => Phase::Pending,
+        },
         _ if run.failed || (run.holds && workspace.failed) => Phase::Failed,
         _ => Phase::Pending,
     }
@@ -86,8 +106,8 @@ fn phase(verdict: &Verdict, workspace: &State, run: &State) -> Phase {
 fn conditions(
     seen: &Seen,
     pod: Option<&Pod>,
-    workspace: &State,
-    run: &State,
+    [workspace, run]: &[&State; 2],
+    buckets: Option<&State>,
     now: Timestamp,
 ) -> Vec<Condition> {
     let generation = seen.sandbox.metadata.generation;
@@ -96,11 +116,9 @@ fn conditions(
         condition(kind, holds, state.reason, message, generation, now)
     };
     let answers = State::new(true, "Ready", "the sandbox answers commands");
-    let ready = match (run.holds, workspace.holds) {
-        (true, true) => &answers,
-        (true, false) => workspace,
-        (false, _) => run,
-    };
+    let parts = [Some(*run), Some(*workspace), buckets];
+    let missing = parts.into_iter().flatten().find(|state| !state.holds);
+    let ready = missing.unwrap_or(&answers);
     let agent = match pod.filter(|_| run.holds).and_then(restarts) {
         Some(message) => &State::new(true, run.reason, &message),
         None => run,
@@ -111,6 +129,7 @@ fn conditions(
         make(POD_READY, run),
         make(AGENT_READY, agent),
     ];
+    all.extend(buckets.map(|buckets| make(BUCKETS_READY, buckets)));
     all.extend(restart_pending(seen, pod, generation, now));
     all
 }
@@ -166,8 +185,10 @@ fn workspace_state(seen: &Seen) -> State {
     let name = claim.name_any();
     let bound = claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound");
     // News of the claim may come later than those of the pod that has mounted it.
-    let mounted =
-        *seen.verdict == Verdict::Running && seen.pod.is_some_and(|pod| started_at(pod).is_some());
+    let mounted = *seen.verdict == Verdict::Running
+        && seen
+            .pod
+            .is_some_and(|pod| diagnosis::started_at(pod).is_some());
     if !bound && !mounted {
         let message = format!("claim {name} is not bound to a volume yet");
         return State::new(false, "Provisioning", &message);
@@ -235,6 +256,29 @@ fn run_state(seen: &Seen, pod: Option<&Pod>, old: &[Condition], now: Timestamp) 
     problem.into()
 }
 
+/// How the buckets are doing, where the spec has any. Without a running pod that
+/// is what the pod waits for, or why there is none.
+fn buckets_state(seen: &Seen, pod: Option<&Pod>, run: &State, now: Timestamp) -> Option<State> {
+    let count = seen.sandbox.spec.buckets.len();
+    if count == 0 {
+        return None;
+    }
+    Some(match pod.filter(|_| run.holds) {
+        None => State {
+            failed: run.failed,
+            ..State::new(false, run.reason, &run.message)
+        },
+        Some(pod) => match mounts::problem(seen.sandbox, pod, seen.mounter, now) {
+            Some(problem) => problem.into(),
+            None => State::new(
+                true,
+                "Mounted",
+                &format!("buckets that are mounted: {count}"),
+            ),
+        },
+    })
+}
+
 /// What a person should know of a container that runs again.
 fn restarts(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
@@ -247,11 +291,6 @@ fn restarts(pod: &Pod) -> Option<String> {
             last.exit_code
         ),
     })
-}
-
-fn started_at(pod: &Pod) -> Option<Time> {
-    let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
-    status.state.as_ref()?.running.as_ref()?.started_at.clone()
 }
 
 fn restart_pending(
@@ -288,7 +327,7 @@ pub fn worth_writing(seen: &Seen, new: &SandboxStatus) -> bool {
         return true;
     };
     let mut same = SandboxStatus {
-        buckets: Vec::new(),
+        buckets: mounts::written(seen.sandbox),
         last_activity: None,
         project_id: None,
         ..old.clone()
@@ -322,7 +361,7 @@ pub fn event<'a>(
         return None;
     }
     match now.reason.as_str() {
-        "Ready" | "Starting" | "Terminating" | "Provisioning" => None,
+        "Ready" | "Starting" | "Terminating" | "Provisioning" | MOUNTING | SPEC_CHANGED => None,
         "Suspended" | "Idle" => Some((false, &now.reason, &now.message)),
         _ => Some((true, &now.reason, &now.message)),
     }

@@ -1,8 +1,9 @@
 use super::*;
 use crate::controllers::sandbox::fixtures::{
-    at, claim as made_claim, container, in_state, pod as made_pod, ready, sandbox, terminated,
-    waiting, with_status,
+    at, bucket, claim as made_claim, container, in_state, pod as made_pod, ready, sandbox,
+    terminated, told as told_of, waiting, with_status,
 };
+use crate::crd::BucketPhase;
 
 fn seen<'a>(
     sandbox: &'a Sandbox,
@@ -15,6 +16,7 @@ fn seen<'a>(
         pod,
         claim,
         verdict,
+        mounter: Mounter::default(),
         slept_at: None,
         resize_refused: None,
     }
@@ -279,4 +281,98 @@ fn a_container_that_ran_out_of_memory_and_runs_again_says_so() {
         message(&new, AGENT_READY),
         "started again after it ran out of memory (restart 2)"
     );
+}
+
+/// The status of a sandbox with a bucket, ready on this pod before or not, that
+/// the node says `phase` of.
+fn with_bucket(before: Option<Phase>, phase: BucketPhase, reason: Option<&str>) -> SandboxStatus {
+    let entry = told_of(&bucket("data"), phase, reason);
+    let sandbox = with_status(
+        sandbox(|spec| spec.buckets = vec![bucket("data")]),
+        |status| {
+            status.buckets = vec![entry];
+            status.phase = before.unwrap_or_default();
+            status.pod_uid = before.map(|_| "pod-1".into());
+        },
+    );
+    let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
+    let mut seen = seen(&sandbox, Some(&pod), Some(&claim), &Verdict::Running);
+    seen.mounter.present = true;
+    status(&seen, at(200))
+}
+
+#[test]
+fn a_bucket_keeps_a_first_start_from_being_ready_and_degrades_what_was() {
+    let down = Some("EndpointUnreachable");
+    for (before, phase, reason, wanted) in [
+        (None, BucketPhase::Mounted, None, Phase::Ready),
+        (None, BucketPhase::Pending, down, Phase::Pending),
+        (None, BucketPhase::Failed, down, Phase::Failed),
+        (
+            Some(Phase::Ready),
+            BucketPhase::Failed,
+            down,
+            Phase::Degraded,
+        ),
+        (
+            Some(Phase::Degraded),
+            BucketPhase::Degraded,
+            down,
+            Phase::Degraded,
+        ),
+        (
+            Some(Phase::Degraded),
+            BucketPhase::Mounted,
+            None,
+            Phase::Ready,
+        ),
+    ] {
+        let new = with_bucket(before, phase, reason);
+        assert_eq!(new.phase, wanted, "{before:?} {phase:?}");
+        let holds = wanted == Phase::Ready;
+        let says = told(&new);
+        let (ready, mounted) = match holds {
+            true => ("Ready True Ready", "BucketsReady True Mounted"),
+            false => (
+                "Ready False EndpointUnreachable",
+                "BucketsReady False EndpointUnreachable",
+            ),
+        };
+        assert_eq!((says[0].as_str(), says[4].as_str()), (ready, mounted));
+        assert!(says.contains(&"PodReady True Running".to_owned()));
+        assert!(new.buckets.is_empty(), "those are the node's");
+    }
+}
+
+#[test]
+fn without_a_pod_the_buckets_wait_for_what_the_pod_waits_for() {
+    let sandbox = sandbox(|spec| spec.buckets = vec![bucket("data")]);
+    let problem = Problem::failed("HandleInUse", "somebody uses it");
+    let new = status(
+        &seen(&sandbox, None, None, &Verdict::Blocked(problem)),
+        at(100),
+    );
+    assert_eq!(new.phase, Phase::Failed);
+    let says = told(&new);
+    assert_eq!(says[0], "Ready False HandleInUse");
+    assert_eq!(says[4], "BucketsReady False HandleInUse");
+}
+
+#[test]
+fn an_entry_of_the_controller_is_written_once_and_taken_back() {
+    let sandbox = sandbox(|spec| spec.buckets = vec![bucket("data")]);
+    let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
+    let look = |sandbox: &Sandbox, present: bool, second: i64| {
+        let mut seen = seen(sandbox, Some(&pod), Some(&claim), &Verdict::Running);
+        seen.mounter.present = present;
+        let new = status(&seen, at(second));
+        let worth = worth_writing(&seen, &new);
+        (new, worth)
+    };
+    let (first, worth) = look(&sandbox, false, 103);
+    assert!(worth && first.phase == Phase::Failed && first.buckets.len() == 1);
+    let sandbox = with_status(sandbox, |status| *status = first);
+    assert!(!look(&sandbox, false, 200).1);
+    let (back, worth) = look(&sandbox, true, 200);
+    assert!(worth && back.buckets.is_empty());
 }

@@ -3,6 +3,8 @@
 //! `hutch-wire` is imported here, and nowhere else in the controllers, for where
 //! the agent expects its things in a pod.
 
+pub mod buckets;
+pub mod csi;
 pub mod digest;
 pub mod placement;
 pub mod pod;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::storage::v1::CSINode;
 use kube::ResourceExt;
 
-use crate::controllers::context::{Delivery, PodSettings};
+use crate::controllers::context::{BucketSettings, Delivery, PodSettings};
 use crate::controllers::sandbox::problem::Problem;
 use crate::crd::parts::{TaintEffect, TolerationOperator};
 use crate::crd::{SandboxSpec, SecurityProfile, Toleration};
@@ -20,6 +21,29 @@ pub struct Placement {
     pub profile: SecurityProfile,
     /// Whether the agent comes as an image volume, else by init container.
     pub image_volume: bool,
+    /// Which of its buckets are volumes of the pod.
+    pub volumes: Volumes,
+}
+
+/// Which buckets of a sandbox come as volumes of its pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Volumes {
+    /// None: a user namespace takes no FUSE volumes, or no driver can mount them.
+    #[default]
+    None,
+    /// Those that a volume serves well; `hutch node` mounts the others.
+    Declared,
+    /// All: there is a driver and no `hutch node`.
+    All,
+}
+
+/// What the nodes are known to have.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// The nodes.
+    pub nodes: &'a [Arc<Node>],
+    /// Their CSI drivers.
+    pub drivers: &'a [Arc<CSINode>],
 }
 
 /// First release of the API server that has image volumes on by default.
@@ -30,9 +54,9 @@ pub fn decide(
     spec: &SandboxSpec,
     settings: &PodSettings,
     runtime: Option<&RuntimeClass>,
-    nodes: &[Arc<Node>],
+    known: Known,
 ) -> Result<Placement, Problem> {
-    let nodes = candidates(spec, runtime, nodes);
+    let nodes = candidates(spec, runtime, known.nodes);
     let handler = runtime.map_or("", |class| class.handler.as_str());
     let able = |node: &&Node| user_namespaces(node, handler);
     let all_able = !nodes.is_empty() && nodes.iter().all(able);
@@ -60,10 +84,40 @@ pub fn decide(
                 && nodes.iter().all(|node| image_volumes(node))
         }
     };
+    let volumes = match profile {
+        SecurityProfile::Restricted if !spec.buckets.is_empty() => {
+            volumes(&nodes, known.drivers, &settings.buckets)
+        }
+        _ => Volumes::None,
+    };
     Ok(Placement {
         profile,
         image_volume,
+        volumes,
     })
+}
+
+/// The scheduler does not ask which node has a driver, so that every node has to
+/// have it.
+fn volumes(nodes: &[&Node], drivers: &[Arc<CSINode>], settings: &BucketSettings) -> Volumes {
+    let everywhere = |driver: &str| {
+        let has = |node: &&Node| {
+            let mut known = drivers.iter();
+            known.any(|known| {
+                known.metadata.name == node.metadata.name
+                    && known.spec.drivers.iter().any(|own| own.name == driver)
+            })
+        };
+        !nodes.is_empty() && nodes.iter().all(has)
+    };
+    match (
+        everywhere(&settings.csi_driver),
+        everywhere(&settings.node_driver),
+    ) {
+        (false, _) => Volumes::None,
+        (true, true) => Volumes::Declared,
+        (true, false) => Volumes::All,
+    }
 }
 
 /// The nodes that the scheduler could choose from; where taints leave none (a

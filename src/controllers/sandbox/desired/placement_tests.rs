@@ -3,6 +3,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::*;
+use crate::controllers::sandbox::fixtures::{bucket, csi_node};
 
 fn settings() -> PodSettings {
     PodSettings::new("python", "hutch", (1, 36))
@@ -46,9 +47,16 @@ fn tainted(mut node: Node, effect: &str) -> Node {
     node
 }
 
+fn known(nodes: &[Arc<Node>]) -> Known<'_> {
+    Known {
+        nodes,
+        drivers: &[],
+    }
+}
+
 fn decided(spec: &SandboxSpec, nodes: Vec<Node>) -> Result<Placement, Problem> {
     let nodes: Vec<_> = nodes.into_iter().map(Arc::new).collect();
-    decide(spec, &settings(), None, &nodes)
+    decide(spec, &settings(), None, known(&nodes))
 }
 
 const NEW: &str = "containerd://2.4.2";
@@ -134,12 +142,12 @@ fn the_handler_of_the_runtime_class_is_the_one_that_counts() {
         ..Default::default()
     };
     let spec = SandboxSpec::default();
-    let runc = decide(&spec, &settings(), Some(&class("runc")), &nodes).unwrap();
+    let runc = decide(&spec, &settings(), Some(&class("runc")), known(&nodes)).unwrap();
     assert_eq!(
         (runc.profile, runc.image_volume),
         (SecurityProfile::Root, true)
     );
-    let kata = decide(&spec, &settings(), Some(&class("kata")), &nodes).unwrap();
+    let kata = decide(&spec, &settings(), Some(&class("kata")), known(&nodes)).unwrap();
     assert_eq!(
         (kata.profile, kata.image_volume),
         (SecurityProfile::Restricted, false)
@@ -156,7 +164,9 @@ fn an_old_server_or_the_setting_decides_the_delivery() {
             delivery,
             ..settings()
         };
-        decide(&spec, &settings, None, &nodes).unwrap().image_volume
+        decide(&spec, &settings, None, known(&nodes))
+            .unwrap()
+            .image_volume
     };
     assert!(!with((1, 34), Delivery::Auto));
     assert!(with((1, 34), Delivery::Image));
@@ -176,4 +186,46 @@ fn runtime_versions_are_read_as_the_kubelet_writes_them() {
     ] {
         assert_eq!(image_volumes(&node(runtime, true)), able, "{runtime}");
     }
+}
+
+#[test]
+fn buckets_are_volumes_where_every_node_has_the_driver_and_nobody_is_root() {
+    let settings = PodSettings {
+        buckets: BucketSettings {
+            csi_driver: "ru.yandex.s3.csi".into(),
+            ..Default::default()
+        },
+        ..settings()
+    };
+    let (yandex, ours) = ("ru.yandex.s3.csi", "s3.hutch.dev");
+    let named = |name: &str| {
+        let mut node = node(NEW, true);
+        node.metadata.name = Some(name.into());
+        Arc::new(node)
+    };
+    let nodes = [named("a"), named("b")];
+    let decided = |profile, a: &[&str], b: &[&str]| {
+        let spec = SandboxSpec {
+            security_profile: Some(profile),
+            buckets: vec![bucket("data")],
+            ..Default::default()
+        };
+        let drivers = [Arc::new(csi_node("a", a)), Arc::new(csi_node("b", b))];
+        let known = Known {
+            nodes: &nodes,
+            drivers: &drivers,
+        };
+        decide(&spec, &settings, None, known).unwrap().volumes
+    };
+    let restricted = |a: &[&str], b: &[&str]| decided(SecurityProfile::Restricted, a, b);
+    assert_eq!(restricted(&[yandex], &[yandex]), Volumes::All);
+    assert_eq!(restricted(&[yandex, ours], &[yandex]), Volumes::All);
+    assert_eq!(
+        restricted(&[yandex, ours], &[ours, yandex]),
+        Volumes::Declared
+    );
+    assert_eq!(restricted(&[yandex], &[]), Volumes::None);
+    assert_eq!(restricted(&[ours], &[ours]), Volumes::None);
+    let root = decided(SecurityProfile::Root, &[yandex], &[yandex]);
+    assert_eq!(root, Volumes::None);
 }

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
+use super::buckets::BucketVolume;
 use super::placement::Placement;
 use super::{digest, labels_of, resources, workspace};
 use crate::controllers::context::PodSettings;
@@ -23,7 +24,7 @@ use crate::domain::names;
 /// The agent ends within two seconds of its SIGTERM.
 const GRACE_SECONDS: i64 = 5;
 /// uid and gid of the profile Restricted.
-const USER: i64 = 1000;
+pub(super) const USER: i64 = 1000;
 /// Size of the emptyDir that an init container copies the agent into.
 const AGENT_SIZE: &str = "64Mi";
 /// Names of the volumes.
@@ -47,8 +48,13 @@ const CAPABILITIES: [&str; 10] = [
     "SYS_CHROOT",
 ];
 
-/// The pod for `sandbox` as `placement` decided.
-pub fn pod(sandbox: &Sandbox, settings: &PodSettings, placement: Placement) -> Pod {
+/// The pod for `sandbox` as `placement` decided, with `buckets` as volumes.
+pub fn pod(
+    sandbox: &Sandbox,
+    settings: &PodSettings,
+    placement: Placement,
+    buckets: &[BucketVolume],
+) -> Pod {
     let spec = &sandbox.spec;
     let restricted = placement.profile == SecurityProfile::Restricted;
     Pod {
@@ -56,7 +62,7 @@ pub fn pod(sandbox: &Sandbox, settings: &PodSettings, placement: Placement) -> P
             name: Some(names::pod(&sandbox.name_any())),
             namespace: sandbox.namespace(),
             labels: Some(labels_of(sandbox)),
-            annotations: Some(recorded(sandbox)),
+            annotations: Some(recorded(sandbox, buckets)),
             owner_references: Some(sandbox.owner_reference().into_iter().collect()),
             ..Default::default()
         },
@@ -69,11 +75,11 @@ pub fn pod(sandbox: &Sandbox, settings: &PodSettings, placement: Placement) -> P
             runtime_class_name: spec.runtime_class_name.clone(),
             node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
             tolerations: tolerations(spec),
-            security_context: Some(pod_security(restricted)),
+            security_context: Some(pod_security(restricted, fs_group(settings, buckets))),
             init_containers: (!placement.image_volume)
                 .then(|| vec![installer(settings, restricted)]),
-            containers: vec![container(spec, settings, placement)],
-            volumes: Some(volumes(sandbox, settings, placement)),
+            containers: vec![container(spec, settings, placement, buckets)],
+            volumes: Some(volumes(sandbox, settings, placement, buckets)),
             ..Default::default()
         }),
         ..Default::default()
@@ -81,7 +87,7 @@ pub fn pod(sandbox: &Sandbox, settings: &PodSettings, placement: Placement) -> P
 }
 
 /// What the pod says of how it was made, and for which project.
-fn recorded(sandbox: &Sandbox) -> BTreeMap<String, String> {
+fn recorded(sandbox: &Sandbox, buckets: &[BucketVolume]) -> BTreeMap<String, String> {
     let mut notes = BTreeMap::from([(
         annotations::POD_DIGEST.to_owned(),
         digest::of(&sandbox.spec),
@@ -92,13 +98,22 @@ fn recorded(sandbox: &Sandbox) -> BTreeMap<String, String> {
             notes.insert(key.to_owned(), value.clone());
         }
     }
+    if !buckets.is_empty() {
+        let all: Vec<_> = buckets.iter().map(BucketVolume::note).collect();
+        notes.insert(annotations::BUCKETS.to_owned(), all.join(" "));
+    }
     if let Some(project) = &sandbox.spec.project {
         notes.insert(annotations::PROJECT.to_owned(), project.id.clone());
     }
     notes
 }
 
-fn container(spec: &SandboxSpec, settings: &PodSettings, placement: Placement) -> Container {
+fn container(
+    spec: &SandboxSpec,
+    settings: &PodSettings,
+    placement: Placement,
+    buckets: &[BucketVolume],
+) -> Container {
     let restricted = placement.profile == SecurityProfile::Restricted;
     let extra: &[&str] = if placement.image_volume {
         &[]
@@ -113,6 +128,17 @@ fn container(spec: &SandboxSpec, settings: &PodSettings, placement: Placement) -
         sub_path: Some(sub_path.to_owned()),
         ..Default::default()
     };
+    let mut mounts = vec![
+        part(&spec.workspace.mount_path, "workspace"),
+        part(paths::STATE, "state"),
+        VolumeMount {
+            name: AGENT.to_owned(),
+            mount_path: paths::BIN.to_owned(),
+            read_only: Some(true),
+            ..Default::default()
+        },
+    ];
+    mounts.extend(buckets.iter().map(|bucket| bucket.in_pod().1));
     Container {
         name: CONTAINER.to_owned(),
         image: Some(image(spec, settings).to_owned()),
@@ -126,16 +152,7 @@ fn container(spec: &SandboxSpec, settings: &PodSettings, placement: Placement) -
             extra,
         )),
         security_context: Some(container_security(restricted)),
-        volume_mounts: Some(vec![
-            part(&spec.workspace.mount_path, "workspace"),
-            part(paths::STATE, "state"),
-            VolumeMount {
-                name: AGENT.to_owned(),
-                mount_path: paths::BIN.to_owned(),
-                read_only: Some(true),
-                ..Default::default()
-            },
-        ]),
+        volume_mounts: Some(mounts),
         ..Default::default()
     }
 }
@@ -201,7 +218,12 @@ fn installer(settings: &PodSettings, restricted: bool) -> Container {
     }
 }
 
-fn volumes(sandbox: &Sandbox, settings: &PodSettings, placement: Placement) -> Vec<Volume> {
+fn volumes(
+    sandbox: &Sandbox,
+    settings: &PodSettings,
+    placement: Placement,
+    buckets: &[BucketVolume],
+) -> Vec<Volume> {
     let empty_dir = |size: &str| {
         Some(EmptyDirVolumeSource {
             size_limit: Some(Quantity(size.to_owned())),
@@ -233,10 +255,19 @@ fn volumes(sandbox: &Sandbox, settings: &PodSettings, placement: Placement) -> V
         },
         ..Default::default()
     };
-    vec![workspace, agent]
+    let mut all = vec![workspace, agent];
+    all.extend(buckets.iter().map(|bucket| bucket.in_pod().0));
+    all
 }
 
-fn pod_security(restricted: bool) -> PodSecurityContext {
+/// The group that the kubelet gives the workspace to. With it, it would walk every
+/// object of a bucket whose driver lets it (k8s-csi-s3 does: `fsGroupPolicy` File);
+/// ours does not, so that the workspace keeps its group there.
+fn fs_group(settings: &PodSettings, buckets: &[BucketVolume]) -> Option<i64> {
+    (buckets.is_empty() || settings.buckets.own_driver()).then_some(USER)
+}
+
+fn pod_security(restricted: bool, fs_group: Option<i64>) -> PodSecurityContext {
     let mut context = PodSecurityContext {
         seccomp_profile: Some(SeccompProfile {
             type_: "RuntimeDefault".to_owned(),
@@ -248,9 +279,9 @@ fn pod_security(restricted: bool) -> PodSecurityContext {
         context.run_as_non_root = Some(true);
         context.run_as_user = Some(USER);
         context.run_as_group = Some(USER);
-        context.fs_group = Some(USER);
+        context.fs_group = fs_group;
         // The whole tree is walked only when its root has another group.
-        context.fs_group_change_policy = Some("OnRootMismatch".to_owned());
+        context.fs_group_change_policy = fs_group.map(|_| "OnRootMismatch".to_owned());
     } else {
         context.run_as_user = Some(0);
         context.run_as_group = Some(0);

@@ -1,5 +1,7 @@
 use super::*;
-use crate::controllers::sandbox::fixtures::{sandbox, settings};
+use crate::controllers::sandbox::desired::buckets;
+use crate::controllers::sandbox::desired::placement::Volumes;
+use crate::controllers::sandbox::fixtures::{bucket, sandbox, settings};
 use crate::crd::{EnvVar as Variable, Persistence, Project};
 
 fn made(sandbox: &Sandbox, profile: SecurityProfile, image_volume: bool) -> Pod {
@@ -9,7 +11,9 @@ fn made(sandbox: &Sandbox, profile: SecurityProfile, image_volume: bool) -> Pod 
         Placement {
             profile,
             image_volume,
+            volumes: Volumes::None,
         },
+        &[],
     )
 }
 
@@ -262,4 +266,46 @@ fn a_pod_is_owned_by_the_sandbox_and_named_after_it() {
         ("uid-1", Some(true))
     );
     assert_eq!(owner.block_owner_deletion, Some(true));
+}
+
+#[test]
+fn buckets_are_volumes_of_a_pod_that_gives_no_bucket_to_its_group() {
+    let mut read_only = bucket("docs");
+    read_only.read_only = true;
+    let sandbox = sandbox(|spec| spec.buckets = vec![bucket("data"), read_only]);
+    let placement = Placement {
+        profile: SecurityProfile::Restricted,
+        image_volume: true,
+        volumes: Volumes::All,
+    };
+    for (driver, group) in [("s3.hutch.dev", Some(1000)), ("ru.yandex.s3.csi", None)] {
+        let mut settings = settings();
+        settings.buckets.csi_driver = driver.into();
+        let buckets = buckets::volumes(&sandbox, &settings.buckets, Volumes::All).unwrap();
+        let pod = pod(&sandbox, &settings, placement, &buckets);
+        let note = &pod.annotations()[annotations::BUCKETS];
+        assert!(
+            note.starts_with("data=") && note.contains(" docs="),
+            "{note}"
+        );
+        let spec = pod.spec.unwrap();
+        assert_restricted(&spec);
+        let context = spec.security_context.unwrap();
+        assert_eq!(context.fs_group, group);
+        assert_eq!(context.fs_group_change_policy.is_some(), group.is_some());
+        let volumes = spec.volumes.unwrap();
+        let names: Vec<_> = volumes.iter().map(|v| v.name.as_str()).collect();
+        assert_eq!(names, ["workspace", "agent", "bucket-data", "bucket-docs"]);
+        let claim = volumes[2].persistent_volume_claim.as_ref().unwrap();
+        assert_eq!(claim.claim_name, buckets[0].claim);
+        let mounts = spec.containers[0].volume_mounts.as_ref().unwrap();
+        let last: Vec<_> = mounts[3..]
+            .iter()
+            .map(|m| (m.mount_path.as_str(), m.read_only, m.sub_path.as_ref()))
+            .collect();
+        assert_eq!(
+            last,
+            [("/mnt/data", None, None), ("/mnt/docs", Some(true), None)]
+        );
+    }
 }
