@@ -94,15 +94,14 @@ impl Places {
     ) -> Result<(), Status> {
         let narrowed = at.read_only && !volume.read_only;
         volume.read_only |= narrowed;
-        let source = self.source(volume, secrets);
-        let present = self.at(&at.target);
-        let id = match present {
+        let source = self.source(volume, secrets)?;
+        let id = match self.at(&at.target) {
             Some(id) => id,
             None if narrowed => format!("{OWN_READ_ONLY}{}", at.target.display()),
-            None => self.choose(&at, source.as_ref().ok()).await,
+            None => self.choose(&at, &source).await,
         };
         if self.living(&id).await.is_none() {
-            self.revive(&id, &source?).await?;
+            self.revive(&id, &source).await?;
         }
         if id == staged(&at.staging) {
             let again = self.mounts.attach(&id, &host(&at.staging)).await;
@@ -115,14 +114,11 @@ impl Places {
     }
 
     /// The mount that the target is to have: the staged one, unless that one lives
-    /// and is of something else. Where the call has no Secret nothing can be
-    /// compared.
-    async fn choose(&self, at: &Publish, source: Option<&Source>) -> String {
+    /// and is of something else.
+    async fn choose(&self, at: &Publish, source: &Source) -> String {
         let id = staged(&at.staging);
-        match (self.living(&id).await, source) {
-            (Some(known), Some(source)) if !known.is_of(source) => {
-                format!("{OWN}{}", at.target.display())
-            }
+        match self.living(&id).await {
+            Some(known) if !known.is_of(source) => format!("{OWN}{}", at.target.display()),
             _ => id,
         }
     }

@@ -67,7 +67,7 @@ fn value<'a>(secrets: &'a HashMap<String, String>, key: &str) -> Result<&'a str,
     let text = secrets.get(key).map_or("", |text| text.trim());
     if text.is_empty() {
         return Err(Unclear::of(format!(
-            "the volume's Secret has no `{key}`: it needs {}, {} and {}",
+            "the volume's Secret (nodeStageSecretRef and nodePublishSecretRef) has no `{key}`: it needs {}, {} and {}",
             credentials::ACCESS_KEY_ID,
             credentials::SECRET_ACCESS_KEY,
             credentials::ENDPOINT,
