@@ -21,8 +21,9 @@ const DEFAULTS: [&str; 4] = [
 ];
 /// Where s3fs keeps what it has not sent yet: on a disk, as memory is scarce.
 const TMPDIR: &str = "/var/tmp";
-/// Error codes of S3 that speak of the credentials.
-const DENIED: [&str; 8] = [
+/// Error codes of S3 that speak of the credentials; the last one is versitygw's
+/// for an access key that it does not know.
+const DENIED: [&str; 9] = [
     "AccessDenied",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -31,6 +32,7 @@ const DENIED: [&str; 8] = [
     "InvalidToken",
     "RequestTimeTooSkewed",
     "Unauthorized",
+    "XAdminUserNotFound",
 ];
 
 /// The program `s3fs`.

@@ -6,6 +6,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod buckets_live;
+mod buckets_live_faults;
+mod buckets_live_refused;
 mod commands;
 mod facade;
 mod faults;

@@ -52,17 +52,17 @@ impl Hutch {
         let log = folder.join(format!("{number}-{role}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_hutch"));
         command.args([role, "--ops-listen", "127.0.0.1:0"]);
-        command.args(["--namespace", namespace]);
-        if role != "controller" {
+        if role != "node" {
+            command.args(["--namespace", namespace]);
+        }
+        if !matches!(role, "controller" | "node") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         if role != "api" {
-            command.args([
-                "--watch-namespace",
-                namespace,
-                "--lease-namespace",
-                namespace,
-            ]);
+            command.args(["--watch-namespace", namespace]);
+        }
+        if !matches!(role, "api" | "node") {
+            command.args(["--lease-namespace", namespace]);
             command.args(["--agent-image", &environment.agent_image]);
         }
         let child = command

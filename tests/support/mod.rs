@@ -7,14 +7,18 @@
 
 pub mod audit;
 pub mod backend;
+pub mod buckets;
 pub mod environment;
 pub mod hutch;
+pub mod node;
 pub mod postgres;
 pub mod proxy;
+pub mod s3;
 pub mod steps;
 pub mod tenant;
 pub mod world;
 
 pub use hutch::Hutch;
+pub use s3::S3;
 pub use tenant::Tenant;
 pub use world::World;

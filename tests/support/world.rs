@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Event, Namespace, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node as K8sNode, PersistentVolumeClaim, Pod};
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -82,6 +82,13 @@ impl World {
         let hutch = self.hutch("run", arguments).await;
         let tenant = Tenant::new(&hutch.url().await, id);
         (hutch, tenant)
+    }
+
+    /// Name of the node that the tests run on.
+    pub async fn node_name(&self) -> String {
+        let nodes = Api::<K8sNode>::all(self.client.clone());
+        let nodes = nodes.list(&ListParams::default()).await.unwrap();
+        nodes.items[0].name_any()
     }
 
     pub fn sandboxes(&self) -> Api<Sandbox> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::api::Api;
-use crate::build::Parts;
+use crate::build::{self, Parts};
 use crate::component::Component;
 use crate::layout::Layout;
 use crate::lock::Lock;
@@ -37,6 +37,12 @@ impl Cluster {
     pub fn prepare(options: &Options) -> Result<()> {
         host::check()?;
         Parts::build(options.profile, &Progress::new(options.progress)).map(drop)
+    }
+
+    /// The S3 server `versitygw`, built if it is not in the cache. No cluster needs
+    /// it; tests of buckets do.
+    pub fn s3_server(options: &Options) -> Result<PathBuf> {
+        build::versitygw(&Progress::new(options.progress))
     }
 
     /// Brings the cluster up: does nothing when it is up, starts what has ended

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use hutch_testcluster::{Cluster, Options, Profile};
 use rustix::process::{Pid, Signal, WaitOptions};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options, command: &[OsString]) -> Result<ExitCode> {
         .filter(is_up)
         .map(|one| one.profile)
         .collect();
-    interrupted.or_at_once(|| Cluster::prepare(options))?;
+    interrupted.or_at_once(|| prepare(options))?;
     // Orphans of the command and of the supervisor become ours and are reaped
     // with us, also where the machine's PID 1 does not reap.
     rustix::process::set_child_subreaper(Pid::from_raw(1))?;
@@ -56,6 +56,16 @@ pub(crate) fn run(options: &Options, command: &[OsString]) -> Result<ExitCode> {
     ended
 }
 
+/// Builds the cluster's parts and the S3 server side by side.
+fn prepare(options: &Options) -> Result<()> {
+    std::thread::scope(|scope| {
+        let server = scope.spawn(|| Cluster::s3_server(options));
+        Cluster::prepare(options)?;
+        let server = server.join().map_err(|_| anyhow!("a build thread died"))?;
+        server.map(drop)
+    })
+}
+
 /// What has ended would stay a zombie when it went to a PID 1 that does not reap.
 fn reap() {
     while matches!(rustix::process::wait(WaitOptions::NOHANG), Ok(Some(_))) {}
@@ -71,6 +81,7 @@ fn with_cluster(
         return Ok(ended_by(signal));
     }
     command.envs(crate::variables(&cluster, options)?);
+    command.env("HUTCH_VERSITYGW", Cluster::s3_server(options)?);
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot run {}", command.get_program().display()))?;

@@ -10,6 +10,8 @@ pub const KUBERNETES: &str = "v1.36.3";
 pub const CONTAINERD: &str = "v2.4.2";
 /// runc, as a Go module.
 pub const RUNC: &str = "v1.5.2";
+/// The S3 server of the tests, as a Go module.
+pub const VERSITYGW: &str = "v1.8.0";
 /// The Debian release of the sandbox image and of the older runtime.
 pub const DEBIAN: &str = "bookworm";
 /// The name under which the sandbox image is known on the node.

@@ -1,42 +1,38 @@
 //! Makes the mounts in a running container and the spec agree: what the spec has
-//! no more is unmounted, what it has is mounted, all buckets at the same time.
+//! no more is unmounted, what it has is mounted. Each bucket has a task of its own
+//! meanwhile, so that one whose S3 service hangs keeps no other waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
+use super::attempt::Try;
 use super::id::MountId;
 use super::status::{self, About, Seen};
-use super::worker::{IDLE, SOON, Worker};
+use super::worker::{Done, IDLE, SOON, Worker};
 use crate::crd::{Bucket, BucketStatus, Mechanism, Sandbox, labels};
 use crate::domain::buckets;
 use crate::node::container::{self, Container};
+use crate::node::volume;
 
 /// How often a container is looked for that should be there.
 const SEARCH: Duration = Duration::from_millis(100);
 
 /// A running container, and the sandbox whose it is.
-pub struct Running<'a> {
-    pub sandbox: &'a Sandbox,
-    pub pod: &'a Pod,
+struct Running<'a> {
+    sandbox: &'a Sandbox,
+    pod: &'a Pod,
     /// Its id, as the pod's status has it.
-    pub id: &'a str,
-    pub container: Container,
-}
-
-impl Running<'_> {
-    pub fn mechanism(&self, bucket: &str) -> Mechanism {
-        buckets::mechanism(self.pod, bucket)
-    }
+    id: &'a str,
+    container: Container,
 }
 
 impl Worker {
-    /// Returns when to look again.
+    /// Begins what is missing and says how it is; returns when to look again.
     pub(super) async fn align(&mut self, pod: &Pod, id: &str) -> Duration {
         let Some(sandbox) = self.sandbox_of(pod) else {
             return IDLE;
@@ -45,13 +41,12 @@ impl Worker {
         self.tries
             .retain(|name, _| spec.iter().any(|bucket| bucket.name == *name));
         let unwanted = self.unwanted(&sandbox, pod);
+        self.busy.retain(|id, _| unwanted.contains(id));
         if spec.is_empty() && unwanted.is_empty() {
             self.report(&sandbox, Vec::new()).await;
             return IDLE;
         }
-        let wanted = id.to_owned();
-        let found = tokio::task::spawn_blocking(move || container::find(&wanted)).await;
-        let Some(container) = found.ok().flatten() else {
+        let Some(container) = self.find(id).await else {
             return SEARCH;
         };
         let running = Running {
@@ -60,14 +55,26 @@ impl Worker {
             id,
             container,
         };
-        let mut entries = self.unmount(&running, &unwanted).await;
-        let busy = if entries.is_empty() { IDLE } else { SOON };
-        let (mounted, wait) = self.mount_all(&running).await;
-        // A bucket may have come back under the name of one that is busy.
-        entries.retain(|entry| mounted.iter().all(|other| other.name != entry.name));
-        entries.extend(mounted);
+        let mut wait = self.unmount(unwanted);
+        for bucket in spec {
+            wait = wait.min(self.tend(&running, bucket).await);
+        }
+        let entries = self.entries(&running);
         self.report(&sandbox, entries).await;
-        wait.min(busy)
+        wait
+    }
+
+    /// The container of that id; looking for it reads every process.
+    async fn find(&mut self, id: &str) -> Option<Container> {
+        let before = self.inside.take();
+        let same = |(known, inside): &(String, Container)| known == id && inside.init.runs();
+        if let Some(before) = before.filter(same) {
+            return self.inside.insert(before).1.into();
+        }
+        let wanted = id.to_owned();
+        let found = tokio::task::spawn_blocking(move || container::find(&wanted)).await;
+        let found = found.ok().flatten()?;
+        Some(self.inside.insert((id.to_owned(), found)).1)
     }
 
     /// The sandbox that the pod was made for, and no other of its name.
@@ -90,61 +97,96 @@ impl Worker {
         mounted
     }
 
-    /// Unmounts; returns entries of those that are in use.
-    async fn unmount(&self, running: &Running<'_>, ids: &[MountId]) -> Vec<BucketStatus> {
-        let closed = join_all(ids.iter().map(|id| self.close(id))).await;
-        let failed = ids.iter().zip(closed);
-        failed
-            .filter_map(|(id, closed)| {
-                let error = closed.err()?;
-                let before = self.written.before(running.sandbox, &id.bucket);
-                let digest = before.and_then(|before| before.digest.as_deref());
-                let about = About {
-                    name: &id.bucket,
-                    digest: digest.unwrap_or_default(),
-                    container: running.id,
-                    mechanism: Mechanism::Live,
-                };
-                let seen = Seen::busy(&error);
-                Some(status::entry(&about, seen, before, Timestamp::now()))
-            })
-            .collect()
+    /// Begins to unmount; returns when to look again.
+    fn unmount(&mut self, unwanted: Vec<MountId>) -> Duration {
+        let mut wait = IDLE;
+        for id in unwanted {
+            if !self.closing.contains(&id) {
+                // What is tried of it has no use any more.
+                self.give_up(&id.to_string());
+            }
+            let next = self.busy.get(&id).map(|(_, next)| *next);
+            let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+            match left.filter(|left| !left.is_zero()) {
+                Some(left) => wait = wait.min(left),
+                None => {
+                    let (live, name) = (self.live.clone(), id.to_string());
+                    let own = id.clone();
+                    let task = async move { Done::Closed(own.clone(), live.close(&own).await) };
+                    self.closing.insert(id.clone());
+                    wait = wait.min(SOON);
+                    self.begin(name, task);
+                }
+            }
+        }
+        wait
     }
 
-    /// Mounts what is not mounted; returns the entries and when to look again.
-    async fn mount_all(&mut self, running: &Running<'_>) -> (Vec<BucketStatus>, Duration) {
-        let uid = running.sandbox.uid().unwrap_or_default();
-        let spec = &running.sandbox.spec.buckets;
-        let attempts: Vec<_> = spec
-            .iter()
-            .map(|bucket| {
-                let id = MountId {
-                    key: self.key.clone(),
-                    uid: uid.clone(),
-                    bucket: bucket.name.clone(),
-                };
-                let before = self.tries.remove(&bucket.name);
-                self.live.attempt(id, bucket, running, before)
-            })
-            .collect();
-        let tried = join_all(attempts).await;
-        let (mut entries, mut wait) = (Vec::new(), IDLE);
-        for (bucket, tried) in spec.iter().zip(tried) {
-            if let Some(seen) = tried.seen.clone() {
-                let about = About {
-                    name: &bucket.name,
-                    digest: &tried.digest,
-                    container: running.id,
-                    mechanism: running.mechanism(&bucket.name),
-                };
-                let before = self.written.before(running.sandbox, &bucket.name);
-                entries.push(status::entry(&about, seen, before, Timestamp::now()));
+    /// Begins to mount, if it is time; returns when to look again.
+    async fn tend(&mut self, running: &Running<'_>, bucket: &Bucket) -> Duration {
+        let fresh = Try::new(bucket, running.id);
+        let same = |old: &&Try| old.digest == fresh.digest && old.container == fresh.container;
+        let before = self.tries.get(&bucket.name).filter(same).cloned();
+        let changed = before.is_none();
+        let mut this = before.unwrap_or(fresh);
+        let id = MountId {
+            key: self.key.clone(),
+            uid: running.sandbox.uid().unwrap_or_default(),
+            bucket: bucket.name.clone(),
+        };
+        let name = id.to_string();
+        let mut wait = IDLE;
+        if buckets::mechanism(running.pod, &bucket.name) == Mechanism::Csi {
+            let looked = volume::look(running.container.init, &bucket.mount_path).await;
+            this.seen = Some(looked.map_or_else(|error| Seen::ill(&error), |()| Seen::mounted()));
+        } else if this.mounted && self.live.0.mounts.lives(&name) {
+            let ill = self.live.0.health.ill(&name);
+            this.seen = Some(ill.map_or_else(Seen::mounted, |error| Seen::ill(&error)));
+        } else if this.next <= Instant::now() {
+            let (live, bucket, inside) = (self.live.clone(), bucket.clone(), running.container);
+            let (own, tried) = (bucket.name.clone(), this.clone());
+            let task =
+                async move { Done::Tried(own, live.attempt(id, bucket, inside, tried).await) };
+            if changed {
+                self.give_up(&name);
             }
-            if !tried.mounted {
-                wait = wait.min(tried.next.saturating_duration_since(Instant::now()));
-            }
-            self.tries.insert(bucket.name.clone(), tried);
+            self.begin(name, task);
+        } else {
+            wait = this.next.saturating_duration_since(Instant::now());
         }
-        (entries, wait)
+        self.tries.insert(bucket.name.clone(), this);
+        wait
+    }
+
+    /// What is to be said of all buckets.
+    fn entries(&self, running: &Running<'_>) -> Vec<BucketStatus> {
+        let now = Timestamp::now();
+        let entry = |name: &str, digest: Option<&str>, seen: Seen| {
+            let before = self.written.before(running.sandbox, name);
+            let known = before.and_then(|before| before.digest.as_deref());
+            let about = About {
+                name,
+                digest: digest.or(known).unwrap_or_default(),
+                container: running.id,
+                mechanism: buckets::mechanism(running.pod, name),
+            };
+            status::entry(&about, seen, before, now)
+        };
+        let tried = running.sandbox.spec.buckets.iter().filter_map(|bucket| {
+            let tried = self.tries.get(&bucket.name)?;
+            Some(entry(
+                &bucket.name,
+                Some(&tried.digest),
+                tried.seen.clone()?,
+            ))
+        });
+        let mut entries: Vec<_> = tried.collect();
+        for (id, (error, _)) in &self.busy {
+            // A bucket may have come back under its name.
+            if !entries.iter().any(|entry| entry.name == id.bucket) {
+                entries.push(entry(&id.bucket, None, Seen::busy(error)));
+            }
+        }
+        entries
     }
 }

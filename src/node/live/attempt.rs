@@ -5,22 +5,23 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Live;
-use super::align::Running;
 use super::id::MountId;
 use super::mount::Failure;
 use super::status::Seen;
-use crate::crd::{Bucket, Mechanism};
+use crate::crd::Bucket;
 use crate::domain::buckets;
-use crate::node::volume;
+use crate::node::container::Container;
 
 /// First and longest wait between two attempts.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// The attempts at one bucket, as the spec has it now, in one container.
+#[derive(Clone)]
 pub struct Try {
     /// The spec's entry.
     pub digest: String,
-    container: String,
+    /// The container's id.
+    pub container: String,
     /// Whether it has been mounted in that container.
     was: bool,
     /// Whether it is mounted.
@@ -34,7 +35,7 @@ pub struct Try {
 
 impl Try {
     /// The first one, also after a change of the entry or the container.
-    fn new(bucket: &Bucket, container: &str) -> Self {
+    pub fn new(bucket: &Bucket, container: &str) -> Self {
         Self {
             digest: buckets::digest(bucket),
             container: container.to_owned(),
@@ -65,37 +66,15 @@ impl Try {
 }
 
 impl Live {
-    /// Sees to it that the bucket is mounted, if its time has come.
+    /// Tries to mount the bucket in the container.
     pub(super) async fn attempt(
-        &self,
+        self,
         id: MountId,
-        bucket: &Bucket,
-        running: &Running<'_>,
-        before: Option<Try>,
+        bucket: Bucket,
+        inside: Container,
+        mut this: Try,
     ) -> Try {
-        let fresh = Try::new(bucket, running.id);
-        let same = |old: &Try| old.digest == fresh.digest && old.container == fresh.container;
-        let mut this = before.filter(same).unwrap_or(fresh);
-        if running.mechanism(&bucket.name) == Mechanism::Csi {
-            this.mounted = true;
-            let path = &bucket.mount_path;
-            this.seen = Some(
-                volume::look(running.container.init, path)
-                    .await
-                    .map_or_else(|error| Seen::ill(&error), |()| Seen::mounted()),
-            );
-            return this;
-        }
-        let name = id.to_string();
-        if this.mounted && self.0.mounts.lives(&name) {
-            let ill = self.0.health.ill(&name);
-            this.seen = Some(ill.map_or_else(Seen::mounted, |error| Seen::ill(&error)));
-            return this;
-        }
-        if this.next > Instant::now() {
-            return this;
-        }
-        match self.mount(&id, bucket, running.container, this.was).await {
+        match self.mount(&id, &bucket, inside, this.was).await {
             Ok(()) => {
                 tracing::info!(%id, "mounted");
                 this.succeeded();

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Mounts;
+use super::{Error, Mounts};
 use crate::cluster::apply::Writer;
 use crate::cluster::caches::Change;
 use crate::cluster::events::Events;
@@ -187,5 +187,15 @@ impl Live {
             .workers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Unmounts.
+    async fn close(&self, id: &MountId) -> Result<(), Error> {
+        let closed = self.0.mounts.close(&id.to_string()).await;
+        match &closed {
+            Ok(()) => tracing::info!(%id, "unmounted"),
+            Err(error) => tracing::debug!(%id, %error, "not unmounted"),
+        }
+        closed
     }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::status;
 use super::worker::Worker;
+use crate::cluster::apply::Error;
 use crate::crd::{BucketPhase, BucketStatus, Sandbox};
 
 /// What was written last: the cache may not have it yet.
@@ -71,6 +72,29 @@ impl Worker {
         for entry in &entries {
             let before = before.iter().find(|before| before.name == entry.name);
             self.tell(sandbox, entry, before).await;
+        }
+    }
+
+    /// Takes back what was said of the last container here, once it is gone: of the
+    /// next one nothing is known, and another node may be the one that speaks.
+    /// `false` where that is to be tried again.
+    pub(super) async fn say_nothing_more(&mut self) -> bool {
+        let caches = &self.live.0.caches;
+        let Some(sandbox) = caches.sandboxes.get(&self.key.namespace, &self.key.name) else {
+            return true;
+        };
+        let said = self.written.latest(&sandbox);
+        let ours = |entry: &BucketStatus| entry.container_id == self.last;
+        if said.is_empty() || self.last.is_none() || !said.iter().all(ours) {
+            return true;
+        }
+        let body = json!({"buckets": []});
+        match self.live.0.writer.status(&*sandbox, &body, true).await {
+            Ok(_) | Err(Error::NotFound(_)) => true,
+            Err(error) => {
+                tracing::debug!(sandbox = self.key.name, %error, "the status stays as it is");
+                false
+            }
         }
     }
 

@@ -186,7 +186,7 @@ impl Mounts {
     /// Lets the mounter end by itself. What was queued before the probe has been
     /// taken up when that is answered, and what was taken up is finished.
     async fn finish(&self, record: &Record) {
-        let Some(process) = record.process.filter(|process| process.runs()) else {
+        let Some(process) = record.process.filter(|_| record.lives()) else {
             return;
         };
         let _ = check::local(process, &self.point(), END / 2).await;

@@ -76,11 +76,12 @@ impl Mounts {
             record: record.clone(),
             file: record.file(state),
         };
-        let mut child = self.spawn(record, start).await?;
-        // The child is not waited for: tokio reaps it when it has ended.
-        let process = child.id().and_then(Process::of);
-        record.process = process;
-        let process = process.ok_or_else(|| self.explain(record, source))?;
+        let mut child = self.spawn(record)?;
+        // Known at once: whoever waits here may be dropped at any time.
+        // The child is not waited for then: tokio reaps it when it has ended.
+        record.process = child.id().and_then(Process::of);
+        tell(&mut child, start).await?;
+        let process = record.process.ok_or_else(|| self.explain(record, source))?;
         self.slot(&record.id).outstanding.set(process);
         let left = || MOUNT.saturating_sub(begun.elapsed());
         tokio::select! {
@@ -104,25 +105,22 @@ impl Mounts {
         Ok(())
     }
 
-    async fn spawn(&self, record: &Record, start: Start) -> Result<Child, Error> {
+    /// A process that becomes the mounter when it is told to.
+    fn spawn(&self, record: &Record) -> Result<Child, Error> {
         let output = OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
             .open(record.output(&self.0.state))?;
         output.set_len(0)?;
-        let told = serde_json::to_vec(&Errand::Start(start)).map_err(std::io::Error::from)?;
-        let mut child = Command::new(errand::SELF)
+        let mut command = Command::new(errand::SELF);
+        command
             .arg(errand::COMMAND)
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(&told).await?;
-        }
-        Ok(child)
+            .stderr(output);
+        Ok(command.spawn()?)
     }
 
     /// Waits until the mount is there and the S3 service has answered through it.
@@ -169,6 +167,14 @@ impl Mounts {
             .mounter
             .explain(source, &String::from_utf8_lossy(tail))
     }
+}
+
+async fn tell(child: &mut Child, start: Start) -> Result<(), Error> {
+    let told = serde_json::to_vec(&Errand::Start(start)).map_err(std::io::Error::from)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(&told).await?;
+    }
+    Ok(())
 }
 
 /// Why there is no answer.

@@ -14,7 +14,7 @@ use crate::shell;
 use crate::versions::DEBIAN;
 
 /// Package and a file that shows it is there; asking dpkg for each takes longer.
-const PACKAGES: [(&str, &[&str]); 9] = [
+const PACKAGES: [(&str, &[&str]); 11] = [
     ("containernetworking-plugins", &["/usr/lib/cni/bridge"]),
     ("iptables", &["/usr/sbin/iptables", "/sbin/iptables"]),
     ("iproute2", &["/usr/bin/ip", "/sbin/ip", "/usr/sbin/ip"]),
@@ -34,6 +34,8 @@ const PACKAGES: [(&str, &[&str]); 9] = [
     ("libseccomp-dev", &["/usr/include/seccomp.h"]),
     ("pkg-config", &["/usr/bin/pkg-config"]),
     ("gcc", &["/usr/bin/gcc"]),
+    ("s3fs", &["/usr/bin/s3fs"]),
+    ("fuse", &["/usr/bin/fusermount", "/bin/fusermount"]),
 ];
 
 /// Installs what is missing.

@@ -1,5 +1,5 @@
 //! The parts that are compiled from Go: Kubernetes from a module of our own,
-//! containerd and runc from theirs, and two small tools.
+//! containerd, runc and an S3 server from theirs, and two small tools.
 //! The sources of our modules are inside this library, so that a binary of it
 //! builds them wherever it is run.
 
@@ -13,7 +13,7 @@ use super::cache::home;
 use super::{Cache, digest, unpack};
 use crate::progress::{Progress, Task};
 use crate::shell;
-use crate::versions::{CONTAINERD, KUBERNETES, RUNC};
+use crate::versions::{CONTAINERD, KUBERNETES, RUNC, VERSITYGW};
 
 const KUBERNETES_SOURCES: [(&str, &str); 4] = [
     ("go.mod", include_str!("../../kubernetes/go.mod")),
@@ -105,6 +105,25 @@ pub(super) fn runc(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
         install.args(["install", "-v", "-trimpath", "-tags", "seccomp", STRIPPED]);
         watch(
             install.arg(format!("github.com/opencontainers/runc@{RUNC}")),
+            0,
+            &task,
+        )?;
+        task.done();
+        Ok(())
+    })
+}
+
+/// The folder with `versitygw`.
+pub(super) fn versitygw(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
+    cache.part("versitygw", VERSITYGW, &digest(&[STRIPPED]), |folder| {
+        let task = progress.task("versitygw, an S3 server (2 minutes the first time)");
+        let mut install = go(folder)?;
+        install.env("CGO_ENABLED", "0").env("GOBIN", folder);
+        install.args(["install", "-v", "-trimpath", STRIPPED]);
+        watch(
+            install.arg(format!(
+                "github.com/versity/versitygw/cmd/versitygw@{VERSITYGW}"
+            )),
             0,
             &task,
         )?;

@@ -90,6 +90,11 @@ pub(crate) fn kubernetes(progress: &Progress) -> Result<PathBuf> {
     Ok(go::kubernetes(&Cache::open()?, progress)?.join("kubernetes"))
 }
 
+/// The S3 server of the tests. Not a part of a cluster: `make up` needs none.
+pub(crate) fn versitygw(progress: &Progress) -> Result<PathBuf> {
+    Ok(go::versitygw(&Cache::open()?, progress)?.join("versitygw"))
+}
+
 type Lane = (PathBuf, Option<PathBuf>, Option<PathBuf>, Vec<PathBuf>);
 
 fn debian_lane(cache: &Cache, profile: Profile, progress: &Progress) -> Result<Lane> {

@@ -1,0 +1,169 @@
+//! A `hutch node` for one test's namespace, with a state folder of its own. What it
+//! leaves mounted is ended with the test, by what its records say and nothing else.
+
+use std::path::{Path, PathBuf};
+
+use hutch::domain::names;
+use hutch::node::Process;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Hutch, S3, World};
+use hutch::crd::credentials;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
+
+/// A running `hutch node`; dropping it kills it and its mounters.
+pub struct Node {
+    hutch: Option<Hutch>,
+    state: TempDir,
+    arguments: Vec<String>,
+}
+
+impl World {
+    /// Starts `hutch node` for the sandboxes here; buckets may be http.
+    pub async fn node(&self) -> Node {
+        self.node_with(&["--allow-http-buckets"]).await
+    }
+
+    /// Starts `hutch node` for the sandboxes here, with further arguments.
+    pub async fn node_with(&self, arguments: &[&str]) -> Node {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let state = tempfile::tempdir().unwrap();
+        let mut node = Node {
+            hutch: None,
+            state,
+            arguments,
+        };
+        node.start(self).await;
+        node
+    }
+
+    /// A Secret with keys.
+    pub async fn secret(&self, name: &str, access_key: &str, secret_key: &str) {
+        let secret: Secret = serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "stringData": {
+                credentials::ACCESS_KEY_ID: access_key,
+                credentials::SECRET_ACCESS_KEY: secret_key,
+            },
+        }))
+        .unwrap();
+        let params = PostParams::default();
+        self.api().create(&params, &secret).await.unwrap();
+    }
+
+    /// The Secret `keys` with the server's keys.
+    pub async fn keys(&self, s3: &S3) {
+        self.secret("keys", &s3.access_key, &s3.secret_key).await;
+    }
+}
+
+impl Node {
+    /// Starts the process, on what an earlier one has left.
+    pub async fn start(&mut self, world: &World) {
+        let state = self.state.path().display().to_string();
+        let name = world.node_name().await;
+        let driver = format!("{}.test.hutch.dev", world.namespace);
+        let mut all = vec![
+            "--state-dir",
+            &state,
+            "--node-name",
+            &name,
+            "--node-driver",
+            &driver,
+        ];
+        all.extend(self.arguments.iter().map(String::as_str));
+        self.hutch = Some(world.hutch("node", &all).await);
+    }
+
+    pub fn hutch(&self) -> &Hutch {
+        self.hutch.as_ref().unwrap()
+    }
+
+    /// SIGKILL of the process; mounters live on.
+    pub fn kill(&mut self) {
+        if let Some(hutch) = self.hutch.take() {
+            hutch.kill();
+        }
+    }
+
+    /// The mounters that it has, by what its records say.
+    pub fn mounters(&self) -> Vec<Process> {
+        let records = self.records().into_iter();
+        let processes = records.filter_map(|record| {
+            let process = record["process"].clone();
+            serde_json::from_value::<Process>(process).ok()
+        });
+        processes.filter(|process| process.runs()).collect()
+    }
+
+    fn records(&self) -> Vec<Value> {
+        let files = std::fs::read_dir(self.state.path().join("mounts"));
+        let files = files
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
+        files
+            .filter(|path| path.extension().is_some_and(|kind| kind == "json"))
+            .filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok())
+            .collect()
+    }
+
+    /// The state folder.
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// Its mounters' cgroups, those that exist.
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let state = self.state.path().canonicalize().unwrap();
+        let digest = names::digest(state.as_os_str().as_encoded_bytes(), 8);
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten();
+        let hierarchies = hierarchies.map(|entry| entry.path());
+        hierarchies
+            .chain([PathBuf::from("/sys/fs/cgroup")])
+            .map(|hierarchy| hierarchy.join(format!("hutch-node-{digest}")))
+            .filter(|folder| folder.is_dir())
+            .collect()
+    }
+
+    /// What there is besides the process itself: mounters, records, cgroups.
+    pub fn left(&self) -> Vec<String> {
+        let mut all: Vec<_> = self
+            .mounters()
+            .iter()
+            .map(|one| format!("{one:?}"))
+            .collect();
+        all.extend(self.records().iter().map(Value::to_string));
+        all.extend(
+            self.cgroups()
+                .iter()
+                .map(|folder| folder.display().to_string()),
+        );
+        all
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+        for mounter in self.mounters() {
+            mounter.signal(Signal::KILL);
+            while mounter.runs() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+        for folder in self.cgroups() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let _ = std::fs::remove_dir(entry.path());
+            }
+            let _ = std::fs::remove_dir(&folder);
+        }
+    }
+}

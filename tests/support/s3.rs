@@ -1,0 +1,147 @@
+//! A real S3 server, versitygw, that enforces its keys and keeps objects as plain
+//! files, so that a test sees what is in a bucket without a client.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hutch::crd::{Bucket, BucketProvider, SecretRef};
+use hutch_testcluster::{Cluster, Options};
+use tempfile::TempDir;
+
+/// How long the server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server on a loopback port of its own; dropping it kills it.
+pub struct S3 {
+    child: Child,
+    folder: TempDir,
+    pub port: u16,
+    /// The one account that it knows.
+    pub access_key: String,
+    pub secret_key: String,
+}
+
+impl S3 {
+    /// Starts one with keys of its own and a bucket `data`.
+    pub async fn start() -> Self {
+        tokio::task::spawn_blocking(Self::start_now).await.unwrap()
+    }
+
+    fn start_now() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (access_key, secret_key) = (random("AKIA"), random("secret"));
+        let objects = folder.path().join("objects");
+        std::fs::create_dir(&objects).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let log = File::create(folder.path().join("log")).unwrap();
+        let child = Command::new(program())
+            .args(["--port", &format!("127.0.0.1:{port}"), "posix"])
+            .arg(&objects)
+            .env("ROOT_ACCESS_KEY", &access_key)
+            .env("ROOT_SECRET_KEY", &secret_key)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("versitygw starts");
+        let server = Self {
+            child,
+            folder,
+            port,
+            access_key,
+            secret_key,
+        };
+        server.until_open();
+        server.make("data");
+        server
+    }
+
+    fn until_open(&self) {
+        let give_up = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < give_up, "the S3 server does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Makes a bucket.
+    pub fn make(&self, bucket: &str) {
+        std::fs::create_dir(self.path(bucket, "")).unwrap();
+    }
+
+    /// What is in an object; none where there is none.
+    pub fn get(&self, bucket: &str, key: &str) -> Option<String> {
+        std::fs::read_to_string(self.path(bucket, key)).ok()
+    }
+
+    /// Puts an object.
+    pub fn put(&self, bucket: &str, key: &str, text: &str) {
+        let path = self.path(bucket, key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Where an object lies.
+    pub fn path(&self, bucket: &str, key: &str) -> PathBuf {
+        self.folder.path().join("objects").join(bucket).join(key)
+    }
+
+    /// Sends a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let (signal, pid) = (format!("-{name}"), self.child.id().to_string());
+        let sent = Command::new("kill").args([signal, pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// An entry of a Sandbox's spec: the bucket `data`, with the keys in the Secret
+    /// `keys`.
+    pub fn bucket(&self, name: &str, mount_path: &str) -> Bucket {
+        Bucket {
+            name: name.to_owned(),
+            bucket: "data".to_owned(),
+            prefix: None,
+            endpoint: self.url(),
+            region: None,
+            provider: BucketProvider::Other,
+            mount_path: mount_path.to_owned(),
+            read_only: false,
+            options: Vec::new(),
+            credentials_secret_ref: SecretRef {
+                name: "keys".to_owned(),
+                namespace: None,
+            },
+        }
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What `testcluster run` has built, or builds now.
+fn program() -> PathBuf {
+    match std::env::var_os("HUTCH_VERSITYGW") {
+        Some(path) => path.into(),
+        None => Cluster::s3_server(&Options::default()).expect("versitygw is built"),
+    }
+}
+
+fn random(prefix: &str) -> String {
+    format!("{prefix}{}", uuid::Uuid::new_v4().simple())
+}
