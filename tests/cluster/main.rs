@@ -6,6 +6,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod buckets_csi;
+mod buckets_csi_faults;
+mod buckets_csi_sandbox;
 mod buckets_live;
 mod buckets_live_faults;
 mod buckets_live_refused;

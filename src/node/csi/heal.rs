@@ -119,7 +119,7 @@ impl Door {
         let Some(known) = self.places.mounts.look(id).await else {
             return Ok(());
         };
-        let pods = targets(id, &known).filter_map(|target| containers::cgroups(target));
+        let pods = targets(id, &known).filter_map(containers::cgroups);
         let pods: HashSet<_> = pods.flatten().collect();
         let (seen, hosts) = (known.clone(), known.places.clone());
         let search = move || containers::behind(&seen, &pods);

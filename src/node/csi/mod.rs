@@ -89,14 +89,6 @@ impl Csi {
         }))
     }
 
-    /// Id of the mount, as the core knows it, that the pod of that UID has of the
-    /// PersistentVolume of that name. None where it has none by this driver.
-    pub fn mount(&self, pod: &str, volume: &str) -> Option<String> {
-        let folder = self.0.settings.kubelet.join("pods").join(pod);
-        let folder = folder.join("volumes/kubernetes.io~csi").join(volume);
-        self.0.places.at(&folder.join("mount"))
-    }
-
     /// Serves the kubelet and heals what died until `shutdown`: then the driver is
     /// withdrawn, calls under way are answered, and all mounts stay.
     ///

@@ -68,7 +68,7 @@ impl Places {
         if let Some(known) = self.living(&id).await {
             let published = known.places.iter().any(|place| *place != at);
             if published || known.is_of(&source) {
-                return Ok(self.mounts.attach(&id, &at).await.map_err(status)?);
+                return self.mounts.attach(&id, &at).await.map_err(status);
             }
         }
         self.revive(&id, &source).await?;

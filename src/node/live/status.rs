@@ -128,7 +128,7 @@ mod tests {
         let mounted = entry(&about("c1"), Seen::mounted(), None, first);
         let again = entry(&about("c1"), Seen::mounted(), Some(&mounted), later);
         assert_eq!(again.since, mounted.since);
-        assert!(!differ(&[mounted.clone()], &[again]));
+        assert!(!differ(std::slice::from_ref(&mounted), &[again]));
         let moved = entry(&about("c2"), Seen::mounted(), Some(&mounted), later);
         assert_eq!(moved.since, Some(Time(later)));
         let error = Error::Unreachable("x".into());
