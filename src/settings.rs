@@ -175,6 +175,18 @@ pub struct Node {
         env = "HUTCH_STATE_DIR"
     )]
     pub state_dir: PathBuf,
+    /// The kubelet's folder, under the path that it has for the kubelet itself.
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "/var/lib/kubelet",
+        env = "HUTCH_KUBELET_DIR"
+    )]
+    pub kubelet_dir: PathBuf,
+    /// Be no CSI driver: buckets come into running sandboxes only, and Hutch's
+    /// other parts do not see that this node can mount.
+    #[arg(long, env = "HUTCH_NO_CSI")]
+    pub no_csi: bool,
     /// Only this namespace's sandboxes have their buckets mounted. Default: all.
     #[arg(long, env = "HUTCH_WATCH_NAMESPACE")]
     pub watch_namespace: Option<String>,

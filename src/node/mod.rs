@@ -4,12 +4,14 @@
 //! that does it) → `errand` (the steps that a process of one thread has to take,
 //! as namespaces belong to threads) → `mounts` (the core: one verified mounter
 //! per id, attached to places) → `container` (where a sandbox is on this node) →
-//! `live` (the door through which buckets come into running sandboxes).
+//! `live` (the door through which buckets come into running sandboxes) and `csi`
+//! (the one through which they become volumes of pods).
 //! Keys of buckets are in this process, in a pipe to an errand and in a file
 //! that nobody else sees and that is gone when the mount is verified.
 
 mod cgroup;
 pub mod container;
+pub mod csi;
 pub mod errand;
 mod error;
 pub mod live;

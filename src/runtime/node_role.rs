@@ -12,6 +12,7 @@ use super::{listen, until_signalled};
 use crate::cluster::client;
 use crate::cluster::node::NodeCaches;
 use crate::http::{self, ops::Ops};
+use crate::node::csi::{self, Csi};
 use crate::node::live::{Live, LiveSettings};
 use crate::node::{Mounts, Settings};
 use crate::settings::Node;
@@ -72,14 +73,36 @@ async fn serve(settings: Node) -> anyhow::Result<()> {
     let live = LiveSettings {
         allow_http: settings.buckets.allow_http_buckets,
     };
+    let csi = csi::Settings {
+        driver: settings.buckets.node_driver,
+        node: node.clone(),
+        kubelet: settings.kubelet_dir,
+        allow_http: settings.buckets.allow_http_buckets,
+    };
+    let csi = async {
+        if settings.no_csi {
+            return Ok(());
+        }
+        let door = Csi::new(csi, mounts.clone(), client.clone()).await;
+        let served = door.serve(shutdown.clone()).await;
+        // Without it nobody knows of this node: it ends, to be started again.
+        shutdown.cancel();
+        served
+    };
     tracing::info!(node, "mounting buckets");
-    Live::new(client, caches, mounts, live, shutdown)
-        .run()
-        .await;
+    let live = Live::new(
+        client.clone(),
+        caches,
+        mounts.clone(),
+        live,
+        shutdown.clone(),
+    );
+    let (served, ()) = tokio::join!(csi, live.run());
     stop_watches.cancel();
     watches.await.context("the watches ended badly")?;
     stop_ops.cancel();
     ops.await.context("the ops listener ended badly")?;
+    served?;
     tracing::info!("stopped");
     Ok(())
 }

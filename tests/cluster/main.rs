@@ -6,7 +6,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bucket_mounts;
 mod bucket_routes;
+mod buckets_csi;
+mod buckets_csi_faults;
+mod buckets_csi_sandbox;
 mod buckets_declared;
 mod buckets_live;
 mod buckets_live_faults;

@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod s3;
 pub mod steps;
 pub mod tenant;
+pub mod volume;
 pub mod world;
 
 pub use hutch::Hutch;

@@ -65,21 +65,23 @@ impl Node {
     pub async fn start(&mut self, world: &World) {
         let state = self.state.path().display().to_string();
         let name = world.node_name().await;
-        let driver = format!("{}.test.hutch.dev", world.namespace);
-        let mut all = vec![
-            "--state-dir",
-            &state,
-            "--node-name",
-            &name,
-            "--node-driver",
-            &driver,
-        ];
+        let (driver, kubelet) = (world.driver().await, world.kubelet());
+        let kubelet = kubelet.display().to_string();
+        let mut all = vec!["--state-dir", &state, "--node-name", &name];
+        all.extend(["--node-driver", &driver, "--kubelet-dir", &kubelet]);
         all.extend(self.arguments.iter().map(String::as_str));
         self.hutch = Some(world.hutch("node", &all).await);
     }
 
     pub fn hutch(&self) -> &Hutch {
         self.hutch.as_ref().unwrap()
+    }
+
+    /// SIGTERM, and its end in good order.
+    pub async fn stop(&mut self) {
+        if let Some(hutch) = self.hutch.take() {
+            assert!(hutch.stop().await.success());
+        }
     }
 
     /// SIGKILL of the process; mounters live on.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::statfs;
+use rustix::fs::{AtFlags, Mode, OFlags, open, statat, statfs};
 use rustix::io::Errno;
 
 use super::Mounts;
@@ -140,8 +140,11 @@ fn statfs_of(point: PathBuf) -> impl FnOnce() -> Result<(), Errno> + Send + 'sta
 /// then lists what is below it, two keys at most: proof that reading and listing
 /// work, whose cost does not grow with the bucket.
 fn absent(point: &Path) -> Result<(), Errno> {
+    // Held first: of a mounter that ends meanwhile the path is absent, too.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = open(point, flags, Mode::empty())?;
     let name = format!(".hutch-{}", uuid::Uuid::new_v4().simple());
-    match rustix::fs::lstat(point.join(name)) {
+    match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) | Ok(_) => Ok(()),
         Err(error) => Err(error),
     }

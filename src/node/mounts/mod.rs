@@ -4,6 +4,7 @@
 //! It knows nothing of sandboxes, volumes or the API server.
 
 mod check;
+mod known;
 mod places;
 mod record;
 mod start;
@@ -26,6 +27,7 @@ use crate::domain::names;
 pub use check::Health;
 use check::Outstanding;
 pub(super) use check::answers;
+pub use known::Known;
 pub use places::Place;
 pub(super) use record::Record;
 use start::MountMetrics;

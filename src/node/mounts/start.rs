@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Once;
 use std::time::{Duration, Instant};
@@ -130,10 +131,14 @@ impl Mounts {
         limit: Duration,
     ) -> Result<(), Failure> {
         let (label, begun) = (record.label(), Instant::now());
+        let point = self.point();
+        // Until it has a namespace of its own it sees those of an earlier mounter.
+        let is_own =
+            |entry: &mountinfo::Entry| entry.source == label && Path::new(&entry.point) == point;
         let mounted = async {
             loop {
                 let mounts = mountinfo::of(process.pid).unwrap_or_default();
-                if let Some(own) = mounts.into_iter().find(|entry| entry.source == label) {
+                if let Some(own) = mounts.into_iter().find(is_own) {
                     return own.device;
                 }
                 tokio::time::sleep(LOOK).await;

@@ -1,0 +1,99 @@
+//! The one string that the options of a volume are, taken apart as k8s-csi-s3
+//! does: blanks divide, double quotes keep together, a backslash within them
+//! takes the next character as it is. Pure.
+
+/// An option and its value.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Flag {
+    /// With its dashes; a word that belongs to no option is one by itself.
+    pub name: String,
+    /// What came with it, after `=` or as the next word.
+    pub value: Option<String>,
+}
+
+/// The words of the string; none where a quote is not closed.
+pub(super) fn words(text: &str) -> Option<Vec<String>> {
+    let (mut all, mut word) = (Vec::new(), None::<String>);
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match characters.next()? {
+                        '"' => break,
+                        '\\' => word.push(characters.next()?),
+                        c => word.push(c),
+                    }
+                }
+            }
+            c if c.is_whitespace() => all.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    all.extend(word);
+    Some(all)
+}
+
+/// Joins options with their values. A mounter has no arguments besides options
+/// here, so a word without a dash is the value of the option before it.
+pub(super) fn flags(words: Vec<String>) -> Vec<Flag> {
+    let mut all: Vec<Flag> = Vec::new();
+    for word in words {
+        if let Some(value) = word.strip_prefix("-o").filter(|value| !value.is_empty()) {
+            all.push(flag("-o", Some(value)));
+        } else if word.starts_with('-') {
+            match word.split_once('=') {
+                Some((name, value)) => all.push(flag(name, Some(value))),
+                None => all.push(flag(&word, None)),
+            }
+        } else {
+            match all.last_mut().filter(|last| last.value.is_none()) {
+                Some(last) => last.value = Some(word),
+                None => all.push(flag(&word, None)),
+            }
+        }
+    }
+    all
+}
+
+fn flag(name: &str, value: Option<&str>) -> Flag {
+    Flag {
+        name: name.to_owned(),
+        value: value.map(ToOwned::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_divide_and_quotes_keep_together() {
+        let split = |text| words(text).unwrap_or_default();
+        assert_eq!(
+            split("  -o ro\t--uid  1000 "),
+            ["-o", "ro", "--uid", "1000"]
+        );
+        assert_eq!(split(r#"-o "a b"c "" x"#), ["-o", "a bc", "", "x"]);
+        assert_eq!(split(r#""a \"b\\""#), [r#"a "b\"#]);
+        assert_eq!(words(r#"a "b"#), None);
+        assert_eq!(words(r#""\"#), None);
+    }
+
+    #[test]
+    fn a_value_follows_its_option() {
+        let split = |text| flags(words(text).unwrap_or_default());
+        assert_eq!(
+            split("-oro -o rw --uid=1 --gid 2 --quiet stray more"),
+            [
+                flag("-o", Some("ro")),
+                flag("-o", Some("rw")),
+                flag("--uid", Some("1")),
+                flag("--gid", Some("2")),
+                flag("--quiet", Some("stray")),
+                flag("more", None),
+            ]
+        );
+    }
+}
