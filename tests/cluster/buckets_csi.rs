@@ -1,9 +1,10 @@
 //! Buckets as volumes of ordinary pods: `hutch node` as a CSI driver of the real
 //! kubelet, with the real s3fs and an S3 server that enforces its keys.
 
+use crate::support::node::Node;
 use crate::support::volume::Volume;
 use crate::support::world::eventually;
-use crate::support::{Node, S3, World};
+use crate::support::{S3, World};
 use k8s_openapi::api::core::v1::Pod;
 
 async fn begin(test: &str) -> (World, S3, Node) {

@@ -4,8 +4,9 @@
 use kube::ResourceExt;
 use rustix::process::Signal;
 
+use crate::support::node::Node;
 use crate::support::world::eventually;
-use crate::support::{Hutch, Node, S3, World};
+use crate::support::{Hutch, S3, World};
 use hutch::crd::{Bucket, BucketPhase, Mechanism, Sandbox, SandboxSpec, SecurityProfile};
 
 async fn begin(test: &str) -> (World, S3, Node, Hutch) {
