@@ -22,6 +22,7 @@ use crate::cluster::bucket_keys::KeyWriter;
 use crate::cluster::caches::Caches;
 use crate::cluster::client;
 use crate::cluster::exposures::{ExposureSettings, ExposureWriter};
+use crate::cluster::guests::GuestDirectory;
 use crate::cluster::lease::{Leadership, LeaseSettings};
 use crate::cluster::projects::ProjectDirectory;
 use crate::cluster::sandboxes::Directory;
@@ -101,8 +102,13 @@ async fn serve(
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
     let database = Database::new(target(&common.database)?, &mut registry);
     let watched = watched(controller.as_ref(), &namespace);
-    let (caches, watches) =
-        Caches::start(&client, watched.as_deref(), &stop_watches, &mut registry);
+    let (caches, watches) = Caches::start(
+        &client,
+        watched.as_deref(),
+        &namespace,
+        &stop_watches,
+        &mut registry,
+    );
     let watches = tokio::spawn(watches);
     let pool = Pool::new(client.clone(), pool_settings(api.as_ref()));
     let process = Process {
@@ -239,11 +245,13 @@ impl Process {
                 domains: api.domains,
             },
         };
+        let guests = GuestDirectory::new(caches.guests.clone(), namespace.clone());
         let interfaces = Interfaces {
             sandboxes: Arc::new(sandboxes),
             session_records: Arc::new(sessions),
             bucket_keys: Arc::new(keys),
             agents: self.pool.clone(),
+            guests: Arc::new(guests),
             projects: self.database.clone(),
             exposures: Arc::new(exposures),
         };
