@@ -160,19 +160,27 @@ async fn bring(client: &Client, pod: &PodRef, program: &Program) -> Result<(), O
     let socket = socket::exec(client, pod, &command).await;
     let mut socket = socket.map_err(OpenError::Exec)?;
     let ending = socket.ending();
-    // The script counts the bytes, so their end need not be told; where it ends
-    // before them, it says why.
-    let sent = async {
+    let send = async {
+        // Not before there is a place for them: bytes that nobody takes would keep
+        // the script's end from being told.
+        socket.read_u8().await?;
+        // The script counts them, so their own end need not be told.
         socket.write_all(&program.bytes).await?;
         socket.flush().await?;
         socket.read_to_end(&mut Vec::new()).await
     };
-    let sent = sent.await;
-    match (last_word(&ending).await, sent) {
-        (Some(exit), _) if exit.code == Some(0) => Ok(()),
-        (Some(exit), _) => Err(refusal(&exit)),
-        (None, Err(error)) => Err(OpenError::Hello(error.to_string())),
-        (None, Ok(_)) => Err(OpenError::Hello("the stream was closed".to_owned())),
+    // A failure has its reason in the ending.
+    let _ = send.await;
+    match last_word(&ending).await {
+        Some(exit) if exit.code == Some(0) => Ok(()),
+        Some(exit) => Err(refusal(&exit)),
+        None => {
+            let closed = || "the stream was closed".to_owned();
+            let why = ending
+                .get()
+                .map_or_else(closed, |ending| ending.to_string());
+            Err(OpenError::Hello(why))
+        }
     }
 }
 

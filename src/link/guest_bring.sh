@@ -1,5 +1,6 @@
-# Takes an agent from stdin: $2 bytes, for machines $3, to be named $1. Exits with 70
-# where the same will not work later either, and says why on stderr.
+# Takes an agent from stdin, once it has said on stdout that it is ready: $2 bytes,
+# for machines $3, to be named $1. Exits with 70 where the same will not work later
+# either, and says why on stderr.
 umask 077
 machine=$(uname -m 2>/dev/null) || machine=
 if [ -n "$3" ] && [ -n "$machine" ] && [ "$machine" != "$3" ]; then
@@ -25,7 +26,10 @@ if [ -z "$part" ]; then
     echo "no folder that programs can be put into and run from: mount an emptyDir at /tmp" >&2
     exit 70
 fi
-if ! { head -c "$2" >"$part" && [ "$(wc -c <"$part")" -eq "$2" ]; }; then
+echo ready
+# All bytes are taken, also where there is no room for them.
+head -c "$2" | { cat >"$part" || cat >/dev/null; }
+if [ "$(wc -c <"$part")" -ne "$2" ]; then
     rm -f "$part"
     echo "the agent did not arrive whole" >&2
     exit 71
