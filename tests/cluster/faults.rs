@@ -1,5 +1,5 @@
-//! Faults of the controller and around it: crashes between its writes, quotas,
-//! objects that cannot be helped.
+//! Faults of the controller and around it: crashes between its writes, quotas
+//! and objects that cannot be helped.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,10 +11,9 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::sandbox::manifest;
+use crate::support::World;
 use crate::support::world::eventually;
-use crate::support::{World, audit};
-use hutch::crd::{Phase, Sandbox, SandboxSession, SandboxSessionSpec, labels};
-use hutch::domain::names;
+use hutch::crd::{Phase, Sandbox};
 
 async fn no_pods_quota(world: &World) {
     let quota: ResourceQuota = serde_json::from_value(json!({
