@@ -18,6 +18,7 @@ mod lifecycle;
 mod older;
 mod operations;
 mod project_attach;
+mod project_attach_refused;
 mod project_backends;
 mod project_diagnostics;
 mod project_execute;

@@ -2,14 +2,12 @@
 //! that carries `hutch.dev/attach: "true"`.
 
 use std::path::Path;
-use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::project_resolution::{conversation, named, of_project, until};
 use crate::support::backend::Backend;
@@ -19,15 +17,13 @@ use crate::support::world::eventually;
 use crate::support::{Hutch, World};
 use hutch::crd::labels;
 
-const PYTHON: &str = "python:3.11-slim";
-const BUSYBOX: &str = "busybox:1";
-/// An image that is a single program.
-const NO_SHELL: &str = "hutch.dev/testcluster/pause:1";
+pub const PYTHON: &str = "python:3.11-slim";
+pub const BUSYBOX: &str = "busybox:1";
 /// Ends its container when a command asks for it.
 const UNTIL_TOLD: &str = "while [ ! -e /tmp/end ]; do sleep 0.1; done";
 
 /// A pod of somebody's who wants it to be used, with one container like that.
-fn theirs(name: &str, image: &str, container: Value) -> Value {
+pub fn theirs(name: &str, image: &str, container: Value) -> Value {
     let mut pod = json!({
         "metadata": {"name": name, "labels": {labels::ATTACH: "true", "app": "theirs"}},
         "spec": {"terminationGracePeriodSeconds": 1, "containers": [{
@@ -39,13 +35,13 @@ fn theirs(name: &str, image: &str, container: Value) -> Value {
     pod
 }
 
-async fn create(world: &World, pod: Value) -> Pod {
+pub async fn create(world: &World, pod: Value) -> Pod {
     let pod: Pod = serde_json::from_value(pod).unwrap();
     let made = world.pods().create(&PostParams::default(), &pod).await;
     made.unwrap()
 }
 
-async fn runs(world: &World, name: &str) -> Pod {
+pub async fn runs(world: &World, name: &str) -> Pod {
     let running = |pod: &Pod| {
         let status = pod.status.as_ref();
         status.is_some_and(|status| status.phase.as_deref() == Some("Running"))
@@ -66,14 +62,19 @@ async fn known(backend: &Backend, pod: &str) {
 }
 
 /// Names the pod in the project's row, as a person does.
-async fn name(postgres: &Postgres, project: &str, pod: &str) {
+pub async fn name(postgres: &Postgres, project: &str, pod: &str) {
     let set = "UPDATE projects SET container_name";
     let text = format!("{set} = '{pod}' WHERE id = '{project}'");
     postgres.sql(&text).await;
 }
 
 /// `hutch run` with the database and that binary of the agent.
-async fn hutch(world: &World, postgres: &Postgres, binary: &Path, id: &str) -> (Hutch, Backend) {
+pub async fn hutch(
+    world: &World,
+    postgres: &Postgres,
+    binary: &Path,
+    id: &str,
+) -> (Hutch, Backend) {
     let mut flags = postgres.flags(postgres.port);
     flags.push(format!("--agent-binary={}", binary.display()));
     flags.push("--ready-timeout=20s".to_owned());
@@ -347,85 +348,4 @@ async fn without_the_label_or_the_pod_a_sandbox_is_made() {
             .log()
             .contains("the named container is gone: making another")
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_cannot_be_worked_in_says_what_to_do() {
-    let (world, postgres) = (World::new("refuses").await, Postgres::start().await);
-    let folder = tempfile::tempdir().unwrap();
-    let mut bytes = std::fs::read(agent_binary()).unwrap();
-    // ELF's e_machine: that of the other architecture.
-    bytes[18] = if bytes[18] == 62 { 183 } else { 62 };
-    let foreign = folder.path().join("foreign");
-    std::fs::write(&foreign, bytes).unwrap();
-    let script = folder.path().join("broken");
-    std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
-    let missing = folder.path().join("missing");
-    let good = agent_binary();
-    let shared = json!([{"name": "shm", "mountPath": "/dev/shm", "readOnly": true}]);
-    let sealed = json!({"securityContext": {"readOnlyRootFilesystem": true}, "workingDir": "/",
-                        "volumeMounts": shared});
-    let cases = [
-        (
-            "no-shell",
-            NO_SHELL,
-            json!({"command": null, "workingDir": "/"}),
-            &good,
-            "use an image with sh",
-        ),
-        ("sealed", PYTHON, sealed, &good, "mount an emptyDir at /tmp"),
-        (
-            "foreign",
-            BUSYBOX,
-            json!({}),
-            &foreign,
-            "set --agent-binary to one for it",
-        ),
-        (
-            "broken",
-            BUSYBOX,
-            json!({}),
-            &script,
-            "the agent does not run in it",
-        ),
-        ("missing", BUSYBOX, json!({}), &missing, "--agent-binary"),
-    ];
-    for (id, image, container, binary, wanted) in cases {
-        postgres.project(id).await;
-        name(&postgres, id, id).await;
-        let mut pod = theirs(id, image, container);
-        pod["spec"]["volumes"] = json!([{"name": "shm", "emptyDir": {}}]);
-        create(&world, pod).await;
-        runs(&world, id).await;
-        let (_hutch, backend) = hutch(&world, &postgres, binary, &format!("s-{id}")).await;
-        let begin = Instant::now();
-        let told = backend
-            .call("/execute", json!({"command": "true"}))
-            .await
-            .fails(503);
-        assert!(told.contains(wanted), "{id}: {told}");
-        // It is known at once, and nothing is tried again and again.
-        assert!(
-            begin.elapsed() < Duration::from_secs(5),
-            "{id}: {:?}",
-            begin.elapsed()
-        );
-    }
-    // Not started, and the reason.
-    let mut pod = theirs("pending", BUSYBOX, json!({}));
-    pod["spec"]["nodeSelector"] = json!({"no": "such"});
-    create(&world, pod).await;
-    postgres.project("pending").await;
-    name(&postgres, "pending", "pending").await;
-    let mut flags = postgres.flags(postgres.port);
-    flags.push("--ready-timeout=2s".to_owned());
-    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-    let (_hutch, backend) = world.with_backend("s-pending", &flags).await;
-    until(&backend, "connected").await;
-    let told = backend
-        .call("/execute", json!({"command": "true"}))
-        .await
-        .fails(503);
-    assert!(told.contains("container main: Pending"), "{told}");
-    assert_eq!(world.count().await, 0);
 }
