@@ -24,6 +24,7 @@ use crate::cluster::bucket_keys::KeyWriter;
 use crate::cluster::caches::Caches;
 use crate::cluster::client;
 use crate::cluster::exposures::{ExposureSettings, ExposureWriter};
+use crate::cluster::guests::GuestDirectory;
 use crate::cluster::lease::{Leadership, LeaseSettings};
 use crate::cluster::projects::ProjectDirectory;
 use crate::cluster::sandboxes::Directory;
@@ -110,8 +111,13 @@ async fn serve(
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
     let database = Database::new(target(&common.database)?, &mut registry);
     let watched = watched(controller.as_ref(), &namespace);
-    let (caches, watches) =
-        Caches::start(&client, watched.as_deref(), &stop_watches, &mut registry);
+    let (caches, watches) = Caches::start(
+        &client,
+        watched.as_deref(),
+        &namespace,
+        &stop_watches,
+        &mut registry,
+    );
     let watches = tokio::spawn(watches);
     let pool = Pool::new(client.clone(), pool_settings(api.as_ref()));
     let process = Process {
@@ -218,23 +224,9 @@ impl Process {
     }
 
     async fn facade(&self, api: Api) -> anyhow::Result<JoinHandle<()>> {
-        let namespace = self.namespace.clone();
-        let writer = Writer::new(self.client.clone(), Leadership::always(), managers::FACADE);
-        let (caches, scope) = (&self.caches, namespace.clone());
-        let sandboxes = Directory::new(caches.sandboxes.clone(), writer.clone(), scope.clone());
-        let sessions = SessionDirectory::new(caches.sessions.clone(), writer.clone(), scope);
-        let keys = KeyWriter::new(writer.clone(), self.operator_namespace());
-        let bucket_credentials = bucket_credentials(&api);
-        let exposures = ExposureWriter::new(
-            writer,
-            ExposureSettings {
-                cluster_ip: api.project_ports == ProjectPorts::Cluster,
-                ingress_class: api.ingress_class,
-                tls_secret: api.ingress_tls_secret,
-            },
-        );
+        let interfaces = self.interfaces(&api);
         let settings = ServiceSettings {
-            bucket_credentials,
+            bucket_credentials: bucket_credentials(&api),
             allow_http_buckets: self.buckets.allow_http_buckets,
             max_sandboxes: api.max_sandboxes,
             ready_timeout: api.ready_timeout,
@@ -248,19 +240,12 @@ impl Process {
                 domains: api.domains,
             },
         };
-        let interfaces = Interfaces {
-            sandboxes: Arc::new(sandboxes),
-            session_records: Arc::new(sessions),
-            bucket_keys: Arc::new(keys),
-            agents: self.pool.clone(),
-            projects: self.database.clone(),
-            exposures: Arc::new(exposures),
-        };
         let service = Service::new(interfaces, settings);
         let listener = listen(api.listen, "--listen").await?;
         tracing::info!(
-            "REST on http://{}, sandboxes in namespace {namespace}",
-            listener.local_addr()?
+            "REST on http://{}, sandboxes in namespace {}",
+            listener.local_addr()?,
+            self.namespace
         );
         let metrics = HttpMetrics::register(&mut self.registry());
         let router = http::router(service.clone(), metrics);
@@ -272,6 +257,29 @@ impl Process {
                 () = service.record_sessions() => {}
             }
         }))
+    }
+
+    /// What the facade's use cases work on.
+    fn interfaces(&self, api: &Api) -> Interfaces {
+        let writer = Writer::new(self.client.clone(), Leadership::always(), managers::FACADE);
+        let (caches, scope) = (&self.caches, || self.namespace.clone());
+        let sandboxes = Directory::new(caches.sandboxes.clone(), writer.clone(), scope());
+        let sessions = SessionDirectory::new(caches.sessions.clone(), writer.clone(), scope());
+        let keys = KeyWriter::new(writer.clone(), self.operator_namespace());
+        let exposures = ExposureSettings {
+            cluster_ip: api.project_ports == ProjectPorts::Cluster,
+            ingress_class: api.ingress_class.clone(),
+            tls_secret: api.ingress_tls_secret.clone(),
+        };
+        Interfaces {
+            sandboxes: Arc::new(sandboxes),
+            session_records: Arc::new(sessions),
+            bucket_keys: Arc::new(keys),
+            agents: self.pool.clone(),
+            guests: Arc::new(GuestDirectory::new(caches.guests.clone(), scope())),
+            projects: self.database.clone(),
+            exposures: Arc::new(ExposureWriter::new(writer, exposures)),
+        }
     }
 
     fn controllers(&self, settings: Controller) -> JoinHandle<()> {

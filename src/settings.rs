@@ -113,6 +113,10 @@ pub struct Api {
         requires = "aws_access_key_id"
     )]
     pub aws_secret_access_key: Option<Secret>,
+    /// The static `hutch-agent`, for pods with the label `hutch.dev/attach`. Default:
+    /// the one beside this program, else `/hutch-agent`.
+    #[arg(long, value_name = "FILE", env = "HUTCH_AGENT_BINARY")]
+    pub agent_binary: Option<PathBuf>,
     /// Channels to sandboxes kept open at most.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..), env = "HUTCH_MAX_CHANNELS")]
     pub max_channels: u32,

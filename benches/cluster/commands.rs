@@ -47,7 +47,7 @@ pub async fn measure(world: &World, tenant: &Tenant, report: &mut Report) {
     output(tenant, report).await;
 }
 
-async fn exec_through(tenant: &Tenant) -> Duration {
+pub async fn exec_through(tenant: &Tenant) -> Duration {
     let began = Instant::now();
     tenant.post("/exec", json!({"command": "true"})).await.ok();
     began.elapsed()

@@ -10,6 +10,7 @@ mod support;
 mod commands;
 mod files;
 mod memory;
+mod projects;
 mod report;
 mod sessions;
 mod start;
@@ -29,6 +30,7 @@ async fn main() {
     commands::measure(&world, &tenant, &mut report).await;
     sessions::measure(&tenant, &mut report).await;
     files::measure(&tenant, &mut report).await;
+    projects::measure(&mut report).await;
     memory::measure(&world, &tenant, [&controller, &facade], &mut report).await;
     report.finish();
 }

@@ -104,7 +104,7 @@ async fn start_bare(
     took
 }
 
-fn is_ready(pod: Option<&Pod>) -> bool {
+pub fn is_ready(pod: Option<&Pod>) -> bool {
     let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.as_ref());
     conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }

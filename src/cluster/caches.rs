@@ -270,6 +270,8 @@ pub struct Caches {
     pub sessions: Cache<SandboxSession>,
     /// Pods of ours.
     pub pods: Cache<Pod>,
+    /// Pods of others that conversations may work in.
+    pub guests: Cache<Pod>,
     /// Claims of ours.
     pub claims: Cache<PersistentVolumeClaim>,
     /// Nodes.
@@ -284,16 +286,19 @@ pub struct Caches {
 
 impl Caches {
     /// Starts the watches, of one namespace or of all, and returns the caches
-    /// with a future that ends when all watches have ended after `shutdown`.
+    /// with a future that ends when all watches have ended after `shutdown`. Pods
+    /// of others matter where the facade's sandboxes are.
     pub fn start(
         client: &Client,
         namespace: Option<&str>,
+        facade: &str,
         shutdown: &CancellationToken,
         registry: &mut Registry,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let errors = WatchErrors::register(registry);
         let all = watcher::Config::default;
         let ours = || all().labels(&format!("{}={MANAGED_BY}", labels::MANAGED_BY));
+        let theirs = || all().labels(&format!("{}=true", labels::ATTACH));
         let with = || (errors.clone(), shutdown.clone());
         macro_rules! cache {
             ($api:expr, $config:expr, $trim:expr) => {{
@@ -309,8 +314,9 @@ impl Caches {
         let (runtimes, f) = cache!(Api::all(client.clone()), all(), |_| ());
         let (csi_nodes, g) = cache!(Api::all(client.clone()), all(), trim::csi_node);
         let (volumes, h) = cache!(Api::all(client.clone()), all(), trim::volume);
+        let (guests, i) = cache!(scoped(client, Some(facade)), theirs(), trim::pod);
         let ended = async move {
-            for task in [a, b, c, d, e, f, g, h] {
+            for task in [a, b, c, d, e, f, g, h, i] {
                 if let Err(error) = task.await {
                     warn!(%error, "a watch ended badly");
                 }
@@ -320,6 +326,7 @@ impl Caches {
             sandboxes,
             sessions,
             pods,
+            guests,
             claims,
             nodes,
             runtimes,
@@ -345,7 +352,7 @@ impl Caches {
         [
             ("Sandbox", self.sandboxes.synced()),
             ("SandboxSession", self.sessions.synced()),
-            ("Pod", self.pods.synced()),
+            ("Pod", self.pods.synced() && self.guests.synced()),
             ("PersistentVolumeClaim", self.claims.synced()),
             ("Node", self.nodes.synced()),
             ("RuntimeClass", self.runtimes.synced()),
@@ -363,6 +370,7 @@ impl Caches {
             self.sandboxes.changes(),
             self.sessions.changes(),
             self.pods.changes(),
+            self.guests.changes(),
             self.claims.changes(),
             self.nodes.changes(),
             self.runtimes.changes(),

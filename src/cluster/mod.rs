@@ -9,6 +9,7 @@ pub mod caches;
 pub mod client;
 pub mod events;
 pub mod exposures;
+pub mod guests;
 pub mod lease;
 pub mod node;
 pub mod projects;

@@ -47,6 +47,8 @@ pub mod labels {
     pub const VOLUME: &str = "hutch.dev/volume";
     /// Present on a claim that its sandbox's reclaim policy retained.
     pub const RETAINED: &str = "hutch.dev/retained";
+    /// `true` on a pod that somebody else made and that conversations may work in.
+    pub const ATTACH: &str = "hutch.dev/attach";
 }
 
 /// Annotation keys.
@@ -72,6 +74,8 @@ pub mod annotations {
     pub const BUCKETS: &str = "hutch.dev/buckets";
     /// On a pod: the project that its sandbox works for.
     pub const PROJECT: &str = "hutch.dev/project-id";
+    /// Kubernetes' own, on a pod: the container that is meant where none is named.
+    pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 }
 
 /// Field managers, one per writer, so that server-side apply knows who owns what.

@@ -27,6 +27,10 @@ pub enum AgentError {
     /// process.
     #[error("the command could not be started: {0}")]
     CannotStart(String),
+    /// The container is not Hutch's, and no agent can run in it until somebody
+    /// changes something.
+    #[error("Hutch cannot work in the container: {0}")]
+    NoAgent(String),
     /// The sandbox cannot be reached; nothing was handed over, so the call may
     /// be made again.
     #[error("the sandbox cannot be reached: {0}")]

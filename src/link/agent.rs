@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, body::Body};
 use tower::Service;
 
-use super::socket::{self, EndingCell};
+use super::socket::{self, EndingCell, ExecSocket};
 use crate::domain::interfaces::PodRef;
 
 /// How long opening a channel may take: an exec, and the agent's first answer.
@@ -49,6 +49,9 @@ pub enum OpenError {
         /// The agent's release.
         version: String,
     },
+    /// The container is not Hutch's, and no agent can run there as it is.
+    #[error("{0}")]
+    NoAgent(String),
 }
 
 /// An open channel. Clones share it.
@@ -67,15 +70,20 @@ pub struct Agent {
 /// # Errors
 /// See [`OpenError`]; each may be repeated.
 pub async fn open(client: &Client, pod: &PodRef) -> Result<Agent, OpenError> {
-    tokio::time::timeout(OPEN, greet(client, pod))
+    let opened = async {
+        let socket = socket::exec(client, pod, &[paths::AGENT, "connect"]).await;
+        greet(socket.map_err(OpenError::Exec)?).await
+    };
+    tokio::time::timeout(OPEN, opened)
         .await
         .unwrap_or_else(|_| Err(OpenError::Hello(format!("no answer within {OPEN:?}"))))
 }
 
-async fn greet(client: &Client, pod: &PodRef) -> Result<Agent, OpenError> {
-    let socket = socket::exec(client, pod, &[paths::AGENT, "connect"])
-        .await
-        .map_err(OpenError::Exec)?;
+/// Greets the agent at the other end of a bridge.
+///
+/// # Errors
+/// When it does not answer, or speaks another protocol.
+pub async fn greet(socket: ExecSocket) -> Result<Agent, OpenError> {
     let ending = socket.ending();
     let hello =
         |error: String| OpenError::Hello(ending.get().map_or(error, |ending| ending.to_string()));

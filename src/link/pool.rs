@@ -4,6 +4,7 @@
 //! 1.5 MB.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use super::agent::{self, Agent, OpenError};
 use super::execution::{self, Execution, Interrupted};
+use super::guest;
 use crate::domain::agent::AgentError;
 use crate::domain::exec::{ExecOutcome, ExecRequest};
 use crate::domain::interfaces::{Activity, Commands, PodRef};
@@ -25,12 +27,14 @@ const REATTACH: Duration = Duration::from_secs(25);
 const REATTACH_EVERY: Duration = Duration::from_millis(250);
 
 /// Bounds of the pool.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PoolSettings {
     /// Open channels at most; the least recently used is closed for a new one.
     pub channels: usize,
     /// A channel is closed when nobody used it for this long.
     pub idle: Duration,
+    /// The agent's binary for pods of others; unset: where it usually is.
+    pub agent: Option<PathBuf>,
 }
 
 impl Default for PoolSettings {
@@ -38,6 +42,7 @@ impl Default for PoolSettings {
         Self {
             channels: 512,
             idle: Duration::from_secs(300),
+            agent: None,
         }
     }
 }
@@ -46,6 +51,7 @@ impl Default for PoolSettings {
 pub struct Pool {
     client: Client,
     settings: PoolSettings,
+    binary: guest::Binary,
     slots: Mutex<HashMap<PodRef, Arc<Slot>>>,
 }
 
@@ -61,6 +67,7 @@ impl Pool {
     pub fn new(client: Client, settings: PoolSettings) -> Arc<Self> {
         Arc::new(Self {
             client,
+            binary: guest::Binary::new(settings.agent.clone()),
             settings,
             slots: Mutex::default(),
         })
@@ -121,7 +128,10 @@ impl Pool {
         if let Some(agent) = agent.as_ref().filter(|agent| agent.is_open()) {
             return Ok(agent.clone());
         }
-        let opened = agent::open(&self.client, pod).await;
+        let opened = match pod.guest {
+            true => guest::open(&self.client, pod, &self.binary).await,
+            false => agent::open(&self.client, pod).await,
+        };
         match opened {
             Ok(opened) => Ok(agent.insert(opened).clone()),
             Err(error) => {
@@ -136,6 +146,7 @@ impl Pool {
         let slot = self.slot(pod);
         match self.channel(pod, &slot).await {
             Ok(agent) => Ok((slot, agent)),
+            Err(OpenError::NoAgent(why)) => Err(AgentError::NoAgent(why)),
             Err(error) => Err(AgentError::Unreachable(error.to_string())),
         }
     }

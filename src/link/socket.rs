@@ -51,17 +51,38 @@ type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The API server said how the remote process ended.
-    Status(String),
+    Status(Exit),
     /// The WebSocket was closed without such a word.
     Closed,
     /// The connection broke.
     Transport(String),
 }
 
+/// How a remote process ended, or why none was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit code; none where it was not started.
+    pub code: Option<i32>,
+    /// The API server's own words.
+    pub message: String,
+    /// The beginning of what the process said on stderr.
+    pub said: String,
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.message)?;
+        match self.said.as_str() {
+            "" => Ok(()),
+            said => write!(f, ": {said}"),
+        }
+    }
+}
+
 impl std::fmt::Display for Ending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Status(text) => write!(f, "the agent's bridge ended: {text}"),
+            Self::Status(exit) => write!(f, "the agent's bridge ended: {exit}"),
             Self::Closed => write!(f, "the API server closed the stream"),
             Self::Transport(text) => write!(f, "the connection broke: {text}"),
         }
@@ -90,6 +111,17 @@ impl EndingCell {
     /// The ending, once there is one.
     pub fn get(&self) -> Option<Ending> {
         self.0.borrow().clone()
+    }
+
+    /// How the remote process ended, once the stream has ended; none where that was
+    /// not told.
+    pub async fn exit(&self) -> Option<Exit> {
+        let mut ending = self.0.subscribe();
+        // The sender is held here.
+        match ending.wait_for(Option::is_some).await.ok()?.clone()? {
+            Ending::Status(exit) => Some(exit),
+            _ => None,
+        }
     }
 
     /// Only the first ending counts: the others are its consequences.
@@ -208,18 +240,24 @@ async fn read(
     }
 }
 
-/// What the status frame and the remote end's stderr say, in one line.
-fn status(frame: &[u8], stderr: &[u8]) -> String {
+/// What the status frame and the remote end's stderr say, each in one line.
+fn status(frame: &[u8], stderr: &[u8]) -> Exit {
     let status: serde_json::Value = serde_json::from_slice(frame).unwrap_or_default();
+    let success = status["status"] == "Success";
     let message = match status["message"].as_str() {
         Some(message) => message,
-        None if status["status"] == "Success" => "exit code 0",
+        None if success => "exit code 0",
         None => "no reason given",
     };
+    let causes = status["details"]["causes"].as_array();
+    let code = causes.into_iter().flatten();
+    let code = code.filter(|cause| cause["reason"] == "ExitCode");
+    let code = code.filter_map(|cause| cause["message"].as_str()?.parse().ok());
     let said = String::from_utf8_lossy(stderr);
-    match said.trim() {
-        "" => message.to_owned(),
-        said => format!("{message}: {}", said.replace('\n', " ")),
+    Exit {
+        code: success.then_some(0).or(code.into_iter().next()),
+        message: message.to_owned(),
+        said: said.trim().replace('\n', " "),
     }
 }
 

@@ -72,6 +72,7 @@ pub fn pool_settings(api: Option<&Api>) -> PoolSettings {
     api.map_or_else(PoolSettings::default, |api| PoolSettings {
         channels: api.max_channels as usize,
         idle: api.channel_idle,
+        agent: api.agent_binary.clone(),
     })
 }
 

@@ -98,18 +98,17 @@ impl Service {
         })
     }
 
-    /// Ends the sandbox of that UID or name; that there is none is no error.
+    /// Ends the sandbox of that UID or name; that there is none is no error. Returns
+    /// whether nothing of that name is left: a pod of somebody else's stays.
     ///
     /// # Errors
     /// When the cluster does not take the deletion, or it is not done in time.
-    pub async fn delete_backend(&self, container: &str) -> Result<(), BackendError> {
-        match self.living_backend(container) {
-            Ok(sandbox) => {
-                let name = sandbox.metadata.name.as_deref().unwrap_or_default();
-                Ok(self.destroy(&Target::named(name)).await?)
-            }
-            Err(_) => Ok(()),
+    pub async fn delete_backend(&self, container: &str) -> Result<bool, BackendError> {
+        if let Ok(sandbox) = self.living_backend(container) {
+            let name = sandbox.metadata.name.as_deref().unwrap_or_default();
+            self.destroy(&Target::named(name)).await?;
         }
+        Ok(self.guests.get(container).is_none())
     }
 
     /// Leads requests for a name below a domain to a port of the sandbox, and

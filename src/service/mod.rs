@@ -11,6 +11,7 @@ mod edit;
 mod error;
 mod exec;
 mod files;
+mod guests;
 mod languages;
 mod projects;
 mod reach;
@@ -42,7 +43,7 @@ pub use target::Target;
 use crate::crd::SandboxSpec;
 use crate::domain::buckets::Credentials;
 use crate::domain::interfaces::{
-    Agents, BucketKeys, DatabaseState, Exposures, Projects, Sandboxes, SessionRecords,
+    Agents, BucketKeys, DatabaseState, Exposures, Guests, Projects, Sandboxes, SessionRecords,
 };
 use activity::ActivityLog;
 use projects::Resolutions;
@@ -84,6 +85,8 @@ pub struct Interfaces {
     pub bucket_keys: Arc<dyn BucketKeys>,
     /// The agents in the pods.
     pub agents: Arc<dyn Agents>,
+    /// Pods of others.
+    pub guests: Arc<dyn Guests>,
     /// The shared database.
     pub projects: Arc<dyn Projects>,
     /// Services and Ingresses.
@@ -96,6 +99,7 @@ pub struct Service {
     session_records: Arc<dyn SessionRecords>,
     bucket_keys: Arc<dyn BucketKeys>,
     agents: Arc<dyn Agents>,
+    guests: Arc<dyn Guests>,
     projects: Arc<dyn Projects>,
     exposures: Arc<dyn Exposures>,
     resolutions: Resolutions,
@@ -115,6 +119,7 @@ impl Service {
             session_records,
             bucket_keys,
             agents,
+            guests,
             projects,
             exposures,
         } = interfaces;
@@ -123,6 +128,7 @@ impl Service {
             session_records,
             bucket_keys,
             agents,
+            guests,
             projects,
             exposures,
             resolutions: Resolutions::default(),

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Service;
-use super::target::{Target, project_of};
+use super::target::{Target, Whose, project_of};
 use crate::crd::{Sandbox, Workspace};
 use crate::domain::interfaces::{DatabaseError, Integration, Project};
 
@@ -25,12 +25,15 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// Conversations that are remembered for the time without a database.
 const REMEMBERED: usize = 10_000;
 
+/// The directory that a container's image or spec says, as its agent takes it.
+const CONTAINERS_OWN: &str = ".";
+
 /// Where the requests of a conversation go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The sandbox.
+    /// The sandbox, or the pod that is used as one.
     pub target: Target,
-    /// Its working directory.
+    /// Its working directory; `.` is the one that the container has by itself.
     pub workdir: String,
     /// Whether commands begin there by themselves.
     at_home: bool,
@@ -161,6 +164,13 @@ impl Service {
     fn place_of(&self, project: &Project) -> Place {
         let wanted = project.workdir_path.as_deref();
         let named = project.container_name.as_deref();
+        if let Some(pod) = named.filter(|name| self.guests.get(name).is_some()) {
+            return Place {
+                target: Target::guest(pod),
+                workdir: wanted.unwrap_or(CONTAINERS_OWN).to_owned(),
+                at_home: wanted.is_none(),
+            };
+        }
         let named = named.and_then(|name| self.living(name));
         // Of a sandbox that is not the project's own, the directory may be any.
         if let Some(named) = &named
@@ -234,7 +244,7 @@ impl Service {
     fn tell(&self, conversation: &str, project: &Project, place: &Place) {
         let (sandbox, workdir) = (&place.target.name, &place.workdir);
         let project_id = &project.id;
-        if self.living(sandbox).is_some() {
+        if place.target.whose == Whose::Guest || self.living(sandbox).is_some() {
             tracing::info!(
                 conversation,
                 project = project_id,

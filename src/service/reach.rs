@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::target::Target;
+use super::target::{Target, Whose};
 use super::{Service, ServiceError};
 use crate::domain::agent::AgentError;
 use crate::domain::interfaces::PodRef;
@@ -25,10 +25,14 @@ impl Service {
     where
         F: Future<Output = Result<T, AgentError>>,
     {
-        let _use = self.activity.begin(&target.name);
+        let guest = target.whose == Whose::Guest;
+        let _use = (!guest).then(|| self.activity.begin(&target.name));
         let deadline = Instant::now() + self.settings.ready_timeout;
         loop {
-            let mut changes = self.sandboxes.changes();
+            let mut changes = match guest {
+                true => self.guests.changes(),
+                false => self.sandboxes.changes(),
+            };
             let pod = self.acquire(target, deadline).await?;
             match call(pod).await {
                 // The cache may show a pod that has just gone: nothing was

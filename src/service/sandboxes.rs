@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
-use super::target::Target;
+use super::target::{Target, Whose};
 use super::{Service, ServiceError};
 use crate::crd::{Phase, Sandbox};
 use crate::domain::interfaces::PodRef;
@@ -110,14 +110,17 @@ impl Service {
         Ok(target)
     }
 
-    /// A pod of the sandbox that answers, by `deadline`. The sandbox is created
-    /// where there is none and woken where it sleeps.
+    /// A pod of the target that answers, by `deadline`. A sandbox is created where
+    /// there is none and woken where it sleeps.
     pub(super) async fn acquire(
         &self,
         target: &Target,
         deadline: Instant,
     ) -> Result<PodRef, ServiceError> {
         let name = target.name.as_str();
+        if target.whose == Whose::Guest {
+            return self.guest(name, deadline).await;
+        }
         let mut changes = self.sandboxes.changes();
         let (mut woken, mut doubted) = (None, None);
         loop {

@@ -32,6 +32,8 @@ pub(super) enum Whose {
     },
     /// Named by the database: whoever's it is, and nobody's to create.
     Named,
+    /// No sandbox, but a pod of somebody else's.
+    Guest,
 }
 
 impl Target {
@@ -85,6 +87,14 @@ impl Target {
         }
     }
 
+    /// A pod of somebody else's.
+    pub(super) fn guest(pod: &str) -> Self {
+        Self {
+            name: pod.to_owned(),
+            whose: Whose::Guest,
+        }
+    }
+
     /// Where the workspace is to be, if the target says so.
     pub(super) fn workdir(&self) -> Option<&String> {
         match &self.whose {
@@ -107,6 +117,7 @@ impl Target {
             Whose::Project { id, .. } => project_of(sandbox) == Some(id),
             // Its name has been made up for it.
             Whose::Backend { .. } | Whose::Named => true,
+            Whose::Guest => false,
         }
     }
 
@@ -135,7 +146,7 @@ impl Target {
                 spec.resources = settings.project_template.resources.clone();
                 spec.image = image.clone().or(spec.image);
             }
-            Whose::Named => return None,
+            Whose::Named | Whose::Guest => return None,
         }
         Some(NewSandbox {
             name: self.name.clone(),

@@ -1,5 +1,5 @@
-//! Faults of the controller and around it: crashes between its writes, quotas,
-//! objects that cannot be helped, and that it is quiet when all is said.
+//! Faults of the controller and around it: crashes between its writes, quotas
+//! and objects that cannot be helped.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,10 +11,9 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::sandbox::manifest;
+use crate::support::World;
 use crate::support::world::eventually;
-use crate::support::{World, audit};
-use hutch::crd::{Phase, Sandbox, SandboxSession, SandboxSessionSpec, labels};
-use hutch::domain::names;
+use hutch::crd::{Phase, Sandbox};
 
 async fn no_pods_quota(world: &World) {
     let quota: ResourceQuota = serde_json::from_value(json!({
@@ -289,99 +288,4 @@ async fn a_sandbox_in_a_namespace_that_ends_is_let_go() {
     .await;
     // Without its namespace, and its lease, it goes on to wait for work.
     assert!(hutch.metric("hutch_reconciles_total").await > 0.0);
-}
-
-/// The sandboxes of `world` are brought into every state that lasts.
-async fn settle(world: &World, tenant: &crate::support::Tenant) {
-    let sleepy = json!({"options": {"sleepAfter": "2s"}});
-    tenant.post("/lifecycle", sleepy).await.ok();
-    for (name, spec) in [
-        (
-            "ready",
-            json!({"lifecycle": {"idleTimeout": "1h", "ttl": "2h"}}),
-        ),
-        ("suspended", json!({"suspended": true})),
-        (
-            "ephemeral",
-            json!({"workspace": {"persistence": "Ephemeral", "size": "64Mi"}}),
-        ),
-        ("image", json!({"image": "registry.invalid/x:1"})),
-        ("grown", json!({"workspace": {"size": "1Gi"}})),
-        ("changed", json!({})),
-        (
-            "node",
-            json!({"securityProfile": "Root", "nodeSelector": {"no": "such"}}),
-        ),
-    ] {
-        world.apply(&manifest(name, spec)).unwrap();
-    }
-    for name in ["ready", "ephemeral", "grown", "changed"] {
-        world.ready(name).await;
-    }
-    let size = json!({"spec": {"workspace": {"size": "2Gi"}}});
-    world.patch("grown", size).await;
-    let env = json!({"spec": {"env": [{"name": "A", "value": "1"}]}});
-    world.patch("changed", env).await;
-    let spec = SandboxSessionSpec {
-        sandbox_name: "ready".into(),
-        id: "s".into(),
-        ..Default::default()
-    };
-    let session = SandboxSession::new("session", spec);
-    let sessions = world.api::<SandboxSession>();
-    sessions
-        .create(&PostParams::default(), &session)
-        .await
-        .unwrap();
-
-    let told = async |name: &str, kind: &str, reason: &str| {
-        world.condition(name, kind, reason).await;
-    };
-    told("grown", "WorkspaceReady", "ResizeRefused").await;
-    told("changed", "RestartPending", "SpecChanged").await;
-    told("suspended", "Ready", "Suspended").await;
-    told("image", "Ready", "ImagePullFailed").await;
-    told("node", "Ready", "UserNamespacesUnsupported").await;
-    let asleep = |s: &Sandbox| {
-        let status = s.status.as_ref();
-        status.is_some_and(|s| s.phase == Phase::Suspended && s.pod_name.is_none())
-    };
-    world.sandbox(&names::sandbox("sleepy"), asleep).await;
-    world
-        .object::<SandboxSession>("session", |s| {
-            s.status.is_some() && !s.owner_references().is_empty()
-        })
-        .await;
-    eventually("every claim is bound", async || {
-        let claims = world.claims().list(&ListParams::default()).await.unwrap();
-        let bound = |c: &k8s_openapi::api::core::v1::PersistentVolumeClaim| {
-            c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")
-        };
-        claims.iter().all(bound).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn when_all_is_settled_nothing_is_written_for_a_minute() {
-    let world = World::new("quiet").await;
-    let (_hutch, tenant) = world.with_tenant("sleepy", &[]).await;
-    settle(&world, &tenant).await;
-    let writes = || {
-        let writes = audit::writes(world.environment, &world.namespace)?;
-        let ours = |write: &audit::Write| write.resource != "leases";
-        Some(writes.into_iter().filter(ours).collect::<Vec<_>>())
-    };
-    let Some(_) = writes() else { return };
-    // I10: within ten seconds the state matches the spec; I11: then it is quiet.
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let before = writes().unwrap().len();
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    let after = writes().unwrap();
-    assert_eq!(after.len(), before, "{:#?}", &after[before..]);
-    let labelled = world
-        .pods()
-        .list(&ListParams::default().labels(labels::SANDBOX))
-        .await;
-    assert_eq!(labelled.unwrap().items.len(), 5);
 }

@@ -72,7 +72,7 @@ fn test_cluster(profile: Profile) -> Environment {
 }
 
 /// The static agent that `make` built.
-fn agent_binary() -> PathBuf {
+pub fn agent_binary() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("target"),
         PathBuf::from,

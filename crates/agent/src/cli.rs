@@ -14,9 +14,14 @@ pub enum Command {
         state: PathBuf,
         /// The user's entrypoint and its arguments.
         entrypoint: Vec<OsString>,
+        /// Be a further process of a container that is not Hutch's.
+        attached: bool,
     },
     /// Join stdin and stdout to the agent's socket.
-    Connect,
+    Connect {
+        /// Start the agent of this container where none answers.
+        start: bool,
+    },
     /// Copy this binary into a folder.
     Install(PathBuf),
     /// Print a text (help, version) and leave.
@@ -40,6 +45,14 @@ Usage:
       for it to appear. This is what Hutch runs through `pods/exec`; the bytes
       are gRPC over HTTP/2, nothing for a terminal.
 
+  hutch-agent connect --start
+      The same in a container that is not Hutch's: an agent is started where none
+      answers. It runs beside the container's own processes, keeps sessions beside
+      its binary and ends with the container.
+
+  hutch-agent run --attached DIR
+      How `connect --start` starts it: the socket is descriptor 3.
+
   hutch-agent install DIR
       Copy this binary to DIR/hutch-agent, for clusters where an init container
       has to bring it.
@@ -62,12 +75,20 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
         ("run", [state, folder, ..]) if state == "--state" => Ok(Command::Run {
             state: folder.into(),
             entrypoint: entrypoint(rest[2..].to_vec()),
+            attached: false,
+        }),
+        ("run", [attached, folder]) if attached == "--attached" => Ok(Command::Run {
+            state: folder.into(),
+            entrypoint: Vec::new(),
+            attached: true,
         }),
         ("run", _) => Ok(Command::Run {
             state: hutch_wire::paths::STATE.into(),
             entrypoint: entrypoint(rest),
+            attached: false,
         }),
-        ("connect", []) => Ok(Command::Connect),
+        ("connect", []) => Ok(Command::Connect { start: false }),
+        ("connect", [start]) if start == "--start" => Ok(Command::Connect { start: true }),
         ("install", [folder]) if !folder.is_empty() => Ok(Command::Install(folder.into())),
         ("install", _) => Err("install takes one folder: hutch-agent install DIR".into()),
         ("--version" | "-V" | "version", _) => Ok(Command::Print(version())),
@@ -116,6 +137,7 @@ mod tests {
             Ok(Command::Run {
                 state: state.into(),
                 entrypoint: words(entrypoint),
+                attached: false,
             })
         };
         let usual = hutch_wire::paths::STATE;

@@ -8,14 +8,14 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hutch_wire::paths;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+use crate::{attach, socket};
 
 const BUFFER: usize = 64 << 10;
 const STACK: usize = 32 << 10;
@@ -24,23 +24,32 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Pumps until the socket ends, or stdout does; the end of stdin is passed on.
+/// With `start`, the agent is started where none answers.
 ///
 /// # Errors
 /// When nobody listens, or a read or write fails.
-pub fn connect() -> io::Result<()> {
+pub fn connect(start: bool) -> io::Result<()> {
     // Its memory holds what other users of the sandbox must not read.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    let socket = dial()?;
+    let (socket, words) = match start {
+        true => attach::dial_or_start()?,
+        false => (dial()?, None),
+    };
     let sending = socket.try_clone()?;
     thread::Builder::new().stack_size(STACK).spawn(move || {
         let _ = pump(rustix::stdio::stdin(), sending.as_fd());
         let _ = sending.shutdown(Shutdown::Write);
     })?;
-    pump(socket.as_fd(), rustix::stdio::stdout())
+    let received = pump(socket.as_fd(), rustix::stdio::stdout())?;
+    match words {
+        // It has ended before it served anybody.
+        Some(words) if received == 0 => Err(io::Error::other(words.all())),
+        _ => Ok(()),
+    }
 }
 
 fn dial() -> io::Result<UnixStream> {
-    let address = SocketAddr::from_abstract_name(paths::SOCKET)?;
+    let address = socket::of_a_sandbox()?;
     let start = Instant::now();
     loop {
         match UnixStream::connect_addr(&address) {
@@ -54,12 +63,17 @@ fn dial() -> io::Result<UnixStream> {
     }
 }
 
-fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+/// Returns how many bytes there were.
+fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<u64> {
     let mut buffer = vec![0; BUFFER];
+    let mut all = 0;
     loop {
         match rustix::io::read(from, &mut buffer[..]) {
-            Ok(0) => return Ok(()),
-            Ok(count) => write_all(to, &buffer[..count])?,
+            Ok(0) => return Ok(all),
+            Ok(count) => {
+                write_all(to, &buffer[..count])?;
+                all += count as u64;
+            }
             Err(Errno::INTR) => {}
             Err(problem) => return Err(problem.into()),
         }

@@ -35,11 +35,12 @@ use crate::session::Sessions;
 /// How long processes have to end after a SIGTERM: deleting a pod is quick.
 const ENDING: Duration = Duration::from_secs(2);
 
-/// Serves until a SIGTERM that counts.
+/// Serves until a SIGTERM that counts. With `attached`, in a container of somebody
+/// else's, on a socket that was handed down.
 ///
 /// # Errors
 /// When it cannot begin: no socket, no memory.
-pub fn run(state: &Path, entrypoint: &[OsString]) -> io::Result<()> {
+pub fn run(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Result<()> {
     hold_little_memory();
     // Its memory has what commands print, and its descriptors reach all of them.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -50,12 +51,13 @@ pub fn run(state: &Path, entrypoint: &[OsString]) -> io::Result<()> {
         .thread_keep_alive(files::IDLE)
         .thread_stack_size(files::STACK)
         .build()?
-        .block_on(serve(state, entrypoint))
+        .block_on(serve(state, entrypoint, attached))
 }
 
-async fn serve(state: &Path, entrypoint: &[OsString]) -> io::Result<()> {
-    let signals = Signals::block(getpid().is_init())?;
-    let listener = server::bind().map_err(|problem| {
+async fn serve(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Result<()> {
+    // One that is attached ends with its container, which nobody tells it of.
+    let signals = Signals::block(attached || getpid().is_init())?;
+    let listener = server::bind(attached).map_err(|problem| {
         io::Error::new(
             problem.kind(),
             format!("cannot open the agent's socket: {problem}"),

@@ -2,7 +2,6 @@
 //! between gRPC and the executions, and decides nothing else.
 
 use std::io;
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net as std_unix;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +13,7 @@ use hutch_wire::v1::{
     HelloRequest, ListSessionsReply, ListSessionsRequest, OpenSessionReply, OpenSessionRequest,
     SetSessionVariablesReply, SetSessionVariablesRequest,
 };
-use hutch_wire::{PROTOCOL, limits, paths};
-use rustix::process::geteuid;
+use hutch_wire::{PROTOCOL, limits};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -30,6 +28,7 @@ use crate::log;
 use crate::process::{Pid, tree};
 use crate::search::Search;
 use crate::session::Sessions;
+use crate::socket;
 
 const STREAMS: u32 = 1024;
 /// A channel whose far end is gone without a word is noticed, and closed, or
@@ -53,13 +52,15 @@ pub struct Service {
     pub entrypoint: Arc<Lock<Option<Pid>>>,
 }
 
-/// Opens the agent's socket.
+/// Opens the agent's socket, or takes the one that was opened for it.
 ///
 /// # Errors
 /// When another agent has it already.
-pub fn bind() -> io::Result<UnixListener> {
-    let address = std_unix::SocketAddr::from_abstract_name(paths::SOCKET)?;
-    let listener = std_unix::UnixListener::bind_addr(&address)?;
+pub fn bind(handed_down: bool) -> io::Result<UnixListener> {
+    let listener = match handed_down {
+        true => socket::handed_down()?,
+        false => std_unix::UnixListener::bind_addr(&socket::of_a_sandbox()?)?,
+    };
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
 }
@@ -104,7 +105,7 @@ pub async fn serve(
 async fn accept(listener: UnixListener, sender: mpsc::Sender<io::Result<UnixStream>>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) if !trusted(&stream) => {}
+            Ok((stream, _)) if !socket::trusted(&stream) => {}
             Ok((stream, _)) => {
                 if sender.send(Ok(stream)).await.is_err() {
                     return;
@@ -116,13 +117,6 @@ async fn accept(listener: UnixListener, sender: mpsc::Sender<io::Result<UnixStre
             }
         }
     }
-}
-
-/// The socket has no file and so no permissions. Without this, a process that
-/// has given up root could have the agent run commands as root.
-fn trusted(stream: &UnixStream) -> bool {
-    let peer = stream.peer_cred().map(|peer| peer.uid());
-    peer.is_ok_and(|peer| peer == 0 || peer == geteuid().as_raw())
 }
 
 impl Service {

@@ -13,5 +13,6 @@ pub const STATE: &str = "/.hutch/state";
 
 /// Name of the agent's socket in the abstract namespace of unix sockets: it
 /// belongs to the pod's network namespace, needs no writable folder, and
-/// `rm -rf /` in the sandbox does not remove it.
+/// `rm -rf /` in the sandbox does not remove it. In a container that is not ours
+/// the name goes on with a slash and the container's mount namespace.
 pub const SOCKET: &[u8] = b"hutch-agent";

@@ -4,11 +4,13 @@
 
 mod agents;
 mod exposures;
+mod guests;
 mod projects;
 mod resources;
 
 pub use agents::{Activity, Agents, Commands, Files, NewSession, Search, SessionState, Sessions};
 pub use exposures::Exposures;
+pub use guests::{Guest, Guests};
 pub use projects::{
     DatabaseError, DatabaseState, Integration, Project, ProjectReport, ProjectSandboxes, Projects,
 };
@@ -18,8 +20,8 @@ pub use resources::{
 
 use crate::crd::{CONTAINER, Sandbox};
 
-/// A pod of ours at one moment of its life: the same name may later belong to
-/// another pod, the UID never does.
+/// A pod at one moment of its life: the same name may later belong to another pod,
+/// the UID never does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodRef {
     /// Namespace of the pod.
@@ -30,6 +32,8 @@ pub struct PodRef {
     pub uid: String,
     /// Container that the agent runs in.
     pub container: String,
+    /// Somebody else made it: its agent has to be brought.
+    pub guest: bool,
 }
 
 impl PodRef {
@@ -42,6 +46,7 @@ impl PodRef {
             name: status.pod_name.clone()?,
             uid: status.pod_uid.clone()?,
             container: CONTAINER.to_owned(),
+            guest: false,
         })
     }
 }

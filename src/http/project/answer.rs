@@ -32,7 +32,7 @@ pub fn failure(failure: &ServiceError) -> Response {
         ServiceError::Agent(AgentError::NotFound(_)) => 404,
         ServiceError::Agent(AgentError::Exists(_)) => 409,
         ServiceError::Agent(AgentError::Full(_)) => 507,
-        ServiceError::Agent(AgentError::Unreachable(_))
+        ServiceError::Agent(AgentError::Unreachable(_) | AgentError::NoAgent(_))
         | ServiceError::Limit(_)
         | ServiceError::NotReady { .. }
         | ServiceError::Failed(_)

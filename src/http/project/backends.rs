@@ -42,13 +42,17 @@ pub async fn create(State(service): State<Arc<Service>>, call: Call) -> Response
     answer::ok(fields)
 }
 
-/// `POST /projects/delete`: also of one that does not exist.
+/// `POST /projects/delete`: also of one that does not exist, or is not ours.
 pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> Response {
     let Some(container) = call.body.name("container_id") else {
         return answer::error(400, "container_id is required");
     };
     match service.delete_backend(container).await {
-        Ok(()) => answer::ok(json!({"message": format!("Project {container} deleted")})),
+        Ok(true) => answer::ok(json!({"message": format!("Project {container} deleted")})),
+        Ok(false) => {
+            let message = format!("{container} was not made by Hutch and stays");
+            answer::ok(json!({"message": message}))
+        }
         Err(error) => failed(&error),
     }
 }

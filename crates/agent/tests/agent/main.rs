@@ -13,6 +13,7 @@ mod attach;
 mod commands;
 mod ends;
 mod files;
+mod guest;
 mod machine;
 mod measure;
 mod output;

@@ -89,10 +89,28 @@ impl Sandbox {
         Self::start(&options, &["/hutch-agent", "run"], "/hutch-agent").await
     }
 
+    /// A container that is not Hutch's: its first process is a shell with that
+    /// script, which says on stderr that it `serves`.
+    pub async fn of_others(script: &str) -> Self {
+        Self::start(&[], &["sh", "-c", script], agent()).await
+    }
+
+    /// Another such container in the same network.
+    pub async fn beside(&self, script: &str) -> Self {
+        let mut unshare = Command::new("nsenter");
+        unshare.args(["--net", "--target", &self.pid.to_string(), "unshare"]);
+        Self::start_by(unshare, &["sh", "-c", script], agent()).await
+    }
+
     async fn start(options: &[&str], command: &[&str], connects: &str) -> Self {
-        let mut namespaces = Command::new("unshare")
-            .args(["--pid", "--fork", "--kill-child", "--mount-proc", "--net"])
-            .args(options)
+        let mut unshare = Command::new("unshare");
+        unshare.arg("--net").args(options);
+        Self::start_by(unshare, command, connects).await
+    }
+
+    async fn start_by(mut unshare: Command, command: &[&str], connects: &str) -> Self {
+        let mut namespaces = unshare
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(command)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -121,6 +139,11 @@ impl Sandbox {
 
     /// A channel of its own, through a `connect` of its own.
     pub async fn connect(&self) -> Client {
+        self.connect_by(&self.connects, &["connect"]).await
+    }
+
+    /// A channel through another binary of the agent.
+    pub async fn connect_by(&self, binary: &Path, arguments: &[&str]) -> Client {
         let child = Command::new("nsenter")
             .args([
                 "--pid",
@@ -130,8 +153,8 @@ impl Sandbox {
                 "--target",
                 &self.pid.to_string(),
             ])
-            .arg(&self.connects)
-            .arg("connect")
+            .arg(binary)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

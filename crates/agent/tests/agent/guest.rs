@@ -1,0 +1,149 @@
+//! The agent in a container that is not Hutch's: it is not PID 1, was brought over
+//! an exec, and has to outlive it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hutch_wire::v1::Start;
+use hutch_wire::v1::exec_input::Input;
+use tokio::task::JoinSet;
+
+use crate::sandbox::{Client, Outcome, Sandbox, agent, script};
+
+/// A container with its own first process, and a folder with the agent's binary.
+struct Guest {
+    container: Sandbox,
+    folder: tempfile::TempDir,
+}
+
+impl Guest {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(agent(), folder.path().join("agent")).unwrap();
+        Self {
+            container: Sandbox::of_others("echo serves >&2; exec sleep 1000").await,
+            folder,
+        }
+    }
+
+    fn binary(&self) -> PathBuf {
+        self.folder.path().join("agent")
+    }
+
+    async fn connect(&self) -> Client {
+        self.container
+            .connect_by(&self.binary(), &["connect", "--start"])
+            .await
+    }
+
+    /// Processes of the container that are agents.
+    fn agents(&self) -> Vec<i32> {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let here = |pid: &i32| {
+            let link = |what: &str| std::fs::read_link(format!("/proc/{pid}/{what}")).ok();
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            link("exe").as_deref() == Some(&self.binary()) && contains(&line, b"--attached")
+        };
+        let found: Vec<i32> = pids.filter(here).collect();
+        // One that begins a command shows for a moment as a child of the same kind.
+        let parent = |pid: &i32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let (_, fields) = stat.rsplit_once(')')?;
+            fields.split_whitespace().nth(1)?.parse::<i32>().ok()
+        };
+        let first = |pid: &i32| parent(pid).is_some_and(|parent| !found.contains(&parent));
+        found.iter().copied().filter(first).collect()
+    }
+}
+
+fn contains(line: &[u8], word: &[u8]) -> bool {
+    line.split(|byte| *byte == 0).any(|part| part == word)
+}
+
+async fn in_session(client: &Client, id: &str, text: &str) -> Outcome {
+    let start = Start {
+        session: "s".into(),
+        ..script(id, text)
+    };
+    client.run(start).await
+}
+
+#[tokio::test]
+async fn it_outlives_the_exec_that_started_it_and_is_found_again() {
+    let guest = Guest::new().await;
+    let client = guest.connect().await;
+    assert_eq!(
+        in_session(&client, "a", "cd /tmp; x=1; sleep 1000 &")
+            .await
+            .exit
+            .code,
+        0
+    );
+    let first = guest.agents();
+    assert_eq!(first.len(), 1);
+    client.cut().await;
+    let client = guest.connect().await;
+    assert_eq!(
+        in_session(&client, "b", "echo $x $PWD").await.out(),
+        "1 /tmp\n"
+    );
+    assert_eq!(client.activity().await.background, 1);
+    assert_eq!(guest.agents(), first);
+}
+
+#[tokio::test]
+async fn of_many_who_come_at_once_one_starts_it() {
+    let guest = Guest::new().await;
+    let guest = Arc::new(guest);
+    let mut coming = JoinSet::new();
+    for _ in 0..16 {
+        let guest = guest.clone();
+        coming.spawn(async move { guest.connect().await });
+    }
+    for client in coming.join_all().await {
+        assert_eq!(client.sh("echo here").await.out(), "here\n");
+    }
+    assert_eq!(guest.agents().len(), 1);
+}
+
+#[tokio::test]
+async fn signals_that_can_be_refused_do_not_end_it_and_after_others_it_is_started_anew() {
+    let guest = Guest::new().await;
+    let client = guest.connect().await;
+    in_session(&client, "a", "x=kept").await;
+    let first = guest.agents();
+    let text = "for s in TERM INT HUP QUIT USR1; do kill -$s $PPID; done; kill -TERM -1; echo";
+    // It kills the client's own `connect`.
+    let _ = client.call(Input::Start(script("t", text))).await;
+    drop(client);
+    let client = guest.connect().await;
+    assert_eq!(guest.agents(), first);
+    // One that may kill it, does; what sessions hold is on disk.
+    let _ = client
+        .call(Input::Start(script("k", "kill -KILL $PPID")))
+        .await;
+    while guest.agents() == first {}
+    let client = guest.connect().await;
+    assert_eq!(in_session(&client, "b", "echo $x").await.out(), "kept\n");
+    assert_ne!(guest.agents(), first);
+}
+
+#[tokio::test]
+async fn its_socket_is_its_containers_alone() {
+    // Both in one network, as containers of a pod are.
+    let guest = Guest::new().await;
+    let client = guest.connect().await;
+    assert_eq!(client.sh("echo here").await.out(), "here\n");
+    let other = guest
+        .container
+        .beside("echo serves >&2; exec sleep 1000")
+        .await;
+    let client = other
+        .connect_by(&guest.binary(), &["connect", "--start"])
+        .await;
+    let seen = client.sh("readlink /proc/self/ns/mnt").await;
+    let theirs = std::fs::read_link(format!("/proc/{}/ns/mnt", other.pid)).unwrap();
+    assert_eq!(seen.out().trim(), theirs.to_str().unwrap());
+    assert_eq!(guest.agents().len(), 2);
+}

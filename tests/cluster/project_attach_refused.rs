@@ -1,0 +1,96 @@
+//! Pods that a conversation is to work in and cannot: the answer says what to do.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::project_attach::{BUSYBOX, PYTHON, create, hutch, name, runs, theirs};
+use crate::project_resolution::until;
+use crate::support::World;
+use crate::support::environment::agent_binary;
+use crate::support::postgres::Postgres;
+
+/// An image that is a single program.
+const NO_SHELL: &str = "hutch.dev/testcluster/pause:1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_cannot_be_worked_in_says_what_to_do() {
+    let (world, postgres) = (World::new("refuses").await, Postgres::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(agent_binary()).unwrap();
+    // ELF's e_machine: that of the other architecture.
+    bytes[18] = if bytes[18] == 62 { 183 } else { 62 };
+    let foreign = folder.path().join("foreign");
+    std::fs::write(&foreign, bytes).unwrap();
+    let script = folder.path().join("broken");
+    std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    let missing = folder.path().join("missing");
+    let good = agent_binary();
+    let shared = json!([{"name": "shm", "mountPath": "/dev/shm", "readOnly": true}]);
+    let sealed = json!({"securityContext": {"readOnlyRootFilesystem": true}, "workingDir": "/",
+                        "volumeMounts": shared});
+    let cases = [
+        (
+            "no-shell",
+            NO_SHELL,
+            json!({"command": null, "workingDir": "/"}),
+            &good,
+            "use an image with sh",
+        ),
+        ("sealed", PYTHON, sealed, &good, "mount an emptyDir at /tmp"),
+        (
+            "foreign",
+            BUSYBOX,
+            json!({}),
+            &foreign,
+            "set --agent-binary to one for it",
+        ),
+        (
+            "broken",
+            BUSYBOX,
+            json!({}),
+            &script,
+            "the agent does not run in it",
+        ),
+        ("missing", BUSYBOX, json!({}), &missing, "--agent-binary"),
+    ];
+    for (id, image, container, binary, wanted) in cases {
+        postgres.project(id).await;
+        name(&postgres, id, id).await;
+        let mut pod = theirs(id, image, container);
+        pod["spec"]["volumes"] = json!([{"name": "shm", "emptyDir": {}}]);
+        create(&world, pod).await;
+        runs(&world, id).await;
+        let (_hutch, backend) = hutch(&world, &postgres, binary, &format!("s-{id}")).await;
+        let begin = Instant::now();
+        let told = backend
+            .call("/execute", json!({"command": "true"}))
+            .await
+            .fails(503);
+        assert!(told.contains(wanted), "{id}: {told}");
+        // It is known at once, and nothing is tried again and again.
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "{id}: {:?}",
+            begin.elapsed()
+        );
+    }
+    // Not started, and the reason.
+    let mut pod = theirs("pending", BUSYBOX, json!({}));
+    pod["spec"]["nodeSelector"] = json!({"no": "such"});
+    create(&world, pod).await;
+    postgres.project("pending").await;
+    name(&postgres, "pending", "pending").await;
+    let mut flags = postgres.flags(postgres.port);
+    flags.push("--ready-timeout=2s".to_owned());
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let (_hutch, backend) = world.with_backend("s-pending", &flags).await;
+    until(&backend, "connected").await;
+    let told = backend
+        .call("/execute", json!({"command": "true"}))
+        .await
+        .fails(503);
+    assert!(told.contains("container main: Pending"), "{told}");
+    assert_eq!(world.count().await, 0);
+}
