@@ -99,6 +99,15 @@ impl Node {
         processes.filter(|process| process.runs()).collect()
     }
 
+    /// The mounter of a bucket, as its sandbox's spec names it.
+    pub fn mounter(&self, bucket: &str) -> Process {
+        let end = format!("/{bucket}");
+        let records = self.records();
+        let own = |record: &&Value| record["id"].as_str().unwrap().ends_with(&end);
+        let record = records.iter().find(own).expect("it has a record");
+        serde_json::from_value(record["process"].clone()).unwrap()
+    }
+
     fn records(&self) -> Vec<Value> {
         let files = std::fs::read_dir(self.state.path().join("mounts"));
         let files = files
