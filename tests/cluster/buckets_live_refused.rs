@@ -211,13 +211,14 @@ async fn the_keys_are_nowhere() {
     assert_eq!(world.inside("k", &search).unwrap(), "");
 
     let container = container::find(&status.container_id.unwrap()).unwrap();
+    let mounter = node.mounter("data");
     let mut told = vec![node.hutch().log()];
     told.push(
         world
             .kubectl(&["get", "sbx,pods,events", "-o", "yaml"], "")
             .unwrap(),
     );
-    for process in node.mounters().into_iter().chain([container.init]) {
+    for process in [mounter, container.init] {
         for file in ["cmdline", "environ", "mountinfo"] {
             let text = std::fs::read(format!("/proc/{}/{file}", process.pid)).unwrap();
             told.push(String::from_utf8_lossy(&text).into_owned());
@@ -229,9 +230,9 @@ async fn the_keys_are_nowhere() {
         .output()
         .unwrap();
     told.push(String::from_utf8_lossy(&state.stdout).into_owned());
-    let mounter = node.mounters()[0].pid;
     let inside = format!(
-        "/proc/{mounter}/root{}/stage",
+        "/proc/{}/root{}/stage",
+        mounter.pid,
         node.state().canonicalize().unwrap().display()
     );
     let stage: Vec<_> = std::fs::read_dir(inside)

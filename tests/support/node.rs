@@ -2,6 +2,7 @@
 //! leaves mounted is ended with the test, by what its records say and nothing else.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use hutch::domain::names;
 use hutch::node::Process;
@@ -101,6 +102,15 @@ impl Node {
         processes.filter(|process| process.runs()).collect()
     }
 
+    /// The mounter of a bucket, as its sandbox's spec names it.
+    pub fn mounter(&self, bucket: &str) -> Process {
+        let end = format!("/{bucket}");
+        let records = self.records();
+        let own = |record: &&Value| record["id"].as_str().unwrap().ends_with(&end);
+        let record = records.iter().find(own).expect("it has a record");
+        serde_json::from_value(record["process"].clone()).unwrap()
+    }
+
     fn records(&self) -> Vec<Value> {
         let files = std::fs::read_dir(self.state.path().join("mounts"));
         let files = files
@@ -155,17 +165,42 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
-        for mounter in self.mounters() {
+        // One that was just being started has no record yet, but its cgroups.
+        let grouped = self
+            .cgroups()
+            .into_iter()
+            .flat_map(|folder| members(&folder));
+        for mounter in self.mounters().into_iter().chain(grouped) {
             mounter.signal(Signal::KILL);
             while mounter.runs() {
-                std::thread::sleep(std::time::Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(5));
             }
         }
-        for folder in self.cgroups() {
-            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let _ = std::fs::remove_dir(entry.path());
+        // The kernel may need a moment after the last process.
+        let give_up = Instant::now() + Duration::from_secs(5);
+        while !self.cgroups().is_empty() && Instant::now() < give_up {
+            for folder in self.cgroups() {
+                for inner in folders(&folder) {
+                    let _ = std::fs::remove_dir(inner);
+                }
+                let _ = std::fs::remove_dir(&folder);
             }
-            let _ = std::fs::remove_dir(&folder);
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths.filter(|path| path.is_dir()).collect()
+}
+
+/// The processes in the cgroups below one.
+fn members(folder: &Path) -> Vec<Process> {
+    let lists = folders(folder).into_iter();
+    let lists = lists.filter_map(|inner| std::fs::read_to_string(inner.join("cgroup.procs")).ok());
+    let pids = lists.flat_map(|list| list.lines().map(str::to_owned).collect::<Vec<_>>());
+    pids.filter_map(|pid| Process::of(pid.parse().ok()?))
+        .collect()
 }

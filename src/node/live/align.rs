@@ -181,10 +181,19 @@ impl Worker {
             ))
         });
         let mut entries: Vec<_> = tried.collect();
+        // A bucket may have come back under the name of one that goes.
+        let named =
+            |entries: &[BucketStatus], name: &str| entries.iter().any(|entry| entry.name == name);
         for (id, (error, _)) in &self.busy {
-            // A bucket may have come back under its name.
-            if !entries.iter().any(|entry| entry.name == id.bucket) {
+            if !named(&entries, &id.bucket) {
                 entries.push(entry(&id.bucket, None, Seen::busy(error)));
+            }
+        }
+        // Until it is unmounted, what was said of it stays.
+        for id in &self.closing {
+            let before = self.written.before(running.sandbox, &id.bucket);
+            if let Some(before) = before.filter(|_| !named(&entries, &id.bucket)) {
+                entries.push(before.clone());
             }
         }
         entries

@@ -1,6 +1,7 @@
 //! Whether a mount answers. A probe that hangs blocks a thread until its mounter
 //! answers or ends, so there is one of each kind per mount at most.
 
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,13 +10,16 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, Mode, OFlags, open, statat, statfs};
 use rustix::io::Errno;
 
-use super::Mounts;
+use super::{Mounts, Record};
 use crate::node::{Error, Process};
 
 /// How long the mounter itself may need for an answer.
 const LOCAL: Duration = Duration::from_secs(3);
 /// How long the S3 service may need.
 const REMOTE: Duration = Duration::from_secs(8);
+
+/// Longest file of what a mounter says, in bytes.
+const OUTPUT: u64 = 256 << 10;
 
 /// How a mount is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +61,7 @@ impl Mounts {
         let Some(process) = slot.outstanding.process().filter(|process| process.runs()) else {
             return Health::Dead;
         };
+        self.bound_output(id);
         let point = inside(process, &self.point());
         let stat = statfs_of(point.clone());
         match once(&slot.outstanding.local, LOCAL, stat).await {
@@ -71,6 +76,20 @@ impl Mounts {
             Err(Trouble::Lost) => Health::Dead,
             Err(Trouble::Says(error)) => Health::Ill(error),
             Err(Trouble::Silent) => Health::Ill(silent("the S3 service", REMOTE)),
+        }
+    }
+}
+
+impl Mounts {
+    /// Empties the file of what the mounter says when it has become long; it is
+    /// only written at its end.
+    fn bound_output(&self, id: &str) {
+        let path = Record::new(id, &self.0.state).output(&self.0.state);
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() > OUTPUT)
+            && let Ok(file) = OpenOptions::new().write(true).open(&path)
+        {
+            // The next look tries again.
+            let _ = file.set_len(0);
         }
     }
 }
