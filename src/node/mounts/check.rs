@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, OFlags, open, statat, statfs};
+use rustix::fs::{AtFlags, Mode, OFlags, fstatfs, open, statat, statfs};
 use rustix::io::Errno;
 
 use super::Mounts;
@@ -16,6 +16,9 @@ use crate::node::{Error, Process};
 const LOCAL: Duration = Duration::from_secs(3);
 /// How long the S3 service may need.
 const REMOTE: Duration = Duration::from_secs(8);
+
+/// Type of every FUSE file system (`statfs(2)`).
+const FUSE: rustix::fs::FsWord = 0x6573_5546;
 
 /// How a mount is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +146,10 @@ fn absent(point: &Path) -> Result<(), Errno> {
     // Held first: of a mounter that ends meanwhile the path is absent, too.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = open(point, flags, Mode::empty())?;
+    // One that gives up unmounts first and ends a moment later.
+    if fstatfs(&folder)?.f_type != FUSE {
+        return Err(Errno::NOTCONN);
+    }
     let name = format!(".hutch-{}", uuid::Uuid::new_v4().simple());
     match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) | Ok(_) => Ok(()),
