@@ -11,7 +11,6 @@ async fn begin(test: &str) -> (World, S3, Node) {
     let world = World::new(test).await;
     let s3 = S3::start().await;
     let node = world.node().await;
-    world.until_registered(&world.driver().await, true).await;
     (world, s3, node)
 }
 

@@ -27,8 +27,6 @@ async fn a_volume_outlives_the_death_of_its_mounter_and_of_hutch_node() {
     let world = World::new("csi-heal").await;
     let s3 = S3::start().await;
     let mut node = world.node().await;
-    let driver = world.driver().await;
-    world.until_registered(&driver, true).await;
     s3.put("data", "file", "text");
     world.make_with_pod(&Volume::of(&s3, "p", "data")).await;
     let mut reader = Volume::of(&s3, "q", "data");
@@ -93,7 +91,6 @@ async fn the_driver_is_withdrawn_when_hutch_node_stops_and_its_mounts_stay() {
     let s3 = S3::start().await;
     let mut node = world.node().await;
     let driver = world.driver().await;
-    world.until_registered(&driver, true).await;
     s3.put("data", "file", "text");
     world.make_with_pod(&Volume::of(&s3, "p", "data")).await;
     let pod = world.running_pod("p").await;
@@ -102,7 +99,6 @@ async fn the_driver_is_withdrawn_when_hutch_node_stops_and_its_mounts_stay() {
     world.until_registered(&driver, false).await;
     assert_eq!(world.sh("p", "cat /mnt/b/file").unwrap(), "text");
     node.start(&world).await;
-    world.until_registered(&driver, true).await;
 
     world.delete_pods(&["p"]).await;
     eventually("nothing is left of the volume", async || {

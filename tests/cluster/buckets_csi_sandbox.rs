@@ -12,12 +12,10 @@ use hutch::crd::{Bucket, BucketPhase, Mechanism, Sandbox, SandboxSpec, SecurityP
 async fn begin(test: &str) -> (World, S3, Node, Hutch) {
     let world = World::new(test).await;
     let s3 = S3::start().await;
-    let (node, driver) = (world.node().await, world.driver().await);
-    world.until_registered(&driver, true).await;
+    let node = world.node().await;
     // Its own namespace stands for the operator's: no other test sweeps it.
-    let drivers = ["--csi-driver", &driver, "--node-driver", &driver];
     let place = ["--operator-namespace", &world.namespace];
-    let all = [&drivers[..], &place, &["--allow-http-buckets"]].concat();
+    let all = [&place[..], &["--allow-http-buckets"]].concat();
     let hutch = world.hutch("controller", &all).await;
     world.keys(&s3).await;
     (world, s3, node, hutch)

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::environment::Environment;
+use super::volume;
 
 /// How long a start, an end or a line of the log may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,6 +69,8 @@ impl Hutch {
         let child = command
             .args(arguments)
             .env("KUBECONFIG", &environment.kubeconfig)
+            .env("HUTCH_NODE_DRIVER", volume::driver(namespace))
+            .env("HUTCH_CSI_DRIVER", volume::driver(namespace))
             .env("RUST_LOG", LOG)
             // One of its own, which is there only where a test needs it: what a
             // controller finds without an owner in there it deletes.

@@ -69,9 +69,10 @@ impl Node {
         let (driver, kubelet) = (world.driver().await, world.kubelet());
         let kubelet = kubelet.display().to_string();
         let mut all = vec!["--state-dir", &state, "--node-name", &name];
-        all.extend(["--node-driver", &driver, "--kubelet-dir", &kubelet]);
+        all.extend(["--kubelet-dir", &kubelet]);
         all.extend(self.arguments.iter().map(String::as_str));
         self.hutch = Some(world.hutch("node", &all).await);
+        world.until_registered(&driver, true).await;
     }
 
     pub fn hutch(&self) -> &Hutch {

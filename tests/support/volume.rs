@@ -42,11 +42,16 @@ impl Volume {
     }
 }
 
+/// Name of the CSI driver of a namespace's `hutch node`, short as it is part of a
+/// socket's path.
+pub fn driver(namespace: &str) -> String {
+    format!("{namespace}.s3")
+}
+
 impl World {
-    /// Name of the CSI driver of this test's `hutch node`, short as it is part of a
-    /// socket's path, with the object that tells the cluster of it.
+    /// The driver of this test, with the object that tells the cluster of it.
     pub async fn driver(&self) -> String {
-        let name = format!("{}.s3", self.namespace);
+        let name = driver(&self.namespace);
         let manifest = include_str!("../../config/rbac/driver.yaml");
         let mut driver: CSIDriver = serde_yaml_ng::from_str(manifest).unwrap();
         driver.metadata.name = Some(name.clone());
@@ -190,7 +195,7 @@ impl World {
     /// What the machine's mount table and the kubelet's folders have of this test's
     /// driver.
     pub fn on_the_host(&self, pods: &[Pod]) -> Vec<String> {
-        let driver = format!("{}.s3", self.namespace);
+        let driver = driver(&self.namespace);
         let uids: Vec<_> = pods.iter().filter_map(ResourceExt::uid).collect();
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let ours =

@@ -95,21 +95,31 @@ impl Places {
         let narrowed = at.read_only && !volume.read_only;
         volume.read_only |= narrowed;
         let source = self.source(volume, secrets)?;
-        let id = match self.at(&at.target) {
-            Some(id) => id,
+        let before = self.at(&at.target);
+        let id = match &before {
+            Some(id) => id.clone(),
             None if narrowed => format!("{OWN_READ_ONLY}{}", at.target.display()),
             None => self.choose(&at, &source).await,
         };
         if self.living(&id).await.is_none() {
             self.revive(&id, &source).await?;
         }
-        if id == staged(&at.staging) {
-            let again = self.mounts.attach(&id, &host(&at.staging)).await;
-            again.map_err(status)?;
-        }
         // Noted first: what is noted and not there is undone without complaint.
         self.published().insert(at.target.clone(), id.clone());
-        let attached = self.mounts.attach(&id, &host(&at.target)).await;
+        let put = self.put(&id, &at).await;
+        if put.is_err() && before.is_none() {
+            // The kubelet takes it that nothing is there, and undoes nothing.
+            self.unpublish(&at.target).await?;
+        }
+        put
+    }
+
+    async fn put(&self, id: &str, at: &Publish) -> Result<(), Status> {
+        if staging(id) == Some(&at.staging) {
+            let again = self.mounts.attach(id, &host(&at.staging)).await;
+            again.map_err(status)?;
+        }
+        let attached = self.mounts.attach(id, &host(&at.target)).await;
         attached.map_err(status)
     }
 

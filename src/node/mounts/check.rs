@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, OFlags, open, statat, statfs};
+use rustix::fs::{AtFlags, Mode, OFlags, fstatfs, open, statat, statfs};
 use rustix::io::Errno;
 
 use super::{Mounts, Record};
@@ -20,6 +20,8 @@ const REMOTE: Duration = Duration::from_secs(8);
 
 /// Longest file of what a mounter says, in bytes.
 const OUTPUT: u64 = 256 << 10;
+/// Type of every FUSE file system (`statfs(2)`).
+const FUSE: rustix::fs::FsWord = 0x6573_5546;
 
 /// How a mount is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +164,10 @@ fn absent(point: &Path) -> Result<(), Errno> {
     // Held first: of a mounter that ends meanwhile the path is absent, too.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = open(point, flags, Mode::empty())?;
+    // One that gives up unmounts first and ends a moment later.
+    if fstatfs(&folder)?.f_type != FUSE {
+        return Err(Errno::NOTCONN);
+    }
     let name = format!(".hutch-{}", uuid::Uuid::new_v4().simple());
     match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) | Ok(_) => Ok(()),
