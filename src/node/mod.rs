@@ -12,6 +12,7 @@
 mod cgroup;
 pub mod container;
 pub mod csi;
+mod endpoint;
 pub mod errand;
 mod error;
 pub mod live;

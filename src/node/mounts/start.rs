@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use super::record::Record;
 use super::{Mounts, check, stage};
 use crate::node::errand::{self, Errand, Start};
-use crate::node::{Error, Process, Source, mountinfo};
+use crate::node::{Error, Process, Source, endpoint, mountinfo};
 
 /// How long a mount may take, all in all.
 const MOUNT: Duration = Duration::from_secs(10);
@@ -60,6 +60,7 @@ impl Mounts {
         begun: Instant,
     ) -> Result<(), Error> {
         let (state, mounter) = (&self.0.state, &self.0.mounter);
+        endpoint::check(&source.endpoint).await?;
         let (stage, point) = (stage(state), self.point());
         let keys = Start::key_file(&stage);
         let words = mounter.command(source, &record.label(), &point, &keys)?;
