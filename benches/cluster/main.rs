@@ -7,6 +7,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod buckets;
 mod commands;
 mod files;
 mod memory;
@@ -31,6 +32,7 @@ async fn main() {
     sessions::measure(&tenant, &mut report).await;
     files::measure(&tenant, &mut report).await;
     projects::measure(&mut report).await;
+    buckets::measure(&mut report).await;
     memory::measure(&world, &tenant, [&controller, &facade], &mut report).await;
     report.finish();
 }
