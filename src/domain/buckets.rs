@@ -2,6 +2,7 @@
 //! how it comes into a pod, and what its status speaks of.
 
 use k8s_openapi::api::core::v1::Pod;
+use serde::Serialize;
 
 use super::names;
 use crate::crd::{Bucket, BucketStatus, CONTAINER, Mechanism, Sandbox, annotations};
@@ -57,8 +58,9 @@ pub mod reasons {
     }
 }
 
-/// The keys of a bucket. Shown nowhere.
-#[derive(Clone, PartialEq, Eq)]
+/// The keys of a bucket. Their `Debug` shows neither; as JSON they go to no one but
+/// a process of ours.
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Credentials {
     /// The access key's id.
     pub access_key_id: String,

@@ -28,4 +28,4 @@ mod volume;
 pub use error::Error;
 pub use mounts::{Health, Mounts, Place, Settings};
 pub use process::Process;
-pub use source::{Credentials, Owner, Source};
+pub use source::{Owner, Source};

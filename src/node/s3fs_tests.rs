@@ -1,7 +1,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::node::{Credentials, Owner};
+use crate::domain::buckets::Credentials;
+use crate::node::Owner;
 
 fn source() -> Source {
     Source {

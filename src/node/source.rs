@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::crd::BucketProvider;
-use crate::domain::names;
+use crate::domain::{buckets::Credentials, names};
 
 /// A bucket, or a folder of one, as one sandbox or volume sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -35,21 +35,6 @@ pub struct Owner {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-}
-
-/// A pair of keys. Its `Debug` shows neither.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-pub struct Credentials {
-    /// The access key's id.
-    pub access_key_id: String,
-    /// The access key itself.
-    pub secret_access_key: String,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
 
 impl Source {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::target::Target;
 use super::{Service, ServiceError};
@@ -182,23 +182,23 @@ impl Service {
         bucket: &Bucket,
         deadline: Instant,
     ) -> Result<(), BucketError> {
-        let mut changes = self.sandboxes.changes();
-        loop {
-            changes.mark_unchanged();
-            let sandbox = self.sandboxes.get(&target.name);
-            let status = sandbox.as_ref().and_then(|it| told(it, &bucket.name));
-            match status.filter(|it| it.digest.as_deref() == Some(&buckets::digest(bucket))) {
-                Some(status) if status.phase == BucketPhase::Mounted => return Ok(()),
-                Some(status) if status.error.is_some() => return Err(refusal(status)),
-                _ => {}
+        let outcome = || {
+            let sandbox = self.sandboxes.get(&target.name)?;
+            let status = told(&sandbox, &bucket.name)?;
+            if status.digest.as_deref() != Some(&buckets::digest(bucket)) {
+                return None;
             }
-            if timeout_at(deadline, changes.changed()).await.is_err() {
-                let seconds = MOUNT.as_secs();
-                return Err(BucketError::Failed(format!(
-                    "the bucket was not mounted within {seconds}s: is `hutch node` running on the sandbox's node?"
-                )));
+            match status.phase {
+                BucketPhase::Mounted => Some(Ok(())),
+                _ => status.error.is_some().then(|| Err(refusal(status))),
             }
-        }
+        };
+        let seconds = MOUNT.as_secs();
+        self.until(deadline, outcome).await.unwrap_or_else(|| {
+            Err(BucketError::Failed(format!(
+                "the bucket was not mounted within {seconds}s: is `hutch node` running on the sandbox's node?"
+            )))
+        })
     }
 
     async fn unmount(
@@ -229,28 +229,26 @@ impl Service {
         deadline: Instant,
     ) -> Result<(), BucketError> {
         let path = &bucket.mount_path;
-        let mut changes = self.sandboxes.changes();
-        loop {
-            changes.mark_unchanged();
+        let outcome = || {
             let sandbox = self.sandboxes.get(&target.name);
             let awake = sandbox.filter(|it| it.status.as_ref().is_some_and(|s| s.phase.answers()));
             match awake.as_ref().and_then(|it| told(it, &bucket.name)) {
-                None => return Ok(()),
+                None => Some(Ok(())),
                 Some(status) if status.phase == BucketPhase::Busy => {
                     let text = format!(
                         "{path} is in use, and stays mounted: leave the folder, close its files"
                     );
-                    return Err(BucketError::Busy(text));
+                    Some(Err(BucketError::Busy(text)))
                 }
-                Some(_) => {}
+                Some(_) => None,
             }
-            if timeout_at(deadline, changes.changed()).await.is_err() {
-                let seconds = UNMOUNT.as_secs();
-                return Err(BucketError::Failed(format!(
-                    "{path} could not be unmounted within {seconds}s, and stays mounted"
-                )));
-            }
-        }
+        };
+        let seconds = UNMOUNT.as_secs();
+        self.until(deadline, outcome).await.unwrap_or_else(|| {
+            Err(BucketError::Failed(format!(
+                "{path} could not be unmounted within {seconds}s, and stays mounted"
+            )))
+        })
     }
 
     /// Undoes a mount that failed. What cannot be undone now the controller does:

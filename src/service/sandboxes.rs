@@ -264,16 +264,28 @@ impl Service {
         uid: &str,
         deadline: Instant,
     ) -> Result<(), ServiceError> {
+        let gone = || {
+            let same = |sandbox: Arc<Sandbox>| sandbox.metadata.uid.as_deref() == Some(uid);
+            (!self.sandboxes.get(name).is_some_and(same)).then_some(())
+        };
+        let gone = self.until(deadline, gone).await;
+        gone.ok_or_else(|| self.not_ready(name))
+    }
+
+    /// Looks now and after every change of a sandbox, until there is an answer;
+    /// none where there is none by `deadline`.
+    pub(super) async fn until<T>(
+        &self,
+        deadline: Instant,
+        look: impl Fn() -> Option<T>,
+    ) -> Option<T> {
         let mut changes = self.sandboxes.changes();
         loop {
             changes.mark_unchanged();
-            let same = |sandbox: Arc<Sandbox>| sandbox.metadata.uid.as_deref() == Some(uid);
-            if !self.sandboxes.get(name).is_some_and(same) {
-                return Ok(());
+            if let Some(answer) = look() {
+                return Some(answer);
             }
-            if timeout_at(deadline, changes.changed()).await.is_err() {
-                return Err(self.not_ready(name));
-            }
+            timeout_at(deadline, changes.changed()).await.ok()?.ok()?;
         }
     }
 

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use super::volume::{Unclear, Volume};
 use crate::crd::{BucketProvider, credentials};
-use crate::node::{Credentials, Owner, Source};
+use crate::domain::buckets::Credentials;
+use crate::node::{Owner, Source};
 
 /// Bytes that a value has at most.
 const LONGEST: usize = 1024;

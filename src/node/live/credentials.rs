@@ -9,7 +9,7 @@ use kube::ResourceExt;
 
 use crate::cluster::apply::{self, Writer};
 use crate::crd::{Bucket, credentials, labels};
-use crate::node::Credentials;
+use crate::domain::buckets::Credentials;
 
 /// Why there are none.
 pub enum Refusal {
