@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event, watcher};
@@ -265,6 +265,8 @@ pub struct Caches {
     pub nodes: Cache<Node>,
     /// Runtime classes.
     pub runtimes: Cache<RuntimeClass>,
+    errors: WatchErrors,
+    shutdown: CancellationToken,
 }
 
 impl Caches {
@@ -311,8 +313,19 @@ impl Caches {
             claims,
             nodes,
             runtimes,
+            errors,
+            shutdown: shutdown.clone(),
         };
         (caches, ended)
+    }
+
+    /// One Secret alone, watched as long as the others.
+    pub fn secret(&self, client: &Client, namespace: &str, name: &str) -> Cache<Secret> {
+        let one = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let api = scoped(client, Some(namespace));
+        let (errors, shutdown) = (self.errors.clone(), self.shutdown.clone());
+        let (cache, _ends_with_shutdown) = Cache::start(api, one, |_| (), errors, shutdown);
+        cache
     }
 
     /// Whether every cache has taken in its first listing.

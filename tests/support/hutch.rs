@@ -18,6 +18,10 @@ const LOG: &str = if cfg!(debug_assertions) {
     "info"
 };
 
+/// An argument of the tests alone: start the facade with authentication, on a
+/// cluster's worth of namespaces.
+pub const KEYED: &str = "keyed";
+
 /// A running Hutch; dropping it kills it.
 pub struct Hutch {
     child: Child,
@@ -54,8 +58,12 @@ impl Hutch {
         command.args([role, "--ops-listen", "127.0.0.1:0"]);
         command.args(["--namespace", namespace]);
         command.args(["--operator-namespace", namespace]);
+        let keyed = arguments.contains(&KEYED);
         if role != "controller" {
             command.args(["--listen", "127.0.0.1:0"]);
+            if !keyed {
+                command.arg("--insecure-no-auth");
+            }
         }
         if role != "api" {
             command.args([
@@ -67,7 +75,7 @@ impl Hutch {
             command.args(["--agent-image", &environment.agent_image]);
         }
         let child = command
-            .args(arguments)
+            .args(arguments.iter().filter(|argument| **argument != KEYED))
             .env("KUBECONFIG", &environment.kubeconfig)
             .env("RUST_LOG", LOG)
             .stdin(Stdio::null())
