@@ -222,7 +222,9 @@ impl Process {
         let listener = listen(common.ops_listen, "--ops-listen").await?;
         tracing::info!("probes and metrics on http://{}", listener.local_addr()?);
         let router = http::ops::router(Arc::new(ops));
-        Ok(tokio::spawn(http::server::serve(listener, router, None, stop)))
+        Ok(tokio::spawn(http::server::serve(
+            listener, router, None, stop,
+        )))
     }
 
     /// Where the Secrets of buckets are.

@@ -41,9 +41,8 @@ pub type Entries = BTreeMap<String, Result<Entry, String>>;
 
 fn entries(secret: Option<&Secret>) -> Entries {
     let data = secret.and_then(|secret| secret.data.as_ref());
-    let entry = |(id, value): (&String, &k8s_openapi::ByteString)| {
-        (id.clone(), Entry::parse(&value.0))
-    };
+    let entry =
+        |(id, value): (&String, &k8s_openapi::ByteString)| (id.clone(), Entry::parse(&value.0));
     data.into_iter().flatten().map(entry).collect()
 }
 
@@ -216,7 +215,9 @@ impl KeyEditor {
 
 /// Why the key would break the rules beside those that there are, if it would.
 fn fits(new: &NewKey, there: &Entries) -> Result<(), String> {
-    let live = there.iter().filter_map(|(id, entry)| Some((id, entry.as_ref().ok()?)));
+    let live = there
+        .iter()
+        .filter_map(|(id, entry)| Some((id, entry.as_ref().ok()?)));
     let mut own = Vec::new();
     for (id, entry) in live {
         let (same, beside) = (entry.tenant == new.tenant, entry.namespace == new.namespace);

@@ -10,8 +10,8 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInf
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
-use kube::api::{Api, PostParams};
 use kube::Client;
+use kube::api::{Api, PostParams};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -139,7 +139,12 @@ impl TokenReviews {
 
     fn remember(&self, about: Fingerprint, verdict: &Verdict) {
         let now = Instant::now();
-        let until = now + if verdict.is_ok() { BELIEVED.0 } else { BELIEVED.1 };
+        let until = now
+            + if verdict.is_ok() {
+                BELIEVED.0
+            } else {
+                BELIEVED.1
+            };
         let mut known = lock(&self.known);
         if known.len() >= REMEMBERED {
             known.retain(|_, (until, _)| now < *until);

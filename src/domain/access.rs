@@ -270,7 +270,9 @@ mod tests {
         let upper = text.to_uppercase();
         let spaced = format!(" {text}");
         let swapped = text.replace("hutch_", "hutch-");
-        for other in ["", "hutch_", "hutch__", cut, &longer, &upper, &spaced, &swapped] {
+        for other in [
+            "", "hutch_", "hutch__", cut, &longer, &upper, &spaced, &swapped,
+        ] {
             assert_eq!(Key::parse(other), None, "{other}");
         }
     }

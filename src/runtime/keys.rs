@@ -15,7 +15,9 @@ use crate::domain::access::{Entry, Limits};
 /// # Errors
 /// When there is no cluster, it does not take it, or the rules do not allow it.
 pub async fn edit(keys: Keys) -> anyhow::Result<()> {
-    let config = client::infer().await.context("no cluster: set KUBECONFIG")?;
+    let config = client::infer()
+        .await
+        .context("no cluster: set KUBECONFIG")?;
     let client = client::connect(&config).context("the cluster's configuration cannot be used")?;
     let namespace = keys.ring.operator_namespace;
     let namespace = namespace.unwrap_or(config.default_namespace);
@@ -70,7 +72,15 @@ async fn create(editor: &KeyEditor, wanted: CreateKey, namespace: &str) -> anyho
 
 /// A line per key, in columns that are as wide as they need to be.
 fn table(entries: &Entries) -> String {
-    let head = ["ID", "TENANT", "NAMESPACE", "SCOPES", "RATE", "AT ONCE", "CREATED"];
+    let head = [
+        "ID",
+        "TENANT",
+        "NAMESPACE",
+        "SCOPES",
+        "RATE",
+        "AT ONCE",
+        "CREATED",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (id, entry) in entries {
         rows.push(match entry {

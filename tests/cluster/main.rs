@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
+mod access_limits;
 mod bucket_routes;
 mod commands;
 mod facade;
@@ -14,6 +16,7 @@ mod file_bytes;
 mod files;
 mod golang;
 mod hostile;
+mod keys;
 mod leader;
 mod lifecycle;
 mod older;
@@ -37,4 +40,6 @@ mod session_commands;
 mod session_resources;
 mod sessions;
 mod sleep;
+mod tls;
+mod tokens;
 mod workspace;

@@ -60,7 +60,9 @@ impl Hutch {
         command.args(["--operator-namespace", namespace]);
         let keyed = arguments.contains(&KEYED);
         if role != "controller" {
-            command.args(["--listen", "127.0.0.1:0"]);
+            if !arguments.contains(&"--listen") {
+                command.args(["--listen", "127.0.0.1:0"]);
+            }
             if !keyed {
                 command.arg("--insecure-no-auth");
             }
@@ -121,7 +123,7 @@ impl Hutch {
             let log = self.log();
             let found = log.lines().find_map(|line| line.split_once(text));
             if let Some((_, rest)) = found {
-                return rest.split([' ', ',']).next().unwrap().to_owned();
+                return rest.split([' ', ',', '"']).next().unwrap().to_owned();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

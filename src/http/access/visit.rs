@@ -46,7 +46,8 @@ impl Refusal {
     fn text(&self) -> String {
         match self {
             Self::Unauthenticated => {
-                "an API key is needed, as bearer token or in the URL: http://KEY@host".to_owned()
+                "an API key is needed, as bearer token or in the URL: http://tenant:KEY@host"
+                    .to_owned()
             }
             Self::Scope(scope) => format!("the key lacks the scope {}", scope.name()),
             Self::Forbidden(text) => text.clone(),
