@@ -53,14 +53,12 @@ pub struct Buckets {
 
 /// Settings of the REST facade.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "REST facade")]
 pub struct Api {
     /// Where the REST facade listens.
     #[arg(long, default_value = "127.0.0.1:8787", env = "HUTCH_LISTEN")]
     pub listen: SocketAddr,
-    /// Who may use it.
-    #[command(flatten)]
-    pub access: Access,
-    /// Sandboxes in the namespace at most.
+    /// Sandboxes in a namespace at most.
     #[arg(long, default_value_t = 250, env = "HUTCH_MAX_SANDBOXES")]
     pub max_sandboxes: usize,
     /// Bytes kept of each of a command's stdout and stderr: a number, or one
@@ -123,10 +121,14 @@ pub struct Api {
     /// A channel that nobody used for this long is closed.
     #[arg(long, default_value = "5m", value_parser = duration, env = "HUTCH_CHANNEL_IDLE")]
     pub channel_idle: Duration,
+    /// Who may use it.
+    #[command(flatten)]
+    pub access: Access,
 }
 
 /// Settings of the controllers.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Controllers")]
 pub struct Controller {
     /// Only this namespace's resources are reconciled. Default: all.
     #[arg(long, env = "HUTCH_WATCH_NAMESPACE")]

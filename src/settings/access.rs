@@ -10,6 +10,7 @@ use super::{Api, bytes, duration};
 
 /// Who may use the REST facade, and how much of it.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Who may use the REST facade")]
 pub struct Access {
     /// Let everybody in who reaches the port, which must be on a loopback address.
     /// Without this, requests need an API key (see hutch keys) or a Kubernetes token.
