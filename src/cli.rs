@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::settings::{Api, Common, Controller, Node};
+use crate::domain::access::{Limits, Scope, is_namespace, is_tenant};
+use crate::settings::{Api, Common, Controller, KeyRing, Node};
 
 /// Code-execution sandboxes on your own Kubernetes.
 ///
@@ -31,6 +32,8 @@ pub enum Command {
     /// Mount buckets into the sandboxes of this node; as root, in the host's pid
     /// namespace.
     Node(RunNode),
+    /// Make, show and revoke the API keys that the REST facade asks for.
+    Keys(Keys),
     /// Print the custom resource definitions: hutch crds | kubectl apply --server-side -f -
     Crds(Crds),
     /// One step of `hutch node` in a process of its own; told on stdin.
@@ -80,4 +83,71 @@ pub struct RunApi {
 pub struct RunNode {
     #[command(flatten)]
     pub(crate) node: Node,
+}
+
+/// What to do with keys.
+#[derive(Debug, clap::Args)]
+pub struct Keys {
+    #[command(flatten)]
+    pub(crate) ring: KeyRing,
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key and print it. It cannot be shown again.
+    ///
+    /// The key alone goes to the standard output: KEY=$(hutch keys create …). It is
+    /// good at once. A tenant has at most two: make the second, give it to the
+    /// tenant, revoke the first.
+    Create(CreateKey),
+    /// Show all keys by their ids.
+    List,
+    /// Take a key back. It is refused within a second.
+    Revoke(RevokeKey),
+}
+
+/// A key to be made.
+#[derive(Debug, clap::Args)]
+pub struct CreateKey {
+    /// Whose it is; a name of the tenant, as it is to stand in logs.
+    #[arg(value_parser = tenant)]
+    pub(crate) tenant: String,
+    /// Namespace of the tenant's sandboxes, which is no other tenant's.
+    #[arg(long, value_parser = namespace)]
+    pub(crate) namespace: String,
+    /// The contracts that it is good for. Projects are in the facade's own namespace
+    /// only.
+    #[arg(
+        long = "scope",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "tenant"
+    )]
+    pub(crate) scopes: Vec<Scope>,
+    /// Requests a second.
+    #[arg(long, default_value_t = Limits::default().rate, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: u32,
+    /// Requests at once.
+    #[arg(long, default_value_t = Limits::default().concurrency, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) concurrency: u32,
+}
+
+/// A key to be taken back.
+#[derive(Debug, clap::Args)]
+pub struct RevokeKey {
+    /// Its id: what stands between `hutch_` and the second underscore.
+    pub(crate) id: String,
+}
+
+fn tenant(text: &str) -> Result<String, String> {
+    let fits = is_tenant(text).then(|| text.to_owned());
+    fits.ok_or_else(|| "at most 63 letters, digits, dots, underscores and dashes".to_owned())
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let fits = is_namespace(text).then(|| text.to_owned());
+    fits.ok_or_else(|| "that is no name of a namespace".to_owned())
 }

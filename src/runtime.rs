@@ -2,6 +2,8 @@
 //! they end: requests are drained first, then reconciles, then the lease is
 //! given back, then the watches stop.
 
+mod facade;
+mod keys;
 mod node_role;
 mod shapes;
 
@@ -11,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -19,29 +22,20 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
-use crate::cluster::apply::Writer;
-use crate::cluster::bucket_keys::KeyWriter;
-use crate::cluster::caches::Caches;
+use crate::cluster::caches::{Cache, Caches};
 use crate::cluster::client;
-use crate::cluster::exposures::{ExposureSettings, ExposureWriter};
-use crate::cluster::guests::GuestDirectory;
 use crate::cluster::lease::{Leadership, LeaseSettings};
 use crate::cluster::projects::ProjectDirectory;
-use crate::cluster::sandboxes::Directory;
-use crate::cluster::sessions::SessionDirectory;
 use crate::controllers::Controllers;
-use crate::crd::{self, SandboxSpec, managers};
+use crate::crd::{self, API_KEYS};
 use crate::db::{Database, Projector};
 use crate::domain::interfaces::Projects;
-use crate::http::{self, HttpMetrics, ops::Ops};
+use crate::http::{self, ops::Ops};
 use crate::link::Pool;
 use crate::node;
-use crate::service::{BackendSettings, Interfaces, Service, ServiceSettings};
-use crate::settings::{Api, Buckets, Common, Controller, ProjectPorts};
+use crate::settings::{Api, Buckets, Common, Controller};
 use crate::telemetry;
-use shapes::{
-    bucket_credentials, bucket_settings, pod_settings, pool_settings, project_template, target,
-};
+use shapes::{bucket_settings, pod_settings, pool_settings, target};
 
 /// Does what the command line says, until it is done or a signal ends it.
 ///
@@ -50,6 +44,7 @@ use shapes::{
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     let (common, controller, api) = match cli.command {
         Command::Crds(to) => return crds(to.write.as_deref()).map(|()| ExitCode::SUCCESS),
+        Command::Keys(keys) => return block_on(keys::edit(keys)),
         // It must stay a process of one thread.
         Command::Node(run) => return node_role::main(run.node).map(|()| ExitCode::SUCCESS),
         Command::Errand => return Ok(node::errand::run()),
@@ -57,12 +52,19 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Controller(run) => (run.common, Some(run.controller), None),
         Command::Api(run) => (run.common, None, Some(run.api)),
     };
+    if let Some(api) = &api {
+        api.check().map_err(anyhow::Error::msg)?;
+    }
     telemetry::log(common.log_format);
+    block_on(serve(common, controller, api))
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot start")?
-        .block_on(serve(common, controller, api))
+        .block_on(work)
         .map(|()| ExitCode::SUCCESS)
 }
 
@@ -91,6 +93,10 @@ struct Process {
     /// Namespace of the facade's sandboxes, which projects are about.
     namespace: String,
     buckets: Buckets,
+    /// The one namespace that the caches have, where it is one.
+    watched: Option<String>,
+    /// The API keys, where they are asked for.
+    api_keys: Option<Cache<Secret>>,
     registry: Arc<Mutex<Registry>>,
     /// Ends the listeners and the controllers.
     shutdown: CancellationToken,
@@ -110,7 +116,7 @@ async fn serve(
     let namespace = common.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
     let database = Database::new(target(&common.database)?, &mut registry);
-    let watched = watched(controller.as_ref(), &namespace);
+    let watched = watched(controller.as_ref(), api.as_ref(), &namespace);
     let (caches, watches) = Caches::start(
         &client,
         watched.as_deref(),
@@ -120,6 +126,12 @@ async fn serve(
     );
     let watches = tokio::spawn(watches);
     let pool = Pool::new(client.clone(), pool_settings(api.as_ref()));
+    let operator_namespace = common.buckets.operator_namespace.as_ref();
+    let operator_namespace = operator_namespace.unwrap_or(&config.default_namespace);
+    let api_keys = api
+        .as_ref()
+        .filter(|api| !api.access.insecure_no_auth)
+        .map(|_| caches.secret(&client, operator_namespace, API_KEYS));
     let process = Process {
         config,
         client,
@@ -128,6 +140,8 @@ async fn serve(
         database,
         namespace,
         buckets: common.buckets.clone(),
+        watched,
+        api_keys,
         registry: Arc::new(Mutex::new(registry)),
         shutdown: CancellationToken::new(),
     };
@@ -153,11 +167,12 @@ async fn serve(
     Ok(())
 }
 
-/// The one namespace that the caches need, if one is enough.
-fn watched(controller: Option<&Controller>, facade: &str) -> Option<String> {
-    match controller {
-        Some(controller) => controller.watch_namespace.clone(),
-        None => Some(facade.to_owned()),
+/// The one namespace that the caches need, if one is enough: keys lead to any.
+fn watched(controller: Option<&Controller>, api: Option<&Api>, facade: &str) -> Option<String> {
+    match (controller, api) {
+        (Some(controller), _) => controller.watch_namespace.clone(),
+        (None, Some(api)) if !api.access.insecure_no_auth => None,
+        _ => Some(facade.to_owned()),
     }
 }
 
@@ -204,16 +219,24 @@ impl Process {
         stop: CancellationToken,
     ) -> anyhow::Result<JoinHandle<()>> {
         let (caches, registry) = (self.caches.clone(), self.registry.clone());
-        let database = self.database.clone();
+        let (database, api_keys) = (self.database.clone(), self.api_keys.clone());
+        let waiting_for = move || {
+            let keys = api_keys.as_ref().is_none_or(Cache::synced);
+            let mut waiting = caches.unsynced();
+            waiting.extend((!keys).then_some("API keys"));
+            waiting
+        };
         let ops = Ops {
-            waiting_for: Box::new(move || caches.unsynced()),
+            waiting_for: Box::new(waiting_for),
             database: Some(Box::new(move || database.state())),
             metrics: Box::new(move || telemetry::metrics(&registry)),
         };
         let listener = listen(common.ops_listen, "--ops-listen").await?;
         tracing::info!("probes and metrics on http://{}", listener.local_addr()?);
         let router = http::ops::router(Arc::new(ops));
-        Ok(tokio::spawn(http::server::serve(listener, router, stop)))
+        Ok(tokio::spawn(http::server::serve(
+            listener, router, None, stop,
+        )))
     }
 
     /// Where the Secrets of buckets are.
@@ -221,65 +244,6 @@ impl Process {
         let own = &self.config.default_namespace;
         let named = self.buckets.operator_namespace.as_ref();
         named.unwrap_or(own).clone()
-    }
-
-    async fn facade(&self, api: Api) -> anyhow::Result<JoinHandle<()>> {
-        let interfaces = self.interfaces(&api);
-        let settings = ServiceSettings {
-            bucket_credentials: bucket_credentials(&api),
-            allow_http_buckets: self.buckets.allow_http_buckets,
-            max_sandboxes: api.max_sandboxes,
-            ready_timeout: api.ready_timeout,
-            max_output: api.max_output,
-            max_file: api.max_file,
-            execute_timeout: api.execute_timeout,
-            template: SandboxSpec::default(),
-            project_template: project_template(),
-            backends: BackendSettings {
-                images: api.project_images.into_iter().collect(),
-                domains: api.domains,
-            },
-        };
-        let service = Service::new(interfaces, settings);
-        let listener = listen(api.listen, "--listen").await?;
-        tracing::info!(
-            "REST on http://{}, sandboxes in namespace {}",
-            listener.local_addr()?,
-            self.namespace
-        );
-        let metrics = HttpMetrics::register(&mut self.registry());
-        let router = http::router(service.clone(), metrics);
-        let shutdown = self.shutdown.clone();
-        Ok(tokio::spawn(async move {
-            tokio::select! {
-                () = http::server::serve(listener, router, shutdown) => {}
-                () = service.clone().record_activity() => {}
-                () = service.record_sessions() => {}
-            }
-        }))
-    }
-
-    /// What the facade's use cases work on.
-    fn interfaces(&self, api: &Api) -> Interfaces {
-        let writer = Writer::new(self.client.clone(), Leadership::always(), managers::FACADE);
-        let (caches, scope) = (&self.caches, || self.namespace.clone());
-        let sandboxes = Directory::new(caches.sandboxes.clone(), writer.clone(), scope());
-        let sessions = SessionDirectory::new(caches.sessions.clone(), writer.clone(), scope());
-        let keys = KeyWriter::new(writer.clone(), self.operator_namespace());
-        let exposures = ExposureSettings {
-            cluster_ip: api.project_ports == ProjectPorts::Cluster,
-            ingress_class: api.ingress_class.clone(),
-            tls_secret: api.ingress_tls_secret.clone(),
-        };
-        Interfaces {
-            sandboxes: Arc::new(sandboxes),
-            session_records: Arc::new(sessions),
-            bucket_keys: Arc::new(keys),
-            agents: self.pool.clone(),
-            guests: Arc::new(GuestDirectory::new(caches.guests.clone(), scope())),
-            projects: self.database.clone(),
-            exposures: Arc::new(ExposureWriter::new(writer, exposures)),
-        }
     }
 
     fn controllers(&self, settings: Controller) -> JoinHandle<()> {

@@ -2,6 +2,8 @@
 //! environment, with the defaults that a newcomer gets. Everything here is
 //! checked before anything starts.
 
+mod access;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use clap::{Args, ValueEnum};
 use crate::crd::{CSI_DRIVER, SecurityProfile};
 use crate::domain::deadlines;
 use crate::telemetry::LogFormat;
+pub use access::{Access, KeyRing};
 
 /// Settings of every role.
 #[derive(Clone, Debug, Args)]
@@ -39,8 +42,8 @@ pub struct Buckets {
     /// Buckets may have endpoints without TLS.
     #[arg(long, env = "HUTCH_ALLOW_HTTP_BUCKETS")]
     pub allow_http_buckets: bool,
-    /// Namespace of the Secrets that Hutch makes for buckets; no sandbox's.
-    /// Default: the kubeconfig's.
+    /// Namespace of the Secrets that Hutch keeps: API keys, and keys of buckets. It
+    /// is no sandbox's. Default: the kubeconfig's.
     #[arg(long, value_name = "NAMESPACE", env = "HUTCH_OPERATOR_NAMESPACE")]
     pub operator_namespace: Option<String>,
     /// Name under which `hutch node` is a CSI driver, and by which a node is known
@@ -51,12 +54,12 @@ pub struct Buckets {
 
 /// Settings of the REST facade.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "REST facade")]
 pub struct Api {
-    /// Where the REST facade listens. It has no authentication yet, so only
-    /// loopback addresses are accepted.
-    #[arg(long, default_value = "127.0.0.1:8787", value_parser = loopback, env = "HUTCH_LISTEN")]
+    /// Where the REST facade listens.
+    #[arg(long, default_value = "127.0.0.1:8787", env = "HUTCH_LISTEN")]
     pub listen: SocketAddr,
-    /// Sandboxes in the namespace at most.
+    /// Sandboxes in a namespace at most.
     #[arg(long, default_value_t = 250, env = "HUTCH_MAX_SANDBOXES")]
     pub max_sandboxes: usize,
     /// Bytes kept of each of a command's stdout and stderr: a number, or one
@@ -123,10 +126,14 @@ pub struct Api {
     /// A channel that nobody used for this long is closed.
     #[arg(long, default_value = "5m", value_parser = duration, env = "HUTCH_CHANNEL_IDLE")]
     pub channel_idle: Duration,
+    /// Who may use it.
+    #[command(flatten)]
+    pub access: Access,
 }
 
 /// Settings of the controllers.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Controllers")]
 pub struct Controller {
     /// Only this namespace's resources are reconciled. Default: all.
     #[arg(long, env = "HUTCH_WATCH_NAMESPACE")]
@@ -335,17 +342,6 @@ fn sslmode(text: &str) -> Result<String, String> {
     }
 }
 
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| "an address and a port are needed, such as 127.0.0.1:8787".to_owned())?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err("the facade has no authentication yet and serves loopback addresses only; put a proxy that authenticates in front of it".to_owned())
-    }
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     deadlines::parse(text)
         .ok_or_else(|| "a whole number with s, m or h is needed, such as 25s".to_owned())
@@ -400,11 +396,5 @@ mod tests {
         }
         assert!(port("0").is_err() && port("x").is_err() && port("70000").is_err());
         assert!(sslmode("verify-full").is_ok() && sslmode("yes").is_err());
-    }
-
-    #[test]
-    fn the_facade_listens_on_loopback_only() {
-        assert!(loopback("127.0.0.1:8787").is_ok() && loopback("[::1]:0").is_ok());
-        assert!(loopback("0.0.0.0:8787").is_err() && loopback("nonsense").is_err());
     }
 }

@@ -49,7 +49,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "cli",
-        &["settings"],
+        &["domain", "settings"],
         &["kube::", "axum::", "tonic::", "sqlx::"],
     ),
     (

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::storage::v1::CSINode;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
@@ -282,6 +282,8 @@ pub struct Caches {
     pub csi_nodes: Cache<CSINode>,
     /// Volumes, those of others included: a bucket that they are of is in use.
     pub volumes: Cache<PersistentVolume>,
+    errors: WatchErrors,
+    shutdown: CancellationToken,
 }
 
 impl Caches {
@@ -332,6 +334,8 @@ impl Caches {
             runtimes,
             csi_nodes,
             volumes,
+            errors,
+            shutdown: shutdown.clone(),
         };
         (caches, ended)
     }
@@ -340,6 +344,15 @@ impl Caches {
     pub fn has_driver(&self, node: &str, driver: &str) -> bool {
         let node = self.csi_nodes.store().get(&ObjectRef::new(node));
         node.is_some_and(|node| node.spec.drivers.iter().any(|known| known.name == driver))
+    }
+
+    /// One Secret alone, watched as long as the others.
+    pub fn secret(&self, client: &Client, namespace: &str, name: &str) -> Cache<Secret> {
+        let one = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let api = scoped(client, Some(namespace));
+        let (errors, shutdown) = (self.errors.clone(), self.shutdown.clone());
+        let (cache, _ends_with_shutdown) = Cache::start(api, one, |_| (), errors, shutdown);
+        cache
     }
 
     /// Whether every cache has taken in its first listing.

@@ -3,6 +3,8 @@
 //! and the resources as the facade uses them. Knows the custom resources and the
 //! domain, and neither controllers nor HTTP.
 
+pub mod access;
+pub mod api_keys;
 pub mod apply;
 pub mod bucket_keys;
 pub mod caches;
@@ -15,5 +17,6 @@ pub mod node;
 pub mod projects;
 pub mod sandboxes;
 pub mod sessions;
+pub mod tokens;
 mod trim;
 mod volumes;

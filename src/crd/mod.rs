@@ -86,6 +86,8 @@ pub mod managers {
     pub const SESSION: &str = "hutch-session";
     /// The REST facade: the resources it creates and `status.lastActivity`.
     pub const FACADE: &str = "hutch-facade";
+    /// `hutch keys`: the Secret with the API keys.
+    pub const KEYS: &str = "hutch-keys";
     /// `hutch node`: the entries of `status.buckets` of the sandboxes on its node.
     pub const NODE: &str = "hutch-node";
     /// Who keeps the database in line: the condition `DatabaseSynced` and
@@ -108,6 +110,9 @@ pub mod credentials {
     /// Region, where the Secret is a CSI volume's.
     pub const REGION: &str = "region";
 }
+
+/// Name of the Secret in the operator's namespace that has an entry per API key.
+pub const API_KEYS: &str = "hutch-api-keys";
 
 /// Name of the container that runs the user's image.
 pub const CONTAINER: &str = "sandbox";

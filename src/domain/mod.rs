@@ -2,6 +2,7 @@
 //! an execution is, and the interfaces behind which the machinery lies. Pure:
 //! no clock, no I/O, no client; time is an argument.
 
+pub mod access;
 pub mod agent;
 pub mod buckets;
 pub mod conditions;

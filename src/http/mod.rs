@@ -2,6 +2,7 @@
 //! words the answers; what a request means is decided in `service`. It knows
 //! neither Kubernetes nor the database.
 
+mod access;
 mod body;
 mod metrics;
 pub mod ops;
@@ -9,6 +10,8 @@ mod project;
 mod router;
 pub mod server;
 mod tenant;
+pub mod tls;
 
+pub use access::GateSettings;
 pub use metrics::HttpMetrics;
 pub use router::router;

@@ -1,4 +1,4 @@
-//! The listener: HTTP/1.1 with the limits that `axum::serve` leaves out. A
+//! The listener: HTTP/1.1, over TLS where that is wanted, with the limits that `axum::serve` leaves out. A
 //! header that does not come in time, a connection past the cap, and requests
 //! that two readers could read in two ways (two Hosts, two sandbox ids, a length
 //! beside a chunked body) are refused here.
@@ -15,28 +15,33 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, ServiceExt};
 
 /// Connections at once.
 const CONNECTIONS: usize = 4096;
-/// How long a request's head may take.
+/// How long a request's head may take, and the handshake of TLS.
 const HEAD: Duration = Duration::from_secs(10);
 /// How long requests in progress may go on after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// Serves `router` until `shutdown`, then lets requests in progress end.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    shutdown: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
-    let service = ServiceBuilder::new()
-        .map_request(|request: Request<Incoming>| request.map(Body::new))
-        .service(router);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &slots) => accepted,
@@ -51,34 +56,49 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
                 continue;
             }
         };
-        let service = service.clone();
-        let guarded = tower::service_fn(move |request: Request<Incoming>| {
-            let service = service.clone();
-            async move {
-                match ambiguous(request.headers()) {
-                    Some(why) => Ok(refuse(why)),
-                    None => service.oneshot(request).await,
+        let (router, tls, watcher) = (router.clone(), tls.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            match tls {
+                None => connection(stream, router, watcher).await,
+                // Whoever speaks no TLS, or not soon, is no event either.
+                Some(tls) => {
+                    if let Ok(Ok(stream)) = timeout(HEAD, tls.accept(stream)).await {
+                        connection(stream, router, watcher).await;
+                    }
                 }
             }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(guarded));
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            // A client that went away is no event.
-            let _ = connection.await;
             drop(slot);
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown())
-        .await
-        .is_err()
-    {
+    if timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still in progress {DRAIN:?} after the shutdown began");
     }
+}
+
+/// Answers the requests of one connection.
+async fn connection<S>(stream: S, router: Router, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = ServiceBuilder::new()
+        .map_request(|request: Request<Incoming>| request.map(Body::new))
+        .service(router);
+    let guarded = tower::service_fn(move |request: Request<Incoming>| {
+        let service = service.clone();
+        async move {
+            match ambiguous(request.headers()) {
+                Some(why) => Ok(refuse(why)),
+                None => service.oneshot(request).await,
+            }
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(guarded));
+    // A client that went away is no event.
+    let _ = watcher.watch(connection).await;
 }
 
 async fn accept(

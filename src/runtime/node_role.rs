@@ -68,7 +68,12 @@ async fn serve(settings: Node) -> anyhow::Result<()> {
     let listener = listen(settings.ops_listen, "--ops-listen").await?;
     tracing::info!("probes and metrics on http://{}", listener.local_addr()?);
     let router = http::ops::router(Arc::new(ops));
-    let ops = tokio::spawn(http::server::serve(listener, router, stop_ops.clone()));
+    let ops = tokio::spawn(http::server::serve(
+        listener,
+        router,
+        None,
+        stop_ops.clone(),
+    ));
 
     let live = LiveSettings {
         allow_http: settings.buckets.allow_http_buckets,

@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
+mod access_limits;
 mod bucket_mounts;
 mod bucket_routes;
 mod buckets_csi;
@@ -24,6 +26,7 @@ mod file_bytes;
 mod files;
 mod golang;
 mod hostile;
+mod keys;
 mod leader;
 mod lifecycle;
 mod older;
@@ -51,4 +54,6 @@ mod session_commands;
 mod session_resources;
 mod sessions;
 mod sleep;
+mod tls;
+mod tokens;
 mod workspace;

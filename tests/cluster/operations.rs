@@ -64,7 +64,7 @@ fn address(server: &str) -> SocketAddr {
 }
 
 /// A way to the API server that can be cut and mended.
-struct Bridge {
+pub(super) struct Bridge {
     port: SocketAddr,
     to: SocketAddr,
     open: Option<JoinHandle<()>>,
@@ -72,7 +72,7 @@ struct Bridge {
 
 impl Bridge {
     /// One that leads nowhere yet, and the kubeconfig that goes by it.
-    async fn to(world: &World, folder: &TempDir) -> (Self, Environment) {
+    pub(super) async fn to(world: &World, folder: &TempDir) -> (Self, Environment) {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = free.local_addr().unwrap();
         let mut server = None;
@@ -86,7 +86,7 @@ impl Bridge {
         (Self { port, to, open }, environment)
     }
 
-    async fn open(&mut self) {
+    pub(super) async fn open(&mut self) {
         let (listener, to) = (TcpListener::bind(self.port).await.unwrap(), self.to);
         self.open = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -102,7 +102,7 @@ impl Bridge {
     }
 
     /// Every connection ends, and new ones are refused.
-    async fn cut(&mut self) {
+    pub(super) async fn cut(&mut self) {
         if let Some(open) = self.open.take() {
             open.abort();
             // It ends by being aborted, which is no news.

@@ -19,6 +19,10 @@ const LOG: &str = if cfg!(debug_assertions) {
     "info"
 };
 
+/// An argument of the tests alone: start the facade with authentication. Its keys
+/// are in the namespace of its sandboxes.
+pub const KEYED: &str = "keyed";
+
 /// A running Hutch; dropping it kills it.
 pub struct Hutch {
     child: Child,
@@ -57,7 +61,14 @@ impl Hutch {
             command.args(["--namespace", namespace]);
         }
         if !matches!(role, "controller" | "node") {
-            command.args(["--listen", "127.0.0.1:0"]);
+            if !arguments.contains(&"--listen") {
+                command.args(["--listen", "127.0.0.1:0"]);
+            }
+            if arguments.contains(&KEYED) {
+                command.args(["--operator-namespace", namespace]);
+            } else {
+                command.arg("--insecure-no-auth");
+            }
         }
         if role != "api" {
             command.args(["--watch-namespace", namespace]);
@@ -67,7 +78,7 @@ impl Hutch {
             command.args(["--agent-image", &environment.agent_image]);
         }
         let child = command
-            .args(arguments)
+            .args(arguments.iter().filter(|argument| **argument != KEYED))
             .env("KUBECONFIG", &environment.kubeconfig)
             .env("HUTCH_NODE_DRIVER", volume::driver(namespace))
             .env("HUTCH_CSI_DRIVER", volume::driver(namespace))
@@ -118,7 +129,7 @@ impl Hutch {
             let log = self.log();
             let found = log.lines().find_map(|line| line.split_once(text));
             if let Some((_, rest)) = found {
-                return rest.split([' ', ',']).next().unwrap().to_owned();
+                return rest.split([' ', ',', '"']).next().unwrap().to_owned();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

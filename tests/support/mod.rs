@@ -5,6 +5,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod access;
 pub mod audit;
 pub mod backend;
 pub mod buckets;

@@ -2,12 +2,14 @@
 //! `service` knows nothing else of them; `cluster`, `link` and `db` implement
 //! them.
 
+mod access;
 mod agents;
 mod exposures;
 mod guests;
 mod projects;
 mod resources;
 
+pub use access::{AccessError, Authenticator};
 pub use agents::{Activity, Agents, Commands, Files, NewSession, Search, SessionState, Sessions};
 pub use exposures::Exposures;
 pub use guests::{Guest, Guests};

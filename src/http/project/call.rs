@@ -1,10 +1,13 @@
 //! A request of this contract, read.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::response::Response;
 
 use super::answer;
+use crate::http::access::Visit;
 use crate::http::body::{Fields, Query};
 
 /// A request.
@@ -22,6 +25,15 @@ impl Call {
         (!id.trim().is_empty()).then_some(id)
     }
 
+    /// What the request is about: a conversation, a project or a container.
+    fn subject(&self) -> Option<&str> {
+        let project = || self.query.text("project_id");
+        let named = ["session_id", "container_id", "project_name"];
+        let body = named.iter().find_map(|name| self.text(name));
+        body.or_else(|| self.query.text("session_id"))
+            .or_else(project)
+    }
+
     /// A text of the body, byte for byte; none where it is missing or empty.
     pub fn text(&self, name: &str) -> Option<&str> {
         let text = self.body.get(name)?.as_str()?;
@@ -34,12 +46,17 @@ impl<S: Send + Sync> FromRequest<S> for Call {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let query = Query::read(request.uri().query().unwrap_or_default());
+        let visit = request.extensions().get::<Arc<Visit>>().cloned();
         let body = Bytes::from_request(request, state).await;
         let body = body.map_err(|rejection| {
             let text = "the request body is too large, or broke off";
             answer::error(rejection.status().as_u16(), text)
         })?;
         let body = Fields::read(&body);
-        Ok(Self { body, query })
+        let call = Self { body, query };
+        if let (Some(visit), Some(subject)) = (visit, call.subject()) {
+            visit.about(subject);
+        }
+        Ok(call)
     }
 }

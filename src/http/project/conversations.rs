@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::json;
 
 use super::answer;
+use crate::http::access::Visit;
 use crate::service::Service;
 
 /// `GET /sessions`.
@@ -25,7 +27,12 @@ pub async fn end_all(State(service): State<Arc<Service>>) -> Response {
 }
 
 /// `DELETE /session/<id>`.
-pub async fn end(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Response {
+pub async fn end(
+    State(service): State<Arc<Service>>,
+    Extension(visit): Extension<Arc<Visit>>,
+    Path(id): Path<String>,
+) -> Response {
+    visit.about(&id);
     let told = |what: &str| answer::ok(json!({"message": format!("Session {id} {what}")}));
     match service.end_conversation(&id).await {
         Ok(true) => told("removed"),

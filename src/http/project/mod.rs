@@ -14,17 +14,28 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{Method, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 
+use crate::domain::access::Scope;
 use crate::domain::interfaces::Integration;
+use crate::http::access::{Contract, Visit, admit};
 use crate::service::Service;
 
-/// The routes of this contract.
+/// The one route that everybody may ask.
+pub fn health() -> Router<Arc<Service>> {
+    Router::new().route("/health", only("GET", get(tell_health)))
+}
+
+/// The other routes of this contract.
 pub fn routes() -> Router<Arc<Service>> {
+    let contract = Contract {
+        scope: Scope::Project,
+        failure: answer::error,
+    };
     Router::new()
-        .route("/health", only("GET", get(health)))
         .route("/sessions", only("GET", get(conversations::list)))
         .route(
             "/sessions/cleanup",
@@ -47,6 +58,7 @@ pub fn routes() -> Router<Arc<Service>> {
             "/projects/configure-domain",
             only("POST", post(backends::configure_domain)),
         )
+        .layer(from_fn_with_state(contract, admit))
 }
 
 /// `methods` alone, with an answer to the others that says so.
@@ -57,13 +69,16 @@ fn only(allowed: &'static str, methods: MethodRouter<Arc<Service>>) -> MethodRou
     })
 }
 
-/// Always 200 while the process serves.
-async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
-    let database = service.database();
-    Json(json!({
-        "status": "ok",
-        "active_sessions": service.awake(),
-        "database": {
+/// Always 200 while the process serves. What is wrong with the database is told to
+/// those only who are let in.
+async fn tell_health(
+    State(service): State<Arc<Service>>,
+    visit: Option<Extension<Arc<Visit>>>,
+) -> Json<Value> {
+    let mut health = json!({"status": "ok", "active_sessions": service.awake()});
+    if visit.is_some_and(|visit| visit.refusal.is_none()) {
+        let database = service.database();
+        health["database"] = json!({
             "state": match database.integration {
                 Integration::Connected => "connected",
                 Integration::Away | Integration::NotConfigured => "standalone",
@@ -71,6 +86,7 @@ async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
             "configured": database.integration != Integration::NotConfigured,
             "since": format!("{:.3}", database.since),
             "last_error": database.last_error,
-        },
-    }))
+        });
+    }
+    Json(health)
 }

@@ -15,18 +15,24 @@ mod session;
 use std::sync::Arc;
 
 use axum::Router;
-
 use axum::http::{Method, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
 use serde_json::json;
 
+use crate::domain::access::Scope;
+use crate::http::access::{Contract, admit};
 use crate::service::Service;
 use envelope::Data;
 use sandbox_id::SandboxId;
 
 /// The routes of this contract, and its answer to every other path.
 pub fn routes() -> Router<Arc<Service>> {
+    let contract = Contract {
+        scope: Scope::Tenant,
+        failure: |code, text| Data::default().fail(code, text),
+    };
     Router::new()
         .route("/exec", only("POST", post(exec::exec)))
         .route(
@@ -71,6 +77,7 @@ pub fn routes() -> Router<Arc<Service>> {
             ),
         )
         .fallback(other)
+        .layer(from_fn_with_state(contract, admit))
 }
 
 /// `methods` alone, with the contract's answer to the others.

@@ -191,6 +191,7 @@ impl Setup {
         let (listen, ops) = (self.listen.to_string(), self.ops.to_string());
         let mut spec = Spec::new(&self.program, log, record)
             .args(["run", "--listen", &listen, "--ops-listen", &ops])
+            .arg("--insecure-no-auth")
             .args(["--agent-image", &self.agent_image])
             .args(["--namespace", SANDBOXES, "--lease-namespace", SYSTEM])
             .args(["--operator-namespace", SYSTEM]);

@@ -1,0 +1,179 @@
+//! How the REST facade is put together: one service per namespace over shared
+//! caches, channels and writers, behind the gate.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::shapes::{bucket_credentials, project_template};
+use super::{Process, listen};
+use crate::cluster::access::Credentials;
+use crate::cluster::api_keys::KeyRing;
+use crate::cluster::apply::Writer;
+use crate::cluster::bucket_keys::KeyWriter;
+use crate::cluster::caches::Caches;
+use crate::cluster::exposures::{ExposureSettings, ExposureWriter};
+use crate::cluster::guests::GuestDirectory;
+use crate::cluster::lease::Leadership;
+use crate::cluster::sandboxes::Directory;
+use crate::cluster::sessions::SessionDirectory;
+use crate::cluster::tokens::TokenReviews;
+use crate::crd::{SandboxSpec, managers};
+use crate::db::Database;
+use crate::domain::interfaces::Authenticator;
+use crate::http::tls::Identity;
+use crate::http::{self, GateSettings, HttpMetrics};
+use crate::link::Pool;
+use crate::service::{BackendSettings, Interfaces, Service, ServiceSettings};
+use crate::settings::{Access, Api, ProjectPorts};
+
+/// What the services of all namespaces are made of.
+struct Services {
+    caches: Caches,
+    writer: Writer,
+    pool: Arc<Pool>,
+    database: Arc<Database>,
+    operator_namespace: String,
+    exposures: ExposureSettings,
+    settings: ServiceSettings,
+    /// The one namespace that the caches have, where it is one.
+    watched: Option<String>,
+    /// Ends what the services do by themselves.
+    stop: CancellationToken,
+}
+
+impl Services {
+    fn over(&self, namespace: &str) -> Arc<Service> {
+        let (caches, writer) = (&self.caches, &self.writer);
+        let scope = || (writer.clone(), namespace.to_owned());
+        let (to_sandboxes, of_sandboxes) = scope();
+        let (to_sessions, of_sessions) = scope();
+        let interfaces = Interfaces {
+            sandboxes: Arc::new(Directory::new(
+                caches.sandboxes.clone(),
+                to_sandboxes,
+                of_sandboxes,
+            )),
+            session_records: Arc::new(SessionDirectory::new(
+                caches.sessions.clone(),
+                to_sessions,
+                of_sessions,
+            )),
+            bucket_keys: Arc::new(KeyWriter::new(
+                writer.clone(),
+                self.operator_namespace.clone(),
+            )),
+            agents: self.pool.clone(),
+            guests: Arc::new(GuestDirectory::new(
+                caches.guests.clone(),
+                namespace.to_owned(),
+            )),
+            projects: self.database.clone(),
+            exposures: Arc::new(ExposureWriter::new(writer.clone(), self.exposures.clone())),
+        };
+        let service = Service::new(interfaces, self.settings.clone());
+        let records = service.clone();
+        let activity = self.stop.clone().run_until_cancelled_owned(async move {
+            tokio::join!(records.clone().record_activity(), records.record_sessions());
+        });
+        tokio::spawn(activity);
+        service
+    }
+
+    /// The service over a namespace that a principal has; or why there is none.
+    fn over_another(&self, namespace: &str) -> Result<Arc<Service>, String> {
+        match &self.watched {
+            Some(watched) if watched != namespace => Err(format!(
+                "this facade knows the sandboxes of namespace {watched} only"
+            )),
+            _ => {
+                tracing::info!(namespace, "serving another namespace");
+                Ok(self.over(namespace))
+            }
+        }
+    }
+}
+
+impl Process {
+    /// Serves REST until the shutdown, and what is left of it after that.
+    pub(super) async fn facade(&self, api: Api) -> anyhow::Result<JoinHandle<()>> {
+        let (access, listen_on) = (api.access.clone(), api.listen);
+        let stop = CancellationToken::new();
+        let services = self.services(api, stop.clone());
+        let home = services.over(&self.namespace);
+        let others = move |namespace: &str| services.over_another(namespace);
+        let metrics = HttpMetrics::register(&mut self.registry());
+        let router = http::router(self.gate(&access), metrics, home, others);
+
+        let identity = match (&access.tls_cert, &access.tls_key) {
+            (Some(certificate), Some(key)) => Some(Identity::load(certificate, key)?),
+            _ => None,
+        };
+        let tls = identity.as_ref().map(Identity::acceptor).transpose()?;
+        let listener = listen(listen_on, "--listen").await?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (at, namespace) = (listener.local_addr()?, &self.namespace);
+        tracing::info!("REST on {scheme}://{at}, sandboxes in namespace {namespace}");
+        if access.insecure_no_auth {
+            tracing::warn!("everybody on this machine may use it: there is no authentication");
+        }
+        if let Some(identity) = identity {
+            tokio::spawn(stop.clone().run_until_cancelled_owned(identity.keep()));
+        }
+        let shutdown = self.shutdown.clone();
+        Ok(tokio::spawn(async move {
+            http::server::serve(listener, router, tls, shutdown).await;
+            stop.cancel();
+        }))
+    }
+
+    fn gate(&self, access: &Access) -> GateSettings {
+        let authenticator = self.api_keys.clone().map(|keys| {
+            let tokens = TokenReviews::new(self.client.clone());
+            let keys = KeyRing::new(keys, self.operator_namespace());
+            let credentials = Credentials::new(keys, tokens, self.namespace.clone());
+            Arc::new(credentials) as Arc<dyn Authenticator>
+        });
+        GateSettings {
+            audit: access.audit || authenticator.is_some(),
+            authenticator,
+            namespace: self.namespace.clone(),
+            deadline: access.request_timeout,
+            max_in_flight: access.max_in_flight,
+        }
+    }
+
+    fn services(&self, api: Api, stop: CancellationToken) -> Services {
+        let settings = ServiceSettings {
+            bucket_credentials: bucket_credentials(&api),
+            allow_http_buckets: self.buckets.allow_http_buckets,
+            max_sandboxes: api.max_sandboxes,
+            ready_timeout: api.ready_timeout,
+            max_output: api.max_output,
+            max_file: api.max_file,
+            execute_timeout: api.execute_timeout,
+            template: SandboxSpec::default(),
+            project_template: project_template(),
+            backends: BackendSettings {
+                images: api.project_images.into_iter().collect(),
+                domains: api.domains,
+            },
+        };
+        Services {
+            caches: self.caches.clone(),
+            writer: Writer::new(self.client.clone(), Leadership::always(), managers::FACADE),
+            pool: self.pool.clone(),
+            database: self.database.clone(),
+            operator_namespace: self.operator_namespace(),
+            exposures: ExposureSettings {
+                cluster_ip: api.project_ports == ProjectPorts::Cluster,
+                ingress_class: api.ingress_class,
+                tls_secret: api.ingress_tls_secret,
+            },
+            settings,
+            watched: self.watched.clone(),
+            stop,
+        }
+    }
+}

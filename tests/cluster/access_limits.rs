@@ -1,0 +1,185 @@
+//! How much a key may ask for, and what is written about it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::access::{get, id, knock, knock_with, secret, with_user};
+use crate::support::backend::Backend;
+use crate::support::hutch::KEYED;
+use crate::support::world::eventually;
+use crate::support::{Hutch, Tenant, World};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_requests_than_a_key_may_send_are_refused_for_a_while() {
+    let world = World::new("rate").await;
+    let hutch = world.hutch("api", &[KEYED]).await;
+    let url = hutch.url().await;
+    let key = world
+        .live_key(&url, "acme", &world.namespace, &["--rate", "3"])
+        .await;
+    let other = world.live_key(&url, "acme", &world.namespace, &[]).await;
+    let bearer = format!("Bearer {key}");
+    let mut refused = None;
+    for _ in 0..20 {
+        let answer = knock(&url, &[("authorization", &bearer)]).await;
+        if answer.status != 200 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("20 requests are more than 3 a second");
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.body["code"], 429);
+    assert_eq!(refused.body["message"], "too many requests with this key");
+    let wait = refused.headers["retry-after"].to_str().unwrap();
+    assert_eq!(knock_with(&url, &other).await, 200);
+    tokio::time::sleep(Duration::from_secs(wait.parse().unwrap())).await;
+    assert_eq!(knock_with(&url, &key).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_requests_at_once_than_a_key_may_have_are_refused_until_one_ends() {
+    let world = World::new("at-once").await;
+    let hutch = world.hutch("run", &[KEYED]).await;
+    let url = hutch.url().await;
+    let key = world
+        .live_key(&url, "acme", &world.namespace, &["--concurrency", "2"])
+        .await;
+    let tenant = Tenant::new(&with_user(&url, &key), "box");
+    tenant.create().await.ok();
+    let wait = "until [ -e /tmp/go ]; do sleep 0.05; done";
+    let one = tenant.begin_in("one", "/tmp/one", wait).await;
+    let two = tokio::spawn({
+        let tenant = tenant.clone();
+        async move { tenant.exec_in("two", wait).await }
+    });
+    eventually("both places are taken", async || {
+        (knock_with(&url, &key).await == 429).then_some(())
+    })
+    .await;
+    // A client that goes away gives its place back.
+    two.abort();
+    eventually("a place is free", async || {
+        (knock_with(&url, &key).await == 200).then_some(())
+    })
+    .await;
+    tenant.run("touch /tmp/go").await;
+    one.await.unwrap().ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_too_long_ends() {
+    let world = World::new("deadline").await;
+    let arguments = [KEYED, "--request-timeout", "5s"];
+    let hutch = world.hutch("run", &arguments).await;
+    let url = hutch.url().await;
+    let key = world
+        .live_key(
+            &url,
+            "acme",
+            &world.namespace,
+            &["--scope", "tenant,project"],
+        )
+        .await;
+    let tenant = Tenant::new(&with_user(&url, &key), "box");
+    tenant.create().await.ok();
+    let answer = tenant.post("/exec", json!({"command": "sleep 20"})).await;
+    answer.fails(504, "the request was not done within 5s");
+    assert_eq!(tenant.stdout("echo fine").await, "fine");
+    let backend = Backend::new(&with_user(&url, &key), "talk");
+    backend.run("true").await;
+    let reply = backend
+        .call("/execute", json!({"command": "sleep 20"}))
+        .await;
+    assert_eq!(reply.fails(504), "the request was not done within 5s");
+}
+
+/// The audit lines so far.
+fn lines(hutch: &Hutch) -> Vec<Value> {
+    let log = hutch.log();
+    let all = log.lines().map(serde_json::from_str::<Value>);
+    let all = all.map(|line| line.expect("every line is JSON"));
+    all.filter(|line| line["target"] == "audit").collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_has_a_line_without_content_or_key() {
+    let world = World::new("audit").await;
+    let scopes = ["--scope", "tenant,project"];
+    let key = world.key("acme", &world.namespace, &scopes);
+    let arguments = [KEYED, "--log-format", "json"];
+    let hutch = world.hutch("run", &arguments).await;
+    let url = hutch.url().await;
+    let wrong = format!(
+        "hutch_{}_{}",
+        id(&key),
+        "5ec3e7".repeat(11).get(..64).unwrap()
+    );
+    let tenant = Tenant::new(&with_user(&url, &key), "box\u{e9}");
+    tenant.write("file-name", "c0ntent").await.ok();
+    assert_eq!(tenant.stdout("echo c0ntent | tr c C").await, "C0ntent");
+    let backend = Backend::new(&with_user(&url, &key), "talk\nINFO forged");
+    backend.sessions().await;
+    backend.end().await;
+    assert_eq!(knock_with(&url, &wrong).await, 401);
+    get(&format!("{url}/health"), &[]).await;
+
+    let log = hutch.log();
+    for never in [
+        "c0ntent",
+        "C0ntent",
+        "file-name",
+        secret(&key),
+        secret(&wrong),
+    ] {
+        assert!(!log.contains(never), "{never}");
+    }
+    let lines = lines(&hutch);
+    assert_eq!(lines.len(), 6, "{lines:#?}");
+    let common = |line: &Value| {
+        assert_eq!(line["tenant"], "acme");
+        assert_eq!(line["key"], id(&key));
+        assert_eq!(line["namespace"], world.namespace);
+        assert!(line["ms"].as_f64().unwrap() > 0.0);
+    };
+    let write = &lines[0];
+    common(write);
+    let told = [
+        &write["method"],
+        &write["route"],
+        &write["sandbox"],
+        &write["status"],
+    ];
+    assert_eq!(
+        told,
+        [
+            &json!("POST"),
+            &json!("/files/write"),
+            &json!("boxé"),
+            &json!(200)
+        ]
+    );
+    let body = json!({"path": "file-name", "content": "c0ntent"}).to_string();
+    assert_eq!(write["bytes_in"], body.len());
+    assert!(write["bytes_out"].as_u64().unwrap() > 50);
+    lines[..4].iter().for_each(common);
+    assert_eq!(lines[3]["route"], "/session/{id}");
+    assert_eq!(lines[3]["sandbox"], "talk\nINFO forged");
+    assert_eq!(
+        (&lines[4]["status"], lines[4].get("tenant")),
+        (&json!(401), None)
+    );
+    assert_eq!(lines[5]["route"], "/health");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_authentication_lines_are_written_when_asked_for() {
+    let world = World::new("unaudited").await;
+    for (more, wanted) in [(&[][..], 0), (&["--audit"][..], 1)] {
+        let arguments = [&["--log-format", "json"], more].concat();
+        let hutch = world.hutch("api", &arguments).await;
+        get(&format!("{}/sessions", hutch.url().await), &[]).await;
+        assert_eq!(lines(&hutch).len(), wanted);
+    }
+}

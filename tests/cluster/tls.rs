@@ -1,0 +1,106 @@
+//! TLS, with a real client: Debian's `python3` and its `requests`.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::World;
+use crate::support::access::with_user;
+use crate::support::hutch::KEYED;
+use crate::support::world::eventually;
+
+/// Asks with a key in the URL and trusts that certificate alone: the status.
+const ASK: &str = "
+import requests, sys
+url, trusted = sys.argv[1:]
+answer = requests.get(url + '/nowhere', headers={'x-sandbox-id': 'any'}, verify=trusted)
+print(answer.status_code)
+";
+
+fn ask(url: &str, trusted: &Path) -> Option<u16> {
+    let mut python = Command::new("/usr/bin/python3");
+    python.args(["-c", ASK, url]).arg(trusted);
+    let output = tokio::task::block_in_place(|| python.output()).unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().parse().ok()
+}
+
+/// Writes a new certificate to a file of its own, and it and its key to where the
+/// facade looks, as a mounted Secret changes: each by a rename.
+fn renew(folder: &Path, name: &str) -> std::path::PathBuf {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let trusted = folder.join(name);
+    std::fs::write(&trusted, made.cert.pem()).unwrap();
+    let parts = [
+        ("tls.key", made.signing_key.serialize_pem()),
+        ("tls.crt", made.cert.pem()),
+    ];
+    for (file, content) in parts {
+        std::fs::write(folder.join("new"), content).unwrap();
+        std::fs::rename(folder.join("new"), folder.join(file)).unwrap();
+    }
+    trusted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_taken_up_when_it_changes_and_only_if_it_is_one() {
+    let world = World::new("tls").await;
+    let folder = tempfile::tempdir().unwrap();
+    let first = renew(folder.path(), "first");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (certificate, key) = (path("tls.crt"), path("tls.key"));
+    let arguments = [KEYED, "--tls-cert", &certificate, "--tls-key", &key];
+    let hutch = world.hutch("api", &arguments).await;
+    let url = hutch.url().await;
+    assert!(url.starts_with("https://"), "{url}");
+    let url = url.replace("127.0.0.1", "localhost");
+    let key = world.key("acme", &world.namespace, &[]);
+    // Of a URL without a password `requests` sends no credential.
+    let keyed = with_user(&url, &format!("acme:{key}"));
+    eventually("the key is known", async || {
+        (ask(&keyed, &first) == Some(200)).then_some(())
+    })
+    .await;
+    assert_eq!(ask(&url, &first), Some(401));
+    // Nobody is served without TLS.
+    let plain = reqwest::get(url.replace("https:", "http:")).await;
+    assert!(plain.is_err());
+
+    let second = renew(folder.path(), "second");
+    eventually("the new certificate is used", async || {
+        (ask(&keyed, &second) == Some(200)).then_some(())
+    })
+    .await;
+    assert_eq!(ask(&keyed, &first), None);
+
+    std::fs::write(&certificate, "nonsense").unwrap();
+    eventually("the log says that it is not used", async || {
+        let said = "the new TLS certificate is not used";
+        hutch.log().contains(said).then_some(())
+    })
+    .await;
+    assert_eq!(ask(&keyed, &second), Some(200));
+
+    let third = renew(folder.path(), "third");
+    eventually("the third certificate is used", async || {
+        (ask(&keyed, &third) == Some(200)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_starts_with_a_certificate_that_is_none() {
+    let world = World::new("tls-none").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tls.pem");
+    std::fs::write(&file, "nonsense").unwrap();
+    let file = file.to_string_lossy();
+    let arguments = [KEYED, "--tls-cert", &file, "--tls-key", &file];
+    let mut hutch = world.hutch_on(world.environment, "api", &arguments);
+    eventually("hutch says why it ends", async || {
+        let log = hutch.log();
+        log.contains("no certificate in PEM").then_some(())
+    })
+    .await;
+    while !hutch.ended() {
+        tokio::task::yield_now().await;
+    }
+}

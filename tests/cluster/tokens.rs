@@ -1,0 +1,189 @@
+//! Kubernetes tokens instead of keys.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
+use kube::api::PostParams;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::operations::Bridge;
+use crate::support::World;
+use crate::support::access::{get, knock, knock_with};
+use crate::support::hutch::KEYED;
+use crate::support::world::eventually;
+
+async fn create<K>(world: &World, object: Value)
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::Serialize
+        + DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let object: K = serde_json::from_value(object).unwrap();
+    let api: Api<K> = world.api();
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+/// A token of a new ServiceAccount.
+async fn token(world: &World, account: &str) -> String {
+    create::<ServiceAccount>(world, json!({"metadata": {"name": account}})).await;
+    let request = TokenRequest {
+        spec: TokenRequestSpec::default(),
+        ..TokenRequest::default()
+    };
+    let api = world.api::<ServiceAccount>();
+    let params = PostParams::default();
+    let made = api.create_token_request(account, &params, &request);
+    made.await.unwrap().status.unwrap().token
+}
+
+/// Lets a ServiceAccount make sandboxes here.
+async fn allow(world: &World, account: &str) {
+    let meta = json!({"name": "sandboxes"});
+    let rules =
+        json!([{"apiGroups": ["hutch.dev"], "resources": ["sandboxes"], "verbs": ["create"]}]);
+    create::<Role>(world, json!({"metadata": meta, "rules": rules})).await;
+    let role =
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "sandboxes"});
+    let who = json!([{"kind": "ServiceAccount", "name": account, "namespace": world.namespace}]);
+    let binding = json!({"metadata": meta, "roleRef": role, "subjects": who});
+    create::<RoleBinding>(world, binding).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_account_that_may_make_sandboxes_gets_in_where_it_may() {
+    let (world, other) = tokio::join!(World::new("tokens"), World::new("tokens-else"));
+    let hutch = world.hutch("api", &[KEYED, "--log-format", "json"]).await;
+    let url = hutch.url().await;
+    let (may, may_not) = (token(&world, "may").await, token(&world, "may-not").await);
+    allow(&world, "may").await;
+
+    // What the API server allows takes it a moment to know.
+    eventually("the token is let in", async || {
+        (knock_with(&url, &may).await == 200).then_some(())
+    })
+    .await;
+    let bearer = format!("Bearer {may}");
+    let sessions = get(&format!("{url}/sessions"), &[("authorization", &bearer)]).await;
+    assert_eq!(sessions.status, 200, "{:#}", sessions.body);
+    let line = hutch.log();
+    let name = format!("system:serviceaccount:{}:may", world.namespace);
+    let line = line
+        .lines()
+        .rfind(|line| line.contains("\"audit\""))
+        .unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&line["tenant"], line.get("key")), (&json!(name), None));
+
+    let bearer_not = format!("Bearer {may_not}");
+    let answer = knock(&url, &[("authorization", &bearer_not)]).await;
+    assert_eq!(answer.status, 403);
+    let text = answer.body["message"].as_str().unwrap();
+    assert!(
+        text.contains("may not create sandboxes.hutch.dev"),
+        "{text}"
+    );
+    for (namespace, status) in [(&world.namespace, 200), (&other.namespace, 403)] {
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("x-hutch-namespace", namespace),
+        ];
+        assert_eq!(knock(&url, &headers).await.status, status);
+    }
+    let forged = format!("{}x", &may[..may.len() - 1]);
+    assert_eq!(knock_with(&url, &forged).await, 401);
+    for token in [&may, &may_not] {
+        assert!(!hutch.log().contains(token.rsplit('.').next().unwrap()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_api_server_tokens_are_refused_and_keys_go_on() {
+    let world = World::new("tokens-away").await;
+    if world.environment.cluster.is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (mut bridge, environment) = Bridge::to(&world, &folder).await;
+    bridge.open().await;
+    let key = world.key("acme", &world.namespace, &[]);
+    let (token, later) = (token(&world, "may").await, "a.b.c");
+    allow(&world, "may").await;
+    let hutch = world.hutch_on(&environment, "api", &[KEYED]);
+    hutch.until_ready().await;
+    let url = hutch.url().await;
+    // It was there before the facade.
+    assert_eq!(knock_with(&url, &key).await, 200);
+
+    bridge.cut().await;
+    for token in [token.as_str(), later] {
+        let bearer = format!("Bearer {token}");
+        let answer = knock(&url, &[("authorization", &bearer)]).await;
+        assert_eq!((answer.status, &answer.body["code"]), (503, &json!(503)));
+        assert!(answer.headers.contains_key("retry-after"));
+    }
+    assert_eq!(knock_with(&url, &key).await, 200);
+    bridge.open().await;
+    eventually("the token is let in", async || {
+        (knock_with(&url, &token).await == 200).then_some(())
+    })
+    .await;
+}
+
+/// `config/rbac` for a ServiceAccount of this namespace alone, and its roles under
+/// names of its own.
+fn rights(world: &World) -> String {
+    let files = [
+        include_str!("../../config/rbac/controller.yaml"),
+        include_str!("../../config/rbac/facade.yaml"),
+    ];
+    let (own, named) = (&world.namespace, format!("name: {}-", world.namespace));
+    files
+        .join("\n---\n")
+        .replace("namespace: hutch-system", &format!("namespace: {own}"))
+        .replace("namespace: default", &format!("namespace: {own}"))
+        .replace("name: hutch-", &named)
+}
+
+fn kubectl(world: &World, verb: &str, objects: &str) {
+    let mut kubectl = world.environment.kubectl();
+    let kubectl = kubectl.args([verb, "-f", "-"]).stdin(Stdio::piped());
+    let mut kubectl = kubectl.stdout(Stdio::null()).spawn().unwrap();
+    let mut input = kubectl.stdin.take().unwrap();
+    input.write_all(objects.as_bytes()).unwrap();
+    drop(input);
+    assert!(kubectl.wait().unwrap().success(), "kubectl {verb}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_in_config_rbac_are_enough_for_keys_and_tokens() {
+    let world = World::new("rights").await;
+    let (folder, rights) = (tempfile::tempdir().unwrap(), rights(&world));
+    kubectl(&world, "apply", &rights);
+    let environment = world.environment.edited(folder.path(), |_, user| {
+        let account = format!("system:serviceaccount:{}:hutch", world.namespace);
+        user["as"] = json!(account);
+    });
+    let hutch = world.hutch_on(&environment, "api", &[KEYED]);
+    hutch.until_ready().await;
+    let url = hutch.url().await;
+    let key = world.key("acme", &world.namespace, &[]);
+    eventually("the key is let in", async || {
+        (knock_with(&url, &key).await == 200).then_some(())
+    })
+    .await;
+    let token = token(&world, "may").await;
+    allow(&world, "may").await;
+    eventually("the token is let in", async || {
+        (knock_with(&url, &token).await == 200).then_some(())
+    })
+    .await;
+    kubectl(&world, "delete", &rights);
+}
