@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Secret;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -22,12 +21,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
-use crate::cluster::caches::{Cache, Caches};
+use crate::cluster::caches::{Caches, FacadeCaches, Resources};
 use crate::cluster::client;
 use crate::cluster::lease::{Leadership, LeaseSettings};
 use crate::cluster::projects::ProjectDirectory;
+use crate::cluster::watches::{Cache, Listings, Watches};
 use crate::controllers::Controllers;
-use crate::crd::{self, API_KEYS};
+use crate::crd::{self, Sandbox};
 use crate::db::{Database, Projector};
 use crate::domain::interfaces::Projects;
 use crate::http::{self, ops::Ops};
@@ -85,7 +85,6 @@ fn crds(folder: Option<&Path>) -> anyhow::Result<()> {
 struct Process {
     config: Config,
     client: Client,
-    caches: Caches,
     /// The channels to the agents, which all roles share.
     pool: Arc<Pool>,
     /// The shared database, or that there is none.
@@ -95,8 +94,6 @@ struct Process {
     buckets: Buckets,
     /// The one namespace that the caches have, where it is one.
     watched: Option<String>,
-    /// The API keys, where they are asked for.
-    api_keys: Option<Cache<Secret>>,
     registry: Arc<Mutex<Registry>>,
     /// Ends the listeners and the controllers.
     shutdown: CancellationToken,
@@ -112,55 +109,52 @@ async fn serve(
         .context("no cluster to work on: set KUBECONFIG, or run in a pod with a service account")?;
     let client = client::connect(&config).context("the cluster's configuration cannot be used")?;
     let mut registry = Registry::with_prefix("hutch");
-    let stop_watches = CancellationToken::new();
     let namespace = common.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
     let database = Database::new(target(&common.database)?, &mut registry);
     let watched = watched(controller.as_ref(), api.as_ref(), &namespace);
-    let (caches, watches) = Caches::start(
-        &client,
-        watched.as_deref(),
-        &namespace,
-        &stop_watches,
-        &mut registry,
-    );
-    let watches = tokio::spawn(watches);
+    let mut watches = Watches::new(client.clone(), &mut registry);
+    let resources = Resources::watch(&mut watches, watched.as_deref());
     let pool = Pool::new(client.clone(), pool_settings(api.as_ref()));
-    let operator_namespace = common.buckets.operator_namespace.as_ref();
-    let operator_namespace = operator_namespace.unwrap_or(&config.default_namespace);
-    let api_keys = api
-        .as_ref()
-        .filter(|api| !api.access.insecure_no_auth)
-        .map(|_| caches.secret(&client, operator_namespace, API_KEYS));
     let process = Process {
         config,
         client,
-        caches,
         pool,
         database,
         namespace,
         buckets: common.buckets.clone(),
         watched,
-        api_keys,
         registry: Arc::new(Mutex::new(registry)),
         shutdown: CancellationToken::new(),
     };
     tokio::spawn(until_signalled(process.shutdown.clone()));
 
     process.keep();
+    let for_facade = api.map(|api| {
+        let keys = (!api.access.insecure_no_auth).then(|| process.operator_namespace());
+        let (own, keys) = (process.namespace.as_str(), keys.as_deref());
+        let caches = FacadeCaches::watch(&mut watches, resources.clone(), own, keys);
+        (api, caches)
+    });
+    let for_controllers = controller.map(|controller| {
+        let namespace = controller.watch_namespace.as_deref();
+        let caches = Caches::watch(&mut watches, resources, namespace);
+        (controller, caches)
+    });
     let stop_ops = CancellationToken::new();
-    let ops = process.ops(&common, stop_ops.clone()).await?;
-    let facade = match api {
-        Some(api) => Some(process.facade(api).await?),
+    let ops = process.ops(&common, watches.listings(), stop_ops.clone());
+    let ops = ops.await?;
+    let facade = match for_facade {
+        Some((api, caches)) => Some(process.facade(api, caches).await?),
         None => None,
     };
-    let controllers = controller.map(|controller| process.controllers(controller));
+    let controllers =
+        for_controllers.map(|(settings, caches)| process.controllers(settings, caches));
     for part in [facade, controllers].into_iter().flatten() {
         part.await.context("a part ended badly")?;
     }
     process.shutdown.cancelled().await;
-    stop_watches.cancel();
-    watches.await.context("the watches ended badly")?;
+    watches.stop().await;
     stop_ops.cancel();
     ops.await.context("the ops listener ended badly")?;
     tracing::info!("stopped");
@@ -216,18 +210,12 @@ impl Process {
     async fn ops(
         &self,
         common: &Common,
+        listings: Listings,
         stop: CancellationToken,
     ) -> anyhow::Result<JoinHandle<()>> {
-        let (caches, registry) = (self.caches.clone(), self.registry.clone());
-        let (database, api_keys) = (self.database.clone(), self.api_keys.clone());
-        let waiting_for = move || {
-            let keys = api_keys.as_ref().is_none_or(Cache::synced);
-            let mut waiting = caches.unsynced();
-            waiting.extend((!keys).then_some("API keys"));
-            waiting
-        };
+        let (registry, database) = (self.registry.clone(), self.database.clone());
         let ops = Ops {
-            waiting_for: Box::new(waiting_for),
+            waiting_for: Box::new(move || listings.missing()),
             database: Some(Box::new(move || database.state())),
             metrics: Box::new(move || telemetry::metrics(&registry)),
         };
@@ -246,9 +234,9 @@ impl Process {
         named.unwrap_or(own).clone()
     }
 
-    fn controllers(&self, settings: Controller) -> JoinHandle<()> {
+    fn controllers(&self, settings: Controller, caches: Caches) -> JoinHandle<()> {
         let buckets = bucket_settings(&settings, &self.buckets, self.operator_namespace());
-        let (client, caches, pool) = (self.client.clone(), self.caches.clone(), self.pool.clone());
+        let (client, pool) = (self.client.clone(), self.pool.clone());
         let (registry, shutdown) = (self.registry.clone(), self.shutdown.clone());
         let (database, namespace) = (self.database.clone(), self.namespace.clone());
         let lease_namespace = settings
@@ -267,7 +255,13 @@ impl Process {
                     Leadership::campaign(&client, lease, end_of_lease.clone());
                 (leadership, Some(tokio::spawn(campaign)))
             };
-            let projector = projector(database, &client, &caches, &leadership, namespace);
+            let projector = projector(
+                database,
+                &client,
+                caches.sandboxes.clone(),
+                &leadership,
+                namespace,
+            );
             let projector = tokio::spawn(shutdown.clone().run_until_cancelled_owned(projector));
             let controllers = {
                 let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -290,12 +284,11 @@ impl Process {
 fn projector(
     database: Arc<Database>,
     client: &Client,
-    caches: &Caches,
+    sandboxes: Cache<Sandbox>,
     leadership: &Leadership,
     namespace: String,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let (caches, leadership) = (caches.clone(), leadership.clone());
-    let sandboxes = ProjectDirectory::new(client, caches, leadership, namespace);
+    let sandboxes = ProjectDirectory::new(client, sandboxes, leadership.clone(), namespace);
     async move {
         if database.configured() {
             Projector::new(database, Arc::new(sandboxes)).run().await;

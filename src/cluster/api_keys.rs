@@ -12,7 +12,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::apply::{self, Writer};
-use super::caches::Cache;
+use super::watches::Cache;
 use crate::crd::{API_KEYS, MANAGED_BY, labels};
 use crate::domain::access::{Entry, KEYS_PER_TENANT, Key, Limits, Principal, RANDOM, Scope};
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use kube::ResourceExt;
 use tokio::sync::watch;
 
-use super::caches::Cache;
+use super::watches::Cache;
 use crate::crd::{MANAGED_BY, annotations, labels};
 use crate::domain::interfaces::{Guest, Guests, PodRef};
 

@@ -20,3 +20,4 @@ pub mod sessions;
 pub mod tokens;
 mod trim;
 mod volumes;
+pub mod watches;

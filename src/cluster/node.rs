@@ -2,13 +2,9 @@
 //! sandboxes, of each what the mounts need and nothing else.
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
-use kube::Client;
 use kube::runtime::watcher;
-use prometheus_client::registry::Registry;
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
-use super::caches::{Cache, WatchErrors, scoped};
+use super::watches::{Cache, Watches};
 use crate::crd::{MANAGED_BY, Sandbox, SandboxSpec, SandboxStatus, labels};
 
 /// What `hutch node` watches. Cheap to clone.
@@ -21,55 +17,20 @@ pub struct NodeCaches {
 }
 
 impl NodeCaches {
-    /// Starts the watches, of one namespace or of all, and returns the caches with
-    /// a future that ends when the watches have ended after `shutdown`.
-    pub fn start(
-        client: &Client,
-        node: &str,
-        namespace: Option<&str>,
-        shutdown: &CancellationToken,
-        registry: &mut Registry,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let errors = WatchErrors::register(registry);
+    /// Starts to watch one namespace, or all.
+    pub fn watch(watches: &mut Watches, node: &str, namespace: Option<&str>) -> Self {
         let ours = watcher::Config::default()
             .labels(&format!("{}={MANAGED_BY}", labels::MANAGED_BY))
             .fields(&format!("spec.nodeName={node}"));
-        let (sandboxes, a) = Cache::start(
-            scoped(client, namespace),
-            watcher::Config::default(),
-            trim_sandbox,
-            errors.clone(),
-            shutdown.clone(),
-        );
-        let pods = scoped(client, namespace);
-        let (pods, b) = Cache::start(pods, ours, trim_pod, errors, shutdown.clone());
-        let ended = async move {
-            for task in [a, b] {
-                if let Err(error) = task.await {
-                    warn!(%error, "a watch ended badly");
-                }
-            }
-        };
-        (Self { sandboxes, pods }, ended)
-    }
-
-    /// The kinds that are still waited for.
-    pub fn unsynced(&self) -> Vec<&'static str> {
-        [
-            ("Sandbox", self.sandboxes.synced()),
-            ("Pod", self.pods.synced()),
-        ]
-        .into_iter()
-        .filter_map(|(kind, synced)| (!synced).then_some(kind))
-        .collect()
+        Self {
+            sandboxes: watches.namespaced(namespace, watcher::Config::default(), trim_sandbox),
+            pods: watches.namespaced(namespace, ours, trim_pod),
+        }
     }
 
     /// Resolves when both caches have taken in their first listing.
     pub async fn wait_until_synced(&self) {
-        for mut version in [self.sandboxes.changes(), self.pods.changes()] {
-            // The sender lives in `self`, so this cannot fail.
-            let _ = version.wait_for(|version| *version > 0).await;
-        }
+        tokio::join!(self.sandboxes.first_listing(), self.pods.first_listing());
     }
 }
 

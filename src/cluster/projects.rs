@@ -13,15 +13,15 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::apply::{Error, Writer};
-use super::caches::Caches;
 use super::events::Events;
 use super::lease::Leadership;
+use super::watches::Cache;
 use crate::crd::{Sandbox, managers};
 use crate::domain::interfaces::{ProjectReport, ProjectSandboxes, ResourceError};
 
 /// The sandboxes of one namespace.
 pub struct ProjectDirectory {
-    caches: Caches,
+    cache: Cache<Sandbox>,
     writer: Writer,
     events: Events,
     leadership: Leadership,
@@ -29,12 +29,17 @@ pub struct ProjectDirectory {
 }
 
 impl ProjectDirectory {
-    /// Over caches that have the namespace's sandboxes, and perhaps others.
-    pub fn new(client: &Client, caches: Caches, leadership: Leadership, namespace: String) -> Self {
+    /// Over a cache that has the namespace's sandboxes, and perhaps others.
+    pub fn new(
+        client: &Client,
+        cache: Cache<Sandbox>,
+        leadership: Leadership,
+        namespace: String,
+    ) -> Self {
         Self {
             writer: Writer::new(client.clone(), leadership.clone(), managers::PROJECTOR),
             events: Events::new(client.clone(), leadership.clone(), managers::PROJECTOR),
-            caches,
+            cache,
             leadership,
             namespace,
         }
@@ -68,17 +73,17 @@ impl ProjectDirectory {
 impl ProjectSandboxes for ProjectDirectory {
     fn may_write(&self) -> Option<Duration> {
         let left = self.leadership.check().ok()?;
-        self.caches.sandboxes.synced().then_some(left)
+        self.cache.synced().then_some(left)
     }
 
     fn all(&self) -> Vec<Arc<Sandbox>> {
-        let all = self.caches.sandboxes.store().state().into_iter();
+        let all = self.cache.store().state().into_iter();
         let here = |it: &Arc<Sandbox>| it.metadata.namespace.as_ref() == Some(&self.namespace);
         all.filter(here).collect()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.caches.sandboxes.changes()
+        self.cache.changes()
     }
 
     fn pod_lives<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>> {

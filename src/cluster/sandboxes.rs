@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::apply::{Error, Writer};
-use super::caches::Cache;
+use super::watches::Cache;
 use crate::crd::{Bucket, Lifecycle, Sandbox};
 use crate::domain::interfaces::{NewSandbox, ResourceError, Sandboxes};
 

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::apply::{Error, Writer};
-use super::caches::Cache;
+use super::watches::Cache;
 use crate::crd::{MANAGED_BY, Sandbox, SandboxSession, SandboxSessionSpec, labels};
 use crate::domain::interfaces::{ResourceError, SessionRecord, SessionRecords};
 use crate::domain::names;

@@ -26,8 +26,9 @@ use self::outcome::Metrics;
 use self::queue::{Kind, Loop};
 use self::triggers::{orphan_triggers, sandbox_triggers, session_triggers};
 use crate::cluster::apply::{Error, Writer};
-use crate::cluster::caches::{Cache, Caches};
+use crate::cluster::caches::Caches;
 use crate::cluster::lease::Leadership;
+use crate::cluster::watches::Cache;
 use crate::crd::{Sandbox, SandboxSession, managers};
 use crate::domain::interfaces::Sessions;
 

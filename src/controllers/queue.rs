@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::outcome::Metrics;
 use crate::cluster::apply::Error;
-use crate::cluster::caches::{Cache, Change};
+use crate::cluster::watches::{Cache, Change};
 
 /// Reconciles at the same time, of different objects.
 const CONCURRENCY: u16 = 16;

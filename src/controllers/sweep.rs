@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::context::Context;
 use super::sandbox::desired::buckets::is_ours;
 use crate::cluster::apply::Error;
-use crate::cluster::caches::Change;
+use crate::cluster::watches::Change;
 use crate::crd::{MANAGED_BY, Sandbox, labels};
 use crate::domain::names::BUCKET_PV;
 

@@ -5,7 +5,8 @@ use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::queue::{everything, named};
-use crate::cluster::caches::{Caches, Change};
+use crate::cluster::caches::Caches;
+use crate::cluster::watches::Change;
 use crate::crd::{Phase, Sandbox, SandboxSession};
 use crate::domain::conditions;
 

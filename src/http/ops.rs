@@ -16,7 +16,7 @@ use crate::domain::interfaces::{DatabaseState, Integration};
 pub struct Ops {
     /// Names of the parts that are not ready to work, such as caches that have
     /// not been filled yet.
-    pub waiting_for: Box<dyn Fn() -> Vec<&'static str> + Send + Sync>,
+    pub waiting_for: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// How it stands with the database, which nobody waits for; none for a role
     /// that has nothing to do with it.
     pub database: Option<Box<dyn Fn() -> DatabaseState + Send + Sync>>,

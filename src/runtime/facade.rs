@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Secret;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -12,13 +13,14 @@ use crate::cluster::access::Credentials;
 use crate::cluster::api_keys::KeyRing;
 use crate::cluster::apply::Writer;
 use crate::cluster::bucket_keys::KeyWriter;
-use crate::cluster::caches::Caches;
+use crate::cluster::caches::FacadeCaches;
 use crate::cluster::exposures::{ExposureSettings, ExposureWriter};
 use crate::cluster::guests::GuestDirectory;
 use crate::cluster::lease::Leadership;
 use crate::cluster::sandboxes::Directory;
 use crate::cluster::sessions::SessionDirectory;
 use crate::cluster::tokens::TokenReviews;
+use crate::cluster::watches::Cache;
 use crate::crd::{SandboxSpec, managers};
 use crate::db::Database;
 use crate::domain::interfaces::Authenticator;
@@ -30,7 +32,7 @@ use crate::settings::{Access, Api, ProjectPorts};
 
 /// What the services of all namespaces are made of.
 struct Services {
-    caches: Caches,
+    caches: FacadeCaches,
     writer: Writer,
     pool: Arc<Pool>,
     database: Arc<Database>,
@@ -97,14 +99,19 @@ impl Services {
 
 impl Process {
     /// Serves REST until the shutdown, and what is left of it after that.
-    pub(super) async fn facade(&self, api: Api) -> anyhow::Result<JoinHandle<()>> {
+    pub(super) async fn facade(
+        &self,
+        api: Api,
+        caches: FacadeCaches,
+    ) -> anyhow::Result<JoinHandle<()>> {
         let (access, listen_on) = (api.access.clone(), api.listen);
         let stop = CancellationToken::new();
-        let services = self.services(api, stop.clone());
+        let gate = self.gate(&access, caches.api_keys.clone());
+        let services = self.services(api, caches, stop.clone());
         let home = services.over(&self.namespace);
         let others = move |namespace: &str| services.over_another(namespace);
         let metrics = HttpMetrics::register(&mut self.registry());
-        let router = http::router(self.gate(&access), metrics, home, others);
+        let router = http::router(gate, metrics, home, others);
 
         let identity = match (&access.tls_cert, &access.tls_key) {
             (Some(certificate), Some(key)) => Some(Identity::load(certificate, key)?),
@@ -128,8 +135,8 @@ impl Process {
         }))
     }
 
-    fn gate(&self, access: &Access) -> GateSettings {
-        let authenticator = self.api_keys.clone().map(|keys| {
+    fn gate(&self, access: &Access, keys: Option<Cache<Secret>>) -> GateSettings {
+        let authenticator = keys.map(|keys| {
             let tokens = TokenReviews::new(self.client.clone());
             let keys = KeyRing::new(keys, self.operator_namespace());
             let credentials = Credentials::new(keys, tokens, self.namespace.clone());
@@ -144,7 +151,7 @@ impl Process {
         }
     }
 
-    fn services(&self, api: Api, stop: CancellationToken) -> Services {
+    fn services(&self, api: Api, caches: FacadeCaches, stop: CancellationToken) -> Services {
         let settings = ServiceSettings {
             bucket_credentials: bucket_credentials(&api),
             allow_http_buckets: self.buckets.allow_http_buckets,
@@ -161,7 +168,7 @@ impl Process {
             },
         };
         Services {
-            caches: self.caches.clone(),
+            caches,
             writer: Writer::new(self.client.clone(), Leadership::always(), managers::FACADE),
             pool: self.pool.clone(),
             database: self.database.clone(),

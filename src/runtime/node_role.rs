@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{listen, until_signalled};
 use crate::cluster::client;
 use crate::cluster::node::NodeCaches;
+use crate::cluster::watches::Watches;
 use crate::http::{self, ops::Ops};
 use crate::node::csi::{self, Csi};
 use crate::node::live::{Live, LiveSettings};
@@ -51,17 +52,15 @@ async fn serve(settings: Node) -> anyhow::Result<()> {
     let mounts = Mounts::open(Settings { state }, &mut registry)
         .await
         .with_context(|| format!("the state folder {at} cannot be used: see --state-dir"))?;
-    let (shutdown, stop_watches) = (CancellationToken::new(), CancellationToken::new());
-    let namespace = settings.watch_namespace.as_deref();
-    let (caches, watches) =
-        NodeCaches::start(&client, &node, namespace, &stop_watches, &mut registry);
-    let watches = tokio::spawn(watches);
+    let shutdown = CancellationToken::new();
+    let mut watches = Watches::new(client.clone(), &mut registry);
+    let caches = NodeCaches::watch(&mut watches, &node, settings.watch_namespace.as_deref());
     tokio::spawn(until_signalled(shutdown.clone()));
 
     let stop_ops = CancellationToken::new();
-    let (seen, registry) = (caches.clone(), Mutex::new(registry));
+    let (listings, registry) = (watches.listings(), Mutex::new(registry));
     let ops = Ops {
-        waiting_for: Box::new(move || seen.unsynced()),
+        waiting_for: Box::new(move || listings.missing()),
         database: None,
         metrics: Box::new(move || telemetry::metrics(&registry)),
     };
@@ -103,8 +102,7 @@ async fn serve(settings: Node) -> anyhow::Result<()> {
         shutdown.clone(),
     );
     let (served, ()) = tokio::join!(csi, live.run());
-    stop_watches.cancel();
-    watches.await.context("the watches ended badly")?;
+    watches.stop().await;
     stop_ops.cancel();
     ops.await.context("the ops listener ended badly")?;
     served?;

@@ -28,10 +28,10 @@ use tokio_util::task::TaskTracker;
 
 use super::{Error, Mounts};
 use crate::cluster::apply::Writer;
-use crate::cluster::caches::Change;
 use crate::cluster::events::Events;
 use crate::cluster::lease::Leadership;
 use crate::cluster::node::NodeCaches;
+use crate::cluster::watches::Change;
 use crate::crd::managers;
 use health::Health;
 use id::{Key, MountId};

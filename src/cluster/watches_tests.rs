@@ -1,5 +1,6 @@
 use super::*;
 use futures::stream;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 fn pod(name: &str) -> Pod {
@@ -21,7 +22,7 @@ async fn fed(events: Vec<watcher::Result<Event<Pod>>>) -> (Cache<Pod>, Vec<Chang
         .feed(
             stream::iter(events),
             writer,
-            trim::pod,
+            crate::cluster::trim::pod,
             WatchErrors::default(),
         )
         .await;
