@@ -33,8 +33,8 @@ bench: agent build ## Measure on a real cluster, and print the README's table
 lint: ## Check formatting and lints
 	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings
 
-generate: build ## Write crds/ from the Rust types
-	$(BIN)/hutch crds --write crds
+generate: build ## Write crds/, and the reference of their fields, from the Rust types
+	$(BIN)/hutch crds --write crds && $(BIN)/hutch crds --reference > docs/reference.md
 
 agent:
 	@RUSTFLAGS="$(STATIC)" cargo build -p hutch-agent --profile agent --target $(TRIPLE)

@@ -9,6 +9,7 @@ pub mod access;
 pub mod audit;
 pub mod backend;
 pub mod buckets;
+pub mod collector;
 pub mod declared;
 pub mod environment;
 pub mod hutch;
