@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -68,32 +69,30 @@ pub fn named<K: Kind>(
     }
 }
 
-/// Since when objects that changed wait for their reconcile. One that waits already
-/// goes on waiting; one that is only due again does not wait.
-struct Waiting<K: Kind>(Mutex<HashMap<ObjectRef<K>, Instant>>);
+/// Since when objects that changed wait for their reconcile, by namespace and name.
+/// One that waits already goes on waiting; one that is only due again does not wait.
+#[derive(Default)]
+struct Waiting(Mutex<HashMap<(Option<String>, String), Instant>>);
 
-impl<K: Kind> Default for Waiting<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K: Kind> Waiting<K> {
-    fn all(&self) -> MutexGuard<'_, HashMap<ObjectRef<K>, Instant>> {
+impl Waiting {
+    fn all(&self) -> MutexGuard<'_, HashMap<(Option<String>, String), Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn came(&self, object: &ObjectRef<K>) {
-        self.all()
-            .entry(object.clone())
-            .or_insert_with(Instant::now);
+    fn came<K: Kind>(&self, object: &ObjectRef<K>) {
+        let key = (object.namespace.clone(), object.name.clone());
+        self.all().entry(key).or_insert_with(Instant::now);
     }
 
-    fn left(&self, object: &K) -> Option<Duration> {
-        let since = self.all().remove(&ObjectRef::from_obj(object));
+    /// Its reconcile begins, or it is gone and has none.
+    fn left(&self, namespace: Option<&String>, name: &str) -> Option<Duration> {
+        let since = self.all().remove(&(namespace.cloned(), name.to_owned()));
         since.map(|since| since.elapsed())
     }
 }
+
+/// How long after an object was made its reconciles are a part of its making.
+const MAKING: Duration = Duration::from_mins(5);
 
 /// The span of a reconcile, in the trace of the request that made the object.
 fn span<K: Kind>(controller: &'static str, object: &K) -> Span {
@@ -105,7 +104,11 @@ fn span<K: Kind>(controller: &'static str, object: &K) -> Span {
         namespace = object.meta().namespace,
         name = object.meta().name,
     );
-    if let Some(parent) = object.annotations().get(annotations::TRACEPARENT) {
+    let made = object.meta().creation_timestamp.as_ref();
+    let age = made.map(|made| Timestamp::now().duration_since(made.0));
+    if let Some(parent) = object.annotations().get(annotations::TRACEPARENT)
+        && age.is_some_and(|age| age.unsigned_abs() < MAKING)
+    {
         continues(&span, parent);
     }
     span
@@ -147,7 +150,8 @@ impl<K: Kind> Loop<'_, K> {
             .map(|object| Ok::<_, Infallible>(controller::ReconcileRequest::from(object)))
             .take_until(self.stop.cancelled_owned());
         let timed = |object: Arc<K>, ctx| {
-            if let Some(waited) = waiting.left(&object) {
+            let waited = waiting.left(object.meta().namespace.as_ref(), &object.name_any());
+            if let Some(waited) = waited {
                 metrics.waited(name, waited);
             }
             let span = span(name, object.as_ref());
@@ -163,6 +167,9 @@ impl<K: Kind> Loop<'_, K> {
         let config = Config::default().concurrency(CONCURRENCY);
         applier(timed, error_policy, ctx, store.clone(), queue, config)
             .for_each(|result| {
+                if let Err(controller::Error::ObjectNotFound(object)) = &result {
+                    waiting.left(object.namespace.as_ref(), &object.name);
+                }
                 metrics.outcome(name, &result);
                 std::future::ready(())
             })

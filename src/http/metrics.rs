@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use super::access::Visit;
 use crate::telemetry::{self, TRACED, TRACEPARENT};
 
 /// Upper bounds of the buckets, in seconds: from a command in an open channel to
@@ -48,6 +49,16 @@ impl HttpMetrics {
     }
 }
 
+/// A method of the contracts by its name, and every other one by one word.
+pub fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
+}
+
 fn span(request: &Request, method: &str, route: &str) -> Span {
     let span = tracing::info_span!(
         target: TRACED,
@@ -59,7 +70,10 @@ fn span(request: &Request, method: &str, route: &str) -> Span {
         http.route = route,
         http.response.status_code = Empty,
     );
-    let parent = request.headers().get(TRACEPARENT);
+    // Whoever is refused writes into nobody's trace.
+    let visit = request.extensions().get::<Arc<Visit>>();
+    let refused = visit.is_some_and(|visit| visit.refusal.is_some());
+    let parent = request.headers().get(TRACEPARENT).filter(|_| !refused);
     if let Some(parent) = parent.and_then(|value| value.to_str().ok()) {
         telemetry::continues(&span, parent);
     }
@@ -75,12 +89,7 @@ pub async fn measure(
     let began = Instant::now();
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("other", MatchedPath::as_str).to_owned();
-    let method = match *request.method() {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::DELETE => "DELETE",
-        _ => "other",
-    };
+    let method = known(request.method());
     let span = span(&request, method, &route);
     let response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();

@@ -37,6 +37,8 @@ struct Services {
     pool: Arc<Pool>,
     database: Arc<Database>,
     operator_namespace: String,
+    /// The facade's own namespace.
+    home: String,
     exposures: ExposureSettings,
     settings: ServiceSettings,
     /// The one namespace that the caches have, where it is one.
@@ -74,7 +76,12 @@ impl Services {
             projects: self.database.clone(),
             exposures: Arc::new(ExposureWriter::new(writer.clone(), self.exposures.clone())),
         };
-        let service = Service::new(interfaces, self.settings.clone());
+        let mut settings = self.settings.clone();
+        if namespace != self.home {
+            // They open buckets of whoever runs the facade, not of every tenant.
+            settings.bucket_credentials = None;
+        }
+        let service = Service::new(interfaces, settings);
         let records = service.clone();
         let activity = self.stop.clone().run_until_cancelled_owned(async move {
             tokio::join!(records.clone().record_activity(), records.record_sessions());
@@ -173,6 +180,7 @@ impl Process {
             pool: self.pool.clone(),
             database: self.database.clone(),
             operator_namespace: self.operator_namespace(),
+            home: self.namespace.clone(),
             exposures: ExposureSettings {
                 cluster_ip: api.project_ports == ProjectPorts::Cluster,
                 ingress_class: api.ingress_class,

@@ -43,15 +43,13 @@ macro_rules! operation {
 
 pub(crate) use operation;
 
-/// Does the work as that operation.
+/// Does the work as that operation; dropped before its end, it was cancelled.
 ///
 /// # Errors
 /// Those of the work, which mark the operation as failed.
 pub async fn measured<T, E>(span: Span, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let result = work.instrument(span.clone()).await;
-    if result.is_err() {
-        span.record(STATUS, "ERROR");
-    }
+    span.record(STATUS, if result.is_ok() { "OK" } else { "ERROR" });
     result
 }
 
@@ -85,18 +83,18 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Durations {
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(Running {
                 since: Instant::now(),
-                outcome: "ok",
+                outcome: "cancelled",
             });
         }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        let mut failed = Failed(false);
-        values.record(&mut failed);
-        if let (true, Some(span)) = (failed.0, context.span(id))
+        let mut status = Status(None);
+        values.record(&mut status);
+        if let (Some(outcome), Some(span)) = (status.0, context.span(id))
             && let Some(running) = span.extensions_mut().get_mut::<Running>()
         {
-            running.outcome = "error";
+            running.outcome = outcome;
         }
     }
 
@@ -115,11 +113,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Durations {
     }
 }
 
-struct Failed(bool);
+struct Status(Option<&'static str>);
 
-impl Visit for Failed {
+impl Visit for Status {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0 |= field.name() == STATUS && value == "ERROR";
+        if field.name() == STATUS {
+            self.0 = Some(if value == "OK" { "ok" } else { "error" });
+        }
     }
 
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
@@ -143,8 +143,11 @@ mod tests {
         assert_eq!(good.await, Ok(1));
         let bad = measured(operation!("exec", pod = "a"), async { Err::<(), _>(2) });
         assert_eq!(bad.await, Err(2));
+        drop(measured(operation!("exec", pod = "a"), async {
+            Ok::<_, ()>(3)
+        }));
         let text = super::super::metrics(&Mutex::new(registry));
-        for outcome in ["ok", "error"] {
+        for outcome in ["ok", "error", "cancelled"] {
             let count = format!(
                 r#"hutch_operation_seconds_count{{operation="exec",outcome="{outcome}"}} 1"#
             );

@@ -127,7 +127,8 @@ async fn whoever_has_no_key_is_answered_alike_on_every_route() {
     let none = knock(&url, &[]).await;
     assert_eq!(none.status, 401);
     let text = none.body["message"].as_str().unwrap();
-    let envelope = json!({"data": {"error": text}, "message": text, "code": 401});
+    let data = json!({"error": text, "sandboxId": "any"});
+    let envelope = json!({"data": data, "message": text, "code": 401});
     assert_eq!(none.body, envelope);
     for shown in &wrong {
         let answer = knock(&url, &[("authorization", shown)]).await;
@@ -147,9 +148,14 @@ async fn whoever_has_no_key_is_answered_alike_on_every_route() {
     every_route_asks(&url).await;
     let health = get(&format!("{url}/health"), &[]).await;
     assert_eq!(health.body, json!({"status": "ok", "active_sessions": 0}));
-    let bearer = format!("Bearer {key}");
-    let health = get(&format!("{url}/health"), &[("authorization", &bearer)]).await;
-    assert_eq!(health.body["database"]["configured"], false);
+    // How it stands with the database is told to those who may use projects.
+    let scope = ["--scope", "project"];
+    let project = world.live_key(&url, "acme", &world.namespace, &scope).await;
+    for (key, told) in [(&key, json!(null)), (&project, json!(false))] {
+        let bearer = format!("Bearer {key}");
+        let health = get(&format!("{url}/health"), &[("authorization", &bearer)]).await;
+        assert_eq!(health.body["database"]["configured"], told);
+    }
     let made = world.sandboxes().list(&Default::default()).await.unwrap();
     assert!(made.items.is_empty());
 }
@@ -232,6 +238,51 @@ async fn a_facade_that_knows_one_namespace_refuses_keys_of_others() {
     );
     assert_eq!(knock_with(&url, &own).await, 200);
     assert_eq!(knock_with(&url, &other).await, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_facades_own_keys_of_buckets_are_for_its_own_namespace() {
+    let world = World::new("own-keys").await;
+    let own = ["--aws-access-key-id", "a", "--aws-secret-access-key", "b"];
+    let hutch = world.hutch("api", &[&[KEYED][..], &own].concat()).await;
+    let url = hutch.url().await;
+    let home = world.live_key(&url, "home", &world.namespace, &[]).await;
+    let away = world.live_key(&url, "away", "kube-public", &[]).await;
+    let wanted = json!({
+        "bucket": "data",
+        "mountPath": "/mnt/data",
+        "options": {"endpoint": "https://s3.invalid"},
+    });
+    for (key, status, text) in [
+        (home, 404, "Sandbox or session not found"),
+        (away, 400, "Missing credentials"),
+    ] {
+        let tenant = Tenant::new(&with_user(&url, &key), "none");
+        let answer = tenant.post("/mount-bucket", wanted.clone()).await;
+        let said = answer.body.to_string();
+        assert!(answer.status == status && said.contains(text), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_sites_are_refused() {
+    let world = World::new("pages").await;
+    let keyed = world.hutch("api", &[KEYED]).await;
+    let url = keyed.url().await;
+    let key = world.live_key(&url, "acme", &world.namespace, &[]).await;
+    let bearer = format!("Bearer {key}");
+    let key = ("authorization", bearer.as_str());
+    for page in [
+        ("sec-fetch-site", "cross-site"),
+        ("origin", "https://else.example.com"),
+    ] {
+        assert_eq!(knock(&url, &[key, page]).await.status, 403, "{page:?}");
+    }
+    let open = world.hutch("api", &[]).await;
+    let url = open.url().await;
+    assert_eq!(knock(&url, &[]).await.status, 200);
+    let rebound = [("host", "rebound.example.com")];
+    assert_eq!(knock(&url, &rebound).await.status, 403);
 }
 
 #[test]

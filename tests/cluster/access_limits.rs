@@ -120,7 +120,11 @@ async fn every_request_has_a_line_without_content_or_key() {
     tenant.write("file-name", "c0ntent").await.ok();
     assert_eq!(tenant.stdout("echo c0ntent | tr c C").await, "C0ntent");
     let backend = Backend::new(&with_user(&url, &key), "talk\nINFO forged");
-    backend.sessions().await;
+    // What another contract's header says is not what it is about.
+    let elsewhere = [("x-sandbox-id", "innocent")];
+    let bearer = format!("Bearer {key}");
+    let headers = [&[("authorization", bearer.as_str())][..], &elsewhere].concat();
+    get(&format!("{url}/sessions"), &headers).await;
     backend.end().await;
     assert_eq!(knock_with(&url, &wrong).await, 401);
     get(&format!("{url}/health"), &[]).await;
@@ -164,6 +168,7 @@ async fn every_request_has_a_line_without_content_or_key() {
     assert_eq!(write["bytes_in"], body.len());
     assert!(write["bytes_out"].as_u64().unwrap() > 50);
     lines[..4].iter().for_each(common);
+    assert_eq!(lines[2].get("sandbox"), None);
     assert_eq!(lines[3]["route"], "/session/{id}");
     assert_eq!(lines[3]["sandbox"], "talk\nINFO forged");
     assert_eq!(

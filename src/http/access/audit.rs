@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use axum::body::HttpBody;
 use axum::extract::{MatchedPath, Request};
-use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 
 use super::visit::Visit;
+use crate::http::metrics::known;
 
 /// Characters of a sandbox's id that are shown.
 const SHOWN: usize = 128;
@@ -24,11 +24,9 @@ pub async fn audit(request: Request, next: Next) -> Response {
     let Some(visit) = visit.filter(|visit| visit.audited) else {
         return next.run(request).await;
     };
-    let id = request.headers().get("x-sandbox-id");
     let mut line = Line {
-        method: request.method().clone(),
+        method: known(request.method()),
         route: request.extensions().get().cloned(),
-        sandbox: id.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned()),
         began: Instant::now(),
         status: GONE,
         sent: 0,
@@ -42,9 +40,8 @@ pub async fn audit(request: Request, next: Next) -> Response {
 
 struct Line {
     visit: Arc<Visit>,
-    method: Method,
+    method: &'static str,
     route: Option<MatchedPath>,
-    sandbox: Option<String>,
     began: Instant,
     status: u16,
     sent: u64,
@@ -53,14 +50,14 @@ struct Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let who = self.visit.principal.as_deref();
-        let sandbox = self.sandbox.as_deref().or_else(|| self.visit.subject());
+        let sandbox = self.visit.subject();
         let sandbox = sandbox.map(|id| id.chars().take(SHOWN).collect::<String>());
         tracing::info!(
             target: "audit",
             tenant = who.map(|who| who.tenant.as_str()),
             key = who.and_then(|who| who.key.as_deref()),
             namespace = who.map(|who| who.namespace.as_str()),
-            method = self.method.as_str(),
+            method = self.method,
             route = self.route.as_ref().map_or("other", MatchedPath::as_str),
             sandbox = sandbox.as_deref(),
             status = self.status,

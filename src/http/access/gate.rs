@@ -14,6 +14,7 @@ use axum::response::Response;
 use tower::ServiceExt;
 
 use super::bodies::{Counted, Holding};
+use super::browsers::foreign;
 use super::credentials::presented;
 use super::limits::{Limiter, Pass};
 use super::visit::{Refusal, Visit};
@@ -67,6 +68,10 @@ impl Gate {
 
     /// Whose the request is; `None` where everybody is let in.
     async fn principal(&self, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, Refusal> {
+        let open = self.settings.authenticator.is_none();
+        if let Some(text) = foreign(headers, open) {
+            return Err(Refusal::Forbidden(text.to_owned()));
+        }
         let Some(authenticator) = &self.settings.authenticator else {
             return Ok(None);
         };

@@ -4,6 +4,7 @@
 
 mod audit;
 mod bodies;
+mod browsers;
 mod credentials;
 mod gate;
 mod limits;

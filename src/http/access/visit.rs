@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::HeaderValue;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -99,7 +99,7 @@ impl Visit {
         }
     }
 
-    /// Says what the request is about, where that is not in its head.
+    /// Says what the request is about; the first who says so is right.
     pub fn about(&self, subject: &str) {
         self.subject.get_or_init(|| subject.to_owned());
     }
@@ -117,6 +117,11 @@ impl Visit {
     /// Bytes of the request's body that were read.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// Whether it may know how it stands with the projects' database.
+    pub fn may_see_projects(&self) -> bool {
+        self.refusal_of(Scope::Project).is_none()
     }
 
     fn refusal_of(&self, scope: Scope) -> Option<Refusal> {
@@ -139,13 +144,15 @@ impl Visit {
 pub struct Contract {
     /// What a key must be good for.
     pub scope: Scope,
-    /// Words a failure.
-    pub failure: fn(u16, &str) -> Response,
+    /// What a request is about, where its head says so.
+    pub subject: fn(&HeaderMap) -> Option<String>,
+    /// Words a failure of a request about that, as far as it is known.
+    pub failure: fn(u16, &str, Option<&str>) -> Response,
 }
 
 impl Contract {
-    fn refuse(&self, refusal: &Refusal) -> Response {
-        let mut answer = (self.failure)(refusal.status(), &refusal.text());
+    fn refuse(&self, refusal: &Refusal, subject: Option<&str>) -> Response {
+        let mut answer = (self.failure)(refusal.status(), &refusal.text(), subject);
         let headers = answer.headers_mut();
         if *refusal == Refusal::Unauthenticated {
             for challenge in [r#"Bearer realm="hutch""#, r#"Basic realm="hutch""#] {
@@ -163,14 +170,17 @@ impl Contract {
 /// as a request may take.
 pub async fn admit(State(contract): State<Contract>, request: Request, next: Next) -> Response {
     let Some(visit) = request.extensions().get::<Arc<Visit>>().cloned() else {
-        return contract.refuse(&Refusal::Unauthenticated);
+        return contract.refuse(&Refusal::Unauthenticated, None);
     };
+    if let Some(subject) = (contract.subject)(request.headers()) {
+        visit.about(&subject);
+    }
     if let Some(refusal) = visit.refusal_of(contract.scope) {
-        return contract.refuse(&refusal);
+        return contract.refuse(&refusal, visit.subject());
     }
     match tokio::time::timeout(visit.deadline, next.run(request)).await {
         Ok(answer) => answer,
-        Err(_) => contract.refuse(&Refusal::TooLong(visit.deadline)),
+        Err(_) => contract.refuse(&Refusal::TooLong(visit.deadline), visit.subject()),
     }
 }
 

@@ -33,7 +33,9 @@ pub fn health() -> Router<Arc<Service>> {
 pub fn routes() -> Router<Arc<Service>> {
     let contract = Contract {
         scope: Scope::Project,
-        failure: answer::error,
+        // The body names the conversation.
+        subject: |_| None,
+        failure: |code, text, _| answer::error(code, text),
     };
     Router::new()
         .route("/sessions", only("GET", get(conversations::list)))
@@ -70,13 +72,13 @@ fn only(allowed: &'static str, methods: MethodRouter<Arc<Service>>) -> MethodRou
 }
 
 /// Always 200 while the process serves. What is wrong with the database is told to
-/// those only who are let in.
+/// those only who may use it.
 async fn tell_health(
     State(service): State<Arc<Service>>,
     visit: Option<Extension<Arc<Visit>>>,
 ) -> Json<Value> {
     let mut health = json!({"status": "ok", "active_sessions": service.awake()});
-    if visit.is_some_and(|visit| visit.refusal.is_none()) {
+    if visit.is_some_and(|visit| visit.may_see_projects()) {
         let database = service.database();
         health["database"] = json!({
             "state": match database.integration {

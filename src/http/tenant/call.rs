@@ -9,6 +9,10 @@ use super::envelope::Data;
 use super::sandbox_id::SandboxId;
 use crate::http::body::{Fields, Query};
 
+/// Longest id of a session, in bytes: agents take no longer one, and nobody is to
+/// remember it until they say so.
+const LONGEST_SESSION: usize = 512;
+
 /// A request.
 pub struct Call {
     /// The id in its header.
@@ -38,6 +42,11 @@ impl Call {
     }
 }
 
+/// Whether no session can have that id.
+pub fn is_too_long(session: &str) -> bool {
+    session.len() > LONGEST_SESSION
+}
+
 impl<S: Send + Sync> FromRequest<S> for Call {
     type Rejection = Response;
 
@@ -54,6 +63,11 @@ impl<S: Send + Sync> FromRequest<S> for Call {
             Data::of(&id).fail(rejection.status().as_u16(), text)
         })?;
         let body = Fields::read(&body);
-        Ok(Self { id, body, query })
+        let call = Self { id, body, query };
+        if call.session().is_some_and(is_too_long) {
+            let text = format!("a session's id has 1 to {LONGEST_SESSION} bytes");
+            return Err(call.data().fail(400, &text));
+        }
+        Ok(call)
     }
 }

@@ -31,7 +31,8 @@ use sandbox_id::SandboxId;
 pub fn routes() -> Router<Arc<Service>> {
     let contract = Contract {
         scope: Scope::Tenant,
-        failure: |code, text| Data::default().fail(code, text),
+        subject: |headers| SandboxId::of(headers).ok().map(|SandboxId(id)| id),
+        failure: |code, text, id| id.map_or_else(Data::default, Data::of).fail(code, text),
     };
     Router::new()
         .route("/exec", only("POST", post(exec::exec)))

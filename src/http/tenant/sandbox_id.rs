@@ -1,6 +1,7 @@
 //! The header that names a request's sandbox.
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::response::Response;
 
@@ -15,27 +16,34 @@ const LONGEST: usize = 4096;
 /// which is what HTTP libraries make of such text.
 pub struct SandboxId(pub String);
 
-impl<S: Sync> FromRequestParts<S> for SandboxId {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
-        let mut values = parts.headers.get_all("x-sandbox-id").iter();
+impl SandboxId {
+    /// The id in these headers.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn of(headers: &HeaderMap) -> Result<Self, String> {
+        let mut values = headers.get_all("x-sandbox-id").iter();
         let bytes = values.next().map_or(&b""[..], |value| value.as_bytes());
         if bytes.trim_ascii().is_empty() {
-            return Err(
-                Data::default().fail(400, "Missing sandbox id. Provide x-sandbox-id header")
-            );
+            return Err("Missing sandbox id. Provide x-sandbox-id header".to_owned());
         }
         if values.next().is_some() {
-            return Err(Data::default().fail(400, "More than one x-sandbox-id header"));
+            return Err("More than one x-sandbox-id header".to_owned());
         }
         if bytes.len() > LONGEST {
-            let text = format!("The sandbox id is longer than {LONGEST} bytes");
-            return Err(Data::default().fail(400, &text));
+            return Err(format!("The sandbox id is longer than {LONGEST} bytes"));
         }
         Ok(Self(match std::str::from_utf8(bytes) {
             Ok(text) => text.to_owned(),
             Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
         }))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for SandboxId {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        Self::of(&parts.headers).map_err(|text| Data::default().fail(400, &text))
     }
 }

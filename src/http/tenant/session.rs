@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value};
 
-use super::call::Call;
+use super::call::{Call, is_too_long};
 use super::envelope::{self, Data};
 use super::options::{cwd, env};
 use super::result::now;
@@ -51,6 +51,9 @@ pub async fn create(State(service): State<Arc<Service>>, call: Call) -> Response
 }
 
 fn parse(id: &str, fields: &Fields) -> Result<NewSession, String> {
+    if is_too_long(id) {
+        return Err("the id is too long: at most 512 bytes".to_owned());
+    }
     Ok(NewSession {
         id: id.to_owned(),
         cwd: fields.get("cwd").map(cwd).transpose()?.flatten(),
