@@ -1,6 +1,7 @@
 //! The role of `hutch node`: builds its parts and joins them. When it is asked to
 //! end, the doors close first, then the watches; mounts stay, for the next process.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::cluster::node::NodeCaches;
 use crate::http::{self, ops::Ops};
 use crate::node::csi::{self, Csi};
 use crate::node::live::{Live, LiveSettings};
-use crate::node::{Mounts, Settings};
+use crate::node::{Mounts, Refusals, Settings};
 use crate::settings::Node;
 use crate::telemetry;
 
@@ -28,9 +29,32 @@ pub fn main(settings: Node) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
-    let ended = runtime.block_on(serve(settings));
+    let ended = runtime.block_on(async {
+        match settings.end_mounts {
+            true => end_mounts(settings).await,
+            false => serve(settings).await,
+        }
+    });
     runtime.shutdown_timeout(LINGER);
     ended
+}
+
+async fn end_mounts(settings: Node) -> anyhow::Result<()> {
+    let mut registry = Registry::default();
+    let mounts = open(settings.state_dir, None, &mut registry).await?;
+    mounts.end_all().await;
+    Ok(())
+}
+
+async fn open(
+    state: PathBuf,
+    ca_file: Option<PathBuf>,
+    registry: &mut Registry,
+) -> anyhow::Result<Mounts> {
+    let at = state.display().to_string();
+    Mounts::open(Settings { state, ca_file }, registry)
+        .await
+        .with_context(|| format!("the state folder {at} cannot be used: see --state-dir"))
 }
 
 async fn serve(settings: Node) -> anyhow::Result<()> {
@@ -46,11 +70,11 @@ async fn serve(settings: Node) -> anyhow::Result<()> {
             .to_owned(),
     };
     let mut registry = Registry::with_prefix("hutch");
-    let state = settings.state_dir;
-    let at = state.display().to_string();
-    let mounts = Mounts::open(Settings { state }, &mut registry)
-        .await
-        .with_context(|| format!("the state folder {at} cannot be used: see --state-dir"))?;
+    if let Some(file) = &settings.ca_file {
+        let at = file.display();
+        std::fs::File::open(file).with_context(|| format!("--ca-file {at} cannot be read"))?;
+    }
+    let mounts = open(settings.state_dir, settings.ca_file, &mut registry).await?;
     let (shutdown, stop_watches) = (CancellationToken::new(), CancellationToken::new());
     let namespace = settings.watch_namespace.as_deref();
     let (caches, watches) =
@@ -79,11 +103,13 @@ async fn serve(settings: Node) -> anyhow::Result<()> {
         kubelet: settings.kubelet_dir,
         allow_http: settings.buckets.allow_http_buckets,
     };
+    let refusals = Refusals::default();
+    let seen = refusals.clone();
     let csi = async {
         if settings.no_csi {
             return Ok(());
         }
-        let door = Csi::new(csi, mounts.clone(), client.clone()).await;
+        let door = Csi::new(csi, mounts.clone(), client.clone(), seen).await;
         let served = door.serve(shutdown.clone()).await;
         // Without it nobody knows of this node: it ends, to be started again.
         shutdown.cancel();
@@ -95,6 +121,7 @@ async fn serve(settings: Node) -> anyhow::Result<()> {
         caches,
         mounts.clone(),
         live,
+        refusals,
         shutdown.clone(),
     );
     let (served, ()) = tokio::join!(csi, live.run());

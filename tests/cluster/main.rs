@@ -6,9 +6,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bucket_endpoints;
 mod bucket_mounts;
 mod bucket_routes;
 mod buckets_csi;
+mod buckets_csi_changes;
 mod buckets_csi_faults;
 mod buckets_csi_sandbox;
 mod buckets_declared;
@@ -17,6 +19,7 @@ mod buckets_live_faults;
 mod buckets_live_refused;
 mod buckets_rights;
 mod buckets_status;
+mod buckets_stuck;
 mod commands;
 mod facade;
 mod faults;
@@ -26,6 +29,7 @@ mod golang;
 mod hostile;
 mod leader;
 mod lifecycle;
+mod node_pod;
 mod older;
 mod operations;
 mod project_attach;
