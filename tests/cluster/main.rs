@@ -45,6 +45,7 @@ mod project_search;
 mod projector;
 mod projector_faults;
 mod python;
+mod quickstart;
 mod quiet;
 mod routes;
 mod samples;
