@@ -72,10 +72,8 @@ impl Door {
                 _ = deaths.recv() => false,
             };
             let ids = places::ids(&self.places.mounts);
-            for id in ids.iter().filter(|_| look).cloned() {
-                // One that is stuck is ended by this, and is among the deaths then.
-                let mounts = self.places.mounts.clone();
-                tokio::spawn(async move { mounts.check(&id, false).await });
+            if look {
+                self.look_at(ids.clone());
             }
             lock(&settled).retain(|id, _| ids.contains(id));
             let all = futures::stream::iter(ids);
@@ -85,6 +83,15 @@ impl Door {
                 }
             })
             .await;
+        }
+    }
+
+    /// Has all mounts looked at. One that is stuck is ended by that, and is among the
+    /// deaths then.
+    fn look_at(&self, ids: Vec<String>) {
+        for id in ids {
+            let mounts = self.places.mounts.clone();
+            tokio::spawn(async move { mounts.check(&id, false).await });
         }
     }
 
