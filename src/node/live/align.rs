@@ -155,9 +155,13 @@ impl Worker {
             let ill = self.live.0.health.ill(&name);
             let refused = matches!(ill, Some(Error::AccessDenied(_)));
             this.seen = Some(ill.map_or_else(|| this.fine(), |error| Seen::ill(&error)));
-            if this.rekey <= Instant::now()
-                || (refused && this.rekey <= Instant::now() + REKEY - IDLE)
-            {
+            // Refused keys are of no use to anybody: there may be others by now.
+            let early = if refused {
+                REKEY - IDLE
+            } else {
+                Duration::ZERO
+            };
+            if this.rekey <= Instant::now() + early {
                 this.rekey = Instant::now() + REKEY;
                 let (live, bucket, inside) = (self.live.clone(), bucket.clone(), running.container);
                 let task = async move {

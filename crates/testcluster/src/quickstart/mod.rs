@@ -1,9 +1,9 @@
 //! `make up`: from a cluster, or none, to a Hutch that has answered a command.
 //!
 //! Reading map: `place` is the cluster (ours, or the one that HUTCH_KUBECONFIG
-//! names), `identity` the ServiceAccounts that Hutch acts as, `background` a process of
-//! Hutch's, `operator` and `node` the two that there are, `first` the first sandbox. Every step can be repeated:
-//! what is there already is kept.
+//! names), `identity` the ServiceAccounts that Hutch acts as, `background` a process
+//! of Hutch's, `operator` and `node` the two that there are, `first` the first
+//! sandbox. Every step can be repeated: what is there already is kept.
 
 mod background;
 mod first;
