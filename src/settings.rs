@@ -202,6 +202,14 @@ pub struct Node {
     /// other parts do not see that this node can mount.
     #[arg(long, env = "HUTCH_NO_CSI")]
     pub no_csi: bool,
+    /// Certificates (PEM) of authorities that S3 services are trusted by, besides the
+    /// system's. In a pod, below /etc.
+    #[arg(long, value_name = "FILE", env = "HUTCH_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// End every mount that an earlier process has left in --state-dir, in good order
+    /// where nobody uses it, and do nothing else. For taking Hutch off a node.
+    #[arg(long)]
+    pub end_mounts: bool,
     /// Only this namespace's sandboxes have their buckets mounted. Default: all.
     #[arg(long, env = "HUTCH_WATCH_NAMESPACE")]
     pub watch_namespace: Option<String>,

@@ -1,7 +1,7 @@
 //! The caches of `hutch node`: the pods of ours that are on one node, and the
 //! sandboxes, of each what the mounts need and nothing else.
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use kube::runtime::watcher;
 
 use super::watches::{Cache, Watches};
@@ -45,13 +45,20 @@ fn trim_sandbox(sandbox: &mut Sandbox) {
     });
 }
 
-/// Keeps the names of a pod's volumes and how its containers are.
+/// Keeps the names of a pod's volumes, where its containers have those, and how they
+/// are.
 fn trim_pod(pod: &mut Pod) {
     let named = |volume: Volume| Volume {
         name: volume.name,
         ..Default::default()
     };
+    let placed = |container: Container| Container {
+        name: container.name,
+        volume_mounts: container.volume_mounts,
+        ..Default::default()
+    };
     pod.spec = pod.spec.take().map(|spec| PodSpec {
+        containers: spec.containers.into_iter().map(placed).collect(),
         volumes: spec.volumes.map(|all| all.into_iter().map(named).collect()),
         ..Default::default()
     });

@@ -105,6 +105,17 @@ pub fn mechanism(pod: &Pod, bucket: &str) -> Mechanism {
     }
 }
 
+/// Where the pod's container has the bucket, if it is a volume.
+pub fn volume_path<'a>(pod: &'a Pod, bucket: &str) -> Option<&'a str> {
+    let name = names::bucket_volume(bucket);
+    let main = pod.spec.as_ref()?.containers.iter();
+    let mut mounts = main
+        .filter(|container| container.name == CONTAINER)
+        .flat_map(|container| container.volume_mounts.iter().flatten());
+    let mount = mounts.find(|mount| mount.name == name)?;
+    Some(&mount.mount_path)
+}
+
 /// The buckets that the pod has as volumes, each with the digest of the entry that
 /// it was made from.
 pub fn noted(pod: &Pod) -> impl Iterator<Item = (&str, &str)> {

@@ -20,6 +20,9 @@ pub trait Mounter: Send + Sync {
         keys: &Path,
     ) -> Result<Vec<String>, Error>;
 
+    /// Its environment, besides what every program has.
+    fn environment(&self) -> Vec<(String, String)>;
+
     /// What is in the file of the keys.
     fn keys(&self, source: &Source) -> String;
 

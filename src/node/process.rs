@@ -30,6 +30,11 @@ impl Process {
         Self::of(self.pid) == Some(self)
     }
 
+    /// Whether somebody has stopped it (SIGSTOP).
+    pub fn is_stopped(self) -> bool {
+        look_up(self.pid) == Some(('T', self.started))
+    }
+
     /// Sends a signal, if it still runs.
     pub fn signal(self, signal: Signal) {
         if let Some(fd) = self.fd() {

@@ -5,7 +5,7 @@
 //! error code, which tells a wrong key from a missing bucket also where a service
 //! answers both with 404.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::mounter::Mounter;
 use super::{Error, Source, options};
@@ -36,7 +36,11 @@ const DENIED: [&str; 9] = [
 ];
 
 /// The program `s3fs`.
-pub struct S3fs;
+#[derive(Default)]
+pub struct S3fs {
+    /// Certificates of authorities that are trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
 
 impl Mounter for S3fs {
     fn command(
@@ -79,6 +83,12 @@ impl Mounter for S3fs {
         Ok(words)
     }
 
+    fn environment(&self) -> Vec<(String, String)> {
+        // Looked at once the system's authorities did not do.
+        let bundle = |file: &PathBuf| ("CURL_CA_BUNDLE".to_owned(), file.display().to_string());
+        self.ca_file.iter().map(bundle).collect()
+    }
+
     fn keys(&self, source: &Source) -> String {
         let keys = &source.credentials;
         format!("{}:{}\n", keys.access_key_id, keys.secret_access_key)
@@ -102,6 +112,12 @@ impl Mounter for S3fs {
         }
         if said("not found(host=") || said("Bucket or directory not found") {
             return Error::NoSuchBucket(source.bucket.clone());
+        }
+        if said("curlCode: 60") {
+            let endpoint = &source.endpoint;
+            return Error::Unreachable(format!(
+                "{endpoint} has a certificate that the node does not trust (hutch node --ca-file names authorities besides the system's)"
+            ));
         }
         if said("nable to connect") || said("Could not connect") {
             let endpoint = &source.endpoint;

@@ -23,7 +23,9 @@ fn source() -> Source {
 
 fn words(source: &Source) -> Vec<String> {
     let (point, keys) = (Path::new("/point"), Path::new("/keys"));
-    S3fs.command(source, "label", point, keys).unwrap()
+    S3fs::default()
+        .command(source, "label", point, keys)
+        .unwrap()
 }
 
 fn has(words: &[String], option: &str) -> bool {
@@ -33,7 +35,7 @@ fn has(words: &[String], option: &str) -> bool {
 #[test]
 fn the_keys_are_in_their_file_alone() {
     let source = source();
-    assert_eq!(S3fs.keys(&source), "the-id:the-key\n");
+    assert_eq!(S3fs::default().keys(&source), "the-id:the-key\n");
     let words = words(&source).join(" ");
     assert!(!words.contains("the-"), "{words}");
     assert!(!format!("{source:?}").contains("the-"));
@@ -72,12 +74,16 @@ fn options_follow_provider_and_region_and_the_callers_win() {
         ..source()
     };
     let (point, keys) = (Path::new("/point"), Path::new("/keys"));
-    assert!(S3fs.command(&refused, "label", point, keys).is_err());
+    assert!(
+        S3fs::default()
+            .command(&refused, "label", point, keys)
+            .is_err()
+    );
 }
 
 #[test]
 fn what_s3fs_says_has_a_reason() {
-    let reason = |output: &str| S3fs.explain(&source(), output).reason();
+    let reason = |output: &str| S3fs::default().explain(&source(), output).reason();
     let denied = "[ERR] …\n<Error><Code>SignatureDoesNotMatch</Code></Error>\n\
                   [CRT] invalid credentials(host=x) - result of checking service.";
     assert_eq!(reason(denied), "AccessDenied");

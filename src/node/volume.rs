@@ -1,27 +1,29 @@
 //! How a bucket is doing that is a volume of a pod, whoever mounted it: asked of
 //! the kernel, in the container.
 
-use super::{Error, Process, mountinfo};
 use std::path::Path;
 
-use super::mounts::answers;
+use super::mounts::{Probes, Trouble};
+use super::{Error, Process};
 
-/// Whether there is a FUSE file system at `path` in the process's container, and
-/// whether it has a server.
+/// Whether the bucket that a process sees at `path` answers, and if `remote` the S3
+/// service behind it. Takes 11 s at most.
 ///
 /// # Errors
 /// What is wrong with it.
-pub async fn look(process: Process, path: &str) -> Result<(), Error> {
-    let mounts = mountinfo::of(process.pid).map_err(|_| Error::Gone)?;
-    let fuse =
-        mountinfo::top(&mounts, Path::new(path)).is_some_and(|top| top.kind.starts_with("fuse"));
-    if !fuse {
-        return Err(Error::Mounter(format!("no bucket is mounted at {path}")));
-    }
-    match answers(process, Path::new(path)).await {
-        true => Ok(()),
-        false => Err(Error::Mounter(format!(
-            "what is mounted at {path} does not answer"
+pub async fn look(
+    probes: &Probes,
+    process: Process,
+    path: &Path,
+    remote: bool,
+) -> Result<(), Error> {
+    match probes.ask(process, path, remote).await {
+        Ok(()) => Ok(()),
+        Err((who, Trouble::Silent)) => Err(who.silent()),
+        Err((_, Trouble::Says(error))) => Err(error),
+        Err((_, Trouble::Lost)) => Err(Error::Mounter(format!(
+            "what is mounted at {} has lost its mounter",
+            path.display()
         ))),
     }
 }

@@ -1,6 +1,7 @@
 //! The role of `hutch node`: builds its parts and joins them. When it is asked to
 //! end, the doors close first, then the watches; mounts stay, for the next process.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::cluster::watches::Watches;
 use crate::http::{self, ops::Ops};
 use crate::node::csi::{self, Csi};
 use crate::node::live::{Live, LiveSettings};
-use crate::node::{Mounts, Settings};
+use crate::node::{Mounts, Refusals, Settings};
 use crate::settings::Node;
 use crate::telemetry;
 
@@ -30,9 +31,32 @@ pub fn main(settings: Node) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
-    let ended = runtime.block_on(serve(settings, registry));
+    let ended = runtime.block_on(async {
+        match settings.end_mounts {
+            true => end_mounts(settings).await,
+            false => serve(settings, registry).await,
+        }
+    });
     runtime.shutdown_timeout(LINGER);
     ended
+}
+
+async fn end_mounts(settings: Node) -> anyhow::Result<()> {
+    let mut registry = Registry::default();
+    let mounts = open(settings.state_dir, None, &mut registry).await?;
+    mounts.end_all().await;
+    Ok(())
+}
+
+async fn open(
+    state: PathBuf,
+    ca_file: Option<PathBuf>,
+    registry: &mut Registry,
+) -> anyhow::Result<Mounts> {
+    let at = state.display().to_string();
+    Mounts::open(Settings { state, ca_file }, registry)
+        .await
+        .with_context(|| format!("the state folder {at} cannot be used: see --state-dir"))
 }
 
 async fn serve(settings: Node, mut registry: Registry) -> anyhow::Result<()> {
@@ -47,11 +71,11 @@ async fn serve(settings: Node, mut registry: Registry) -> anyhow::Result<()> {
             .trim()
             .to_owned(),
     };
-    let state = settings.state_dir;
-    let at = state.display().to_string();
-    let mounts = Mounts::open(Settings { state }, &mut registry)
-        .await
-        .with_context(|| format!("the state folder {at} cannot be used: see --state-dir"))?;
+    if let Some(file) = &settings.ca_file {
+        let at = file.display();
+        std::fs::File::open(file).with_context(|| format!("--ca-file {at} cannot be read"))?;
+    }
+    let mounts = open(settings.state_dir, settings.ca_file, &mut registry).await?;
     let shutdown = CancellationToken::new();
     let mut watches = Watches::new(client.clone(), &mut registry);
     let caches = NodeCaches::watch(&mut watches, &node, settings.watch_namespace.as_deref());
@@ -83,11 +107,13 @@ async fn serve(settings: Node, mut registry: Registry) -> anyhow::Result<()> {
         kubelet: settings.kubelet_dir,
         allow_http: settings.buckets.allow_http_buckets,
     };
+    let refusals = Refusals::default();
+    let seen = refusals.clone();
     let csi = async {
         if settings.no_csi {
             return Ok(());
         }
-        let door = Csi::new(csi, mounts.clone(), client.clone()).await;
+        let door = Csi::new(csi, mounts.clone(), client.clone(), seen).await;
         let served = door.serve(shutdown.clone()).await;
         // Without it nobody knows of this node: it ends, to be started again.
         shutdown.cancel();
@@ -99,6 +125,7 @@ async fn serve(settings: Node, mut registry: Registry) -> anyhow::Result<()> {
         caches,
         mounts.clone(),
         live,
+        refusals,
         shutdown.clone(),
     );
     let (served, ()) = tokio::join!(csi, live.run());

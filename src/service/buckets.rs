@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::target::Target;
 use super::{Service, ServiceError};
-use crate::crd::{Bucket, BucketPhase, BucketProvider, BucketStatus, Sandbox, SecretRef};
+use crate::crd::{
+    Bucket, BucketPhase, BucketProvider, BucketStatus, Mechanism, Sandbox, SecretRef,
+};
 use crate::domain::buckets::{self, Credentials, reasons};
 use crate::domain::interfaces::ResourceError;
 use crate::domain::names;
@@ -212,6 +214,13 @@ impl Service {
     ) -> Result<(), BucketError> {
         let _use = self.activity.begin(&target.name);
         let deadline = Instant::now() + UNMOUNT;
+        if told(sandbox, &bucket.name).is_some_and(unwatched) {
+            let text = format!(
+                "{} is a volume of the pod, and stays mounted until the pod's next start: hutch node, which unmounts volumes before, does not run on its node",
+                bucket.mount_path
+            );
+            return Err(BucketError::Unsupported(text));
+        }
         self.sandboxes
             .remove_bucket(&target.name, &bucket.name)
             .await?;
@@ -313,6 +322,11 @@ fn at<'a>(sandbox: &'a Sandbox, path: &str) -> Option<&'a Bucket> {
 fn told<'a>(sandbox: &'a Sandbox, bucket: &str) -> Option<&'a BucketStatus> {
     let all = &sandbox.status.as_ref()?.buckets;
     all.iter().find(|status| status.name == bucket)
+}
+
+/// Whether it is a volume that the controller alone speaks of: nobody looks at it.
+fn unwatched(status: &BucketStatus) -> bool {
+    status.mechanism == Some(Mechanism::Csi) && status.last_check.is_none()
 }
 
 /// What a client is told of a mount that did not come to pass.

@@ -20,7 +20,7 @@ pub async fn prepared(name: &str) -> (World, S3, Node, Hutch, Tenant) {
 }
 
 /// A Hutch that knows the node's driver, and the sandbox `a`, awake.
-async fn tenant(world: &World, arguments: &[&str]) -> (Hutch, Tenant) {
+pub async fn tenant(world: &World, arguments: &[&str]) -> (Hutch, Tenant) {
     let driver = world.driver().await;
     let own = ["--allow-http-buckets", "--node-driver", &driver];
     let keys = ["--operator-namespace", &world.namespace];
@@ -43,10 +43,18 @@ fn wanted(s3: &S3) -> Value {
     })
 }
 
-async fn mount(tenant: &Tenant, s3: &S3, change: impl FnOnce(&mut Value)) -> Answer {
+pub async fn mount(tenant: &Tenant, s3: &S3, change: impl FnOnce(&mut Value)) -> Answer {
     let mut body = wanted(s3);
     change(&mut body);
     tenant.post("/mount-bucket", body).await
+}
+
+/// No entry, Secret, process or folder.
+pub async fn nothing_is_left(world: &World, node: &Node, tenant: &Tenant) {
+    assert!(world.sandbox_of("a").await.spec.buckets.is_empty());
+    assert!(secrets(world).await.is_empty());
+    assert_eq!(node.left(), Vec::<String>::new());
+    assert_eq!(tenant.stdout("ls -a /mnt").await, ".\n..");
 }
 
 async fn unmount(tenant: &Tenant) -> Answer {
@@ -127,10 +135,7 @@ async fn a_mount_that_fails_says_why_and_leaves_nothing() {
         let text = data["error"].as_str().unwrap();
         assert!(text.contains(word), "{text}");
         assert_eq!(data["mounted"], false);
-        assert!(world.sandbox_of("a").await.spec.buckets.is_empty());
-        assert!(secrets(&world).await.is_empty());
-        assert_eq!(node.left(), Vec::<String>::new());
-        assert_eq!(tenant.stdout("ls -a /mnt").await, ".\n..");
+        nothing_is_left(&world, &node, &tenant).await;
     }
     // And the sandbox is as good as before.
     mount(&tenant, &s3, |_| {}).await.ok();

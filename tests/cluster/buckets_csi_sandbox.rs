@@ -9,7 +9,7 @@ use crate::support::world::eventually;
 use crate::support::{Hutch, S3, World};
 use hutch::crd::{Bucket, BucketPhase, Mechanism, Sandbox, SandboxSpec, SecurityProfile};
 
-async fn begin(test: &str) -> (World, S3, Node, Hutch) {
+pub async fn begin(test: &str) -> (World, S3, Node, Hutch) {
     let world = World::new(test).await;
     let s3 = S3::start().await;
     let node = world.node().await;
@@ -21,7 +21,7 @@ async fn begin(test: &str) -> (World, S3, Node, Hutch) {
     (world, s3, node, hutch)
 }
 
-async fn restricted(world: &World, name: &str, buckets: &[Bucket], start: &str) -> Sandbox {
+pub async fn restricted(world: &World, name: &str, buckets: &[Bucket], start: &str) -> Sandbox {
     let command = ["sh", "-c", start].map(str::to_owned).to_vec();
     let spec = SandboxSpec {
         buckets: buckets.to_vec(),

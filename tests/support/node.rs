@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::{Hutch, S3, World};
 use hutch::crd::credentials;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 
 /// A running `hutch node`; dropping it kills it and its mounters.
 pub struct Node {
@@ -41,6 +41,20 @@ impl World {
         node
     }
 
+    /// Gives a Secret other keys.
+    pub async fn change_secret(&self, name: &str, access_key: &str, secret_key: &str) {
+        let change = json!({"stringData": {
+            credentials::ACCESS_KEY_ID: access_key,
+            credentials::SECRET_ACCESS_KEY: secret_key,
+        }});
+        let params = PatchParams::default();
+        let secrets = self.api::<Secret>();
+        secrets
+            .patch(name, &params, &Patch::Merge(&change))
+            .await
+            .unwrap();
+    }
+
     /// A Secret with keys.
     pub async fn secret(&self, name: &str, access_key: &str, secret_key: &str) {
         let secret: Secret = serde_json::from_value(json!({
@@ -62,6 +76,16 @@ impl World {
 }
 
 impl Node {
+    /// What a `hutch node` that somebody else starts leaves in a state folder of the
+    /// host, and on it.
+    pub fn of_others() -> Self {
+        Self {
+            hutch: None,
+            state: TempDir::new_in("/run").unwrap(),
+            arguments: Vec::new(),
+        }
+    }
+
     /// Starts the process, on what an earlier one has left.
     pub async fn start(&mut self, world: &World) {
         let state = self.state.path().display().to_string();

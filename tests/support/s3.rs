@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A server on a loopback port of its own; dropping it kills it.
 pub struct S3 {
     child: Child,
+    host: String,
+    /// Whether it speaks TLS.
+    tls: bool,
     folder: TempDir,
     pub port: u16,
     /// The one account that it knows.
@@ -29,20 +32,33 @@ pub struct S3 {
 impl S3 {
     /// Starts one with keys of its own and a bucket `data`.
     pub async fn start() -> Self {
-        tokio::task::spawn_blocking(Self::start_now).await.unwrap()
+        Self::start_on("127.0.0.1", None).await
     }
 
-    fn start_now() -> Self {
+    /// The same on an address of this machine, and where there is a certificate with
+    /// its key (files) with TLS.
+    pub async fn start_on(host: &str, tls: Option<(PathBuf, PathBuf)>) -> Self {
+        let host = host.to_owned();
+        let started = tokio::task::spawn_blocking(move || Self::start_now(host, tls));
+        started.await.unwrap()
+    }
+
+    fn start_now(host: String, tls: Option<(PathBuf, PathBuf)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (access_key, secret_key) = (random("AKIA"), random("secret"));
         let objects = folder.path().join("objects");
         std::fs::create_dir(&objects).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind((host.as_str(), 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let log = File::create(folder.path().join("log")).unwrap();
-        let child = Command::new(program())
-            .args(["--port", &format!("127.0.0.1:{port}"), "posix"])
+        let mut command = Command::new(program());
+        command.args(["--port", &format!("{host}:{port}")]);
+        if let Some((certificate, key)) = &tls {
+            command.arg("--cert").arg(certificate).arg("--key").arg(key);
+        }
+        let child = command
+            .arg("posix")
             .arg(&objects)
             .env("ROOT_ACCESS_KEY", &access_key)
             .env("ROOT_SECRET_KEY", &secret_key)
@@ -53,6 +69,8 @@ impl S3 {
             .expect("versitygw starts");
         let server = Self {
             child,
+            host,
+            tls: tls.is_some(),
             folder,
             port,
             access_key,
@@ -63,9 +81,29 @@ impl S3 {
         server
     }
 
+    /// From now on its account has another key.
+    pub fn change_key(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.secret_key = random("secret");
+        let log = File::create(self.folder.path().join("log")).unwrap();
+        let address = format!("{}:{}", self.host, self.port);
+        self.child = Command::new(program())
+            .args(["--port", &address, "posix"])
+            .arg(self.folder.path().join("objects"))
+            .env("ROOT_ACCESS_KEY", &self.access_key)
+            .env("ROOT_SECRET_KEY", &self.secret_key)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("versitygw starts");
+        self.until_open();
+    }
+
     fn until_open(&self) {
         let give_up = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect((self.host.as_str(), self.port)).is_err() {
             assert!(Instant::now() < give_up, "the S3 server does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -73,7 +111,8 @@ impl S3 {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}:{}", self.host, self.port)
     }
 
     /// Makes a bucket.

@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use hutch_testcluster::{Cluster, Component, Options, Profile};
+use hutch_testcluster::{Cluster, Component, Options, Profile, Quickstart};
 
 /// A real single-node Kubernetes made of processes: no Docker, no registry.
 ///
@@ -173,6 +173,9 @@ fn up(options: &Options) -> Result<()> {
 }
 
 fn down(options: &Options, only: Option<Profile>) -> Result<()> {
+    if only != Some(Profile::Older) {
+        Quickstart::stop(options)?;
+    }
     let profiles = only.map_or(vec![Profile::Older, Profile::Current], |one| vec![one]);
     profiles.into_iter().try_for_each(|profile| {
         Cluster::take_down(&Options {

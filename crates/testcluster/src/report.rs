@@ -34,6 +34,7 @@ fn told(outcome: &Outcome) -> String {
         url,
         log,
         reused,
+        node_log,
         sandbox,
         command,
         answer,
@@ -42,6 +43,10 @@ fn told(outcome: &Outcome) -> String {
         true => "a test cluster of this machine",
         false => "the one of HUTCH_KUBECONFIG",
     };
+    let buckets = node_log.as_ref().map_or_else(
+        || "run `hutch node` on the nodes to mount any (docs/install.md)".to_owned(),
+        |log| format!("mounted by hutch node (log: {})", log.display()),
+    );
     let running = if *reused { "was running" } else { "started" };
     let path = kubectl_folder.as_ref().map_or_else(String::new, |folder| {
         format!("  export PATH=$PATH:{}\n", folder.display())
@@ -50,6 +55,7 @@ fn told(outcome: &Outcome) -> String {
         "\n  $ {command}\n  {answer}\n\n\
          Sandbox  {sandbox}\n\
          URL      {url} ({running}; log: {})\n\
+         Buckets  {buckets}\n\
          Cluster  {cluster}\n\n\
          Next:\n\
          {path}  export KUBECONFIG={}\n  \

@@ -76,7 +76,7 @@ fn starts_until(pod: &Pod) -> Option<Timestamp> {
 fn of(bucket: &Bucket, sandbox: &Sandbox, pod: &Pod, mounter: Mounter) -> Option<Problem> {
     let name = &bucket.name;
     let mechanism = buckets::mechanism(pod, name);
-    if buckets::outdated(pod, bucket) {
+    if outdated(sandbox, bucket, pod) {
         let message = format!(
             "bucket {name} has changed, and is a volume of the pod: applied at its next start"
         );
@@ -106,6 +106,38 @@ fn of(bucket: &Bucket, sandbox: &Sandbox, pod: &Pod, mounter: Mounter) -> Option
             format!("bucket {name}: hutch node has not mounted it yet"),
         )),
     }
+}
+
+/// Whether the pod has the bucket as a volume of another entry than the present one,
+/// and the present one is not there in its stead.
+pub fn outdated(sandbox: &Sandbox, bucket: &Bucket, pod: &Pod) -> bool {
+    let instead =
+        told(sandbox, bucket, pod).is_some_and(|entry| entry.mechanism == Some(Mechanism::Live));
+    buckets::outdated(pod, bucket) && !instead
+}
+
+/// What `hutch node` says of a volume that keeps the pod from starting.
+pub fn before_start(sandbox: &Sandbox, pod: &Pod) -> Option<Problem> {
+    let all = sandbox.spec.buckets.iter();
+    let mut refused = all.filter(|bucket| !buckets::outdated(pod, bucket));
+    refused.find_map(|bucket| {
+        let entry = refusal(sandbox, bucket)?;
+        let error = entry.error.as_deref().unwrap_or_default();
+        let reason = entry.reason.as_deref().map_or("", |reason| reason);
+        Some(Problem {
+            failed: entry.phase == BucketPhase::Failed,
+            ..Problem::waiting(
+                reasons::named(reason),
+                format!("bucket {}: {error}", bucket.name),
+            )
+        })
+    })
+}
+
+/// The entry that says so, of a bucket of the spec as it is now.
+pub fn refusal<'a>(sandbox: &'a Sandbox, bucket: &Bucket) -> Option<&'a BucketStatus> {
+    buckets::known(sandbox, bucket, None)
+        .filter(|entry| entry.error.is_some() && entry.mechanism == Some(Mechanism::Csi))
 }
 
 /// A volume of another driver where nobody looks after it: the container would not

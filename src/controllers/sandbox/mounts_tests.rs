@@ -174,11 +174,35 @@ fn a_volume_of_another_driver_is_believed_where_nobody_looks_after_it() {
 
 #[test]
 fn a_volume_of_an_entry_that_has_changed_waits_for_a_new_pod() {
-    let mounted = entry(&bucket("data"), BucketPhase::Mounted, None);
-    let (sandbox, mut pod) = world(vec![mounted]);
+    let mut mounted = entry(&bucket("data"), BucketPhase::Mounted, None);
+    mounted.mechanism = Some(Mechanism::Csi);
+    let (sandbox, mut pod) = world(vec![mounted.clone()]);
     as_volume(&mut pod, "another");
     for mounter in [HERE, FOREIGN] {
         assert_eq!(reason(&sandbox, &pod, mounter, 200), "SpecChanged");
         assert!(entries(&sandbox, &pod, mounter, at(200)).is_empty());
     }
+    // Unless it is there in its stead.
+    mounted.mechanism = Some(Mechanism::Live);
+    let (sandbox, _) = world(vec![mounted]);
+    assert_eq!(reason(&sandbox, &pod, HERE, 200), "");
+}
+
+#[test]
+fn a_volume_that_is_refused_says_why_the_pod_does_not_start() {
+    let mut refused = entry(&bucket("data"), BucketPhase::Failed, Some("AccessDenied"));
+    refused.mechanism = Some(Mechanism::Csi);
+    let (sandbox, pod) = world(vec![refused.clone()]);
+    assert_eq!(
+        before_start(&sandbox, &pod),
+        None,
+        "of a container that runs"
+    );
+    refused.container_id = None;
+    let (sandbox, mut pod) = world(vec![refused]);
+    let told = before_start(&sandbox, &pod).unwrap();
+    assert_eq!((told.reason, told.failed), ("AccessDenied", true));
+    assert!(refusal(&sandbox, &sandbox.spec.buckets[0]).is_some());
+    as_volume(&mut pod, "another");
+    assert_eq!(before_start(&sandbox, &pod), None, "of another entry");
 }

@@ -5,16 +5,22 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::desired::digest;
-use super::diagnosis;
+use super::{diagnosis, mounts};
 use crate::crd::{Sandbox, annotations};
 use crate::domain::buckets;
 
 /// Whether the pod was made from another spec and nothing of it has run: it may
 /// never start, and nothing is lost with it.
 pub fn before_it_ran(sandbox: &Sandbox, pod: &Pod) -> bool {
-    let dropped = |(name, _)| !sandbox.spec.buckets.iter().any(|own| own.name == name);
-    !diagnosis::has_run(pod)
-        && (!changed_fields(sandbox, pod).is_empty() || buckets::noted(pod).any(dropped))
+    let changed = !changed_fields(sandbox, pod).is_empty();
+    !diagnosis::has_run(pod) && (changed || !dropped(sandbox, pod).is_empty())
+}
+
+/// Buckets that the pod has as volumes and the spec has no more.
+pub fn dropped<'a>(sandbox: &Sandbox, pod: &'a Pod) -> Vec<&'a str> {
+    let gone = |name: &&str| !sandbox.spec.buckets.iter().any(|own| own.name == *name);
+    let noted = buckets::noted(pod).map(|(name, _)| name);
+    noted.filter(gone).collect()
 }
 
 /// Whether somebody asked for a new pod.
@@ -34,7 +40,7 @@ pub fn changed_fields(sandbox: &Sandbox, pod: &Pod) -> Vec<&'static str> {
         digest::changed(recorded, &sandbox.spec)
     });
     let mut own = sandbox.spec.buckets.iter();
-    if own.any(|own| buckets::outdated(pod, own)) {
+    if own.any(|own| mounts::outdated(sandbox, own, pod)) {
         changed.push("buckets");
     }
     changed

@@ -22,6 +22,9 @@ use crate::domain::{conditions, deadlines};
 /// A pod that should be gone for this long is looked into.
 const STUCK: SignedDuration = SignedDuration::from_secs(15);
 
+/// How often it is looked whether refused keys were corrected.
+const KEYS: SignedDuration = SignedDuration::from_secs(5);
+
 /// What is to be done, and what the status is to say.
 #[derive(Debug)]
 pub struct Plan {
@@ -272,6 +275,10 @@ fn buckets_of(
 ) {
     let sandbox = &observed.sandbox;
     plan.volumes = volumes::lost(observed, pod, settings);
+    if !plan.volumes.is_empty() {
+        // Nobody tells when a Secret changes.
+        plan.look_at(now, KEYS);
+    }
     let settles = mounts::settles(sandbox, pod, observed.mounter, observed.fresh, now);
     if let Some((until, quiet)) = settles {
         plan.look_at(until, SignedDuration::ZERO);

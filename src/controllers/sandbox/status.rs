@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::desired::{belongs, workspace};
 use super::diagnosis;
 use super::mounts::{self, Mounter, been_ready};
-use super::outdated::changed_fields;
+use super::outdated::{changed_fields, dropped};
 use super::plan::{Verdict, refused_before};
 use super::problem::Problem;
 use crate::crd::{
@@ -239,7 +239,12 @@ fn run_state(seen: &Seen, pod: Option<&Pod>, old: &[Condition], now: Timestamp) 
         }
         Verdict::Blocked(problem) => Some(problem.clone()),
         Verdict::Running | Verdict::Unchanged => match pod {
-            Some(pod) => diagnosis::pod(pod, now),
+            Some(pod) => diagnosis::pod(pod, now).map(|problem| match problem.reason {
+                "Starting" | "StartingSlowly" if !diagnosis::has_run(pod) => {
+                    mounts::before_start(seen.sandbox, pod).unwrap_or(problem)
+                }
+                _ => problem,
+            }),
             None => Some(Problem::starting("the pod is not made yet")),
         },
     };
@@ -302,7 +307,14 @@ fn restart_pending(
     let pod = pod.filter(|pod| {
         *seen.verdict == Verdict::Running && pod.metadata.deletion_timestamp.is_none()
     })?;
-    let changed = changed_fields(seen.sandbox, pod);
+    let mut changed: Vec<_> = changed_fields(seen.sandbox, pod)
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    if !seen.mounter.present {
+        let stays = |name| format!("bucket {name}, which stays mounted");
+        changed.extend(dropped(seen.sandbox, pod).into_iter().map(stays));
+    }
     (!changed.is_empty()).then(|| {
         condition(
             RESTART_PENDING,

@@ -8,9 +8,9 @@ use kube::ResourceExt;
 
 use super::desired::buckets::{self, BucketVolume};
 use super::desired::placement::Volumes;
-use super::diagnosis;
 use super::observe::Observed;
 use super::problem::Problem;
+use super::{diagnosis, mounts};
 use crate::controllers::context::{BucketSettings, PodSettings};
 
 /// The volumes of the pod's buckets, if none is in use by others.
@@ -32,14 +32,16 @@ pub fn wanted(
 }
 
 /// Volumes that a pod which has not run yet waits for in vain: somebody took them
-/// away, or a crash came before they were made.
+/// away, a crash came before they were made, or their keys are refused and may have
+/// been corrected in the sandbox's Secret.
 pub fn lost(observed: &Observed, pod: &Pod, settings: &PodSettings) -> Vec<BucketVolume> {
     if diagnosis::has_run(pod) {
         return Vec::new();
     }
     let all = buckets::volumes(&observed.sandbox, &settings.buckets, Volumes::All);
     let lost = |volume: &BucketVolume| {
-        claims_of(pod).any(|claim| claim == volume.claim) && !observed.has(volume)
+        let refused = mounts::refusal(&observed.sandbox, &volume.bucket).is_some();
+        claims_of(pod).any(|claim| claim == volume.claim) && (refused || !observed.has(volume))
     };
     all.unwrap_or_default().into_iter().filter(lost).collect()
 }

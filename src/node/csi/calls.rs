@@ -17,12 +17,15 @@ use hutch_csi::v1::{
     NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest,
     NodeUnstageVolumeResponse, VolumeCapability,
 };
+use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 
 use super::Door;
 use super::places::Publish;
 use super::volume::Volume;
+use crate::domain::buckets::reasons;
+use crate::node::Refusal;
 
 /// How long a call may take. The kubelet's own limit is two minutes, in which a
 /// pod would not say what it waits for. A mount is there or has failed within 10 s,
@@ -88,9 +91,11 @@ impl Node for Calls {
         mountable(request.volume_capability)?;
         let volume = Volume::read(&handle, &request.volume_context)?;
         let (door, secrets) = (self.0.clone(), request.secrets);
-        let step = async move { door.places.stage(&staging, volume, &secrets).await };
-        self.answer(&handle, async {
-            step.await.map(|()| NodeStageVolumeResponse {})
+        let own = handle.clone();
+        self.answer(&handle, async move {
+            let staged = door.places.stage(&staging, volume, &secrets).await;
+            door.refusals.note(&own, staged.as_ref().err().map(refusal));
+            staged.map(|()| NodeStageVolumeResponse {})
         })
         .await
     }
@@ -130,9 +135,12 @@ impl Node for Calls {
         };
         let volume = Volume::read(&handle, &request.volume_context)?;
         let (door, secrets) = (self.0.clone(), request.secrets);
+        let own = handle.clone();
         self.answer(&handle, async move {
-            door.places.publish(at, volume, &secrets).await?;
-            Ok(NodePublishVolumeResponse {})
+            let published = door.places.publish(at, volume, &secrets).await;
+            door.refusals
+                .note(&own, published.as_ref().err().map(refusal));
+            published.map(|()| NodePublishVolumeResponse {})
         })
         .await
     }
@@ -175,6 +183,19 @@ impl Node for Calls {
             node_id: self.0.settings.node.clone(),
             ..Default::default()
         }))
+    }
+}
+
+/// What is noted of a call that failed. Its text may begin with the reason.
+fn refusal(status: &Status) -> Refusal {
+    let text = status.message();
+    let parts = text.split_once(": ");
+    let known = parts.filter(|(reason, _)| reasons::named(reason) == *reason);
+    let (reason, text) = known.unwrap_or((reasons::MOUNTER_FAILED, text));
+    Refusal {
+        reason: reason.to_owned(),
+        text: text.to_owned(),
+        at: Timestamp::now(),
     }
 }
 

@@ -66,12 +66,15 @@ impl Door {
         let mut round = tokio::time::interval(ROUND);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = round.tick() => {}
+            let look = tokio::select! {
+                _ = round.tick() => true,
                 // One that was missed is found as well.
-                _ = deaths.recv() => {}
-            }
+                _ = deaths.recv() => false,
+            };
             let ids = places::ids(&self.places.mounts);
+            if look {
+                self.look_at(ids.clone());
+            }
             lock(&settled).retain(|id, _| ids.contains(id));
             let all = futures::stream::iter(ids);
             all.for_each_concurrent(AT_ONCE, async |id| {
@@ -80,6 +83,15 @@ impl Door {
                 }
             })
             .await;
+        }
+    }
+
+    /// Has all mounts looked at. One that is stuck is ended by that, and is among the
+    /// deaths then.
+    fn look_at(&self, ids: Vec<String>) {
+        for id in ids {
+            let mounts = self.places.mounts.clone();
+            tokio::spawn(async move { mounts.check(&id, false).await });
         }
     }
 

@@ -27,7 +27,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use super::Mounts;
+use super::{Mounts, Refusals};
 use calls::Calls;
 use identity::Identity;
 use places::Places;
@@ -74,18 +74,25 @@ struct Door {
     places: Places,
     turns: Turns,
     client: Client,
+    refusals: Refusals,
 }
 
 impl Csi {
     /// Takes up the volumes among the mounts. Volumes and Secrets are read by
-    /// `client`.
-    pub async fn new(settings: Settings, mounts: Mounts, client: Client) -> Self {
+    /// `client`; what could not be mounted is noted in `refusals`.
+    pub async fn new(
+        settings: Settings,
+        mounts: Mounts,
+        client: Client,
+        refusals: Refusals,
+    ) -> Self {
         let places = Places::adopt(mounts, settings.allow_http).await;
         Self(Arc::new(Door {
             settings,
             places,
             turns: Turns::default(),
             client,
+            refusals,
         }))
     }
 

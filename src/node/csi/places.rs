@@ -8,14 +8,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::mount::{UnmountFlags, unmount};
 use tonic::{Code, Status};
 
 use super::secrets;
 use super::volume::{Unclear, Volume};
 use crate::domain::buckets::reasons;
 use crate::node::mounts::Known;
-use crate::node::{Error, Mounts, Place, Source, mountinfo};
+use crate::node::{Error, Mounts, Place, Source};
 
 /// What a call brings along: the Secret's keys.
 pub(super) type Secrets = HashMap<String, String>;
@@ -82,7 +81,7 @@ impl Places {
     /// Ends the mount of a staging path.
     pub async fn unstage(&self, staging: &Path) -> Result<(), Status> {
         self.mounts.close(&staged(staging)).await.map_err(status)?;
-        clear(staging, false).await
+        self.mounts.clear(staging, false).await.map_err(status)
     }
 
     /// Puts the volume into a pod's folder.
@@ -141,7 +140,7 @@ impl Places {
             None => Ok(()),
         }
         .map_err(status)?;
-        clear(target, true).await?;
+        self.mounts.clear(target, true).await.map_err(status)?;
         self.published().remove(target);
         Ok(())
     }
@@ -230,27 +229,6 @@ pub(super) fn is_read_only(id: &str) -> bool {
 
 fn host(path: &Path) -> Place {
     Place::Host(path.to_owned())
-}
-
-/// Takes away what nobody has a record of, and the folder where it is ours to
-/// remove. A path that is not there is no error.
-async fn clear(path: &Path, folder: bool) -> Result<(), Status> {
-    let path = path.to_owned();
-    let work = move || -> std::io::Result<()> {
-        let at = |entry: &mountinfo::Entry| Path::new(&entry.point) == path;
-        while mountinfo::of(std::process::id())?.iter().any(at) {
-            unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
-        }
-        match std::fs::remove_dir(&path) {
-            Err(error) if folder && error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    };
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Status::internal(format!("cleaning up: {error}"))),
-        Err(_) => Err(Status::internal("cleaning up ended badly")),
-    }
 }
 
 impl From<Unclear> for Status {

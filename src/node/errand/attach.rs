@@ -66,10 +66,14 @@ impl Attach {
         let path = eyes.path(&folder)?;
         let mounts = spot::mounts(seen)?;
         let ours = |top: &&Entry| top.source == self.label;
-        match mountinfo::top(&mounts, &path).filter(ours) {
+        let top = mountinfo::top(&mounts, &path);
+        match top.filter(ours) {
             Some(top) if top.device == self.device => Ok(()),
             Some(_) => self.replace(tree, folder, &path, seen),
             None if spot::is_dead(&folder) => Err(taken(&self.path, "has a mount that is dead")),
+            None if top.is_some_and(|top| top.kind.starts_with("fuse")) => {
+                Err(taken(&self.path, "has another bucket"))
+            }
             None if !spot::is_empty(&folder, self.root)? => Err(taken(&self.path, "is not empty")),
             None => put(tree, &folder, MoveMountFlags::empty()),
         }

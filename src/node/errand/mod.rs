@@ -4,6 +4,7 @@
 //! Whoever runs here has no runtime, no client and nothing to say but the answer.
 
 mod attach;
+mod clear;
 mod detach;
 mod spot;
 mod start;
@@ -23,6 +24,7 @@ use tokio::process::Command;
 use super::{Error, Process};
 
 pub use attach::Attach;
+pub use clear::Clear;
 pub use detach::Detach;
 pub use start::Start;
 
@@ -40,6 +42,8 @@ pub enum Errand {
     Attach(Attach),
     /// Take it away again.
     Detach(Detach),
+    /// Take away whatever is at a path of the host.
+    Clear(Clear),
 }
 
 /// Folders that were made on the way, the outermost first, or what went wrong.
@@ -87,6 +91,7 @@ pub fn run() -> ExitCode {
         }
         Ok(Errand::Attach(attach)) => attach.run(),
         Ok(Errand::Detach(detach)) => detach.run(),
+        Ok(Errand::Clear(clear)) => clear.run(),
     };
     // The reader may have given up.
     let _ = serde_json::to_writer(std::io::stdout(), &answer);

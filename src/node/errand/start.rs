@@ -8,6 +8,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
 };
 use rustix::process::setsid;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
 use crate::node::mounts::Record;
@@ -49,6 +50,8 @@ pub struct Start {
     pub keys: String,
     /// Program and arguments.
     pub words: Vec<String>,
+    /// Its environment, besides what every program has.
+    pub environment: Vec<(String, String)>,
     /// Files of cgroups to write the pid to.
     pub cgroups: Vec<PathBuf>,
     /// What the next `hutch node` has to know of it.
@@ -88,6 +91,7 @@ impl Start {
         let process = Process::of(std::process::id());
         let record = self.record.clone();
         Record { process, ..record }.save(&self.file)?;
+        host_cgroups();
         for file in &self.cgroups {
             if let Err(error) = fs::write(file, std::process::id().to_string()) {
                 println!("{}: {error}", file.display());
@@ -110,6 +114,7 @@ impl Start {
             .env_clear()
             .env("PATH", PATH)
             .env("HOME", "/nonexistent")
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .current_dir("/");
         Ok(command)
@@ -134,6 +139,18 @@ impl Start {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         let data = CString::new("size=64k,mode=0700").unwrap_or_default();
         mount("tmpfs", &self.stage, "tmpfs", flags, &*data)
+    }
+}
+
+/// Sees the host's cgroups: from a cgroup namespace that is not the host's the kernel
+/// lets no process go to a cgroup outside of it.
+fn host_cgroups() {
+    let Ok(host) = fs::File::open("/proc/1/ns/cgroup") else {
+        return;
+    };
+    let kind = Some(LinkNameSpaceType::ControlGroup);
+    if let Err(error) = move_into_link_name_space(host.as_fd(), kind) {
+        println!("the host's cgroup namespace: {error}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! no more is unmounted, what it has is mounted. Each bucket has a task of its own
 //! meanwhile, so that one whose S3 service hangs keeps no other waiting.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,25 +11,25 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::attempt::Try;
+use super::attempt::{REKEY, Try};
 use super::id::MountId;
+use super::running::Running;
 use super::status::{self, About, Seen};
 use super::worker::{Done, IDLE, SOON, Worker};
 use crate::crd::{Bucket, BucketStatus, Mechanism, Sandbox, labels};
 use crate::domain::buckets;
 use crate::node::container::{self, Container};
-use crate::node::volume;
+use crate::node::{Error, Process};
 
 /// How often a container is looked for that should be there.
 const SEARCH: Duration = Duration::from_millis(100);
 
-/// A running container, and the sandbox whose it is.
-struct Running<'a> {
-    sandbox: &'a Sandbox,
-    pod: &'a Pod,
-    /// Its id, as the pod's status has it.
-    id: &'a str,
-    container: Container,
+/// How a mount that nobody wants goes.
+enum Way {
+    /// With its mounter.
+    Close,
+    /// Out of the container alone: the pod has it as a volume until its end.
+    Withdraw(Process, PathBuf),
 }
 
 impl Worker {
@@ -40,9 +41,9 @@ impl Worker {
         let spec = &sandbox.spec.buckets;
         self.tries
             .retain(|name, _| spec.iter().any(|bucket| bucket.name == *name));
-        let unwanted = self.unwanted(&sandbox, pod);
-        self.busy.retain(|id, _| unwanted.contains(id));
-        if spec.is_empty() && unwanted.is_empty() {
+        let nothing = self.live.mounted(&self.key).is_empty() && buckets::noted(pod).count() == 0;
+        if spec.is_empty() && nothing {
+            self.busy.clear();
             self.report(&sandbox, Vec::new()).await;
             return IDLE;
         }
@@ -55,9 +56,12 @@ impl Worker {
             id,
             container,
         };
+        let unwanted = self.unwanted(&running);
+        self.busy
+            .retain(|id, _| unwanted.iter().any(|(other, _)| other == id));
         let mut wait = self.unmount(unwanted);
         for bucket in spec {
-            wait = wait.min(self.tend(&running, bucket).await);
+            wait = wait.min(self.tend(&running, bucket));
         }
         let entries = self.entries(&running);
         self.report(&sandbox, entries).await;
@@ -78,29 +82,34 @@ impl Worker {
     }
 
     /// The sandbox that the pod was made for, and no other of its name.
-    fn sandbox_of(&self, pod: &Pod) -> Option<Arc<Sandbox>> {
+    pub(super) fn sandbox_of(&self, pod: &Pod) -> Option<Arc<Sandbox>> {
         let caches = &self.live.0.caches;
         let sandbox = caches.sandboxes.get(&self.key.namespace, &self.key.name)?;
         (sandbox.uid().as_ref() == pod.labels().get(labels::SANDBOX_UID)).then_some(sandbox)
     }
 
-    /// Mounts that the spec does not have, or has as a volume of the pod.
-    fn unwanted(&self, sandbox: &Sandbox, pod: &Pod) -> Vec<MountId> {
-        let wanted = |id: &MountId| {
-            let named = |bucket: &Bucket| bucket.name == id.bucket;
-            sandbox.uid().as_ref() == Some(&id.uid)
-                && sandbox.spec.buckets.iter().any(named)
-                && buckets::mechanism(pod, &id.bucket) == Mechanism::Live
-        };
-        let mut mounted = self.live.mounted(&self.key);
-        mounted.retain(|id| !wanted(id));
-        mounted
+    /// What is mounted and the spec does not have, or has as a volume of the pod.
+    fn unwanted(&self, running: &Running<'_>) -> Vec<(MountId, Way)> {
+        let mut all: Vec<_> = self.live.mounted(&self.key);
+        all.retain(|id| !running.wants(self, id));
+        let mut all: Vec<_> = all.into_iter().map(|id| (id, Way::Close)).collect();
+        for (name, _) in buckets::noted(running.pod) {
+            let id = running.id_of(self, name);
+            let closing = all.iter().any(|(other, _)| *other == id);
+            let Some(path) = buckets::volume_path(running.pod, name) else {
+                continue;
+            };
+            if !running.has(name) && !closing && running.has_volume_at(self, path) {
+                all.push((id, Way::Withdraw(running.container.init, path.into())));
+            }
+        }
+        all
     }
 
     /// Begins to unmount; returns when to look again.
-    fn unmount(&mut self, unwanted: Vec<MountId>) -> Duration {
+    fn unmount(&mut self, unwanted: Vec<(MountId, Way)>) -> Duration {
         let mut wait = IDLE;
-        for id in unwanted {
+        for (id, way) in unwanted {
             if !self.closing.contains(&id) {
                 // What is tried of it has no use any more.
                 self.give_up(&id.to_string());
@@ -112,7 +121,15 @@ impl Worker {
                 None => {
                     let (live, name) = (self.live.clone(), id.to_string());
                     let own = id.clone();
-                    let task = async move { Done::Closed(own.clone(), live.close(&own).await) };
+                    let task = async move {
+                        let closed = match way {
+                            Way::Close => live.close(&own).await,
+                            Way::Withdraw(process, path) => {
+                                live.withdraw(&own, process, &path).await
+                            }
+                        };
+                        Done::Closed(own, closed)
+                    };
                     self.closing.insert(id.clone());
                     wait = wait.min(SOON);
                     self.begin(name, task);
@@ -123,25 +140,36 @@ impl Worker {
     }
 
     /// Begins to mount, if it is time; returns when to look again.
-    async fn tend(&mut self, running: &Running<'_>, bucket: &Bucket) -> Duration {
+    fn tend(&mut self, running: &Running<'_>, bucket: &Bucket) -> Duration {
         let fresh = Try::new(bucket, running.id);
         let same = |old: &&Try| old.digest == fresh.digest && old.container == fresh.container;
         let before = self.tries.get(&bucket.name).filter(same).cloned();
         let changed = before.is_none();
         let mut this = before.unwrap_or(fresh);
-        let id = MountId {
-            key: self.key.clone(),
-            uid: running.sandbox.uid().unwrap_or_default(),
-            bucket: bucket.name.clone(),
-        };
+        let id = running.id_of(self, &bucket.name);
         let name = id.to_string();
         let mut wait = IDLE;
-        if buckets::mechanism(running.pod, &bucket.name) == Mechanism::Csi {
-            let looked = volume::look(running.container.init, &bucket.mount_path).await;
-            this.seen = Some(looked.map_or_else(|error| Seen::ill(&error), |()| Seen::mounted()));
+        if running.comes_as_volume(self, &id, &mut this) {
+            wait = self.look_at_volume(running, bucket, &name, &mut this);
         } else if this.mounted && self.live.0.mounts.lives(&name) {
             let ill = self.live.0.health.ill(&name);
-            this.seen = Some(ill.map_or_else(Seen::mounted, |error| Seen::ill(&error)));
+            let refused = matches!(ill, Some(Error::AccessDenied(_)));
+            this.seen = Some(ill.map_or_else(|| this.fine(), |error| Seen::ill(&error)));
+            // Refused keys are of no use to anybody: there may be others by now.
+            let early = if refused {
+                REKEY - IDLE
+            } else {
+                Duration::ZERO
+            };
+            if this.rekey <= Instant::now() + early {
+                this.rekey = Instant::now() + REKEY;
+                let (live, bucket, inside) = (self.live.clone(), bucket.clone(), running.container);
+                let task = async move {
+                    let own = bucket.name.clone();
+                    Done::Rekeyed(own, live.rekey(id, bucket, inside, refused).await)
+                };
+                self.begin(name, task);
+            }
         } else if this.next <= Instant::now() {
             let (live, bucket, inside) = (self.live.clone(), bucket.clone(), running.container);
             let (own, tried) = (bucket.name.clone(), this.clone());
@@ -158,6 +186,29 @@ impl Worker {
         wait
     }
 
+    /// Looks how a bucket is that is a volume of the pod; returns when to look again.
+    fn look_at_volume(
+        &self,
+        running: &Running<'_>,
+        bucket: &Bucket,
+        name: &str,
+        this: &mut Try,
+    ) -> Duration {
+        if this.missing {
+            let path = &bucket.mount_path;
+            let error = Error::Mounter(format!("no bucket is mounted at {path}"));
+            this.seen = Some(Seen::ill(&error));
+            return SOON;
+        }
+        let path = buckets::volume_path(running.pod, &bucket.name).unwrap_or(&bucket.mount_path);
+        let health = &self.live.0.health;
+        if let Some(looked) = health.volume(name, running.container.init, Path::new(path)) {
+            this.seen =
+                Some(looked.map_or_else(|error| Seen::ill_volume(&error), |()| this.fine()));
+        }
+        IDLE
+    }
+
     /// What is to be said of all buckets.
     fn entries(&self, running: &Running<'_>) -> Vec<BucketStatus> {
         let now = Timestamp::now();
@@ -167,8 +218,11 @@ impl Worker {
             let about = About {
                 name,
                 digest: digest.or(known).unwrap_or_default(),
-                container: running.id,
-                mechanism: buckets::mechanism(running.pod, name),
+                container: Some(running.id),
+                mechanism: match self.tries.get(name).is_some_and(|tried| tried.instead) {
+                    true => Mechanism::Live,
+                    false => buckets::mechanism(running.pod, name),
+                },
             };
             status::entry(&about, seen, before, now)
         };

@@ -9,11 +9,14 @@ use super::id::MountId;
 use super::mount::Failure;
 use super::status::Seen;
 use crate::crd::Bucket;
-use crate::domain::buckets;
+use crate::domain::buckets::{self, reasons};
 use crate::node::container::Container;
 
 /// First and longest wait between two attempts.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How often the Secret of a mounted bucket is looked at.
+pub(super) const REKEY: Duration = Duration::from_secs(30);
 
 /// The attempts at one bucket, as the spec has it now, in one container.
 #[derive(Clone)]
@@ -26,6 +29,15 @@ pub struct Try {
     was: bool,
     /// Whether it is mounted.
     pub mounted: bool,
+    /// Whether it was missing at the last look, though it is a volume of the pod.
+    pub missing: bool,
+    /// Whether it is mounted like any other here though the pod has a volume of its
+    /// name, which somebody has unmounted in the container.
+    pub instead: bool,
+    /// When its Secret is looked at for other keys, where it is mounted.
+    pub rekey: Instant,
+    /// Why other keys that its Secret has are not used.
+    pub stale: Option<(String, String)>,
     failures: u32,
     /// When it is tried again, where it is not mounted.
     pub next: Instant,
@@ -41,6 +53,10 @@ impl Try {
             container: container.to_owned(),
             was: false,
             mounted: false,
+            missing: false,
+            instead: false,
+            rekey: Instant::now() + REKEY,
+            stale: None,
             failures: 0,
             next: Instant::now(),
             seen: None,
@@ -51,6 +67,16 @@ impl Try {
         self.was = true;
         self.mounted = true;
         self.failures = 0;
+        self.rekey = Instant::now() + REKEY;
+        self.stale = None;
+    }
+
+    /// What is to be said of it while it is mounted and answers.
+    pub fn fine(&self) -> Seen {
+        Seen {
+            wrong: self.stale.clone(),
+            ..Seen::mounted()
+        }
     }
 
     fn failed(&mut self, seen: Seen) {
@@ -66,6 +92,35 @@ impl Try {
 }
 
 impl Live {
+    /// Has a mounted bucket go on with the keys that its Secret has now; returns why
+    /// it does not. A mount whose keys are refused is replaced also where it is in
+    /// use: nothing comes through it any more.
+    pub(super) async fn rekey(
+        self,
+        id: MountId,
+        bucket: Bucket,
+        inside: Container,
+        refused: bool,
+    ) -> Option<(String, String)> {
+        match self.renew(&id, &bucket, inside, refused).await {
+            Ok(true) => {
+                tracing::info!(%id, "goes on with the Secret's new keys");
+                self.0.health.answered(&id.to_string());
+                None
+            }
+            Ok(false) | Err(Failure::Gone) => None,
+            Err(Failure::Seen(seen)) if seen.reason() == reasons::BUSY => {
+                tracing::debug!(%id, "new keys wait until the mount is not in use");
+                None
+            }
+            Err(Failure::Seen(seen)) => {
+                let (reason, error) = seen.wrong?;
+                let text = format!("it goes on with the keys that it has: {error}");
+                Some((reason, text))
+            }
+        }
+    }
+
     /// Tries to mount the bucket in the container.
     pub(super) async fn attempt(
         self,
@@ -77,6 +132,7 @@ impl Live {
         match self.mount(&id, &bucket, inside, this.was).await {
             Ok(()) => {
                 tracing::info!(%id, "mounted");
+                self.0.health.answered(&id.to_string());
                 this.succeeded();
                 this.seen = Some(Seen::mounted());
             }

@@ -3,21 +3,26 @@
 //! its own, so that one whose S3 service hangs keeps nobody else waiting.
 //!
 //! Reading map: `worker` (one sandbox, from its pod's start to its end) → `align`
-//! (mounts and spec of a running one) → `attempt` and `mount` (one bucket into one
-//! container) → `credentials` (its Secret) → `status` (what is said of it, pure) →
+//! (mounts and spec of a
+//! `running` one) → `attempt` and `mount` (one bucket into one
+//! container) → `credentials` (its Secret) → `before` (what keeps the
+//! volumes of one that does not run yet) → `status` (what is said of it, pure) →
 //! `report` (says it) → `health` (whether it still answers).
 
 mod align;
 mod attempt;
+mod before;
 mod credentials;
 mod health;
 mod id;
 mod mount;
 mod report;
+mod running;
 mod status;
 mod worker;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
@@ -26,7 +31,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Mounts};
+use super::{Error, Mounts, Process, Refusals};
 use crate::cluster::apply::Writer;
 use crate::cluster::events::Events;
 use crate::cluster::lease::Leadership;
@@ -55,6 +60,7 @@ struct Inner {
     events: Events,
     health: Health,
     settings: LiveSettings,
+    refusals: Refusals,
     /// The workers that there are, to be told that something changed.
     workers: Mutex<HashMap<Key, Arc<Notify>>>,
     tasks: TaskTracker,
@@ -62,12 +68,13 @@ struct Inner {
 }
 
 impl Live {
-    /// A door to `mounts`; nothing happens before [`Self::run`].
+    /// A door to `mounts`, which tells of the other door's `refusals`; nothing happens before [`Self::run`].
     pub fn new(
         client: Client,
         caches: NodeCaches,
         mounts: Mounts,
         settings: LiveSettings,
+        refusals: Refusals,
         stop: CancellationToken,
     ) -> Self {
         let writer = Writer::new(client.clone(), Leadership::always(), managers::NODE);
@@ -78,6 +85,7 @@ impl Live {
             mounts,
             writer,
             settings,
+            refusals,
             workers: Mutex::default(),
             tasks: TaskTracker::new(),
             stop,
@@ -187,6 +195,16 @@ impl Live {
             .workers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a volume of the pod out of its container.
+    async fn withdraw(&self, id: &MountId, process: Process, path: &Path) -> Result<(), Error> {
+        let withdrawn = self.0.mounts.withdraw(process, path).await;
+        match &withdrawn {
+            Ok(()) => tracing::info!(%id, "unmounted in the container"),
+            Err(error) => tracing::debug!(%id, %error, "not unmounted"),
+        }
+        withdrawn
     }
 
     /// Unmounts.

@@ -85,8 +85,10 @@ impl Worker {
             return true;
         };
         let said = self.written.latest(&sandbox);
-        let ours = |entry: &BucketStatus| entry.container_id == self.last;
-        if said.is_empty() || self.last.is_none() || !said.iter().all(ours) {
+        // Without a container: of one that has not come to run.
+        let ours =
+            |entry: &BucketStatus| entry.container_id.is_none() || entry.container_id == self.last;
+        if said.is_empty() || !said.iter().all(ours) {
             return true;
         }
         let body = json!({"buckets": []});

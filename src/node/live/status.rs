@@ -37,6 +37,19 @@ impl Seen {
         Self::wrong(BucketPhase::Degraded, error.reason(), error.to_string())
     }
 
+    /// It is a volume, and does not answer.
+    pub fn ill_volume(error: &Error) -> Self {
+        let text = match error {
+            Error::AccessDenied(_) => {
+                format!(
+                    "{error}; keys that its Secret has by now are used from the pod's next start"
+                )
+            }
+            _ => error.to_string(),
+        };
+        Self::wrong(BucketPhase::Degraded, error.reason(), text)
+    }
+
     /// It could not be mounted; `was` says whether it has been in this container.
     pub fn failed(error: &Error, was: bool) -> Self {
         let phase = match (was, error.needs_a_change()) {
@@ -67,7 +80,8 @@ impl Seen {
 pub struct About<'a> {
     pub name: &'a str,
     pub digest: &'a str,
-    pub container: &'a str,
+    /// None where none runs yet.
+    pub container: Option<&'a str>,
     pub mechanism: Mechanism,
 }
 
@@ -79,7 +93,7 @@ pub fn entry(
     now: Timestamp,
 ) -> BucketStatus {
     let same = before.filter(|before| {
-        before.phase == seen.phase && before.container_id.as_deref() == Some(about.container)
+        before.phase == seen.phase && before.container_id.as_deref() == about.container
     });
     let since = same.and_then(|before| before.since.clone());
     let (reason, error) = seen.wrong.unzip();
@@ -91,7 +105,7 @@ pub fn entry(
         last_check: Some(Time(now)),
         reason,
         error,
-        container_id: Some(about.container.to_owned()),
+        container_id: about.container.map(str::to_owned),
         digest: Some(about.digest.to_owned()),
     }
 }
@@ -117,7 +131,7 @@ mod tests {
         About {
             name: "data",
             digest: "d",
-            container,
+            container: Some(container),
             mechanism: Mechanism::Live,
         }
     }

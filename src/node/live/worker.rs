@@ -35,6 +35,8 @@ const LATE: Duration = Duration::from_secs(5);
 pub(super) enum Done {
     /// An attempt to mount a bucket.
     Tried(String, Try),
+    /// A look at a mounted bucket's Secret, and why its keys are not used.
+    Rekeyed(String, Option<(String, String)>),
     /// An attempt to unmount.
     Closed(MountId, Result<(), Error>),
 }
@@ -132,6 +134,11 @@ impl Worker {
                     *now = tried;
                 }
             }
+            Ok(Done::Rekeyed(bucket, stale)) => {
+                if let Some(now) = self.tries.get_mut(&bucket) {
+                    now.stale = stale;
+                }
+            }
             Ok(Done::Closed(id, closed)) => {
                 self.closing.remove(&id);
                 match closed {
@@ -166,7 +173,10 @@ impl Worker {
                 self.forget();
                 Some(left)
             }
-            Stage::Waiting => Some(IDLE),
+            Stage::Waiting => match pod {
+                Some(pod) => Some(self.tell_of_refusals(&pod).await),
+                None => None,
+            },
             Stage::Running(container) => match pod {
                 Some(pod) => {
                     self.last = Some(container.clone());

@@ -3,12 +3,13 @@
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags, fstatfs, open, statat, statfs};
 use rustix::io::Errno;
+use rustix::process::Signal;
 
 use super::{Mounts, Record};
 use crate::node::{Error, Process};
@@ -17,6 +18,9 @@ use crate::node::{Error, Process};
 const LOCAL: Duration = Duration::from_secs(3);
 /// How long the S3 service may need.
 const REMOTE: Duration = Duration::from_secs(8);
+
+/// After so many looks in a row a mounter that does not answer is ended.
+const PATIENCE: u32 = 3;
 
 /// Longest file of what a mounter says, in bytes.
 const OUTPUT: u64 = 256 << 10;
@@ -34,12 +38,65 @@ pub enum Health {
     Ill(Error),
 }
 
-/// The probes that are under way.
+/// The probes of one mount that are under way.
 #[derive(Default)]
-pub struct Outstanding {
+pub struct Probes {
+    /// Held by who asks: what another one waits for is no silence.
+    turn: tokio::sync::Mutex<()>,
     local: Arc<AtomicBool>,
     remote: Arc<AtomicBool>,
+}
+
+/// Who did not answer well.
+#[derive(Debug)]
+pub enum Asked {
+    Mounter,
+    Service,
+}
+
+impl Probes {
+    /// Asks the mounter of what a process sees at a path, and if `remote` the S3
+    /// service through it, for a sign of life. Takes 11 s at most.
+    pub async fn ask(
+        &self,
+        process: Process,
+        path: &Path,
+        remote: bool,
+    ) -> Result<(), (Asked, Trouble)> {
+        let _turn = self.turn.lock().await;
+        let point = inside(process, path);
+        once(&self.local, LOCAL, statfs_of(point.clone()))
+            .await
+            .map_err(|trouble| (Asked::Mounter, trouble))?;
+        if !remote {
+            return Ok(());
+        }
+        once(&self.remote, REMOTE, move || absent(&point))
+            .await
+            .map_err(|trouble| (Asked::Service, trouble))
+    }
+}
+
+impl Asked {
+    /// What there is to say of its silence.
+    pub fn silent(&self) -> Error {
+        let (who, limit) = match self {
+            Self::Mounter => ("the mounter", LOCAL),
+            Self::Service => ("the S3 service", REMOTE),
+        };
+        Error::Unreachable(format!("{who} has not answered for {} s", limit.as_secs()))
+    }
+}
+
+/// What is asked of a mount.
+#[derive(Default)]
+pub struct Outstanding {
+    probes: Probes,
     process: Mutex<Option<Process>>,
+    /// Whether it has answered once.
+    answered: AtomicBool,
+    /// Looks in a row at which the mounter did not answer.
+    silent: AtomicU32,
 }
 
 impl Outstanding {
@@ -50,12 +107,28 @@ impl Outstanding {
 
     pub fn set(&self, process: Process) {
         *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        self.silent.store(0, Ordering::Relaxed);
+        self.answered.store(false, Ordering::Release);
+    }
+
+    /// That it has answered.
+    pub fn answered(&self) {
+        self.answered.store(true, Ordering::Release);
+    }
+
+    /// Whether it has answered and runs.
+    pub fn lives(&self) -> bool {
+        self.answered.load(Ordering::Acquire) && self.process().is_some_and(Process::runs)
     }
 }
 
 impl Mounts {
     /// Asks the mounter, and if `remote` the S3 service through it, for a sign of
-    /// life. Takes 11 s at most.
+    /// life. Takes 11 s at most. What the mounter answers alone it answers whatever
+    /// the S3 service does; so one that is silent is stuck itself, and at its third
+    /// silence in a row it is killed, to be made again. One whose S3 service hangs is
+    /// left alone: another would hang as well, and what is being written be lost. Of
+    /// one that is just being made there is nothing to say.
     pub async fn check(&self, id: &str, remote: bool) -> Health {
         let Some(slot) = self.known(id) else {
             return Health::Dead;
@@ -63,22 +136,37 @@ impl Mounts {
         let Some(process) = slot.outstanding.process().filter(|process| process.runs()) else {
             return Health::Dead;
         };
+        if !slot.outstanding.lives() {
+            return Health::Fine;
+        }
         self.bound_output(id);
-        let point = inside(process, &self.point());
-        let stat = statfs_of(point.clone());
-        match once(&slot.outstanding.local, LOCAL, stat).await {
-            Ok(()) if remote => {}
-            Ok(()) => return Health::Fine,
-            Err(Trouble::Lost) => return Health::Dead,
-            Err(Trouble::Says(error)) => return Health::Ill(error),
-            Err(Trouble::Silent) => return Health::Ill(silent("the mounter", LOCAL)),
+        let (point, out) = (self.point(), &slot.outstanding);
+        let answer = out.probes.ask(process, &point, remote).await;
+        match answer {
+            Err((Asked::Mounter, Trouble::Silent)) => {
+                let before = out.silent.fetch_add(1, Ordering::Relaxed);
+                rouse(id, process, before + 1);
+            }
+            _ => out.silent.store(0, Ordering::Relaxed),
         }
-        match once(&slot.outstanding.remote, REMOTE, move || absent(&point)).await {
+        match answer {
             Ok(()) => Health::Fine,
-            Err(Trouble::Lost) => Health::Dead,
-            Err(Trouble::Says(error)) => Health::Ill(error),
-            Err(Trouble::Silent) => Health::Ill(silent("the S3 service", REMOTE)),
+            Err((_, Trouble::Lost)) => Health::Dead,
+            Err((_, Trouble::Says(error))) => Health::Ill(error),
+            Err((who, Trouble::Silent)) => Health::Ill(who.silent()),
         }
+    }
+}
+
+/// Does something about a mounter that does not answer.
+fn rouse(id: &str, process: Process, silences: u32) {
+    if silences >= PATIENCE {
+        tracing::warn!(id, pid = process.pid, "a mounter is stuck and is killed");
+        process.signal(Signal::KILL);
+    } else if process.is_stopped() {
+        // Nothing is lost where it only has to go on.
+        tracing::warn!(id, pid = process.pid, "a mounter was stopped and goes on");
+        process.signal(Signal::CONT);
     }
 }
 
@@ -107,10 +195,6 @@ pub enum Trouble {
     Says(Error),
 }
 
-fn silent(who: &str, limit: Duration) -> Error {
-    Error::Unreachable(format!("{who} has not answered for {} s", limit.as_secs()))
-}
-
 /// Asks the mounter alone.
 pub async fn local(process: Process, point: &Path, limit: Duration) -> Result<(), Trouble> {
     let one = Arc::default();
@@ -121,11 +205,6 @@ pub async fn local(process: Process, point: &Path, limit: Duration) -> Result<()
 pub async fn remote(process: Process, point: &Path, limit: Duration) -> Result<(), Trouble> {
     let (one, point) = (Arc::default(), inside(process, point));
     once(&one, limit, move || absent(&point)).await
-}
-
-/// Whether the file system at a path that a process sees has a server that answers.
-pub async fn answers(process: Process, path: &Path) -> bool {
-    local(process, path, LOCAL).await.is_ok()
 }
 
 /// The mounter's mount, as this process reaches it.
@@ -170,7 +249,9 @@ fn absent(point: &Path) -> Result<(), Errno> {
     }
     let name = format!(".hutch-{}", uuid::Uuid::new_v4().simple());
     match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) | Ok(_) => Ok(()),
+        Err(Errno::NOENT) => Ok(()),
+        // Of what the service refuses s3fs says that it exists, with no permissions.
+        Ok(_) => Err(Errno::ACCESS),
         Err(error) => Err(error),
     }
 }

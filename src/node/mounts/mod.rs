@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use prometheus_client::registry::Registry;
 use tokio::sync::broadcast;
 
@@ -26,11 +27,14 @@ use crate::domain::names;
 
 pub use check::Health;
 use check::Outstanding;
-pub(super) use check::answers;
+pub(super) use check::{Probes, Trouble};
 pub use known::Known;
-pub use places::Place;
+pub use places::{Occupant, Place};
 pub(super) use record::Record;
 use start::MountMetrics;
+
+/// What ids of mounts begin with that only try something.
+const TRIAL: &str = "trial:";
 
 /// How long a mounter has to end by itself: it may have something to send yet.
 const END: Duration = Duration::from_secs(10);
@@ -42,6 +46,9 @@ const BACKLOG: usize = 256;
 pub struct Settings {
     /// The state folder, of this process alone.
     pub state: PathBuf,
+    /// Certificates (PEM) of authorities that S3 services are trusted by, besides the
+    /// system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// All mounts of one state folder. Cheap to clone.
@@ -73,7 +80,7 @@ impl Mounts {
     /// # Errors
     /// When the folder cannot be used, or another process uses it.
     pub async fn open(settings: Settings, registry: &mut Registry) -> Result<Self, Error> {
-        let state = settings.state;
+        let Settings { state, ca_file } = settings;
         fs::create_dir_all(state.join("mounts"))?;
         fs::create_dir_all(stage(&state))?;
         let state = state.canonicalize()?;
@@ -84,7 +91,7 @@ impl Mounts {
         })?;
         let digest = names::digest(state.as_os_str().as_encoded_bytes(), 8);
         let inner = Inner {
-            mounter: Box::new(S3fs),
+            mounter: Box::new(S3fs { ca_file }),
             cgroups: Cgroups::of(&format!("hutch-node-{digest}")),
             slots: Mutex::default(),
             deaths: broadcast::Sender::new(BACKLOG),
@@ -94,7 +101,12 @@ impl Mounts {
         };
         let mounts = Self(Arc::new(inner));
         for record in record::all(&mounts.0.state) {
-            mounts.adopt(record).await;
+            if record.id.starts_with(TRIAL) {
+                mounts.end(&record).await;
+                record.remove(&mounts.0.state);
+            } else {
+                mounts.adopt(record).await;
+            }
         }
         Ok(mounts)
     }
@@ -106,6 +118,7 @@ impl Mounts {
             tracing::info!(id, pid = process.pid, "took over a mount");
             self.watch(&id, process);
             self.slot(&id).outstanding.set(process);
+            self.slot(&id).outstanding.answered();
         } else {
             self.end(&record).await;
         }
@@ -120,8 +133,7 @@ impl Mounts {
 
     /// Whether there is a mounter that has answered and runs.
     pub fn lives(&self, id: &str) -> bool {
-        let process = self.known(id).and_then(|slot| slot.outstanding.process());
-        process.is_some_and(super::Process::runs)
+        self.known(id).is_some_and(|slot| slot.outstanding.lives())
     }
 
     /// Ids whose mounter has ended, as it happens.
@@ -147,6 +159,34 @@ impl Mounts {
         }
         self.end(&record).await;
         self.start(&mut record, source).await
+    }
+
+    /// Has the mount go on with `source`, its own but for the keys: these are tried
+    /// first, and where they do not work it stays as it is. Its places are to be
+    /// attached again. `false` where it has those keys already, or does not live.
+    ///
+    /// # Errors
+    /// Why the keys do not work; [`Error::Busy`] where a process uses the mount, unless
+    /// it is to be replaced `in_use`: then its mounter is killed.
+    pub async fn rekey(&self, id: &str, source: &Source, in_use: bool) -> Result<bool, Error> {
+        let slot = self.slot(id);
+        {
+            let record = slot.record.lock().await;
+            if !record.lives() || record.digest == source.digest() {
+                return Ok(false);
+            }
+        }
+        let trial = format!("{TRIAL}{id}");
+        let tried = self.ensure(&trial, source).await;
+        self.close(&trial).await?;
+        tried?;
+        let mut record = slot.record.lock().await;
+        if !in_use {
+            self.leave_all(&mut record).await?;
+            self.finish(&record).await;
+        }
+        self.end(&record).await;
+        self.start(&mut record, source).await.map(|()| true)
     }
 
     /// Takes the mount out of all its places, ends its mounter once everything
@@ -181,6 +221,18 @@ impl Mounts {
             tracing::warn!(id, %error, "a dead mount stays where it is");
         }
         self.forget(&record);
+    }
+
+    /// Ends all there is: what is in use at once and in any case, after the rest had
+    /// its time.
+    pub async fn end_all(&self) {
+        let ends = self.ids().into_iter().map(|id| async move {
+            if let Err(error) = self.close(&id).await {
+                tracing::warn!(id, %error, "ended a mount that is in use");
+                self.abort(&id).await;
+            }
+        });
+        join_all(ends).await;
     }
 
     /// Lets the mounter end by itself. What was queued before the probe has been

@@ -1,14 +1,14 @@
 //! The places that a clone of a mount is in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Mounts;
 use super::record::Record;
-use crate::node::errand::{self, Attach, Detach, Errand};
-use crate::node::{Error, Owner, Process, container};
+use crate::node::errand::{self, Attach, Clear, Detach, Errand};
+use crate::node::{Error, Owner, Process, container, mountinfo};
 
 /// How long one step in another namespace may take.
 const STEP: Duration = Duration::from_secs(5);
@@ -25,6 +25,17 @@ pub enum Place {
         /// The path, as the container sees it.
         path: PathBuf,
     },
+}
+
+/// What of buckets is at a path in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Occupant {
+    /// None.
+    Nobody,
+    /// The mount of that id.
+    Ours(String),
+    /// One that another driver has mounted.
+    Other,
 }
 
 /// A place, and the folders that were made for it, the outermost first.
@@ -106,6 +117,59 @@ impl Mounts {
         self.leave(&mut record, place).await
     }
 
+    /// Takes away what is mounted at a path of the host without a record, and the
+    /// folder; that one cannot be removed is an error where `folder` says so. A path
+    /// that is not there is none.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub async fn clear(&self, path: &Path, folder: bool) -> Result<(), Error> {
+        let path = path.to_owned();
+        errand::send(Errand::Clear(Clear { path, folder }), STEP).await?;
+        Ok(())
+    }
+
+    /// Takes out of a container whatever bucket is mounted at that path, ours or
+    /// another driver's. Nothing there is no error.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where a process uses it.
+    pub async fn withdraw(&self, process: Process, path: &Path) -> Result<(), Error> {
+        let mounts = mountinfo::of(process.pid).map_err(|_| Error::Gone)?;
+        let Some(top) = mountinfo::top(&mounts, path).filter(is_fuse) else {
+            return Ok(());
+        };
+        let place = Place::Container {
+            process,
+            path: path.to_owned(),
+        };
+        let ours = |id: &String| Record::new(id, &self.0.state).label() == top.source;
+        if let Some(id) = self.ids().into_iter().find(ours) {
+            return self.detach(&id, &place).await;
+        }
+        let detach = Detach {
+            label: top.source.clone(),
+            target: Some(process),
+            path: Some(path.to_owned()),
+            made: Vec::new(),
+            dead: false,
+        };
+        errand::send(Errand::Detach(detach), STEP).await?;
+        Ok(())
+    }
+
+    /// Whose bucket is mounted at a path in a container.
+    pub fn occupant(&self, process: Process, path: &Path) -> Occupant {
+        let mounts = mountinfo::of(process.pid).unwrap_or_default();
+        let top = mountinfo::top(&mounts, path).filter(is_fuse);
+        let Some(top) = top else {
+            return Occupant::Nobody;
+        };
+        let same = |id: &String| Record::new(id, &self.0.state).label() == top.source;
+        let ours = self.ids().into_iter().find(same);
+        ours.map_or(Occupant::Other, Occupant::Ours)
+    }
+
     /// Takes it out of every place.
     pub(super) async fn leave_all(&self, record: &mut Record) -> Result<(), Error> {
         for placed in record.places.clone() {
@@ -135,6 +199,10 @@ impl Mounts {
         }
         Ok(())
     }
+}
+
+fn is_fuse(entry: &&mountinfo::Entry) -> bool {
+    entry.kind.starts_with("fuse")
 }
 
 impl Record {

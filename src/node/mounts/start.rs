@@ -73,6 +73,7 @@ impl Mounts {
             stage,
             keys: mounter.keys(source),
             words,
+            environment: mounter.environment(),
             cgroups,
             record: record.clone(),
             file: record.file(state),
@@ -102,6 +103,7 @@ impl Mounts {
         std::fs::remove_file(format!("/proc/{}/root{}", process.pid, keys.display()))?;
         record.verified = true;
         record.save(&record.file(state))?;
+        self.slot(&record.id).outstanding.answered();
         self.watch(&record.id, process);
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! The kubeconfig that Hutch runs with: its ServiceAccount and nothing more, so
-//! that a right which `config/rbac` lacks is missed here and not in production.
+//! The kubeconfigs that Hutch's processes run with: each its ServiceAccount and
+//! nothing more, so that a right which `config/rbac` lacks is missed here and not in
+//! production.
 
 use std::fs;
 use std::io::Write;
@@ -17,11 +18,11 @@ use crate::shell;
 /// running Hutch reads by itself.
 const VALID: &str = "--duration=720h";
 
-/// Writes the kubeconfig and returns its path.
-pub(super) fn kubeconfig(place: &Place) -> Result<PathBuf> {
+/// Writes the kubeconfig of that ServiceAccount and returns its path.
+pub(super) fn kubeconfig(place: &Place, account: &str) -> Result<PathBuf> {
     let mut create = place.kubectl();
-    create.args(["create", "token", "hutch", "--namespace", SYSTEM, VALID]);
-    let token = place.folder.join("hutch.token");
+    create.args(["create", "token", account, "--namespace", SYSTEM, VALID]);
+    let token = place.folder.join(format!("{account}.token"));
     write(&token, shell::output(&mut create)?.trim())?;
     let mut view = place.kubectl();
     view.args([
@@ -35,7 +36,7 @@ pub(super) fn kubeconfig(place: &Place) -> Result<PathBuf> {
     let theirs: Value = serde_json::from_str(&shell::output(&mut view)?)
         .context("the kubeconfig cannot be read")?;
     let ours = config(&theirs["clusters"][0]["cluster"], &token);
-    let path = place.folder.join("hutch.kubeconfig");
+    let path = place.folder.join(format!("{account}.kubeconfig"));
     write(&path, &ours.to_string())?;
     Ok(path)
 }

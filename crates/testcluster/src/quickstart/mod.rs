@@ -1,21 +1,21 @@
 //! `make up`: from a cluster, or none, to a Hutch that has answered a command.
 //!
 //! Reading map: `place` is the cluster (ours, or the one that HUTCH_KUBECONFIG
-//! names), `identity` the ServiceAccount that Hutch acts as, `operator` the
-//! background process, `first` the first sandbox. Every step can be repeated:
-//! what is there already is kept.
+//! names), `identity` the ServiceAccounts that Hutch acts as, `background` a process
+//! of Hutch's, `operator` and `node` the two that there are, `first` the first
+//! sandbox. Every step can be repeated: what is there already is kept.
 
+mod background;
 mod first;
 mod identity;
+mod node;
 mod operator;
 mod place;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::Daemon;
 use crate::progress::Progress;
 use crate::{Cluster, Options, Profile};
 
@@ -55,6 +55,8 @@ pub struct Outcome {
     pub log: PathBuf,
     /// Whether Hutch was running already, as it is now.
     pub reused: bool,
+    /// The log of `hutch node`, where it was started.
+    pub node_log: Option<PathBuf>,
     /// Id of the first sandbox.
     pub sandbox: &'static str,
     /// The command that was run in it.
@@ -96,20 +98,23 @@ impl Quickstart {
         let task = progress.task("CRDs and RBAC");
         self.apply(&place)
             .context("applying crds and config/rbac")?;
-        let kubeconfig = identity::kubeconfig(&place).context("Hutch's own identity")?;
+        let kubeconfig = identity::kubeconfig(&place, "hutch").context("Hutch's own identity")?;
         task.done();
         let task = progress.task("Hutch");
         let operator = Operator::ensure(self, &place, &image, &kubeconfig, &progress)
             .context("starting Hutch")?;
-        operator.wait_until_ready().context("starting Hutch")?;
+        operator.0.wait_until_ready().context("starting Hutch")?;
+        task.done();
+        let task = progress.task("hutch node");
+        let node = node::ensure(self, &place, &progress).context("starting hutch node")?;
         task.done();
         let task = progress.task("the first sandbox");
         let answer = first::ask(&operator, &task).with_context(|| {
             format!(
                 "the first sandbox; look at `kubectl --kubeconfig {} describe sbx` and {}:\n{}",
                 place.kubeconfig.display(),
-                operator.log.display(),
-                operator.last_lines()
+                operator.0.log.display(),
+                operator.0.last_lines()
             )
         })?;
         task.done();
@@ -118,8 +123,9 @@ impl Quickstart {
             kubectl_folder: place.kubectl_folder(),
             kubeconfig: place.kubeconfig,
             url: operator.url(),
-            log: operator.log,
-            reused: operator.reused,
+            log: operator.0.log,
+            reused: operator.0.reused,
+            node_log: node.map(|node| node.log),
             sandbox: first::ID,
             command: first::COMMAND,
             answer,
@@ -132,22 +138,28 @@ impl Quickstart {
     /// # Errors
     /// When something does not end.
     pub fn down(options: &Options) -> Result<bool> {
-        let folders = [options.root()?, place::elsewhere(options)?];
-        let mut ran = [false; 2];
-        for (folder, ran) in folders.iter().zip(&mut ran) {
-            if let Some(daemon) = Daemon::recorded(&operator::record(folder)) {
-                *ran = true;
-                daemon.stop(Duration::from_secs(15))?;
-            }
-        }
-        crate::shell::ignore_missing(std::fs::remove_dir_all(&folders[1]))?;
+        let elsewhere = place::elsewhere(options)?;
+        Self::stop(options)?;
+        let ran = operator::stop(&elsewhere)?;
+        crate::shell::ignore_missing(std::fs::remove_dir_all(&elsewhere))?;
         for profile in [Profile::Older, Profile::Current] {
             Cluster::take_down(&Options {
                 profile,
                 ..options.clone()
             })?;
         }
-        Ok(ran[1])
+        Ok(ran)
+    }
+
+    /// Stops what runs of Hutch in our own cluster, which stays, and ends the mounts
+    /// of buckets.
+    ///
+    /// # Errors
+    /// When something does not end.
+    pub fn stop(options: &Options) -> Result<()> {
+        let folder = options.root()?;
+        operator::stop(&folder)?;
+        node::stop(&folder, &Self::here(options.clone())?.hutch)
     }
 
     fn check(&self) -> Result<()> {

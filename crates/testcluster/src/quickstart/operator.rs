@@ -1,59 +1,19 @@
-//! Hutch as a background process. One that runs already is kept when it was
-//! started from the same binary in the same way, else it is replaced.
+//! Hutch itself: controllers and REST facade in one process.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use anyhow::Result;
 
+use super::background::{self, Background, Role};
 use super::place::Place;
 use super::{Quickstart, SANDBOXES, SYSTEM};
-use crate::process::{Daemon, Spec};
 use crate::progress::Progress;
-use crate::shell;
 
-/// How long Hutch may take to know its cluster.
-const START: Duration = Duration::from_secs(60);
-/// How long a running Hutch may take to end its requests.
-const DRAIN: Duration = Duration::from_secs(15);
-/// What is ours to say, and not the caller's environment.
-const OURS: [&str; 5] = [
-    "HUTCH_KUBECONFIG",
-    "HUTCH_TESTCLUSTER",
-    "HUTCH_LISTEN",
-    "HUTCH_OPS_LISTEN",
-    "HUTCH_AGENT_IMAGE",
-];
+const NAME: &str = "hutch";
 
 /// A Hutch that was started, and may not be ready yet.
-pub(super) struct Operator {
-    pub log: PathBuf,
-    pub reused: bool,
-    setup: Setup,
-    daemon: Daemon,
-}
-
-/// Everything that makes one start differ from another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Setup {
-    listen: SocketAddr,
-    ops: SocketAddr,
-    program: PathBuf,
-    /// Size, and when it was changed.
-    version: (u64, i64, i64),
-    agent_image: String,
-    env: BTreeMap<String, String>,
-}
-
-/// The record of the process.
-pub(super) fn record(folder: &Path) -> PathBuf {
-    folder.join("processes/hutch.json")
-}
+pub(super) struct Operator(pub Background);
 
 impl Operator {
     /// The running Hutch, or a new one.
@@ -64,178 +24,37 @@ impl Operator {
         kubeconfig: &Path,
         progress: &Progress,
     ) -> Result<Self> {
-        let record = record(&place.folder);
-        for folder in ["processes", "logs"] {
-            fs::create_dir_all(place.folder.join(folder))?;
-        }
-        let noted = place.folder.join("hutch.setup");
-        let before: Option<Setup> = fs::read(&noted)
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok());
-        let running = Daemon::recorded(&record).filter(Daemon::is_alive);
-        let mut wanted = Setup::new(&quickstart.hutch, image, kubeconfig, before.as_ref())?;
-        let log = place.folder.join("logs/hutch.log");
-        if let (Some(daemon), Some(before)) = (&running, &before)
-            && *before == wanted
-        {
-            let (setup, daemon) = (wanted, daemon.clone());
-            let reused = true;
-            return Ok(Self {
-                log,
-                reused,
-                setup,
-                daemon,
-            });
-        }
-        if let Some(daemon) = running {
-            progress.say("Hutch was started from something else: it is started anew");
-            daemon.stop(DRAIN)?;
-        }
-        wanted.choose_ports(progress)?;
-        let _ = fs::remove_file(&log);
-        let spec = wanted.spec(&log, &record);
-        let daemon = match &place.cluster {
-            Some(cluster) => cluster.spawn(&spec)?,
-            None => Daemon::spawn(&spec)?,
+        let arguments = [
+            "run",
+            "--insecure-no-auth",
+            "--agent-image",
+            image,
+            "--namespace",
+            SANDBOXES,
+            "--lease-namespace",
+            SYSTEM,
+            "--operator-namespace",
+            SYSTEM,
+        ];
+        let role = Role {
+            name: NAME,
+            program: &quickstart.hutch,
+            arguments: arguments.map(str::to_owned).to_vec(),
+            kubeconfig,
+            rest: Some(8787),
+            ops: 9787,
         };
-        fs::write(&noted, serde_json::to_vec(&wanted)?)?;
-        let (setup, reused) = (wanted, false);
-        Ok(Self {
-            log,
-            reused,
-            setup,
-            daemon,
-        })
-    }
-
-    /// Waits until it has filled its caches.
-    pub fn wait_until_ready(&self) -> Result<()> {
-        let deadline = Instant::now() + START;
-        let url = format!("http://{}/readyz", self.setup.ops);
-        let mut said = "no answer".to_owned();
-        loop {
-            match super::first::client().get(&url).call() {
-                Ok(answer) if answer.status() == 200 => return Ok(()),
-                Ok(mut answer) => said = answer.body_mut().read_to_string().unwrap_or(said),
-                Err(error) => said = error.to_string(),
-            }
-            let log = self.log.display();
-            if !self.daemon.is_alive() {
-                bail!("it has ended; the end of {log}:\n{}", self.last_lines());
-            }
-            if Instant::now() > deadline {
-                bail!(
-                    "not ready after {} s ({}); the end of {log}:\n{}",
-                    START.as_secs(),
-                    said.trim(),
-                    self.last_lines()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        Background::ensure(&role, place, progress).map(Self)
     }
 
     /// Where the REST facade is.
     pub fn url(&self) -> String {
-        format!("http://{}", self.setup.listen)
-    }
-
-    /// The end of its log.
-    pub fn last_lines(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
-        shell::last_lines(&String::from_utf8_lossy(&log), 15)
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        format!("http://{}", self.0.listens_on().unwrap_or(nowhere))
     }
 }
 
-impl Setup {
-    /// What is wanted, on the ports of `before`.
-    fn new(program: &Path, image: &str, kubeconfig: &Path, before: Option<&Self>) -> Result<Self> {
-        let file = fs::metadata(program)?;
-        let mut env: BTreeMap<_, _> = std::env::vars()
-            .filter(|(name, _)| name.starts_with("HUTCH_") && !OURS.contains(&name.as_str()))
-            .collect();
-        env.extend(std::env::var("RUST_LOG").map(|value| ("RUST_LOG".to_owned(), value)));
-        env.insert("KUBECONFIG".to_owned(), kubeconfig.display().to_string());
-        let usual = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let given = asked()?;
-        Ok(Self {
-            listen: given.unwrap_or(before.map_or(usual(8787), |before| before.listen)),
-            ops: before.map_or(usual(9787), |before| before.ops),
-            program: program.to_path_buf(),
-            version: (file.size(), file.mtime(), file.mtime_nsec()),
-            agent_image: image.to_owned(),
-            env,
-        })
-    }
-
-    /// Moves on from ports that others have.
-    fn choose_ports(&mut self, progress: &Progress) -> Result<()> {
-        let wanted = self.listen;
-        if asked()?.is_none() {
-            self.listen = free(wanted, None)?;
-        } else if TcpListener::bind(wanted).is_err() {
-            bail!("HUTCH_LISTEN says {wanted}, which is taken: choose another address");
-        }
-        self.ops = free(self.ops, Some(self.listen))?;
-        if self.listen != wanted {
-            let port = wanted.port();
-            progress.say(&format!(
-                "port {port} is taken; Hutch listens on {}",
-                self.listen
-            ));
-        }
-        Ok(())
-    }
-
-    fn spec(&self, log: &Path, record: &Path) -> Spec {
-        let (listen, ops) = (self.listen.to_string(), self.ops.to_string());
-        let mut spec = Spec::new(&self.program, log, record)
-            .args(["run", "--listen", &listen, "--ops-listen", &ops])
-            .arg("--insecure-no-auth")
-            .args(["--agent-image", &self.agent_image])
-            .args(["--namespace", SANDBOXES, "--lease-namespace", SYSTEM])
-            .args(["--operator-namespace", SYSTEM]);
-        for (name, value) in &self.env {
-            spec = spec.env(name, value);
-        }
-        spec
-    }
-}
-
-/// The address that HUTCH_LISTEN asks for.
-fn asked() -> Result<Option<SocketAddr>> {
-    match std::env::var("HUTCH_LISTEN") {
-        Ok(text) if !text.is_empty() => {
-            let address = text.parse();
-            Ok(Some(address.with_context(|| {
-                format!("HUTCH_LISTEN says {text:?}, which is no address")
-            })?))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// The address, or one on the next free port; never `but`.
-fn free(wanted: SocketAddr, but: Option<SocketAddr>) -> Result<SocketAddr> {
-    let ports = wanted.port()..=wanted.port().saturating_add(99);
-    let mut addresses = ports.map(|port| SocketAddr::new(wanted.ip(), port));
-    let free =
-        addresses.find(|address| Some(*address) != but && TcpListener::bind(address).is_ok());
-    free.with_context(|| format!("{wanted} and the 99 ports after it are taken"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_taken_port_is_passed_over() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let wanted = taken.local_addr().unwrap();
-        if wanted.port() < 65_000 {
-            let next = free(wanted, None).unwrap();
-            assert!(free(next, Some(next)).unwrap() != next);
-            assert!(free(wanted, None).unwrap().port() > wanted.port());
-        }
-    }
+/// Stops it; returns whether it was started.
+pub(super) fn stop(folder: &Path) -> Result<bool> {
+    background::stop(folder, NAME)
 }

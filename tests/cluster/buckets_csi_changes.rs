@@ -1,0 +1,220 @@
+//! Buckets that are volumes of Restricted sandboxes, and what changes under them:
+//! spec, keys, the S3 service, the other sandboxes that share them.
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams};
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::buckets_csi_sandbox::{begin, restricted};
+use crate::support::World;
+use crate::support::node::Node;
+use crate::support::steps::condition;
+use crate::support::world::eventually;
+use hutch::crd::{BucketPhase, Mechanism, Phase, Sandbox};
+
+const IDLE: &str = "sleep infinity";
+const FUSE: &str = "grep -c fuse /proc/mounts || true";
+
+/// Deletes the sandbox, which leaves nothing.
+async fn ends(world: &World, node: &Node, name: &str) {
+    let pod = world.pods().get(name).await.unwrap();
+    world.delete(name).await;
+    eventually("nothing is left of the bucket", async || {
+        let mut left = world.on_the_host(std::slice::from_ref(&pod));
+        left.extend(node.left());
+        left.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_the_spec_drops_is_unmounted_where_it_runs_and_can_come_back() {
+    let (world, s3, node, _hutch) = begin("csi-dropped").await;
+    let bucket = s3.bucket("data", "/mnt/data");
+    restricted(&world, "s", std::slice::from_ref(&bucket), IDLE).await;
+    world.ready("s").await;
+    world.mounted("s", "data").await;
+    let pod = world.pods().get("s").await.unwrap();
+    let user = "cd /mnt/data; echo kept > file; sleep 600 > /dev/null 2>&1 & echo $!";
+    let pid = world.inside("s", user).unwrap();
+
+    world.set_buckets("s", &[]).await;
+    let busy = |sandbox: &Sandbox| {
+        let mut all = sandbox.status.iter().flat_map(|status| &status.buckets);
+        all.any(|entry| entry.name == "data" && entry.phase == BucketPhase::Busy)
+    };
+    world.sandbox("s", busy).await;
+    assert_eq!(world.inside("s", "cat /mnt/data/file").unwrap(), "kept");
+    world.inside("s", &format!("kill {pid}")).unwrap();
+    world.forgotten("s", "data").await;
+    assert_eq!(world.inside("s", FUSE).unwrap(), "0");
+    assert_eq!(s3.get("data", "file").unwrap(), "kept\n");
+
+    // Its mounter is there as long as the pod is, and what heals it leaves the
+    // container alone.
+    let before = node.mounters();
+    before.iter().for_each(|one| one.signal(Signal::KILL));
+    eventually("the volume is healed on the host", async || {
+        let now = node.mounters();
+        (now.len() == 1 && now != before).then_some(())
+    })
+    .await;
+    assert_eq!(world.inside("s", FUSE).unwrap(), "0");
+
+    world.set_buckets("s", &[bucket]).await;
+    let back = world.mounted("s", "data").await;
+    assert_eq!(back.mechanism, Some(Mechanism::Live));
+    let script = "cat /mnt/data/file; echo more > /mnt/data/more; stat -c %u /mnt/data/file";
+    assert_eq!(world.inside("s", script).unwrap(), "kept\n1000");
+    let sandbox = world.ready("s").await;
+    assert!(condition(&sandbox, "RestartPending").is_none());
+    assert_eq!(world.pods().get("s").await.unwrap().uid(), pod.uid());
+
+    ends(&world, &node, "s").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_with_a_wrong_key_says_so_and_comes_when_the_secret_is_put_right() {
+    let (world, s3, node, hutch) = begin("csi-wrong").await;
+    s3.put("data", "file", "text");
+    world.change_secret("keys", &s3.access_key, "wrong").await;
+    restricted(&world, "s", &[s3.bucket("data", "/mnt/data")], IDLE).await;
+    let told = world.condition("s", "Ready", "AccessDenied").await;
+    assert!(told.message.contains("bucket data"), "{}", told.message);
+    let sandbox = world.sandboxes().get("s").await.unwrap();
+    let status = sandbox.status.unwrap();
+    assert_eq!(status.phase, Phase::Failed);
+    let entry = &status.buckets[0];
+    assert_eq!(entry.phase, BucketPhase::Failed);
+    assert_eq!(entry.reason.as_deref(), Some("AccessDenied"));
+    assert_eq!(entry.mechanism, Some(Mechanism::Csi));
+    eventually("nothing is left of the attempt", async || {
+        node.left().is_empty().then_some(())
+    })
+    .await;
+
+    let (id, key) = (&s3.access_key, &s3.secret_key);
+    world.change_secret("keys", id, key).await;
+    world.ready("s").await;
+    assert_eq!(world.inside("s", "cat /mnt/data/file").unwrap(), "text");
+    world.mounted("s", "data").await;
+
+    // And in all of this no key was told to anybody.
+    let search = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/mounts | tr '\\0' '\\n'; \
+                  grep -rs '' /etc /tmp /run /workspace 2> /dev/null; env";
+    let inside = world.inside("s", search).unwrap();
+    let kinds = "sbx,pods,events,pvc,pv";
+    let objects = world.kubectl(&["get", kinds, "-o", "yaml"], "").unwrap();
+    let logs = [hutch.log(), node.hutch().log()];
+    for said in [inside, objects].into_iter().chain(logs) {
+        assert!(!said.contains(key), "{said}");
+    }
+    ends(&world, &node, "s").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_comes_back_with_the_sandbox_and_with_another_pod() {
+    let (world, s3, node, _hutch) = begin("csi-back").await;
+    restricted(&world, "s", &[s3.bucket("data", "/mnt/data")], IDLE).await;
+    world.ready("s").await;
+    world.inside("s", "echo 1 > /mnt/data/file").unwrap();
+    let asleep = |asleep: bool| json!({"spec": {"suspended": asleep}});
+    world.patch("s", asleep(true)).await;
+    world.gone::<Pod>("s").await;
+    eventually("nothing is mounted meanwhile", async || {
+        node.left().is_empty().then_some(())
+    })
+    .await;
+    world.patch("s", asleep(false)).await;
+    world.ready("s").await;
+    assert_eq!(world.inside("s", "cat /mnt/data/file").unwrap(), "1");
+
+    let pod = world.pods().get("s").await.unwrap();
+    let at_once = DeleteParams::default();
+    world.pods().delete("s", &at_once).await.unwrap();
+    world
+        .object("s", |other: &Pod| other.uid() != pod.uid())
+        .await;
+    world.ready("s").await;
+    world.mounted("s", "data").await;
+    assert_eq!(world.inside("s", "cat /mnt/data/file").unwrap(), "1");
+    ends(&world, &node, "s").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sandboxes_share_a_volume_that_outlives_each_of_them_and_is_used_again() {
+    let (world, s3, node, hutch) = begin("csi-shared").await;
+    let bucket = s3.bucket("data", "/mnt/data");
+    for name in ["one", "two"] {
+        restricted(&world, name, std::slice::from_ref(&bucket), IDLE).await;
+    }
+    for name in ["one", "two"] {
+        world.ready(name).await;
+    }
+    world.inside("one", "echo 1 > /mnt/data/file").unwrap();
+    assert_eq!(world.inside("two", "cat /mnt/data/file").unwrap(), "1");
+    let mounters = node.mounters();
+    assert_eq!(mounters.len(), 1, "one volume, one mounter");
+
+    world.delete("one").await;
+    world.gone::<Pod>("one").await;
+    let script = "echo 2 >> /mnt/data/file; cat /mnt/data/file";
+    assert_eq!(world.inside("two", script).unwrap(), "1\n2");
+    assert_eq!(node.mounters(), mounters);
+    world.mounted("two", "data").await;
+
+    // The last one goes while no controller runs: the volume is released, not gone.
+    hutch.kill();
+    let claims = world.claims().list(&ListParams::default()).await.unwrap();
+    let of_bucket = |claim: &&PersistentVolumeClaim| claim.name_any().starts_with("bucket-");
+    let claim = claims.iter().find(of_bucket).unwrap();
+    let name = claim.spec.as_ref().unwrap().volume_name.clone().unwrap();
+    let at_once = DeleteParams::background();
+    world.sandboxes().delete("two", &at_once).await.unwrap();
+    let volumes = Api::<PersistentVolume>::all(world.client.clone());
+    let in_phase = async |phase: &str| {
+        eventually(phase, async || {
+            let volume = volumes.get(&name).await.ok()?;
+            (volume.status?.phase.as_deref() == Some(phase)).then_some(())
+        })
+        .await;
+    };
+    in_phase("Released").await;
+    restricted(&world, "three", &[bucket], IDLE).await;
+    let place = ["--operator-namespace", &world.namespace];
+    let all = [&place[..], &["--allow-http-buckets"]].concat();
+    let _hutch = world.hutch("controller", &all).await;
+    world.ready("three").await;
+    in_phase("Bound").await;
+    assert_eq!(world.inside("three", "cat /mnt/data/file").unwrap(), "1\n2");
+    ends(&world, &node, "three").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_whose_service_hangs_is_degraded_until_it_is_back() {
+    let (world, s3, node, _hutch) = begin("csi-hung").await;
+    restricted(&world, "s", &[s3.bucket("data", "/mnt/data")], IDLE).await;
+    world.ready("s").await;
+    let mounters = node.mounters();
+    s3.signal("STOP");
+    let ill = world.not_mounted("s", "data", "EndpointUnreachable").await;
+    assert_eq!(ill.phase, BucketPhase::Degraded);
+    assert!(ill.error.unwrap().contains("S3 service"));
+    world
+        .condition("s", "BucketsReady", "EndpointUnreachable")
+        .await;
+    assert_eq!(world.inside("s", "echo fine").unwrap(), "fine");
+    s3.signal("CONT");
+    world.mounted("s", "data").await;
+    world.ready("s").await;
+    assert_eq!(node.mounters(), mounters, "it was not made again");
+    assert_eq!(
+        world
+            .inside("s", "echo y > /mnt/data/y; cat /mnt/data/y")
+            .unwrap(),
+        "y"
+    );
+    ends(&world, &node, "s").await;
+}
