@@ -4,7 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::File;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct S3 {
     child: Child,
     folder: TempDir,
+    address: Ipv4Addr,
     pub port: u16,
     /// The one account that it knows.
     pub access_key: String,
@@ -29,20 +30,26 @@ pub struct S3 {
 impl S3 {
     /// Starts one with keys of its own and a bucket `data`.
     pub async fn start() -> Self {
-        tokio::task::spawn_blocking(Self::start_now).await.unwrap()
+        Self::start_on(Ipv4Addr::LOCALHOST).await
     }
 
-    fn start_now() -> Self {
+    /// The same, on another address than that of this machine alone.
+    pub async fn start_on(address: Ipv4Addr) -> Self {
+        let start = move || Self::start_now(address);
+        tokio::task::spawn_blocking(start).await.unwrap()
+    }
+
+    fn start_now(address: Ipv4Addr) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (access_key, secret_key) = (random("AKIA"), random("secret"));
         let objects = folder.path().join("objects");
         std::fs::create_dir(&objects).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let log = File::create(folder.path().join("log")).unwrap();
         let child = Command::new(program())
-            .args(["--port", &format!("127.0.0.1:{port}"), "posix"])
+            .args(["--port", &format!("{address}:{port}"), "posix"])
             .arg(&objects)
             .env("ROOT_ACCESS_KEY", &access_key)
             .env("ROOT_SECRET_KEY", &secret_key)
@@ -54,6 +61,7 @@ impl S3 {
         let server = Self {
             child,
             folder,
+            address,
             port,
             access_key,
             secret_key,
@@ -65,7 +73,7 @@ impl S3 {
 
     fn until_open(&self) {
         let give_up = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect((self.address, self.port)).is_err() {
             assert!(Instant::now() < give_up, "the S3 server does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -73,7 +81,7 @@ impl S3 {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", self.address, self.port)
     }
 
     /// Makes a bucket.
