@@ -115,3 +115,14 @@ async fn what_is_installed_upgraded_and_taken_away_leaves_sandboxes_alone() {
         .await
         .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_restricted_has_sandboxes_that_are() {
+    let world = World::new("chart-restricted").await;
+    let enforce = "pod-security.kubernetes.io/enforce=restricted";
+    let label = ["label", "namespace", &world.namespace, enforce];
+    world.kubectl(&label, "").unwrap();
+    let release = Release::install(&world, json!({"profile": "restricted"})).await;
+    let client = release.tenant("a").await;
+    assert_eq!(client.stdout("id -u").await, "1000");
+}

@@ -195,7 +195,7 @@ async fn clients_find_all_they_need_and_no_role_has_a_right_that_is_not_used() {
     let url = release.keyed_url("tenant,project").await;
     python::contract(&url);
     python::package(&url);
-    projects(&url).await;
+    projects(&url.replace(":8787", ":8888")).await;
     release.helm(&["test", release.name()], "").unwrap();
     release.key("acme", &["--scope", "tenant"]);
     sleep(&world, &url).await;
