@@ -47,6 +47,9 @@ pub struct Crds {
     /// Write them to this folder, a file each, instead of printing them.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) write: Option<PathBuf>,
+    /// Print the reference of their fields, in Markdown, instead.
+    #[arg(long, conflicts_with = "write")]
+    pub(crate) reference: bool,
 }
 
 /// Both roles.

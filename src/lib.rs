@@ -3,8 +3,9 @@
 //! Reading map, from what users write to what happens: `crd` (the resources and
 //! every name of ours) → `domain` (the rules, pure) → `cluster` (the API
 //! server), `controllers` (Sandbox → claim and pod), `node` (buckets on one node),
-//! `link` (the channel to the agents), `db` (the shared database) → `service` (use cases over interfaces) → `http` (the REST
-//! contracts). `runtime` alone joins them, `main` alone calls it.
+//! `link` (the channel to the agents), `db` (the shared database) → `service` (use
+//! cases over interfaces) → `http` (the REST contracts). `telemetry` serves all and
+//! knows none; `runtime` alone joins them, `main` alone calls it.
 //! `tests/architecture.rs` holds the table of who may import whom.
 
 pub mod cli;

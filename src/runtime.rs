@@ -43,6 +43,10 @@ use shapes::{bucket_settings, pod_settings, pool_settings, target};
 /// When the process cannot start: no cluster configured, a port taken.
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     let (common, controller, api) = match cli.command {
+        Command::Crds(to) if to.reference => {
+            print!("{}", crd::reference());
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::Crds(to) => return crds(to.write.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::Keys(keys) => return block_on(keys::edit(keys)),
         // It must stay a process of one thread.
@@ -55,7 +59,6 @@ pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Some(api) = &api {
         api.check().map_err(anyhow::Error::msg)?;
     }
-    telemetry::log(common.log_format);
     block_on(serve(common, controller, api))
 }
 
@@ -104,11 +107,19 @@ async fn serve(
     controller: Option<Controller>,
     api: Option<Api>,
 ) -> anyhow::Result<()> {
+    let mut registry = Registry::with_prefix("hutch");
+    let service = match (&controller, &api) {
+        (Some(_), None) => "hutch-controller",
+        (None, Some(_)) => "hutch-api",
+        _ => "hutch",
+    };
+    let (format, otlp) = (common.log_format, common.otlp_endpoint.as_deref());
+    let traces = telemetry::start(format, otlp, service, &mut registry)
+        .context("traces cannot be sent: see --otlp-endpoint")?;
     let config = client::infer()
         .await
         .context("no cluster to work on: set KUBECONFIG, or run in a pod with a service account")?;
     let client = client::connect(&config).context("the cluster's configuration cannot be used")?;
-    let mut registry = Registry::with_prefix("hutch");
     let namespace = common.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
     let database = Database::new(target(&common.database)?, &mut registry);
@@ -157,6 +168,9 @@ async fn serve(
     watches.stop().await;
     stop_ops.cancel();
     ops.await.context("the ops listener ended badly")?;
+    if let Some(traces) = traces {
+        tokio::task::spawn_blocking(|| traces.end()).await?;
+    }
     tracing::info!("stopped");
     Ok(())
 }

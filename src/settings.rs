@@ -24,6 +24,10 @@ pub struct Common {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, default_value = "127.0.0.1:9787", env = "HUTCH_OPS_LISTEN")]
     pub ops_listen: SocketAddr,
+    /// OpenTelemetry collector that traces are sent to, over gRPC, such as
+    /// http://collector:4317. Default: none are.
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
     /// Namespace that the facade makes sandboxes in, and that projects are about.
     /// Default: the kubeconfig's.
     #[arg(long, env = "HUTCH_NAMESPACE")]

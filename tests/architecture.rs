@@ -21,24 +21,28 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "controllers",
-        &["crd", "domain", "cluster"],
+        &["crd", "domain", "cluster", "telemetry"],
         &["axum::", "tonic::", "sqlx::"],
     ),
     (
         "link",
-        &["domain", "cluster::client"],
+        &["domain", "cluster::client", "telemetry"],
         &["axum::", "sqlx::"],
     ),
     ("node", &["crd", "domain", "cluster"], &["axum::", "sqlx::"]),
-    ("db", &["crd", "domain"], &["kube::", "axum::", "tonic::"]),
+    (
+        "db",
+        &["crd", "domain", "telemetry"],
+        &["kube::", "axum::", "tonic::"],
+    ),
     (
         "service",
-        &["crd", "domain"],
+        &["crd", "domain", "telemetry"],
         &["kube::", "hutch_wire", "axum::", "tonic::", "sqlx::"],
     ),
     (
         "http",
-        &["service", "domain"],
+        &["service", "domain", "telemetry"],
         &["kube::", "k8s_openapi", "hutch_wire", "tonic::", "sqlx::"],
     ),
     ("telemetry", &[], &["kube::", "axum::", "tonic::", "sqlx::"]),

@@ -4,8 +4,6 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 /// Larger ones come near what an API server takes, and nobody reads them.
 const LARGEST: usize = 40 << 10;
 
@@ -31,37 +29,9 @@ fn the_manifests_in_crds_and_in_the_chart_are_those_of_the_types() {
 }
 
 #[test]
-fn every_field_of_the_resources_is_in_the_reference() {
-    let reference = read("docs/crds.md");
-    for crd in hutch::crd::definitions() {
-        let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
-        let properties = &schema["openAPIV3Schema"]["properties"];
-        let mut fields = Vec::new();
-        walk(&properties["spec"], "", &mut fields);
-        walk(&properties["status"], "", &mut fields);
-        assert!(fields.len() > 5, "the schema was not understood");
-        for field in fields {
-            assert!(
-                reference.contains(&format!("`{field}`")),
-                "docs/crds.md does not speak of {field}"
-            );
-        }
-    }
-}
-
-/// The paths of all fields, as `workspace.size` or `env[].name`; what a
-/// condition consists of is Kubernetes' own.
-fn walk(schema: &Value, at: &str, fields: &mut Vec<String>) {
-    if at.starts_with("conditions") {
-        return;
-    }
-    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-        let path = match at {
-            "" => name.clone(),
-            at => format!("{at}.{name}"),
-        };
-        fields.push(path.clone());
-        walk(field, &path, fields);
-        walk(&field["items"], &format!("{path}[]"), fields);
-    }
+fn the_reference_of_the_fields_is_that_of_the_types() {
+    assert!(
+        read("docs/reference.md") == hutch::crd::reference(),
+        "docs/reference.md is not up to date: run `make generate`"
+    );
 }

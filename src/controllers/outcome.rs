@@ -16,6 +16,9 @@ use tracing::{debug, warn};
 
 use crate::cluster::apply::Error;
 
+/// Upper bounds of the buckets, in seconds.
+const BUCKETS: [f64; 7] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0];
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
     controller: &'static str,
@@ -32,6 +35,7 @@ struct Name {
 pub struct Metrics {
     reconciles: Family<Labels, Counter>,
     seconds: Family<Name, Histogram>,
+    waiting: Family<Name, Histogram>,
     leading: Gauge,
 }
 
@@ -40,9 +44,8 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             reconciles: Family::default(),
-            seconds: Family::new_with_constructor(|| {
-                Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0])
-            }),
+            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            waiting: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             leading: Gauge::default(),
         };
         registry.register(
@@ -56,6 +59,11 @@ impl Metrics {
             metrics.seconds.clone(),
         );
         registry.register(
+            "queue_seconds",
+            "Time from a change to the reconcile that it asks for",
+            metrics.waiting.clone(),
+        );
+        registry.register(
             "leading",
             "1 while this replica runs the controllers",
             metrics.leading.clone(),
@@ -66,6 +74,13 @@ impl Metrics {
     /// Whether this replica runs the controllers.
     pub fn leads(&self, leads: bool) {
         self.leading.set(i64::from(leads));
+    }
+
+    /// How long a changed object waited for its reconcile.
+    pub fn waited(&self, controller: &'static str, duration: Duration) {
+        self.waiting
+            .get_or_create(&Name { controller })
+            .observe(duration.as_secs_f64());
     }
 
     /// How long one reconcile took.

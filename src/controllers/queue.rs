@@ -2,21 +2,26 @@
 //! does it. A queue begins with everything there is, so that a new leader leaves
 //! nothing out.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
-use kube::Resource;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Config, applier};
+use kube::{Resource, ResourceExt};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::outcome::Metrics;
 use crate::cluster::apply::Error;
 use crate::cluster::watches::{Cache, Change};
+use crate::crd::annotations;
+use crate::telemetry::{TRACED, continues, measured};
 
 /// Reconciles at the same time, of different objects.
 const CONCURRENCY: u16 = 16;
@@ -63,6 +68,49 @@ pub fn named<K: Kind>(
     }
 }
 
+/// Since when objects that changed wait for their reconcile. One that waits already
+/// goes on waiting; one that is only due again does not wait.
+struct Waiting<K: Kind>(Mutex<HashMap<ObjectRef<K>, Instant>>);
+
+impl<K: Kind> Default for Waiting<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Kind> Waiting<K> {
+    fn all(&self) -> MutexGuard<'_, HashMap<ObjectRef<K>, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn came(&self, object: &ObjectRef<K>) {
+        self.all()
+            .entry(object.clone())
+            .or_insert_with(Instant::now);
+    }
+
+    fn left(&self, object: &K) -> Option<Duration> {
+        let since = self.all().remove(&ObjectRef::from_obj(object));
+        since.map(|since| since.elapsed())
+    }
+}
+
+/// The span of a reconcile, in the trace of the request that made the object.
+fn span<K: Kind>(controller: &'static str, object: &K) -> Span {
+    let span = tracing::info_span!(
+        target: TRACED,
+        "reconcile",
+        otel.status_code = Empty,
+        controller,
+        namespace = object.meta().namespace,
+        name = object.meta().name,
+    );
+    if let Some(parent) = object.annotations().get(annotations::TRACEPARENT) {
+        continues(&span, parent);
+    }
+    span
+}
+
 /// One controller's loop.
 pub struct Loop<'a, K: Kind> {
     /// Name of the controller, for metrics and logs.
@@ -90,14 +138,20 @@ impl<K: Kind> Loop<'_, K> {
     {
         let (name, metrics) = (self.name, self.metrics);
         let store = self.cache.store();
+        let waiting = Waiting::default();
         let first = everything(store);
         let queue = stream::once(async { first })
             .chain(triggers)
             .flat_map(stream::iter)
+            .inspect(|object| waiting.came(object))
             .map(|object| Ok::<_, Infallible>(controller::ReconcileRequest::from(object)))
             .take_until(self.stop.cancelled_owned());
-        let timed = |object, ctx| {
-            let call = reconcile(object, ctx);
+        let timed = |object: Arc<K>, ctx| {
+            if let Some(waited) = waiting.left(&object) {
+                metrics.waited(name, waited);
+            }
+            let span = span(name, object.as_ref());
+            let call = measured(span, reconcile(object, ctx));
             let metrics = metrics.clone();
             Box::pin(async move {
                 let begun = Instant::now();

@@ -5,6 +5,7 @@
 
 pub mod bucket;
 pub mod parts;
+mod reference;
 pub mod sandbox;
 pub mod session;
 
@@ -13,6 +14,7 @@ pub use parts::{
     Compute, EnvVar, Lifecycle, Persistence, Project, ReclaimPolicy, Resources, SecurityProfile,
     Toleration, Workspace,
 };
+pub use reference::reference;
 pub use sandbox::{Phase, Sandbox, SandboxSpec, SandboxStatus};
 pub use session::{SandboxSession, SandboxSessionSpec, SandboxSessionStatus};
 
@@ -62,6 +64,9 @@ pub mod annotations {
     pub const SESSIONS: &str = "hutch.dev/sessions";
     /// The conversation that a sandbox of its own was made for.
     pub const CONVERSATION: &str = "hutch.dev/conversation-id";
+    /// On a Sandbox: the trace that its start is a part of, as the header of that name
+    /// (<https://www.w3.org/TR/trace-context/#traceparent-header>).
+    pub const TRACEPARENT: &str = "hutch.dev/traceparent";
     /// On a Sandbox that a backend made: what it calls its project.
     pub const TITLE: &str = "hutch.dev/project-name";
     /// On a Sandbox: apply pending changes by a new pod now. A new value

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::error::{lost, sorted};
 use super::target::Target;
 use crate::domain::interfaces::DatabaseError;
+use crate::telemetry::{measured, operation};
 
 /// Connections at most.
 const SIZE: usize = 8;
@@ -69,6 +70,19 @@ impl Connections {
     /// on a fresh connection where the first one turns out to have died, so it
     /// has to be one that may be run twice.
     pub async fn rows(
+        &self,
+        statement: &'static str,
+        arguments: &[Option<&str>],
+    ) -> Result<Vec<PgRow>, DatabaseError> {
+        let span = operation!(
+            "database",
+            db.system.name = "postgresql",
+            db.query.text = statement
+        );
+        measured(span, self.answered(statement, arguments)).await
+    }
+
+    async fn answered(
         &self,
         statement: &'static str,
         arguments: &[Option<&str>],

@@ -1,5 +1,6 @@
 //! How many requests there are, how they end and how long they take; labelled
-//! by route, method and status, never by anything that a client chose.
+//! by route, method and status, never by anything that a client chose. Each is a
+//! span, which continues the client's trace.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +13,10 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
+
+use crate::telemetry::{self, TRACED, TRACEPARENT};
 
 /// Upper bounds of the buckets, in seconds: from a command in an open channel to
 /// a request that waited for a cold start.
@@ -43,6 +48,24 @@ impl HttpMetrics {
     }
 }
 
+fn span(request: &Request, method: &str, route: &str) -> Span {
+    let span = tracing::info_span!(
+        target: TRACED,
+        "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+    );
+    let parent = request.headers().get(TRACEPARENT);
+    if let Some(parent) = parent.and_then(|value| value.to_str().ok()) {
+        telemetry::continues(&span, parent);
+    }
+    span
+}
+
 /// Measures one request.
 pub async fn measure(
     State(metrics): State<Arc<HttpMetrics>>,
@@ -58,8 +81,13 @@ pub async fn measure(
         Method::DELETE => "DELETE",
         _ => "other",
     };
-    let response = next.run(request).await;
+    let span = span(&request, method, &route);
+    let response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
+    span.record("http.response.status_code", status);
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     let labels = Labels {
         route,
         method,

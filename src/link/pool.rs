@@ -21,6 +21,7 @@ use super::guest;
 use crate::domain::agent::AgentError;
 use crate::domain::exec::{ExecOutcome, ExecRequest};
 use crate::domain::interfaces::{Activity, Commands, PodRef};
+use crate::telemetry::{measured, operation};
 
 /// How long a command that runs on without us is looked for.
 const REATTACH: Duration = Duration::from_secs(25);
@@ -128,11 +129,13 @@ impl Pool {
         if let Some(agent) = agent.as_ref().filter(|agent| agent.is_open()) {
             return Ok(agent.clone());
         }
-        let opened = match pod.guest {
-            true => guest::open(&self.client, pod, &self.binary).await,
-            false => agent::open(&self.client, pod).await,
+        let opening = async {
+            match pod.guest {
+                true => guest::open(&self.client, pod, &self.binary).await,
+                false => agent::open(&self.client, pod).await,
+            }
         };
-        match opened {
+        match measured(operation!("connect", pod = pod.name), opening).await {
             Ok(opened) => Ok(agent.insert(opened).clone()),
             Err(error) => {
                 *agent = None;
@@ -235,7 +238,8 @@ impl Commands for Pool {
         pod: &'a PodRef,
         request: ExecRequest,
     ) -> BoxFuture<'a, Result<ExecOutcome, AgentError>> {
-        self.run(pod, request).boxed()
+        let span = operation!("exec", pod = pod.name);
+        measured(span, self.run(pod, request)).boxed()
     }
 
     fn activity<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Option<Activity>> {

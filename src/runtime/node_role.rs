@@ -24,17 +24,18 @@ const LINGER: Duration = Duration::from_millis(500);
 
 /// Runs until a signal ends it.
 pub fn main(settings: Node) -> anyhow::Result<()> {
-    telemetry::log(settings.log_format);
+    let mut registry = Registry::with_prefix("hutch");
+    telemetry::start(settings.log_format, None, "hutch-node", &mut registry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
-    let ended = runtime.block_on(serve(settings));
+    let ended = runtime.block_on(serve(settings, registry));
     runtime.shutdown_timeout(LINGER);
     ended
 }
 
-async fn serve(settings: Node) -> anyhow::Result<()> {
+async fn serve(settings: Node, mut registry: Registry) -> anyhow::Result<()> {
     let config = client::infer()
         .await
         .context("no cluster to work on: set KUBECONFIG, or run in a pod with a service account")?;
@@ -46,7 +47,6 @@ async fn serve(settings: Node) -> anyhow::Result<()> {
             .trim()
             .to_owned(),
     };
-    let mut registry = Registry::with_prefix("hutch");
     let state = settings.state_dir;
     let at = state.display().to_string();
     let mounts = Mounts::open(Settings { state }, &mut registry)

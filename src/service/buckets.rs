@@ -14,6 +14,7 @@ use crate::crd::{Bucket, BucketPhase, BucketProvider, BucketStatus, Sandbox, Sec
 use crate::domain::buckets::{self, Credentials, reasons};
 use crate::domain::interfaces::ResourceError;
 use crate::domain::names;
+use crate::telemetry::{measured, operation};
 
 /// Longest time from the request to a mount that was listed through; the mount
 /// itself has 10 s.
@@ -101,8 +102,9 @@ impl Service {
             let text = format!("{} is mounted already: {}", there.mount_path, there.bucket);
             return Err(BucketError::Invalid(text));
         }
+        let span = operation!("mount", sandbox = target.name);
         ended(tokio::spawn(async move {
-            self.mount(&target, &sandbox, mount, &keys).await
+            measured(span, self.mount(&target, &sandbox, mount, &keys)).await
         }))
         .await
     }
@@ -120,8 +122,9 @@ impl Service {
         let nothing = || BucketError::NotFound(format!("no bucket is mounted at {path}"));
         let sandbox = self.sandbox_of(&target).ok_or_else(nothing)?;
         let bucket = at(&sandbox, &path).ok_or_else(nothing)?.clone();
+        let span = operation!("unmount", sandbox = target.name);
         ended(tokio::spawn(async move {
-            self.unmount(&target, &sandbox, &bucket).await
+            measured(span, self.unmount(&target, &sandbox, &bucket)).await
         }))
         .await
     }

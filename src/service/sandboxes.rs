@@ -10,9 +10,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::target::{Target, Whose};
 use super::{Service, ServiceError};
-use crate::crd::{Phase, Sandbox};
+use crate::crd::{Phase, Sandbox, annotations};
 use crate::domain::interfaces::PodRef;
 use crate::domain::{conditions, deadlines};
+use crate::telemetry::{measured, operation, traceparent};
 
 /// How long a created sandbox may take to show in the cache before it no longer
 /// counts.
@@ -121,6 +122,22 @@ impl Service {
         if target.whose == Whose::Guest {
             return self.guest(name, deadline).await;
         }
+        let span = match self.step(target) {
+            Step::Use(pod) => return Ok(pod),
+            Step::Create => operation!("create", sandbox = name),
+            Step::Wake(_) => operation!("wake", sandbox = name),
+            // For what somebody else has begun.
+            Step::Wait | Step::GiveUp(_) => operation!("wait", sandbox = name),
+        };
+        measured(span, self.until_usable(target, deadline)).await
+    }
+
+    async fn until_usable(
+        &self,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<PodRef, ServiceError> {
+        let name = target.name.as_str();
         let mut changes = self.sandboxes.changes();
         let (mut woken, mut doubted) = (None, None);
         loop {
@@ -190,6 +207,9 @@ impl Service {
         let mut new = target.new_sandbox(&self.settings).ok_or_else(gone)?;
         self.reserve(&target.name)?;
         new.spec.lifecycle = change.on(&new.spec.lifecycle);
+        if let Some(parent) = traceparent() {
+            new.notes.insert(annotations::TRACEPARENT, parent);
+        }
         let created = self.sandboxes.create(new).await;
         let name = target.name.clone();
         match &created {

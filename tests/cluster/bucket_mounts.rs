@@ -12,7 +12,7 @@ use crate::support::{Hutch, S3, Tenant, World};
 const PATH: &str = "/mnt/data";
 
 /// Everything that a mount needs, with the sandbox `a` awake.
-async fn prepared(name: &str) -> (World, S3, Node, Hutch, Tenant) {
+pub async fn prepared(name: &str) -> (World, S3, Node, Hutch, Tenant) {
     let world = World::new(name).await;
     let (s3, node) = (S3::start().await, world.node().await);
     let (hutch, tenant) = tenant(&world, &[]).await;

@@ -409,12 +409,7 @@ async fn health_and_probes_answer_without_a_sandbox() {
             (200, text)
         );
     }
-    let metrics = reqwest::get(format!("{}/metrics", hutch.ops().await))
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let metrics = hutch.metrics().await;
     assert!(
         metrics.ends_with("# EOF\n") && !metrics.contains(&world.namespace),
         "{metrics}"

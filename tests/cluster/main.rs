@@ -61,4 +61,5 @@ mod sessions;
 mod sleep;
 mod tls;
 mod tokens;
+mod traces;
 mod workspace;

@@ -7,18 +7,15 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 use sqlx::Row;
-use tokio::time::Instant;
 
 use crate::support::postgres::Postgres;
 use crate::support::steps::condition;
 use crate::support::world::eventually;
-use crate::support::{Hutch, World, audit};
+use crate::support::{Hutch, World};
 use hutch::crd::SandboxSpec;
 use hutch::domain::names;
 
 pub const SYNCED: &str = "DatabaseSynced";
-/// I5: how long a row may name a pod that is gone, with the database there.
-pub const SOON: Duration = Duration::from_secs(5);
 
 /// A controller that knows the database behind `port`.
 pub async fn controller(world: &World, postgres: &Postgres, port: u16) -> Hutch {
@@ -39,15 +36,12 @@ pub fn spec(project: &str) -> SandboxSpec {
     serde_json::from_value(spec).unwrap()
 }
 
-/// The row says that, at the latest after `within`.
-pub async fn row(postgres: &Postgres, project: &str, name: Option<&str>, within: Duration) {
-    let begin = Instant::now();
+/// The row says that, sooner or later: the bench measures how soon.
+pub async fn row(postgres: &Postgres, project: &str, name: Option<&str>) {
     eventually(&format!("{project} says {name:?}"), async || {
         (postgres.container(project).await.as_deref() == name).then_some(())
     })
     .await;
-    let took = begin.elapsed();
-    assert!(took < within, "{project} says {name:?} after {took:?}");
 }
 
 pub fn suspended(on: bool) -> Value {
@@ -62,7 +56,7 @@ async fn a_row_names_the_pod_while_it_runs_and_nothing_else_is_touched() {
     let hutch = controller(&world, &postgres, postgres.port).await;
     world.create("box", spec("P")).await;
     world.ready("box").await;
-    row(&postgres, "P", Some("box"), SOON).await;
+    row(&postgres, "P", Some("box")).await;
     let told = world.condition("box", SYNCED, "Synced").await;
     assert_eq!(told.status, "True");
     let updated = postgres.sql("SELECT updated_at FROM projects").await[0].get::<i64, _>(0);
@@ -71,17 +65,17 @@ async fn a_row_names_the_pod_while_it_runs_and_nothing_else_is_touched() {
 
     world.patch("box", suspended(true)).await;
     world.gone::<Pod>("box").await;
-    row(&postgres, "P", None, SOON).await;
+    row(&postgres, "P", None).await;
     world.patch("box", suspended(false)).await;
     world.ready("box").await;
-    row(&postgres, "P", Some("box"), SOON).await;
+    row(&postgres, "P", Some("box")).await;
     // Nobody writes where nothing changes.
     let quiet = postgres.writes().await.len();
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(postgres.writes().await.len(), quiet);
 
     world.delete("box").await;
-    row(&postgres, "P", None, SOON).await;
+    row(&postgres, "P", None).await;
     let named = [Some("box"), None, Some("box"), None];
     let writes = postgres.writes().await;
     assert_eq!(
@@ -135,7 +129,7 @@ async fn a_name_that_somebody_set_stays_while_that_pod_lives() {
         .delete("theirs", &DeleteParams::default().grace_period(0))
         .await
         .unwrap();
-    row(&postgres, "P", Some("box"), SOON).await;
+    row(&postgres, "P", Some("box")).await;
     world.condition("box", SYNCED, "Synced").await;
 
     // What names nothing that lives is replaced: at the next comparison, or when
@@ -144,7 +138,7 @@ async fn a_name_that_somebody_set_stays_while_that_pod_lives() {
         .sql("UPDATE projects SET container_name = '../pods/gone'")
         .await;
     world.patch("box", suspended(true)).await;
-    row(&postgres, "P", None, SOON).await;
+    row(&postgres, "P", None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,19 +148,19 @@ async fn a_sandbox_that_changes_its_project_leaves_the_former_row() {
     postgres.project("Q").await;
     let _hutch = controller(&world, &postgres, postgres.port).await;
     world.create("box", spec("P")).await;
-    row(&postgres, "P", Some("box"), Duration::from_secs(60)).await;
+    row(&postgres, "P", Some("box")).await;
     world
         .patch("box", json!({"spec": {"project": {"id": "Q"}}}))
         .await;
-    row(&postgres, "P", None, SOON).await;
-    row(&postgres, "Q", Some("box"), SOON).await;
+    row(&postgres, "P", None).await;
+    row(&postgres, "Q", Some("box")).await;
     world
         .sandbox("box", |it| {
             it.status.as_ref().unwrap().project_id.as_deref() == Some("Q")
         })
         .await;
     world.patch("box", json!({"spec": {"project": null}})).await;
-    row(&postgres, "Q", None, SOON).await;
+    row(&postgres, "Q", None).await;
     world
         .sandbox("box", |it| {
             it.status.as_ref().unwrap().project_id.is_none() && condition(it, SYNCED).is_none()
@@ -187,8 +181,8 @@ async fn what_happened_while_nobody_led_is_made_up_for() {
     let pod = names::project("P");
     world.create(&pod, spec("P")).await;
     world.create("moved", spec("Q")).await;
-    row(&postgres, "P", Some(&pod), Duration::from_secs(60)).await;
-    row(&postgres, "Q", Some("moved"), Duration::from_secs(60)).await;
+    row(&postgres, "P", Some(&pod)).await;
+    row(&postgres, "Q", Some("moved")).await;
     world.condition("moved", SYNCED, "Synced").await;
     hutch.kill();
     world.delete(&pod).await;
@@ -196,38 +190,11 @@ async fn what_happened_while_nobody_led_is_made_up_for() {
         .patch("moved", json!({"spec": {"project": {"id": "R"}}}))
         .await;
     let _hutch = controller(&world, &postgres, postgres.port).await;
-    row(&postgres, "P", None, Duration::from_secs(20)).await;
-    row(&postgres, "Q", None, Duration::from_secs(20)).await;
-    row(&postgres, "R", Some("moved"), Duration::from_secs(20)).await;
+    row(&postgres, "P", None).await;
+    row(&postgres, "Q", None).await;
+    row(&postgres, "R", Some("moved")).await;
     assert_eq!(
         postgres.container("elsewhere").await.as_deref(),
         Some("docker-1")
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_row_follows_with_one_write_when_many_start_at_once() {
-    const MANY: usize = 30;
-    let (world, postgres) = (World::new("many").await, Postgres::start().await);
-    for i in 0..MANY {
-        postgres.project(&format!("P{i}")).await;
-    }
-    let _hutch = controller(&world, &postgres, postgres.port).await;
-    for i in 0..MANY {
-        world
-            .create(&format!("box-{i}"), spec(&format!("P{i}")))
-            .await;
-    }
-    for i in 0..MANY {
-        world.ready(&format!("box-{i}")).await;
-        row(&postgres, &format!("P{i}"), Some(&format!("box-{i}")), SOON).await;
-    }
-    assert_eq!(postgres.writes().await.len(), MANY);
-    // One write each tells of it, and none after that.
-    if let Some(writes) = audit::writes(world.environment, &world.namespace) {
-        let told = writes
-            .iter()
-            .filter(|it| it.name == "box-0" && it.resource == "sandboxes/status");
-        assert!(told.count() <= 5, "{writes:#?}");
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
-use crate::projector::{SOON, SYNCED, controller, row, spec, suspended};
+use crate::projector::{SYNCED, controller, row, spec, suspended};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::{Hutch, World};
@@ -30,9 +30,8 @@ async fn a_database_that_is_down_or_restarts_is_made_up_for() {
     postgres.up(&[]).await;
     postgres.project("P").await;
     postgres.project("Q").await;
-    let ten = Duration::from_secs(10);
-    row(&postgres, "P", Some("box"), ten).await;
-    row(&postgres, "Q", Some("other"), ten).await;
+    row(&postgres, "P", Some("box")).await;
+    row(&postgres, "Q", Some("other")).await;
 
     // Gone in the middle, and what happens meanwhile.
     postgres.down("QUIT");
@@ -40,8 +39,8 @@ async fn a_database_that_is_down_or_restarts_is_made_up_for() {
     world.gone::<Pod>("box").await;
     world.delete("other").await;
     postgres.up(&[]).await;
-    row(&postgres, "P", None, ten).await;
-    row(&postgres, "Q", None, ten).await;
+    row(&postgres, "P", None).await;
+    row(&postgres, "Q", None).await;
     world.condition("box", SYNCED, "Synced").await;
     assert!((hutch.metric("hutch_leading").await - 1.0).abs() < 0.5);
 }
@@ -61,7 +60,7 @@ async fn a_black_hole_delays_the_projector_and_nothing_else() {
         begin.elapsed()
     };
     let usual = start("a", "A").await;
-    row(&postgres, "A", Some("a"), SOON).await;
+    row(&postgres, "A", Some("a")).await;
     let (took, count) = reconciles(&hutch).await;
     proxy.black_hole(true);
     let dark = start("b", "B").await;
@@ -75,7 +74,7 @@ async fn a_black_hole_delays_the_projector_and_nothing_else() {
     assert!(mean < 0.5, "a reconcile takes {mean} s");
     assert_eq!(postgres.container("B").await, None);
     proxy.black_hole(false);
-    row(&postgres, "B", Some("b"), Duration::from_secs(10)).await;
+    row(&postgres, "B", Some("b")).await;
 }
 
 /// Seconds spent in reconciles, and how many there were.
@@ -94,7 +93,7 @@ async fn a_demoted_server_is_left_for_the_new_one() {
     let proxy = Proxy::to(old.port).await;
     let hutch = controller(&world, &old, proxy.port).await;
     world.create("box", spec("P")).await;
-    row(&old, "P", Some("box"), Duration::from_secs(60)).await;
+    row(&old, "P", Some("box")).await;
     // The connections stay, and lead to the old one.
     let demote = "ALTER SYSTEM SET default_transaction_read_only = on";
     new.sql("UPDATE projects SET container_name = 'box'").await;
@@ -103,7 +102,7 @@ async fn a_demoted_server_is_left_for_the_new_one() {
     proxy.lead_to(new.port);
     world.patch("box", suspended(true)).await;
     world.gone::<Pod>("box").await;
-    row(&new, "P", None, SOON).await;
+    row(&new, "P", None).await;
     assert_eq!(old.container("P").await.as_deref(), Some("box"));
     assert!(
         !hutch.log().contains("running standalone"),
@@ -145,7 +144,7 @@ async fn what_the_database_does_not_allow_is_told_and_tried_again() {
     world.ready("box").await;
     world.condition("box", SYNCED, "ProjectNotFound").await;
     postgres.project("P").await;
-    row(&postgres, "P", Some("box"), Duration::from_secs(10)).await;
+    row(&postgres, "P", Some("box")).await;
     world.condition("box", SYNCED, "Synced").await;
 
     let hang_up = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'crush'";
@@ -161,7 +160,7 @@ async fn what_the_database_does_not_allow_is_told_and_tried_again() {
         postgres.sql(end).await;
         world.condition("box", SYNCED, "Synced").await;
         let wanted = (!asleep).then_some("box");
-        row(&postgres, "P", wanted, Duration::from_secs(60)).await;
+        row(&postgres, "P", wanted).await;
     }
     let events = world.events().await;
     for (_, _, reason) in TROUBLES {
@@ -188,10 +187,10 @@ async fn a_locked_row_stops_no_other_and_no_writer_loses_a_change() {
         world.create("a", spec("A")).await;
         world.create("b", spec("B")).await;
         world.ready("b").await;
-        row(&postgres, "B", Some("b"), SOON).await;
+        row(&postgres, "B", Some("b")).await;
     });
     // Theirs came first, and was seen before it was replaced: it names nothing.
-    row(&postgres, "A", Some("a"), Duration::from_secs(10)).await;
+    row(&postgres, "A", Some("a")).await;
     let told = postgres
         .sql("SELECT container_name FROM writes WHERE project = 'A' ORDER BY number")
         .await;

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::bucket_mounts::prepared;
 use crate::support::World;
 
 const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python");
@@ -10,10 +11,20 @@ const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/client.
 /// Runs Debian's `python3` with those arguments and that service; what it printed,
 /// in good and bad times.
 fn python(service: &str, arguments: &[&str]) -> Result<String, String> {
+    python_with(service, &[], arguments)
+}
+
+/// The same with further variables.
+fn python_with(
+    service: &str,
+    variables: &[(&str, &str)],
+    arguments: &[&str],
+) -> Result<String, String> {
     let mut command = Command::new("/usr/bin/python3");
     command.args(arguments).env("HUTCH_BASE_URL", service);
     command.env("PYTHONPATH", format!("{PACKAGE}/src"));
     command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command.envs(variables.iter().copied());
     let run = || command.output();
     let output = tokio::task::block_in_place(run).map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -59,6 +70,22 @@ async fn the_python_package_does_what_its_own_tests_say() {
     let world = World::new("package").await;
     let (_hutch, tenant) = world.with_tenant("unused", &[]).await;
     package(&tenant.address(""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_package_mounts_a_bucket_that_outlives_the_sandbox() {
+    needs("httpx");
+    let (_world, s3, _node, _hutch, tenant) = prepared("example").await;
+    let variables = [
+        ("BUCKET", "data"),
+        ("ENDPOINT", &s3.url()),
+        ("AWS_ACCESS_KEY_ID", &s3.access_key),
+        ("AWS_SECRET_ACCESS_KEY", &s3.secret_key),
+    ];
+    let example = format!("{PACKAGE}/examples/mount_persistence.py");
+    let said = python_with(&tenant.address(""), &variables, &[&example]);
+    let written = "written by a sandbox that is gone\n";
+    assert!(said.as_ref().is_ok_and(|said| said == written), "{said:?}");
 }
 
 fn needs(package: &str) {

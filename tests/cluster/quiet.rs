@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::projector::{SYNCED, row, spec, suspended};
 use crate::sandbox::manifest;
 use crate::support::postgres::Postgres;
-use crate::support::world::{PATIENCE, eventually};
+use crate::support::world::eventually;
 use crate::support::{World, audit};
 use hutch::crd::{Phase, Sandbox, SandboxSession, SandboxSessionSpec, labels};
 use hutch::domain::names;
@@ -110,8 +110,8 @@ async fn settle_projects(world: &World, postgres: &mut Postgres) {
     ] {
         world.create(name, spec(project)).await;
     }
-    row(postgres, "run", Some("p-run"), PATIENCE).await;
-    row(postgres, "sleep", Some("p-sleep"), PATIENCE).await;
+    row(postgres, "run", Some("p-run")).await;
+    row(postgres, "sleep", Some("p-sleep")).await;
     let uid = pods.get("p-run").await.unwrap().uid().unwrap();
     postgres.down("QUIT");
     let now = DeleteParams::default().grace_period(0);
@@ -120,8 +120,8 @@ async fn settle_projects(world: &World, postgres: &mut Postgres) {
     world.next_pod("p-run", &uid).await;
     world.gone::<Pod>("p-sleep").await;
     postgres.up(&[]).await;
-    row(postgres, "sleep", None, PATIENCE).await;
-    row(postgres, "run", Some("p-run"), PATIENCE).await;
+    row(postgres, "sleep", None).await;
+    row(postgres, "run", Some("p-run")).await;
     for (name, reason) in [
         ("p-run", "Synced"),
         ("p-sleep", "Synced"),

@@ -151,11 +151,16 @@ impl Hutch {
         resident(self.pid())
     }
 
+    /// All that it measures, as text.
+    pub async fn metrics(&self) -> String {
+        let url = format!("{}/metrics", self.ops().await);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+
     /// The value of a counter or gauge, all its labels added up; 0 where the
     /// process has not told it yet.
     pub async fn metric(&self, name: &str) -> f64 {
-        let url = format!("{}/metrics", self.ops().await);
-        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let text = self.metrics().await;
         text.lines()
             .filter(|line| line.split(['{', ' ']).next() == Some(name))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod backend;
 pub mod buckets;
 pub mod chart;
+pub mod collector;
 pub mod declared;
 pub mod environment;
 pub mod hutch;

@@ -1,0 +1,62 @@
+//! Much at once, on a real cluster that does nothing else meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use serde_json::json;
+use sqlx::Row;
+use support::postgres::Postgres;
+use support::world::eventually;
+use support::{World, audit};
+
+const MANY: usize = 100;
+
+async fn rows(postgres: &Postgres) -> Vec<(String, String)> {
+    let named = "SELECT id, container_name FROM projects WHERE container_name IS NOT NULL";
+    let rows = postgres.sql(named).await;
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_follows_with_one_write_when_a_hundred_projects_start_at_once() {
+    let (world, postgres) = (World::new("many").await, Postgres::start().await);
+    for i in 0..MANY {
+        postgres.project(&format!("P{i}")).await;
+    }
+    let flags = postgres.flags(postgres.port);
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let _hutch = world.hutch("controller", &flags).await;
+    let create = |i: usize| {
+        let world = &world;
+        async move {
+            let spec = json!({
+                "project": {"id": format!("P{i}")},
+                "workspace": {"persistence": "Ephemeral", "size": "64Mi"},
+            });
+            let spec = serde_json::from_value(spec).unwrap();
+            world.create(&format!("box-{i}"), spec).await;
+        }
+    };
+    futures::future::join_all((0..MANY).map(create)).await;
+    let mut followed = 0;
+    while followed < MANY {
+        followed = eventually("one more row follows", async || {
+            let now = rows(&postgres).await.len();
+            (now > followed).then_some(now)
+        })
+        .await;
+    }
+    for (project, container) in rows(&postgres).await {
+        assert_eq!(container, project.replace('P', "box-"));
+    }
+    assert_eq!(postgres.writes().await.len(), MANY);
+    // A few writes each tell of it, and none after that.
+    if let Some(writes) = audit::writes(world.environment, &world.namespace) {
+        let told = writes
+            .iter()
+            .filter(|it| it.name == "box-0" && it.resource == "sandboxes/status");
+        assert!(told.count() <= 5, "{writes:#?}");
+    }
+}
