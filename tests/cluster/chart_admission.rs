@@ -163,7 +163,7 @@ async fn a_tenant_has_its_share_and_no_more() {
     let answer = tenant.about("b").create().await;
     assert!(answer.status >= 400, "{:#}", answer.body);
     let text = answer.body["message"].as_str().unwrap();
-    assert!(text.contains("quota"), "{text}");
+    assert!(text.contains("limit of 1 sandboxes is reached"), "{text}");
 
     // More than its size.
     let judge = Judge {
