@@ -6,14 +6,12 @@
 # `make bench` measures.
 PROFILE := dev
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
-BIN := $(TARGET)/$(patsubst dev,debug,$(PROFILE))
-TRIPLE := $(shell uname -m)-unknown-linux-gnu
-STATIC := -C target-feature=+crt-static
+BIN := $(TARGET)/$(shell uname -m)-unknown-linux-gnu/$(patsubst dev,debug,$(PROFILE))
 # Tests have a cluster of their own beside that of `up`, with no Hutch on it.
 RUN := $(BIN)/testcluster --state $(TARGET)/testcluster-for-tests run --
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test bench lint generate agent build
+.PHONY: help up down test bench lint generate image agent build
 
 help: ## Show this help
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,11 +31,15 @@ bench: agent build ## Measure on a real cluster, and print the README's table
 lint: ## Check formatting and lints
 	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings
 
-generate: build ## Write crds/, and the reference of their fields, from the Rust types
-	$(BIN)/hutch crds --write crds && $(BIN)/hutch crds --reference > docs/reference.md
+generate: build ## Write the custom resource definitions, and the reference of their fields, from the Rust types
+	for folder in crds charts/hutch/files/crds; do $(BIN)/hutch crds --write $$folder || exit; done
+	$(BIN)/hutch crds --reference > docs/reference.md
+
+image: agent build ## Make both images (PROFILE=release: as they are shipped), and load them into the test cluster
+	@$(BIN)/testcluster image build $(TARGET)/images
 
 agent:
-	@RUSTFLAGS="$(STATIC)" cargo build -p hutch-agent --profile agent --target $(TRIPLE)
+	@cargo build -p hutch-agent --profile agent
 
 build:
 	@cargo build --workspace --exclude hutch-agent --bins --profile $(PROFILE)

@@ -154,6 +154,16 @@ pub struct Controller {
     /// Who the processes of a sandbox are that does not say so.
     #[arg(long, value_enum, default_value_t, env = "HUTCH_DEFAULT_PROFILE")]
     pub default_profile: DefaultProfile,
+    /// Limits of the sandboxes in a namespace that name none, such as
+    /// acme=500m/256Mi. Elsewhere: 2/1Gi.
+    #[arg(
+        long = "size",
+        value_name = "NAMESPACE=CPU/MEMORY",
+        value_parser = size,
+        value_delimiter = ',',
+        env = "HUTCH_SIZES"
+    )]
+    pub sizes: Vec<(String, Size)>,
     /// CSI driver of the volumes that buckets are for sandboxes without a user
     /// namespace: that of `hutch node`, or where the cluster runs k8s-csi-s3,
     /// ru.yandex.s3.csi.
@@ -368,6 +378,30 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// What a sandbox may use at most, as quantities of Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Cores.
+    pub cpu: String,
+    /// Bytes.
+    pub memory: String,
+}
+
+fn size(text: &str) -> Result<(String, Size), String> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let read = || {
+        let (namespace, size) = text.split_once('=')?;
+        let (cpu, memory) = size.split_once('/')?;
+        let cores = digits(cpu.strip_suffix('m').unwrap_or(cpu));
+        let bytes = ["Ki", "Mi", "Gi"].iter();
+        let mut bytes = bytes.filter_map(|unit| memory.strip_suffix(unit));
+        let (cpu, memory) = (cpu.to_owned(), memory.to_owned());
+        (!namespace.is_empty() && cores && bytes.any(digits))
+            .then(|| (namespace.to_owned(), Size { cpu, memory }))
+    };
+    read().ok_or_else(|| "a namespace and a size are needed, such as acme=500m/256Mi".to_owned())
+}
+
 fn bytes(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text
         .strip_suffix('i')
@@ -390,6 +424,23 @@ fn bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_cores_and_bytes_of_a_namespace() {
+        let (namespace, small) = size("acme=500m/256Mi").unwrap();
+        assert_eq!((namespace.as_str(), small.cpu.as_str()), ("acme", "500m"));
+        assert_eq!(small.memory, "256Mi");
+        for bad in [
+            "acme",
+            "=1/1Gi",
+            "acme=1",
+            "acme=/1Gi",
+            "acme=1/Gi",
+            "acme=1/1",
+        ] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_are_numbers_with_binary_units_within_bounds() {

@@ -13,16 +13,18 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn the_manifests_in_crds_are_those_of_the_types() {
+fn the_manifests_in_crds_and_in_the_chart_are_those_of_the_types() {
     for crd in hutch::crd::definitions() {
-        let path = format!("crds/{}.yaml", crd.spec.names.plural);
         let wanted = serde_yaml_ng::to_string(&crd).unwrap();
-        assert!(
-            read(&path) == wanted,
-            "{path} is not up to date: run `make generate`"
-        );
-        let size = wanted.len();
-        assert!(size < LARGEST, "{path} has {size} bytes");
+        for folder in ["crds", "charts/hutch/files/crds"] {
+            let path = format!("{folder}/{}.yaml", crd.spec.names.plural);
+            assert!(
+                read(&path) == wanted,
+                "{path} is not up to date: run `make generate`"
+            );
+        }
+        let (name, size) = (&crd.spec.names.plural, wanted.len());
+        assert!(size < LARGEST, "{name} has {size} bytes");
     }
 }
 

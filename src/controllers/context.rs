@@ -1,6 +1,7 @@
 //! What the controllers are given: the settings that shape pods, as plain data,
 //! and the handles to caches and writers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube::Client;
@@ -76,6 +77,8 @@ pub struct PodSettings {
     pub default_profile: Option<SecurityProfile>,
     /// Limits of sandboxes that name none.
     pub limits: Compute,
+    /// The same of single namespaces.
+    pub sizes: BTreeMap<String, Compute>,
     /// Requests of sandboxes that name none.
     pub requests: Compute,
     /// How buckets come into it.
@@ -99,10 +102,17 @@ impl PodSettings {
             delivery: Delivery::Auto,
             default_profile: None,
             limits: compute("2", "1Gi", "4Gi"),
+            sizes: BTreeMap::new(),
             requests: compute("10m", "32Mi", "32Mi"),
             buckets: BucketSettings::default(),
             server_version,
         }
+    }
+
+    /// Limits of sandboxes in that namespace that name none.
+    pub fn limits_in(&self, namespace: Option<&str>) -> &Compute {
+        let own = namespace.and_then(|namespace| self.sizes.get(namespace));
+        own.unwrap_or(&self.limits)
     }
 }
 

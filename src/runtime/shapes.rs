@@ -97,7 +97,17 @@ pub fn pod_settings(
     buckets: BucketSettings,
     version: (u32, u32),
 ) -> PodSettings {
+    let defaults = PodSettings::new(&settings.default_image, &settings.agent_image, version);
+    let sizes = settings.sizes.iter().map(|(namespace, size)| {
+        let limits = Compute {
+            cpu: Some(size.cpu.clone()),
+            memory: Some(size.memory.clone()),
+            ..defaults.limits.clone()
+        };
+        (namespace.clone(), limits)
+    });
     PodSettings {
+        sizes: sizes.collect(),
         buckets,
         delivery: match settings.agent_delivery {
             AgentDelivery::Auto => Delivery::Auto,
@@ -105,6 +115,6 @@ pub fn pod_settings(
             AgentDelivery::Init => Delivery::Init,
         },
         default_profile: settings.default_profile.into(),
-        ..PodSettings::new(&settings.default_image, &settings.agent_image, version)
+        ..defaults
     }
 }

@@ -32,35 +32,44 @@ fn python_with(
     output.status.success().then(|| said.clone()).ok_or(said)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_python_client_finds_its_session_again_in_another_process() {
+/// Has the client that knows the contract only work with the service at `url`.
+pub fn contract(url: &str) {
     needs("requests");
-    let world = World::new("python").await;
-    let (_hutch, tenant) = world.with_tenant("unused", &[]).await;
-    let url = tenant.address("");
     for part in ["begin", "go-on"] {
-        let said = python(&url, &[CLIENT, &url, "user_42/Alice", part]);
+        let said = python(url, &[CLIENT, url, "user_42/Alice", part]);
         let said = said.unwrap_or_else(|said| panic!("client.py {part}:\n{said}"));
         assert!(said.ends_with("fine\n"), "{said}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_python_package_does_what_its_own_tests_say() {
+/// Runs our package's own tests and its example with the service at `url`.
+pub fn package(url: &str) {
     needs("httpx");
-    let world = World::new("package").await;
-    let (_hutch, tenant) = world.with_tenant("unused", &[]).await;
     let tests = format!("{PACKAGE}/tests");
-    let said = python(&tenant.address(""), &["-m", "unittest", "discover", &tests]);
+    let said = python(url, &["-m", "unittest", "discover", &tests]);
     let said = said.unwrap_or_else(|said| panic!("{said}"));
     assert!(said.contains("\nOK"), "{said}");
     let example = format!("{PACKAGE}/examples/quickstart.py");
-    let said = python(&tenant.address(""), &[&example]);
+    let said = python(url, &[&example]);
     assert!(
         said.as_ref()
             .is_ok_and(|said| said.ends_with("/workspace/project\nhello\n")),
         "{said:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_python_client_finds_its_session_again_in_another_process() {
+    let world = World::new("python").await;
+    let (_hutch, tenant) = world.with_tenant("unused", &[]).await;
+    contract(&tenant.address(""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_package_does_what_its_own_tests_say() {
+    let world = World::new("package").await;
+    let (_hutch, tenant) = world.with_tenant("unused", &[]).await;
+    package(&tenant.address(""));
 }
 
 #[tokio::test(flavor = "multi_thread")]

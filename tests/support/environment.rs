@@ -13,9 +13,9 @@ use kube::runtime::wait::conditions::{is_crd_established, is_deleted};
 use kube::{Client, Config, CustomResourceExt, ResourceExt, config::Kubeconfig};
 use tokio::sync::OnceCell;
 
-/// The agent's image, as the tests load it into a test cluster.
 /// It is in every sandbox.
 const LARGEST_AGENT: u64 = 4_000_000;
+/// The agent's image, as the tests load it into a test cluster.
 const AGENT_IMAGE: &str = "hutch.dev/hutch:test";
 
 /// A cluster with the custom resources and the agent's image.
@@ -73,11 +73,12 @@ fn test_cluster(profile: Profile) -> Environment {
 
 /// The static agent that `make` built.
 pub fn agent_binary() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target"),
-        PathBuf::from,
-    );
-    let agent = target.join("x86_64-unknown-linux-gnu/agent/hutch-agent");
+    let hutch = Path::new(env!("CARGO_BIN_EXE_hutch"));
+    let target = hutch
+        .ancestors()
+        .nth(2)
+        .expect("it is in a folder of a profile");
+    let agent = target.join("agent/hutch-agent");
     assert!(
         agent.is_file(),
         "{} is missing: run `make agent`",

@@ -45,6 +45,12 @@ impl Cluster {
         build::versitygw(&Progress::new(options.progress))
     }
 
+    /// Helm, built if it is not in the cache. No cluster needs it; tests of the
+    /// chart do.
+    pub fn helm(options: &Options) -> Result<PathBuf> {
+        build::helm(&Progress::new(options.progress))
+    }
+
     /// Brings the cluster up: does nothing when it is up, starts what has ended
     /// when it is half up. Of two callers the second waits for the first.
     pub fn up(options: &Options) -> Result<Self> {
@@ -119,7 +125,8 @@ impl Cluster {
     }
 
     /// The folder of the logs, one `<component>.log` each, and `audit.log`, a
-    /// JSON line for each write that a user of the API server made.
+    /// JSON line for each write that a user of the API server made, and for each
+    /// request of a ServiceAccount.
     pub fn logs(&self) -> PathBuf {
         self.layout.root.join("logs")
     }
@@ -196,16 +203,16 @@ impl Cluster {
             layer.file(path, file)?;
         }
         let entry = format!("/{}", first.trim_start_matches('/'));
-        images::Image {
-            name,
-            env: &[],
-            command: &[&entry],
-        }
-        .write(&archive, layer)?;
-        let socket = self.layout.containerd_socket();
-        let imported = images::import(&self.parts.ctr(), &socket, &archive);
+        images::Image::new(name, &[&entry]).write(&archive, layer)?;
+        let imported = self.import(&archive);
         fs::remove_file(&archive)?;
         imported
+    }
+
+    /// Puts the image of an OCI archive on the node, under the name that it has in
+    /// there.
+    pub fn import(&self, archive: &Path) -> Result<()> {
+        images::import(&self.parts.ctr(), &self.layout.containerd_socket(), archive)
     }
 
     /// A command that runs `kubectl` against this cluster.

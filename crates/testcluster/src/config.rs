@@ -227,7 +227,8 @@ fn scheduler(layout: &Layout) -> Value {
     })
 }
 
-/// Every write is noted, bodies are not: tests count who wrote what and when.
+/// Every write is noted, bodies are not: tests count who wrote what and when. Of
+/// what runs in pods, reads are noted as well: tests compare them with its rights.
 fn audit() -> Value {
     json!({
         "apiVersion": "audit.k8s.io/v1",
@@ -236,6 +237,7 @@ fn audit() -> Value {
         "rules": [
             {"level": "None", "users": ["system:apiserver", "system:kube-scheduler", "system:kube-controller-manager"]},
             {"level": "None", "userGroups": ["system:nodes", "system:serviceaccounts:kube-system"]},
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
             {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]},
         ],
     })

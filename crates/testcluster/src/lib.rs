@@ -40,5 +40,6 @@ pub mod versions;
 
 pub use cluster::Cluster;
 pub use component::Component;
+pub use images::Images;
 pub use options::{Options, Profile};
 pub use quickstart::{Outcome, Quickstart};

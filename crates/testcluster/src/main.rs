@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use hutch_testcluster::{Cluster, Component, Options, Profile, Quickstart};
+use hutch_testcluster::{Cluster, Component, Images, Options, Profile, Quickstart};
 
 /// A real single-node Kubernetes made of processes: no Docker, no registry.
 ///
@@ -43,7 +43,7 @@ Examples:
   eval \"$(testcluster env)\"                point kubectl and Hutch at it
   testcluster kubectl get pods -A          kubectl without any of that
   testcluster run -- cargo test            a cluster for one command, gone afterwards
-  testcluster image load hutch.dev/hutch:dev --file /hutch=target/debug/hutch
+  testcluster image load hutch.dev/hutch:dev --file /hutch-agent=./hutch-agent
   testcluster logs kubelet                 what a component wrote
   testcluster down                         take it down";
 
@@ -95,6 +95,14 @@ enum Task {
 
 #[derive(Subcommand)]
 enum ImageTask {
+    /// Make the images that Hutch is shipped as, as OCI archives: `make image`
+    ///
+    /// They are made of the programs beside this one and are named after their
+    /// version. If the cluster is up, they are put on its node, too.
+    Build {
+        /// Where the archives go
+        folder: PathBuf,
+    },
     /// Make an image of nothing but some files and put it on the node
     ///
     /// The first file is the image's command. Pods name the image as it is
@@ -117,6 +125,11 @@ enum ComponentTask {
     /// End it with SIGKILL
     Kill { component: Component },
 }
+
+/// MB that the operator's image stays below.
+const LARGEST: u64 = 40;
+type Wrapper = fn(&Images, &str, &Path) -> Result<()>;
+const IMAGES: [(&str, Wrapper); 2] = [("hutch", Images::operator), ("hutch-node", Images::node)];
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -145,6 +158,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Task::Env => env(&options)?,
         Task::Logs { component } => logs(&options, component)?,
         Task::Run { command } => return run::run(&options, &command),
+        Task::Image(ImageTask::Build { folder }) => images(&options, &folder)?,
         Task::Image(ImageTask::Load { name, files }) => load(&options, &name, &files)?,
         Task::Kubectl { arguments } => kubectl(&options, &arguments)?,
         Task::Component(ComponentTask::Start { component }) => {
@@ -249,6 +263,30 @@ fn load(options: &Options, name: &str, files: &[String]) -> Result<()> {
         pairs.push((path, Path::new(from)));
     }
     Cluster::attach(options)?.load_image(name, &pairs)
+}
+
+fn images(options: &Options, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let programs = Images::here()?;
+    let cluster = Cluster::attach(options).ok();
+    for (name, write) in IMAGES {
+        let tagged = format!("hutch.dev/{name}:{}", env!("CARGO_PKG_VERSION"));
+        let archive = folder.join(format!("{name}.tar"));
+        write(&programs, &tagged, &archive)?;
+        let size = std::fs::metadata(&archive)?.len() / 1_000_000;
+        // The nodes pull it before the first sandbox can start. Only a release is
+        // optimised for size.
+        if name == "hutch" && !cfg!(debug_assertions) && size >= LARGEST {
+            bail!("{tagged} has {size} MB, and may have {LARGEST}");
+        }
+        let shown = archive.display();
+        let loaded = match &cluster {
+            Some(cluster) => cluster.import(&archive).map(|()| ", on the node")?,
+            None => "",
+        };
+        writeln!(std::io::stdout(), "{tagged}  {size} MB  {shown}{loaded}")?;
+    }
+    Ok(())
 }
 
 /// Becomes kubectl.

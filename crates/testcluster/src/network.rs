@@ -149,6 +149,17 @@ impl Slot {
         ip(&["-n", &name, "link", "set", "node0", "up"])?;
         // Nothing leaves the machine, and what tries to is told so at once.
         ip(&["-n", &name, "route", "add", "unreachable", "default"])?;
+        // For pods on the node's own network: kube-proxy turns what goes to a Service
+        // aside before it leaves, but only what has a way at all.
+        ip(&[
+            "-n",
+            &name,
+            "route",
+            "add",
+            &self.services(),
+            "dev",
+            "node0",
+        ])?;
         ip(&["route", "add", &all, "via", &node_ip, "dev", &name])?;
         // Inside: pods and the machine reach each other through the node, and
         // every refused packet is answered, or name look-ups would time out.

@@ -56,13 +56,16 @@ pub(crate) fn run(options: &Options, command: &[OsString]) -> Result<ExitCode> {
     ended
 }
 
-/// Builds the cluster's parts and the S3 server side by side.
+/// Builds the cluster's parts side by side with what else the tests want.
 fn prepare(options: &Options) -> Result<()> {
     std::thread::scope(|scope| {
-        let server = scope.spawn(|| Cluster::s3_server(options));
+        let others = scope.spawn(|| {
+            Cluster::s3_server(options)?;
+            Cluster::helm(options)
+        });
         Cluster::prepare(options)?;
-        let server = server.join().map_err(|_| anyhow!("a build thread died"))?;
-        server.map(drop)
+        let others = others.join().map_err(|_| anyhow!("a build thread died"))?;
+        others.map(drop)
     })
 }
 
@@ -82,6 +85,7 @@ fn with_cluster(
     }
     command.envs(crate::variables(&cluster, options)?);
     command.env("HUTCH_VERSITYGW", Cluster::s3_server(options)?);
+    command.env("HUTCH_HELM", Cluster::helm(options)?);
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot run {}", command.get_program().display()))?;

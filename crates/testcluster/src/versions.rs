@@ -12,7 +12,9 @@ pub const CONTAINERD: &str = "v2.4.2";
 pub const RUNC: &str = "v1.5.2";
 /// The S3 server of the tests, as a Go module.
 pub const VERSITYGW: &str = "v1.8.0";
-/// The Debian release of the sandbox image and of the older runtime.
+/// Helm, as a Go module.
+pub const HELM: &str = "v4.3.1";
+/// The Debian release of the sandbox image, of the node's and of the older runtime.
 pub const DEBIAN: &str = "bookworm";
 /// The name under which the sandbox image is known on the node.
 pub const SANDBOX_IMAGE: &str = "docker.io/library/python:3.11-slim";

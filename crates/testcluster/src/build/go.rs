@@ -1,5 +1,5 @@
 //! The parts that are compiled from Go: Kubernetes from a module of our own,
-//! containerd, runc and an S3 server from theirs, and two small tools.
+//! containerd, runc, an S3 server and Helm from theirs, and two small tools.
 //! The sources of our modules are inside this library, so that a binary of it
 //! builds them wherever it is run.
 
@@ -13,7 +13,7 @@ use super::cache::home;
 use super::{Cache, digest, unpack};
 use crate::progress::{Progress, Task};
 use crate::shell;
-use crate::versions::{CONTAINERD, KUBERNETES, RUNC, VERSITYGW};
+use crate::versions::{CONTAINERD, HELM, KUBERNETES, RUNC, VERSITYGW};
 
 const KUBERNETES_SOURCES: [(&str, &str); 4] = [
     ("go.mod", include_str!("../../kubernetes/go.mod")),
@@ -117,19 +117,27 @@ pub(super) fn runc(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
 pub(super) fn versitygw(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
     cache.part("versitygw", VERSITYGW, &digest(&[STRIPPED]), |folder| {
         let task = progress.task("versitygw, an S3 server (2 minutes the first time)");
-        let mut install = go(folder)?;
-        install.env("CGO_ENABLED", "0").env("GOBIN", folder);
-        install.args(["install", "-v", "-trimpath", STRIPPED]);
-        watch(
-            install.arg(format!(
-                "github.com/versity/versitygw/cmd/versitygw@{VERSITYGW}"
-            )),
-            0,
-            &task,
-        )?;
-        task.done();
-        Ok(())
+        let module = format!("github.com/versity/versitygw/cmd/versitygw@{VERSITYGW}");
+        install(folder, &module, task)
     })
+}
+
+/// The folder with `helm`.
+pub(super) fn helm(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
+    cache.part("helm", HELM, &digest(&[STRIPPED]), |folder| {
+        let task = progress.task("Helm (4 minutes the first time)");
+        install(folder, &format!("helm.sh/helm/v4/cmd/helm@{HELM}"), task)
+    })
+}
+
+/// One program that needs no C.
+fn install(folder: &Path, module: &str, task: Task) -> Result<()> {
+    let mut install = go(folder)?;
+    install.env("CGO_ENABLED", "0").env("GOBIN", folder);
+    install.args(["install", "-v", "-trimpath", STRIPPED]);
+    watch(install.arg(module), 0, &task)?;
+    task.done();
+    Ok(())
 }
 
 /// The folder with `supervise` and `pause`.

@@ -95,6 +95,11 @@ pub(crate) fn versitygw(progress: &Progress) -> Result<PathBuf> {
     Ok(go::versitygw(&Cache::open()?, progress)?.join("versitygw"))
 }
 
+/// What the tests install the chart with. Not a part of a cluster, either.
+pub(crate) fn helm(progress: &Progress) -> Result<PathBuf> {
+    Ok(go::helm(&Cache::open()?, progress)?.join("helm"))
+}
+
 type Lane = (PathBuf, Option<PathBuf>, Option<PathBuf>, Vec<PathBuf>);
 
 fn debian_lane(cache: &Cache, profile: Profile, progress: &Progress) -> Result<Lane> {

@@ -1,5 +1,6 @@
-//! Writing an image of one layer as a docker archive: a configuration, the
-//! layer and a manifest that names both. Pure file work; importing is `node`'s.
+//! Writing an image as an OCI archive (image-spec, image layout): the layers, a
+//! configuration, a manifest that names them and an index that names that. Pure
+//! file work; importing is `store`'s.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
@@ -109,7 +110,7 @@ impl Layer {
     }
 
     /// The finished layer.
-    fn close(self) -> Result<PathBuf> {
+    pub fn close(self) -> Result<PathBuf> {
         self.tar.into_inner()?.flush()?;
         Ok(self.path)
     }
@@ -128,45 +129,121 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
 }
 
 /// What an image is beside its files.
+#[derive(Clone, Copy)]
 pub(crate) struct Image<'a> {
     pub name: &'a str,
     pub env: &'a [&'a str],
+    pub entrypoint: &'a [&'a str],
     pub command: &'a [&'a str],
+    /// Who its processes are, as a number, so that the kubelet can tell that it is
+    /// not root; root where it is empty.
+    pub user: &'a str,
 }
 
-impl Image<'_> {
-    /// Writes the archive and removes the layer's own file.
-    pub fn write(&self, archive: &Path, layer: Layer) -> Result<()> {
-        self.write_with(archive, &layer.close()?)
+impl<'a> Image<'a> {
+    /// An image of that name and command, of root's.
+    pub fn new(name: &'a str, command: &'a [&'a str]) -> Self {
+        Self {
+            name,
+            env: &[],
+            entrypoint: &[],
+            command,
+            user: "",
+        }
     }
 
-    /// The same for a layer that some other program has written.
-    pub fn write_with(&self, archive: &Path, layer: &Path) -> Result<()> {
+    /// Writes the archive and removes the layer's own file.
+    pub fn write(&self, archive: &Path, layer: Layer) -> Result<()> {
+        let layer = layer.close()?;
+        self.write_with(archive, &[&layer])?;
+        Ok(fs::remove_file(layer)?)
+    }
+
+    /// The same for layers that lie in files, the lowest first; they stay.
+    pub fn write_with(&self, archive: &Path, layers: &[&Path]) -> Result<()> {
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|path| Ok((path, sha256(path)?, fs::metadata(path)?.len())))
+            .collect::<Result<_>>()?;
+        let blobs: Vec<_> = layers
+            .iter()
+            .map(|(_, digest, size)| descriptor("layer.v1.tar", digest, *size))
+            .collect();
+        let digests: Vec<_> = layers
+            .iter()
+            .map(|(_, digest, _)| format!("sha256:{digest}"))
+            .collect();
         let config = json!({
             "architecture": architecture(),
             "os": "linux",
-            "config": {"Env": self.env, "Cmd": self.command, "WorkingDir": "/"},
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha256(layer)?)]},
-        })
-        .to_string();
-        let config_name = format!("{}.json", hex(&Sha256::digest(config.as_bytes())));
-        let manifest =
-            json!([{"Config": config_name, "RepoTags": [self.name], "Layers": ["layer.tar"]}])
-                .to_string();
-        let mut tar = Builder::new(BufWriter::new(File::create(archive)?));
-        for (name, content) in [
-            (config_name.as_str(), &config),
-            ("manifest.json", &manifest),
-        ] {
-            let mut header = header(EntryType::Regular, 0o644, content.len() as u64);
-            tar.append_data(&mut header, name, content.as_bytes())?;
+            "config": {
+                "Env": self.env, "Entrypoint": self.entrypoint, "Cmd": self.command,
+                "User": self.user, "WorkingDir": "/",
+            },
+            "rootfs": {"type": "layers", "diff_ids": digests},
+        });
+        let mut out = Output(Builder::new(BufWriter::new(File::create(archive)?)));
+        let config = out.blob("config.v1+json", &config)?;
+        let manifest = out.blob(
+            "manifest.v1+json",
+            &json!({
+                "schemaVersion": 2,
+                "mediaType": media("manifest.v1+json"),
+                "config": config,
+                "layers": blobs,
+            }),
+        )?;
+        for (path, digest, size) in &layers {
+            out.append(&blob(digest), *size, &mut File::open(path)?)?;
         }
-        let mut file = File::open(layer)?;
-        let mut header = header(EntryType::Regular, 0o644, file.metadata()?.len());
-        tar.append_data(&mut header, "layer.tar", &mut file)?;
-        tar.into_inner()?.flush()?;
-        Ok(fs::remove_file(layer)?)
+        let mut named = manifest;
+        let tag = self.name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
+        named["annotations"] = json!({
+            "io.containerd.image.name": self.name,
+            "org.opencontainers.image.ref.name": tag,
+        });
+        out.text(
+            "index.json",
+            &json!({"schemaVersion": 2, "manifests": [named]}),
+        )?;
+        out.text("oci-layout", &json!({"imageLayoutVersion": "1.0.0"}))?;
+        Ok(out.0.into_inner()?.flush()?)
     }
+}
+
+/// The archive that is being written.
+struct Output(Builder<BufWriter<File>>);
+
+impl Output {
+    fn append(&mut self, path: &str, size: u64, content: &mut dyn Read) -> Result<()> {
+        let mut header = header(EntryType::Regular, 0o644, size);
+        Ok(self.0.append_data(&mut header, path, content)?)
+    }
+
+    fn text(&mut self, path: &str, content: &Value) -> Result<()> {
+        let text = content.to_string();
+        self.append(path, text.len() as u64, &mut text.as_bytes())
+    }
+
+    /// Adds a blob and returns what names it.
+    fn blob(&mut self, kind: &str, content: &Value) -> Result<Value> {
+        let text = content.to_string();
+        let digest = hex(&Sha256::digest(text.as_bytes()));
+        self.text(&blob(&digest), content)?;
+        Ok(descriptor(kind, &digest, text.len() as u64))
+    }
+}
+
+fn blob(digest: &str) -> String {
+    format!("blobs/sha256/{digest}")
+}
+
+fn media(kind: &str) -> String {
+    format!("application/vnd.oci.image.{kind}")
+}
+
+fn descriptor(kind: &str, digest: &str, size: u64) -> Value {
+    json!({"mediaType": media(kind), "digest": format!("sha256:{digest}"), "size": size})
 }
 
 fn architecture() -> &'static str {
@@ -226,12 +303,11 @@ mod tests {
             "bin/sh",
         ];
         assert_eq!(found, parents);
-        let image = Image {
-            name: "a:b",
-            env: &[],
-            command: &["/x"],
-        };
-        image.write_with(&archive, &layer).unwrap();
-        assert!(names(&archive).contains(&"layer.tar".to_owned()) && !layer.exists());
+        let image = Image::new("a:b", &["/x"]);
+        image.write_with(&archive, &[&layer, &layer]).unwrap();
+        let found = names(&archive);
+        assert_eq!(found.len(), 6, "{found:?}");
+        let digest = sha256(&layer).unwrap();
+        assert!(found.contains(&blob(&digest)), "{found:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! The sandbox image's files: a minimal Debian with Python, bash, git and curl,
-//! put together by mmdebstrap from the package sources this machine uses.
+//! Root file systems: a minimal Debian with some packages, put together by
+//! mmdebstrap from the package sources this machine uses.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,55 +8,36 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::archive::Image;
 use crate::progress::Task;
 use crate::shell;
-use crate::versions::{DEBIAN, SANDBOX_IMAGE};
+use crate::versions::DEBIAN;
 
-/// What the image is made of; part of its cache key.
-pub(super) const RECIPE: &str = "python3,bash,git,curl,procps,ca-certificates";
-
-const ENV: [&str; 4] = [
-    "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LANG=C.UTF-8",
-    "PYTHONUNBUFFERED=1",
-    "PYTHON_VERSION=3.11",
-];
-
-/// Makes `image.tar` in the folder.
-pub(super) fn make(folder: &Path, task: &Task) -> Result<()> {
-    let layer = folder.join("layer.tar");
-    let settings = folder.join("apt.conf");
+/// Writes a layer with these packages (comma-separated) and what they need, changed
+/// by shell commands that get its folder as `$1`.
+pub(super) fn make(layer: &Path, packages: &str, hooks: &[String], task: &Task) -> Result<()> {
+    let settings = layer.with_extension("conf");
     fs::write(&settings, apt_settings()?)?;
     let mut command = Command::new("mmdebstrap");
     command.args([
         "--variant=minbase",
         "--format=tar",
-        &format!("--include={RECIPE}"),
+        &format!("--include={packages}"),
     ]);
     command.arg(format!("--aptopt={}", settings.display()));
-    // Pages that nobody reads in a sandbox; they are a quarter of the unpacking.
+    // Pages that nobody reads in a container; they are a quarter of the unpacking.
     for pages in ["doc", "man", "info", "locale"] {
         command.arg(format!("--dpkgopt=path-exclude=/usr/share/{pages}/*"));
     }
-    // Where the image that this one stands for has its interpreter.
-    command.arg(r#"--customize-hook=ln -s /usr/bin/python3 "$1/usr/local/bin/python""#);
-    command.arg(r#"--customize-hook=ln -s /usr/bin/python3 "$1/usr/local/bin/python3""#);
-    command.arg(DEBIAN).arg(&layer).args(sources());
-    run(&mut command, task)?;
-    fs::remove_file(&settings)?;
-    let archive = folder.join("image.tar");
-    Image {
-        name: SANDBOX_IMAGE,
-        env: &ENV,
-        command: &["python3"],
+    for hook in hooks {
+        command.arg(format!("--customize-hook={hook}"));
     }
-    .write_with(&archive, &layer)
+    command.arg(DEBIAN).arg(layer).args(sources());
+    run(&mut command, &layer.with_extension("log"), task)?;
+    Ok(fs::remove_file(&settings)?)
 }
 
-fn run(command: &mut Command, task: &Task) -> Result<()> {
-    let log = tempfile_beside(command)?;
-    let output = fs::File::create(&log)?;
+fn run(command: &mut Command, log: &Path, task: &Task) -> Result<()> {
+    let output = fs::File::create(log)?;
     command
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
@@ -64,28 +45,18 @@ fn run(command: &mut Command, task: &Task) -> Result<()> {
     let mut child = command.spawn().context("cannot run mmdebstrap")?;
     loop {
         if let Some(status) = child.try_wait()? {
-            let said = fs::read_to_string(&log).unwrap_or_default();
+            let said = fs::read_to_string(log).unwrap_or_default();
             if !status.success() {
                 bail!(
                     "mmdebstrap ended with {status}:\n{}",
                     shell::last_lines(&said, 20)
                 );
             }
-            return Ok(fs::remove_file(&log)?);
+            return Ok(fs::remove_file(log)?);
         }
         task.still("at work");
         std::thread::sleep(Duration::from_millis(200));
     }
-}
-
-fn tempfile_beside(command: &Command) -> Result<PathBuf> {
-    let layer = command
-        .get_args()
-        .map(Path::new)
-        .find(|path| path.ends_with("layer.tar"));
-    Ok(layer
-        .context("mmdebstrap has no target")?
-        .with_extension("log"))
 }
 
 /// The machine's own package sources where they are of the same release: they

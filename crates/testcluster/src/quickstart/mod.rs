@@ -75,11 +75,10 @@ impl Quickstart {
         let own = std::env::current_exe().context("the running program has no path")?;
         let profile = own.parent().unwrap_or(Path::new("."));
         let target = profile.parent().unwrap_or(Path::new("."));
-        let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
         Ok(Self {
             options,
             hutch: profile.join("hutch"),
-            agent: target.join(triple).join("agent/hutch-agent"),
+            agent: target.join("agent/hutch-agent"),
             sources: crate::options::workspace(),
         })
     }

@@ -78,7 +78,7 @@ pub fn pod(
             security_context: Some(pod_security(restricted, fs_group(settings, buckets))),
             init_containers: (!placement.image_volume)
                 .then(|| vec![installer(settings, restricted)]),
-            containers: vec![container(spec, settings, placement, buckets)],
+            containers: vec![container(sandbox, settings, placement, buckets)],
             volumes: Some(volumes(sandbox, settings, placement, buckets)),
             ..Default::default()
         }),
@@ -109,11 +109,12 @@ fn recorded(sandbox: &Sandbox, buckets: &[BucketVolume]) -> BTreeMap<String, Str
 }
 
 fn container(
-    spec: &SandboxSpec,
+    sandbox: &Sandbox,
     settings: &PodSettings,
     placement: Placement,
     buckets: &[BucketVolume],
 ) -> Container {
+    let (spec, namespace) = (&sandbox.spec, sandbox.metadata.namespace.as_deref());
     let restricted = placement.profile == SecurityProfile::Restricted;
     let extra: &[&str] = if placement.image_volume {
         &[]
@@ -147,7 +148,7 @@ fn container(
         env: Some(environment(spec, restricted)),
         resources: Some(resources::requirements(
             spec,
-            &settings.limits,
+            settings.limits_in(namespace),
             &settings.requests,
             extra,
         )),

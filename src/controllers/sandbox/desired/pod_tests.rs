@@ -309,3 +309,29 @@ fn buckets_are_volumes_of_a_pod_that_gives_no_bucket_to_its_group() {
         );
     }
 }
+
+#[test]
+fn a_namespace_can_have_limits_of_its_own() {
+    let mut settings = settings();
+    let small = Compute {
+        cpu: Some("500m".into()),
+        ..settings.limits.clone()
+    };
+    settings.sizes.insert("ns".into(), small);
+    let cpu = |sandbox: &Sandbox| {
+        let placement = Placement {
+            profile: SecurityProfile::Root,
+            image_volume: true,
+            volumes: Volumes::None,
+        };
+        let pod = pod(sandbox, &settings, placement, &[]);
+        let resources = pod.spec.unwrap().containers.remove(0).resources;
+        resources.unwrap().limits.unwrap()["cpu"].0.clone()
+    };
+    let mut elsewhere = sandbox(|_| ());
+    elsewhere.metadata.namespace = Some("other".into());
+    assert_eq!(
+        (cpu(&sandbox(|_| ())), cpu(&elsewhere)),
+        ("500m".into(), "2".into())
+    );
+}

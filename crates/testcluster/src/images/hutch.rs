@@ -1,0 +1,160 @@
+//! The two images that Hutch is shipped as, as the `Dockerfile` at the top of the
+//! repository has them; a test keeps them the same. They need no Docker here.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::{Image, Layer, rootfs};
+use crate::build::{Cache, digest};
+use crate::progress::Progress;
+use crate::shell;
+use crate::versions::DEBIAN;
+
+/// Who Hutch is in its image: anybody but root. `hutch node` mounts, so it is root.
+const USER: &str = "65532:65532";
+/// What `hutch node` needs beside itself.
+const NODE_PACKAGES: &str = "ca-certificates,fuse,s3fs";
+/// Where programs look for the authorities that databases and others are signed by.
+const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
+
+/// The programs that the images of Hutch hold.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// The static `hutch`.
+    pub hutch: PathBuf,
+    /// The static `hutch-agent`.
+    pub agent: PathBuf,
+}
+
+impl Images {
+    /// Of the binaries beside the running one.
+    ///
+    /// # Errors
+    /// When the running binary's place cannot be told, or they are not there.
+    pub fn here() -> Result<Self> {
+        let own = std::env::current_exe().context("the running program has no path")?;
+        let profile = own.parent().unwrap_or(Path::new("."));
+        let target = profile.parent().unwrap_or(Path::new("."));
+        Self::of(profile.join("hutch"), target.join("agent/hutch-agent"))
+    }
+
+    /// Of these binaries.
+    ///
+    /// # Errors
+    /// When one of them is not there.
+    pub fn of(hutch: PathBuf, agent: PathBuf) -> Result<Self> {
+        for program in [&hutch, &agent] {
+            let there = program.is_file();
+            anyhow::ensure!(there, "{} is missing: run `make image`", program.display());
+        }
+        Ok(Self { hutch, agent })
+    }
+
+    /// Writes the operator's image as an OCI archive: from scratch, two programs,
+    /// one of which comes into sandboxes from here. `name` has a tag.
+    ///
+    /// # Errors
+    /// When the archive cannot be written, or Debian's packages are not to be had.
+    pub fn operator(&self, name: &str, archive: &Path) -> Result<()> {
+        let hutch = stripped(&self.hutch, archive)?;
+        let mut layer = Layer::new(archive)?;
+        layer.file("hutch", &hutch)?;
+        layer.file("hutch-agent", &self.agent)?;
+        layer.text(AUTHORITIES, &authorities(&base()?)?)?;
+        fs::remove_file(hutch)?;
+        let image = Image {
+            entrypoint: &["/hutch"],
+            user: USER,
+            ..Image::new(name, &[])
+        };
+        image.write(archive, layer)
+    }
+
+    /// The same for the image of `hutch node`: Debian with a mounter.
+    ///
+    /// # Errors
+    /// As [`Images::operator`].
+    pub fn node(&self, name: &str, archive: &Path) -> Result<()> {
+        let hutch = stripped(&self.hutch, archive)?;
+        let mut layer = Layer::new(archive)?;
+        layer.file("hutch", &hutch)?;
+        fs::remove_file(hutch)?;
+        let layer = layer.close()?;
+        let image = Image {
+            entrypoint: &["/hutch"],
+            env: &["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+            ..Image::new(name, &["node"])
+        };
+        image.write_with(archive, &[&base()?, &layer])?;
+        Ok(fs::remove_file(layer)?)
+    }
+}
+
+/// The layer with Debian's part of the node's image, made where it is missing.
+fn base() -> Result<PathBuf> {
+    let key = digest(&[NODE_PACKAGES, "1"]);
+    let folder = Cache::open()?.part("node-base", DEBIAN, &key, |folder| {
+        let task = Progress::new(true).task("the node image's Debian packages (20 seconds)");
+        rootfs::make(&folder.join("layer.tar"), NODE_PACKAGES, &[], &task)?;
+        task.done();
+        Ok(())
+    })?;
+    Ok(folder.join("layer.tar"))
+}
+
+fn authorities(layer: &Path) -> Result<String> {
+    let mut tar = tar::Archive::new(File::open(layer)?);
+    for entry in tar.entries()? {
+        let mut entry = entry?;
+        if entry.path()?.ends_with(AUTHORITIES) {
+            let mut text = String::new();
+            entry.read_to_string(&mut text)?;
+            return Ok(text);
+        }
+    }
+    anyhow::bail!("the package ca-certificates has no {AUTHORITIES}")
+}
+
+/// A copy without symbols, which are most of a program that is not a release.
+fn stripped(program: &Path, archive: &Path) -> Result<PathBuf> {
+    let copy = archive.with_extension("program");
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(&copy).arg(program);
+    shell::run(&mut strip).with_context(|| format!("{} is no program", program.display()))?;
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dockerfile_says_the_same() {
+        let file = include_str!("../../../../Dockerfile");
+        let (operator, node) = file.split_once(" AS node\n").unwrap();
+        let operator = operator.split_once("FROM scratch AS operator\n").unwrap().1;
+        for line in [
+            &format!("USER {USER}"),
+            "COPY --from=build /out/hutch /out/hutch-agent /",
+            &format!("COPY --from=packages /{AUTHORITIES} /{AUTHORITIES}"),
+            r#"ENTRYPOINT ["/hutch"]"#,
+        ] {
+            assert!(operator.contains(line), "{line}");
+        }
+        let packages = NODE_PACKAGES.replace(',', " ");
+        assert!(file.contains(&format!("--no-install-recommends {packages} ")));
+        assert!(file.contains(&format!("FROM debian:{DEBIAN}-slim AS packages\n")));
+        for line in [
+            "COPY --from=build /out/hutch /hutch",
+            r#"ENTRYPOINT ["/hutch"]"#,
+            r#"CMD ["node"]"#,
+        ] {
+            assert!(node.contains(line), "{line}");
+        }
+        assert!(!node.contains("USER"));
+    }
+}

@@ -1,0 +1,232 @@
+//! What the chart lets into a tenant's namespace and what not: one of each for every
+//! rule. Nothing is made; the API server judges as if it were.
+
+use k8s_openapi::api::core::v1::{LimitRange, PersistentVolumeClaim, ResourceQuota};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+
+use crate::sandbox::manifest;
+use crate::support::World;
+use crate::support::chart::Release;
+use crate::support::world::eventually;
+
+/// A pod as the controller makes one, changed.
+fn pod(labels: Value, change: impl FnOnce(&mut Value)) -> Value {
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod",
+    "metadata": {"name": "judged", "labels": labels},
+    "spec": {
+        "hostUsers": false, "automountServiceAccountToken": false,
+        "securityContext": {"runAsUser": 0},
+        "containers": [{"name": "c", "image": "python:3.11-slim",
+            "securityContext": {"allowPrivilegeEscalation": false}}],
+    }});
+    change(&mut pod);
+    pod
+}
+
+struct Judge<'a> {
+    world: &'a World,
+    controller: String,
+}
+
+impl Judge<'_> {
+    /// What the API server would say to that user's object.
+    fn create(&self, user: Option<&str>, object: &Value) -> Result<String, String> {
+        let mut arguments = vec!["create", "--dry-run=server", "--filename", "-"];
+        arguments.extend(user.iter().flat_map(|user| ["--as", *user]));
+        self.world.kubectl(&arguments, &object.to_string())
+    }
+
+    fn accepts(&self, user: Option<&str>, object: &Value) {
+        self.create(user, object).unwrap();
+    }
+
+    /// Refused with these words, once the rule is known everywhere.
+    async fn refuses(&self, user: Option<&str>, object: &Value, words: &str) {
+        eventually(&format!("refused: {words}"), async || {
+            let said = self.create(user, object).err()?;
+            said.contains(words).then_some(())
+        })
+        .await;
+    }
+
+    fn ours(&self) -> Option<&str> {
+        Some(&self.controller)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_are_held_to_their_profile_and_our_labels_are_kept_to_us() {
+    let world = World::new("admission").await;
+    let release = Release::install(&world, json!({})).await;
+    let home = release.name();
+    let controller = format!("system:serviceaccount:{home}:{home}-controller");
+    let judge = Judge {
+        world: &world,
+        controller,
+    };
+    let ours = || json!({"app.kubernetes.io/managed-by": "hutch", "hutch.dev/sandbox": "a"});
+
+    // The profile.
+    let in_namespace = pod(ours(), |_| ());
+    let as_root = pod(ours(), |pod| pod["spec"]["hostUsers"] = json!(true));
+    let words = "in a user namespace only";
+    judge.refuses(judge.ours(), &as_root, words).await;
+    judge.accepts(judge.ours(), &in_namespace);
+    let as_user = pod(ours(), |pod| {
+        pod["spec"]["hostUsers"] = json!(true);
+        pod["spec"]["securityContext"] = json!({"runAsUser": 1000});
+    });
+    judge.accepts(judge.ours(), &as_user);
+    let unsaid = pod(ours(), |pod| {
+        pod["spec"]["hostUsers"] = json!(true);
+        pod["spec"]["securityContext"] = json!({});
+    });
+    judge.refuses(judge.ours(), &unsaid, words).await;
+    let one_of_them = pod(ours(), |pod| {
+        *pod = as_user.clone();
+        pod["spec"]["containers"][0]["securityContext"]["runAsUser"] = json!(0);
+    });
+    judge.refuses(judge.ours(), &one_of_them, words).await;
+    let token = pod(ours(), |pod| {
+        pod["spec"]["automountServiceAccountToken"] = json!(true)
+    });
+    judge
+        .refuses(judge.ours(), &token, "no token of a ServiceAccount")
+        .await;
+    let escalates = pod(ours(), |pod| {
+        pod["spec"]["containers"][0]["securityContext"] = json!({});
+    });
+    judge
+        .refuses(judge.ours(), &escalates, "does not escalate")
+        .await;
+
+    // The labels.
+    for label in [
+        json!({"app.kubernetes.io/managed-by": "hutch"}),
+        json!({"hutch.dev/sandbox": "a"}),
+        json!({"hutch.dev/sandbox-uid": "u"}),
+    ] {
+        let pod = pod(label, |_| ());
+        judge.refuses(None, &pod, "are Hutch's to set").await;
+    }
+    for label in [
+        json!({}),
+        json!({"hutch.dev/attach": "true"}),
+        json!({"app.kubernetes.io/managed-by": "Helm"}),
+    ] {
+        judge.accepts(None, &pod(label, |_| ()));
+    }
+
+    // What is ours already stays so, and others may change the rest of it.
+    let tenant = release.tenant("a").await;
+    tenant.create().await.ok();
+    let claims = world.claims().list(&ListParams::default()).await.unwrap();
+    let claim: &PersistentVolumeClaim = claims.items.first().unwrap();
+    let claim = claim.metadata.name.clone().unwrap();
+    let label = |label: &str| world.kubectl(&["label", "pvc", &claim, "--overwrite", label], "");
+    label("mine=1").unwrap();
+    for theft in ["hutch.dev/sandbox-", "hutch.dev/sandbox-uid=other"] {
+        let said = label(theft).unwrap_err();
+        assert!(said.contains("are Hutch's to set"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_has_its_share_and_no_more() {
+    let world = World::new("share").await;
+    let share = json!([{"namespace": world.namespace, "size": "lite", "sandboxes": 1,
+        "internet": true}]);
+    let release = Release::install(&world, json!({"tenants": share})).await;
+    let tenant = release.tenant("a").await;
+    tenant.create().await.ok();
+    let pod = world
+        .pods()
+        .get(&hutch::domain::names::sandbox("a"))
+        .await
+        .unwrap();
+    let limits = pod.spec.unwrap().containers[0]
+        .resources
+        .clone()
+        .unwrap()
+        .limits
+        .unwrap();
+    assert_eq!(
+        (limits["cpu"].0.as_str(), limits["memory"].0.as_str()),
+        ("500m", "256Mi")
+    );
+
+    // One more than there may be; by REST, too.
+    let said = world.apply(&manifest("second", json!({}))).unwrap_err();
+    assert!(said.contains("exceeded quota"), "{said}");
+    let answer = tenant.about("b").create().await;
+    assert!(answer.status >= 400, "{:#}", answer.body);
+    let text = answer.body["message"].as_str().unwrap();
+    assert!(text.contains("limit of 1 sandboxes is reached"), "{text}");
+
+    // More than its size.
+    let judge = Judge {
+        world: &world,
+        controller: String::new(),
+    };
+    let larger = self::pod(json!({}), |pod| {
+        pod["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "4"}});
+    });
+    judge
+        .refuses(None, &larger, "maximum cpu usage per Container is 500m")
+        .await;
+
+    // What there is for the network; whether it is held is up to the cluster's network,
+    // and that of the test cluster does not.
+    let all = ListParams::default();
+    let policies = world.api::<NetworkPolicy>().list(&all).await.unwrap();
+    let deny = policies
+        .iter()
+        .find(|one| one.metadata.name.as_deref().unwrap().ends_with("-deny"));
+    let deny = deny.unwrap().spec.clone().unwrap();
+    assert_eq!(deny.policy_types.unwrap(), ["Ingress", "Egress"]);
+    assert!(deny.ingress.is_none() && deny.egress.is_none());
+    let open = policies
+        .iter()
+        .find_map(|one| one.spec.clone()?.egress)
+        .unwrap();
+    let blocks: Vec<_> = open
+        .iter()
+        .flat_map(|rule| rule.to.iter().flatten())
+        .collect();
+    let refused = |cidr: &str| {
+        blocks.iter().any(|to| {
+            let except = to.ip_block.as_ref().and_then(|block| block.except.as_ref());
+            except.is_some_and(|except| except.iter().any(|one| one == cidr))
+        })
+    };
+    for cidr in [
+        "10.0.0.0/8",
+        "169.254.0.0/16",
+        "100.64.0.0/10",
+        "168.63.129.16/32",
+    ] {
+        assert!(refused(cidr), "{cidr}");
+    }
+    assert_eq!(
+        world
+            .api::<ResourceQuota>()
+            .list(&all)
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
+    assert_eq!(
+        world
+            .api::<LimitRange>()
+            .list(&all)
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
+}
