@@ -2,8 +2,7 @@
 //! routes over that principal's namespace, so that no route can reach another. It
 //! answers nothing itself: refusals are worded by the contract that was asked for.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,6 +15,7 @@ use tower::ServiceExt;
 use super::bodies::{Counted, Holding};
 use super::credentials::presented;
 use super::limits::{Limiter, Pass};
+use super::namespaces::{Make, Namespaces, Served};
 use super::visit::{Refusal, Visit};
 use crate::domain::access::Principal;
 use crate::domain::interfaces::{AccessError, Authenticator};
@@ -26,9 +26,6 @@ const NAMESPACES: usize = 1024;
 /// The header by which a Kubernetes token names the namespace that it acts in.
 const NAMESPACE: &str = "x-hutch-namespace";
 
-/// The routes over one namespace; or why there are none.
-type Routes = Box<dyn Fn(&str) -> Result<Router, String> + Send + Sync>;
-
 /// What the operator of the gate decides.
 pub struct GateSettings {
     /// Who tells whose a credential is; `None` lets everybody in.
@@ -37,7 +34,7 @@ pub struct GateSettings {
     pub namespace: String,
     /// How long a request may take.
     pub deadline: Duration,
-    /// Bytes of request bodies in the process at most.
+    /// Bytes of request bodies and of answers in the process at most.
     pub max_in_flight: u64,
     /// Whether every request gets a line in the log.
     pub audit: bool,
@@ -48,20 +45,26 @@ pub struct Gate {
     settings: GateSettings,
     limiter: Limiter,
     home: Router,
-    routes: Routes,
-    others: Mutex<HashMap<String, Router>>,
+    others: Namespaces,
+}
+
+/// Where a request goes, and what it holds until its answer has gone out.
+#[derive(Default)]
+struct Way {
+    /// The namespace that it leads to, where that is not the facade's own.
+    other: Option<Arc<Served>>,
+    pass: Pass,
 }
 
 impl Gate {
     /// A gate before `home`, the routes over the facade's own namespace, and those
-    /// that `routes` makes over others when they are asked for.
-    pub fn new(settings: GateSettings, home: Router, routes: Routes) -> Arc<Self> {
+    /// that `others` makes over others when they are asked for.
+    pub fn new(settings: GateSettings, home: Router, others: Make) -> Arc<Self> {
         Arc::new(Self {
             limiter: Limiter::new(settings.max_in_flight, MAX_BODY as u64),
             settings,
             home,
-            routes,
-            others: Mutex::default(),
+            others: Namespaces::new(others, NAMESPACES),
         })
     }
 
@@ -82,47 +85,40 @@ impl Gate {
         })
     }
 
-    fn routes_of(&self, namespace: &str) -> Result<Router, Refusal> {
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(routes) = others.get(namespace) {
-            return Ok(routes.clone());
-        }
-        if others.len() >= NAMESPACES {
-            return Err(Refusal::Busy("too many namespaces are served"));
-        }
-        let routes = (self.routes)(namespace).map_err(Refusal::Forbidden)?;
-        others.insert(namespace.to_owned(), routes.clone());
-        Ok(routes)
-    }
-
-    /// The visit, the routes that it leads to, and the room that it takes.
-    async fn open(&self, headers: &HeaderMap) -> (Visit, Router, Pass) {
+    /// The visit, and the way on.
+    async fn open(&self, headers: &HeaderMap) -> (Visit, Way) {
         let (principal, refusal) = match self.principal(headers).await {
             Ok(principal) => (principal, None),
             Err(refusal) => (None, Some(refusal)),
         };
         let mut visit = Visit::new(principal, self.settings.deadline);
         visit.audited = self.settings.audit;
-        visit.refusal = refusal;
-        let (mut routes, mut pass) = (self.home.clone(), Pass::default());
-        if visit.refusal.is_some() {
-            return (visit, routes, pass);
-        }
-        let principal = visit.principal.clone();
-        match self.limiter.pass(principal.as_deref(), size(headers)) {
-            Ok(given) => pass = given,
-            Err(refusal) => visit.refusal = Some(refusal),
-        }
-        if let Some(principal) = principal
-            && principal.namespace != self.settings.namespace
-        {
-            visit.at_home = false;
-            match self.routes_of(&principal.namespace) {
-                Ok(own) => routes = own,
-                Err(refusal) => visit.refusal = Some(refusal),
-            }
-        }
-        (visit, routes, pass)
+        visit.at_home = self.at_home(visit.principal.as_deref());
+        let way = match refusal {
+            None => self.way(visit.principal.as_deref(), size(headers)),
+            // To tell so many that they are nobody is too much as well.
+            Some(refusal) => self.limiter.stranger().map(|pass| {
+                visit.refusal = Some(refusal);
+                Way { other: None, pass }
+            }),
+        };
+        let way = way.unwrap_or_else(|refusal| {
+            visit.refusal = Some(refusal);
+            Way::default()
+        });
+        (visit, way)
+    }
+
+    fn at_home(&self, principal: Option<&Principal>) -> bool {
+        principal.is_none_or(|principal| principal.namespace == self.settings.namespace)
+    }
+
+    fn way(&self, principal: Option<&Principal>, bytes: u64) -> Result<Way, Refusal> {
+        let pass = self.limiter.pass(principal, bytes)?;
+        let away = principal.filter(|_| !self.at_home(principal));
+        let other = away.map(|principal| self.others.serve(&principal.namespace));
+        let other = other.transpose()?;
+        Ok(Way { other, pass })
     }
 }
 
@@ -139,13 +135,14 @@ fn size(headers: &HeaderMap) -> u64 {
 
 /// Leads a request through the gate.
 pub async fn enter(State(gate): State<Arc<Gate>>, mut request: Request) -> Response {
-    let (visit, routes, pass) = gate.open(request.headers()).await;
-    let visit = Arc::new(visit);
+    let (visit, way) = gate.open(request.headers()).await;
+    let (visit, room) = (Arc::new(visit), way.pass.room.clone());
     request.extensions_mut().insert(visit.clone());
-    let request = request.map(|body| Counted::wrap(body, visit));
-    let Ok(answer) = routes.oneshot(request).await;
-    if pass.holds_nothing() {
-        return answer;
+    if let Some(room) = &room {
+        request.extensions_mut().insert(room.clone());
     }
-    answer.map(|body| Holding::wrap(body, pass))
+    let request = request.map(|body| Counted::wrap(body, visit, room));
+    let routes = way.other.as_ref().map_or(&gate.home, |other| &other.routes);
+    let Ok(answer) = routes.clone().oneshot(request).await;
+    answer.map(|body| Holding::wrap(body, way))
 }

@@ -144,7 +144,8 @@ pub struct Contract {
 }
 
 impl Contract {
-    fn refuse(&self, refusal: &Refusal) -> Response {
+    /// The refusal in the words of the contract.
+    pub fn refuse(&self, refusal: &Refusal) -> Response {
         let mut answer = (self.failure)(refusal.status(), &refusal.text());
         let headers = answer.headers_mut();
         if *refusal == Refusal::Unauthenticated {
