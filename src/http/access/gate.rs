@@ -146,3 +146,109 @@ pub async fn enter(State(gate): State<Arc<Gate>>, mut request: Request) -> Respo
     let Ok(answer) = routes.clone().oneshot(request).await;
     answer.map(|body| Holding::wrap(body, way))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use axum::middleware::from_fn_with_state;
+    use axum::response::IntoResponse;
+    use axum::routing::get;
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::visit::{Contract, admit};
+    use super::*;
+    use crate::domain::access::{Limits, Scope};
+
+    /// Knows `one` alone, who may ask once a second.
+    struct One;
+
+    impl Authenticator for One {
+        fn authenticate<'a>(
+            &'a self,
+            credential: &'a str,
+            namespace: Option<&'a str>,
+        ) -> BoxFuture<'a, Result<Arc<Principal>, AccessError>> {
+            let one = Principal {
+                tenant: "one".into(),
+                key: None,
+                namespace: namespace.unwrap_or("elsewhere").into(),
+                scopes: vec![Scope::Tenant],
+                limits: Limits {
+                    rate: 1,
+                    concurrency: 1,
+                },
+            };
+            let known = credential == "one";
+            async move { known.then(|| Arc::new(one)).ok_or(AccessError::Unknown) }.boxed()
+        }
+    }
+
+    /// A contract with one route behind a gate, beside a route for everybody; and how
+    /// many other namespaces were made.
+    fn gate() -> (Router, Arc<AtomicUsize>) {
+        let contract = Contract {
+            scope: Scope::Tenant,
+            failure: |code, _| {
+                let code = StatusCode::from_u16(code);
+                code.unwrap_or_default().into_response()
+            },
+        };
+        let routes = Router::new()
+            .route("/asks", get(|| async {}))
+            .layer(from_fn_with_state(contract, admit))
+            .route("/health", get(|| async {}));
+        let settings = GateSettings {
+            authenticator: Some(Arc::new(One)),
+            namespace: "home".into(),
+            deadline: Duration::from_secs(1),
+            max_in_flight: 0,
+            audit: false,
+        };
+        let (home, made) = (routes.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = made.clone();
+        let others: Make = Box::new(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok((routes.clone(), CancellationToken::new().drop_guard()))
+        });
+        let gate = Gate::new(settings, home, others);
+        (Router::new().fallback(enter).with_state(gate), made)
+    }
+
+    async fn asked(gate: &Router, path: &str, token: &str, namespace: &str) -> u16 {
+        let request = Request::get(path)
+            .header("authorization", format!("Bearer {token}"))
+            .header(NAMESPACE, namespace)
+            .body(Body::empty())
+            .unwrap();
+        let Ok(answer) = gate.clone().oneshot(request).await;
+        answer.status().as_u16()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_strangers_are_told_so_and_everybody_s_route_goes_on() {
+        let (gate, _) = gate();
+        let mut told = 401;
+        for _ in 0..10_000 {
+            told = asked(&gate, "/asks", "none", "home").await;
+            if told != 401 {
+                break;
+            }
+        }
+        assert_eq!(told, 429);
+        assert_eq!(asked(&gate, "/health", "none", "home").await, 200);
+        assert_eq!(asked(&gate, "/asks", "one", "home").await, 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_over_a_limit_makes_nothing() {
+        let (gate, made) = gate();
+        assert_eq!(asked(&gate, "/asks", "one", "a").await, 200);
+        assert_eq!(asked(&gate, "/asks", "one", "b").await, 429);
+        assert_eq!(made.load(Ordering::Relaxed), 1);
+    }
+}

@@ -69,8 +69,11 @@ mod tests {
 
     use super::*;
 
-    /// Two places, and the work of each namespace as it was made.
-    fn two() -> (Namespaces, Arc<Mutex<Vec<(String, CancellationToken)>>>) {
+    /// The work of each namespace as it was made.
+    type Works = Arc<Mutex<Vec<(String, CancellationToken)>>>;
+
+    /// Two places, and what is made for them.
+    fn two() -> (Namespaces, Works) {
         let made = Arc::new(Mutex::new(Vec::new()));
         let list = made.clone();
         let make = move |name: &str| {
