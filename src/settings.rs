@@ -67,8 +67,8 @@ pub struct Api {
     #[arg(long, default_value_t = 250, env = "HUTCH_MAX_SANDBOXES")]
     pub max_sandboxes: usize,
     /// Bytes kept of each of a command's stdout and stderr: a number, or one
-    /// with Ki, Mi or Gi.
-    #[arg(long, default_value = "32Mi", value_parser = bytes, env = "HUTCH_MAX_OUTPUT")]
+    /// with Ki, Mi or Gi. An answer may take 24 times as much in memory.
+    #[arg(long, default_value = "4Mi", value_parser = bytes, env = "HUTCH_MAX_OUTPUT")]
     pub max_output: u64,
     /// Bytes of the largest file that is read: a number, or one with Ki, Mi or Gi.
     #[arg(long, default_value = "32Mi", value_parser = bytes, env = "HUTCH_MAX_FILE")]

@@ -15,6 +15,7 @@ pub mod guests;
 pub mod lease;
 pub mod node;
 pub mod projects;
+mod remembered;
 pub mod sandboxes;
 pub mod sessions;
 pub mod tokens;

@@ -2,7 +2,7 @@
 //! the cache, written in its own name. The facade needs no lease for that: what
 //! it creates has a derived name, and of the status it owns one field.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -24,6 +24,8 @@ pub struct Directory {
     cache: Cache<Sandbox>,
     writer: Writer,
     namespace: String,
+    /// How many were awake in that version of the cache: everybody may ask.
+    awake: Mutex<Option<(u64, usize)>>,
 }
 
 impl Directory {
@@ -33,6 +35,7 @@ impl Directory {
             cache,
             writer,
             namespace,
+            awake: Mutex::new(None),
         }
     }
 
@@ -121,11 +124,21 @@ impl Sandboxes for Directory {
     }
 
     fn awake(&self) -> usize {
+        // Before what is counted, which may be newer: then it is counted again.
+        let version = *self.cache.changes().borrow();
+        let mut known = self.awake.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, count)) = *known
+            && of == version
+        {
+            return count;
+        }
         let ready = |sandbox: &Arc<Sandbox>| {
             let status = sandbox.status.as_ref();
             status.is_some_and(|status| status.phase.answers())
         };
-        self.all().into_iter().filter(ready).count()
+        let count = self.all().into_iter().filter(ready).count();
+        *known = Some((version, count));
+        count
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

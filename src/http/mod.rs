@@ -6,6 +6,7 @@ mod access;
 mod body;
 mod metrics;
 pub mod ops;
+mod patience;
 mod project;
 mod router;
 pub mod server;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
+use tokio_util::sync::DropGuard;
 
 use super::access::{Gate, GateSettings, audit, enter};
 use super::metrics::{HttpMetrics, measure};
@@ -20,10 +21,13 @@ pub fn router(
     gate: GateSettings,
     metrics: Arc<HttpMetrics>,
     home: Arc<Service>,
-    others: impl Fn(&str) -> Result<Arc<Service>, String> + Send + Sync + 'static,
+    others: impl Fn(&str) -> Result<(Arc<Service>, DropGuard), String> + Send + Sync + 'static,
 ) -> Router {
     let home = contracts(home, metrics.clone());
-    let others = move |namespace: &str| Ok(contracts(others(namespace)?, metrics.clone()));
+    let others = move |namespace: &str| {
+        let (service, work) = others(namespace)?;
+        Ok((contracts(service, metrics.clone()), work))
+    };
     let gate = Gate::new(gate, home, Box::new(others));
     Router::new().fallback(enter).with_state(gate)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::shapes::{bucket_credentials, project_template};
 use super::{Process, listen};
@@ -48,7 +48,8 @@ struct Services {
 }
 
 impl Services {
-    fn over(&self, namespace: &str) -> Arc<Service> {
+    /// The service over that namespace; `stop` ends what it does by itself.
+    fn over(&self, namespace: &str, stop: CancellationToken) -> Arc<Service> {
         let (caches, writer) = (&self.caches, &self.writer);
         let scope = || (writer.clone(), namespace.to_owned());
         let (to_sandboxes, of_sandboxes) = scope();
@@ -83,22 +84,24 @@ impl Services {
         }
         let service = Service::new(interfaces, settings);
         let records = service.clone();
-        let activity = self.stop.clone().run_until_cancelled_owned(async move {
+        let activity = stop.run_until_cancelled_owned(async move {
             tokio::join!(records.clone().record_activity(), records.record_sessions());
         });
         tokio::spawn(activity);
         service
     }
 
-    /// The service over a namespace that a principal has; or why there is none.
-    fn over_another(&self, namespace: &str) -> Result<Arc<Service>, String> {
+    /// The service over a namespace that a principal has, and what ends what it does
+    /// by itself; or why there is none.
+    fn over_another(&self, namespace: &str) -> Result<(Arc<Service>, DropGuard), String> {
         match &self.watched {
             Some(watched) if watched != namespace => Err(format!(
                 "this facade knows the sandboxes of namespace {watched} only"
             )),
             _ => {
                 tracing::info!(namespace, "serving another namespace");
-                Ok(self.over(namespace))
+                let stop = self.stop.child_token();
+                Ok((self.over(namespace, stop.clone()), stop.drop_guard()))
             }
         }
     }
@@ -115,7 +118,7 @@ impl Process {
         let stop = CancellationToken::new();
         let gate = self.gate(&access, caches.api_keys.clone());
         let services = self.services(api, caches, stop.clone());
-        let home = services.over(&self.namespace);
+        let home = services.over(&self.namespace, services.stop.clone());
         let others = move |namespace: &str| services.over_another(namespace);
         let metrics = HttpMetrics::register(&mut self.registry());
         let router = http::router(gate, metrics, home, others);

@@ -38,8 +38,9 @@ pub struct Access {
     /// How long a request may take. Longer than any command that is to be waited for.
     #[arg(long, default_value = "1h", value_parser = duration, env = "HUTCH_REQUEST_TIMEOUT")]
     pub request_timeout: Duration,
-    /// Bytes of request bodies that are being worked on at most, each of which may
-    /// take several times its size in memory. One principal gets half.
+    /// Bytes of request bodies that are being worked on, each of which may take several
+    /// times its size in memory, and of answers that are being sent, at most. One
+    /// namespace gets a quarter, or the largest body.
     #[arg(long, default_value = "256Mi", value_parser = in_flight, env = "HUTCH_MAX_IN_FLIGHT")]
     pub max_in_flight: u64,
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::support::access::{get, id, knock, knock_with, secret, with_user};
 use crate::support::backend::Backend;
@@ -93,6 +96,65 @@ async fn a_request_that_takes_too_long_ends() {
         .call("/execute", json!({"command": "sleep 20"}))
         .await;
     assert_eq!(reply.fails(504), "the request was not done within 5s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_large_is_refused() {
+    let world = World::new("large").await;
+    let hutch = world.hutch("api", &[KEYED]).await;
+    let url = hutch.url().await;
+    let key = world.live_key(&url, "acme", &world.namespace, &[]).await;
+    let tenant = Tenant::new(&with_user(&url, &key), "box");
+    let body = |size: usize| " ".repeat(size);
+    let send = async |size| tenant.send(Method::POST, "/files/write", body(size)).await;
+    let refused = send((48 << 20) + 1).await;
+    refused.fails(413, "The request body is too large");
+    send(48 << 20).await.fails(400, "Missing path");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_has_room_in_its_namespace_and_in_the_process_until_it_was_read() {
+    let (world, other) = tokio::join!(World::new("room"), World::new("room-else"));
+    let arguments = [KEYED, "--max-in-flight", "48Mi"];
+    let hutch = world.hutch("api", &arguments).await;
+    let url = hutch.url().await;
+    let (mine, theirs) = (&world.namespace, &other.namespace);
+    let key = world.live_key(&url, "acme", mine, &[]).await;
+    let also = world.live_key(&url, "acme", mine, &[]).await;
+    let elsewhere = world.live_key(&url, "other", theirs, &[]).await;
+    let write = async |key: &str| {
+        let tenant = Tenant::new(&with_user(&url, key), "box");
+        tenant.post("/files/write", json!({})).await
+    };
+    write(&also).await.fails(400, "Missing path");
+
+    // Of unknown length: it may be as large as any.
+    let head = format!(
+        "POST /exec HTTP/1.1\r\nhost: a\r\nx-sandbox-id: box\r\n\
+         authorization: Bearer {key}\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    let address = url.strip_prefix("http://").unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let refused = eventually("the room is taken", async || {
+        let answer = write(&also).await;
+        (answer.status != 400).then_some(answer)
+    })
+    .await;
+    refused.fails(429, "too many bytes at once in this namespace");
+    let busy = write(&elsewhere).await;
+    busy.fails(503, "too many bytes are being worked on, try again");
+
+    // The command waits for a sandbox that nobody makes.
+    let body = json!({"command": "true"}).to_string();
+    let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    slow.write_all(chunks.as_bytes()).await.unwrap();
+    eventually("there is room again", async || {
+        (write(&also).await.status == 400).then_some(())
+    })
+    .await;
+    let unanswered = slow.try_read(&mut [0]).unwrap_err();
+    assert_eq!(unanswered.kind(), std::io::ErrorKind::WouldBlock);
 }
 
 /// The audit lines so far.

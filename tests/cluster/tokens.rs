@@ -46,13 +46,18 @@ async fn token(world: &World, account: &str) -> String {
 
 /// Lets a ServiceAccount make sandboxes here.
 async fn allow(world: &World, account: &str) {
+    allow_in(world, account, world).await;
+}
+
+/// Lets a ServiceAccount of `home` make sandboxes in `world`.
+async fn allow_in(world: &World, account: &str, home: &World) {
     let meta = json!({"name": "sandboxes"});
     let rules =
         json!([{"apiGroups": ["hutch.dev"], "resources": ["sandboxes"], "verbs": ["create"]}]);
     create::<Role>(world, json!({"metadata": meta, "rules": rules})).await;
     let role =
         json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "sandboxes"});
-    let who = json!([{"kind": "ServiceAccount", "name": account, "namespace": world.namespace}]);
+    let who = json!([{"kind": "ServiceAccount", "name": account, "namespace": home.namespace}]);
     let binding = json!({"metadata": meta, "roleRef": role, "subjects": who});
     create::<RoleBinding>(world, binding).await;
 }
@@ -97,6 +102,25 @@ async fn a_service_account_that_may_make_sandboxes_gets_in_where_it_may() {
         ];
         assert_eq!(knock(&url, &headers).await.status, status);
     }
+    allow_in(&other, "may", &world).await;
+    let there = [
+        ("authorization", bearer.as_str()),
+        ("x-hutch-namespace", &other.namespace),
+    ];
+    eventually("the token leads to the other namespace", async || {
+        (knock(&url, &there).await.status == 200).then_some(())
+    })
+    .await;
+    // Whose projects are at home.
+    let projects = get(&format!("{url}/sessions"), &there).await;
+    assert_eq!(projects.status, 403, "{:#}", projects.body);
+    let line = hutch.log();
+    let line = line
+        .lines()
+        .rfind(|line| line.contains("\"audit\""))
+        .unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["namespace"], other.namespace);
     let forged = format!("{}x", &may[..may.len() - 1]);
     assert_eq!(knock_with(&url, &forged).await, 401);
     for token in [&may, &may_not] {
@@ -114,7 +138,8 @@ async fn without_an_api_server_tokens_are_refused_and_keys_go_on() {
     let (mut bridge, environment) = Bridge::to(&world, &folder).await;
     bridge.open().await;
     let key = world.key("acme", &world.namespace, &[]);
-    let (token, later) = (token(&world, "may").await, "a.b.c");
+    let token = token(&world, "may").await;
+    let forged = format!("{}x", &token[..token.len() - 1]);
     allow(&world, "may").await;
     let hutch = world.hutch_on(&environment, "api", &[KEYED]);
     hutch.until_ready().await;
@@ -123,12 +148,14 @@ async fn without_an_api_server_tokens_are_refused_and_keys_go_on() {
     assert_eq!(knock_with(&url, &key).await, 200);
 
     bridge.cut().await;
-    for token in [token.as_str(), later] {
+    for token in [&token, &forged] {
         let bearer = format!("Bearer {token}");
         let answer = knock(&url, &[("authorization", &bearer)]).await;
         assert_eq!((answer.status, &answer.body["code"]), (503, &json!(503)));
         assert!(answer.headers.contains_key("retry-after"));
     }
+    // What is no token nobody has to be asked about.
+    assert_eq!(knock_with(&url, "a.b.c").await, 401);
     assert_eq!(knock_with(&url, &key).await, 200);
     bridge.open().await;
     eventually("the token is let in", async || {

@@ -1,6 +1,6 @@
-//! How much may be going on: requests a second and at once per principal, and
-//! bytes of request bodies per principal and in the whole process. What is over a
-//! limit is refused at once; nothing waits in a queue here.
+//! How much may be going on: requests a second and at once per principal and of
+//! strangers together, and the bytes that requests take. What is over a limit is
+//! refused at once; nothing waits in a queue here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,22 +9,25 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::room::{Room, Rooms};
 use super::visit::Refusal;
 use crate::domain::access::{Limits, Principal};
 
 /// Principals that are remembered before those without a request are forgotten.
 const REMEMBERED: usize = 4096;
+/// What all requests that are nobody's may ask for together.
+const STRANGERS: Limits = Limits {
+    rate: 500,
+    concurrency: 256,
+};
 /// When to try again where a request in progress has to end first.
 const SOON: Duration = Duration::from_secs(1);
-/// Bytes are counted in pieces of this size.
-const PIECE: u64 = 1024;
 
 /// The limits of the process and of everybody who uses it.
 pub struct Limiter {
-    bytes: Arc<Semaphore>,
-    /// Pieces that one principal may take.
-    share: usize,
+    rooms: Rooms,
     meters: Mutex<HashMap<String, Arc<Meter>>>,
+    strangers: Meter,
 }
 
 /// What one principal uses.
@@ -34,57 +37,64 @@ struct Meter {
     /// the generic cell rate algorithm.
     due: Mutex<Instant>,
     slots: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
 }
 
-/// The room that a request takes; dropping it gives it back.
+/// What a meter has none left of.
+enum Over {
+    /// Requests a second, for so long.
+    Rate(Duration),
+    /// Requests at once.
+    AtOnce,
+}
+
+/// What a request holds until its answer has gone out.
 #[derive(Default)]
 pub struct Pass {
+    /// The room of its body, then of its answer.
+    pub room: Option<Arc<Room>>,
     slot: Option<OwnedSemaphorePermit>,
-    bytes: [Option<OwnedSemaphorePermit>; 2],
-}
-
-impl Pass {
-    /// Whether there is anything to give back.
-    pub fn holds_nothing(&self) -> bool {
-        self.slot.is_none() && self.bytes.iter().all(Option::is_none)
-    }
 }
 
 impl Limiter {
-    /// With room for that many bytes, of which one principal gets half.
+    /// With room for that many bytes.
     pub fn new(bytes: u64, largest_body: u64) -> Self {
-        let pieces = |bytes: u64| usize::try_from(bytes.div_ceil(PIECE)).unwrap_or(usize::MAX >> 3);
         Self {
-            bytes: Arc::new(Semaphore::new(pieces(bytes.max(largest_body)))),
-            share: pieces((bytes / 2).max(largest_body)),
+            rooms: Rooms::new(bytes, largest_body),
             meters: Mutex::default(),
+            strangers: Meter::new(STRANGERS),
         }
     }
 
-    /// Room for a request of that principal with a body of so many bytes.
+    /// A pass for a request of that principal with a body of so many bytes.
     pub fn pass(&self, principal: Option<&Principal>, bytes: u64) -> Result<Pass, Refusal> {
         let mut pass = Pass::default();
-        let meter = principal.map(|principal| self.meter(principal));
-        if let Some(meter) = &meter {
-            meter.count()?;
-            let slot = meter.slots.clone().try_acquire_owned();
-            let too_many = Refusal::TooMany("too many requests at once with this key", SOON);
-            pass.slot = Some(slot.map_err(|_| too_many)?);
+        if let Some(principal) = principal {
+            let slot = self.meter(principal).slot();
+            pass.slot = Some(slot.map_err(|over| match over {
+                Over::Rate(wait) => Refusal::TooMany("too many requests with this key", wait),
+                Over::AtOnce => Refusal::TooMany("too many requests at once with this key", SOON),
+            })?);
         }
-        let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX);
-        if pieces == 0 {
-            return Ok(pass);
-        }
-        if let Some(meter) = &meter {
-            let room = meter.bytes.clone().try_acquire_many_owned(pieces);
-            let too_many = Refusal::TooMany("too many bytes at once with this key", SOON);
-            pass.bytes[0] = Some(room.map_err(|_| too_many)?);
-        }
-        let room = self.bytes.clone().try_acquire_many_owned(pieces);
-        let busy = Refusal::Busy("too many bytes are being received, try again");
-        pass.bytes[1] = Some(room.map_err(|_| busy)?);
+        let namespace = principal.map(|principal| principal.namespace.as_str());
+        let room = self.rooms.room(namespace);
+        room.take(bytes)?;
+        pass.room = Some(Arc::new(room));
         Ok(pass)
+    }
+
+    /// A pass for a request that is nobody's, and is going to be refused.
+    pub fn stranger(&self) -> Result<Pass, Refusal> {
+        let slot = self.strangers.slot().map_err(|over| {
+            let wait = match over {
+                Over::Rate(wait) => wait,
+                Over::AtOnce => SOON,
+            };
+            Refusal::TooMany("too many requests without a valid credential", wait)
+        });
+        Ok(Pass {
+            room: None,
+            slot: Some(slot?),
+        })
     }
 
     fn meter(&self, principal: &Principal) -> Arc<Meter> {
@@ -101,24 +111,30 @@ impl Limiter {
         if meters.len() >= REMEMBERED {
             meters.retain(|_, meter| !meter.idle());
         }
-        let meter = Arc::new(Meter::new(principal.limits, self.share));
+        let meter = Arc::new(Meter::new(principal.limits));
         meters.insert(id.to_owned(), meter.clone());
         meter
     }
 }
 
 impl Meter {
-    fn new(limits: Limits, share: usize) -> Self {
+    fn new(limits: Limits) -> Self {
         Self {
             limits,
             due: Mutex::new(Instant::now()),
             slots: Arc::new(Semaphore::new(limits.concurrency as usize)),
-            bytes: Arc::new(Semaphore::new(share)),
         }
     }
 
-    /// Counts one more request, where the rate allows it.
-    fn count(&self) -> Result<(), Refusal> {
+    /// The place of one more request, where rate and concurrency allow it.
+    fn slot(&self) -> Result<OwnedSemaphorePermit, Over> {
+        self.count().map_err(Over::Rate)?;
+        let slot = self.slots.clone().try_acquire_owned();
+        slot.map_err(|_| Over::AtOnce)
+    }
+
+    /// Counts one more request; or says for how long the rate does not allow it.
+    fn count(&self) -> Result<(), Duration> {
         let now = Instant::now();
         let distance = Duration::from_secs(1) / self.limits.rate.max(1);
         let mut due = lock(&self.due);
@@ -128,7 +144,7 @@ impl Meter {
         if let Some(wait) = ahead.checked_sub(Duration::from_secs(1).max(distance))
             && !wait.is_zero()
         {
-            return Err(Refusal::TooMany("too many requests with this key", wait));
+            return Err(wait);
         }
         *due = next;
         Ok(())
@@ -198,19 +214,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_are_bounded_for_one_and_for_all() {
-        let limiter = Limiter::new(8 * PIECE, 2 * PIECE);
+    async fn two_keys_of_a_namespace_share_its_room() {
+        let limiter = Limiter::new(4 << 20, 1 << 20);
         let (one, mut other) = (principal(1000, 100), principal(1000, 100));
         other.key = Some("2".into());
-        let held = limiter.pass(Some(&one), 4 * PIECE);
-        let mine = status(limiter.pass(Some(&one), 1));
-        assert!(matches!(mine, Some(Refusal::TooMany(..))), "{mine:?}");
-        let also = limiter.pass(Some(&other), 4 * PIECE);
-        assert!(held.is_ok() && also.is_ok());
-        let full = status(limiter.pass(None, 1));
-        assert!(matches!(full, Some(Refusal::Busy(_))), "{full:?}");
-        drop((held, also));
-        assert_eq!(status(limiter.pass(None, 8 * PIECE)), None);
+        let held = limiter.pass(Some(&one), 1 << 20);
+        assert!(status(limiter.pass(Some(&other), 1)).is_some());
+        other.namespace = "y".into();
+        assert_eq!(status(limiter.pass(Some(&other), 1)), None);
+        drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_have_one_limit_together_and_it_is_nobody_else_s() {
+        let limiter = Limiter::new(0, 0);
+        let held: Vec<_> = std::iter::repeat_with(|| limiter.stranger())
+            .take_while(Result::is_ok)
+            .collect();
+        assert_eq!(held.len(), STRANGERS.concurrency as usize);
+        assert_eq!(status(limiter.pass(Some(&principal(1, 1)), 0)), None);
+        drop(held);
+        assert_eq!(status(limiter.stranger()), None);
     }
 
     #[tokio::test]

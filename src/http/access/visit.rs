@@ -151,7 +151,8 @@ pub struct Contract {
 }
 
 impl Contract {
-    fn refuse(&self, refusal: &Refusal, subject: Option<&str>) -> Response {
+    /// The refusal in the words of the contract, of a request about that.
+    pub fn refuse(&self, refusal: &Refusal, subject: Option<&str>) -> Response {
         let mut answer = (self.failure)(refusal.status(), &refusal.text(), subject);
         let headers = answer.headers_mut();
         if *refusal == Refusal::Unauthenticated {

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::domain::access::Scope;
 use crate::domain::interfaces::Integration;
-use crate::http::access::{Contract, Visit, admit};
+use crate::http::access::{Contract, Visit, admit, fit};
 use crate::service::Service;
 
 /// The one route that everybody may ask.
@@ -61,6 +61,7 @@ pub fn routes() -> Router<Arc<Service>> {
             only("POST", post(backends::configure_domain)),
         )
         .layer(from_fn_with_state(contract, admit))
+        .layer(from_fn_with_state(contract, fit))
 }
 
 /// `methods` alone, with an answer to the others that says so.

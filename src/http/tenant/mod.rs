@@ -22,7 +22,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use serde_json::json;
 
 use crate::domain::access::Scope;
-use crate::http::access::{Contract, admit};
+use crate::http::access::{Contract, admit, fit};
 use crate::service::Service;
 use envelope::Data;
 use sandbox_id::SandboxId;
@@ -79,6 +79,7 @@ pub fn routes() -> Router<Arc<Service>> {
         )
         .fallback(other)
         .layer(from_fn_with_state(contract, admit))
+        .layer(from_fn_with_state(contract, fit))
 }
 
 /// `methods` alone, with the contract's answer to the others.
