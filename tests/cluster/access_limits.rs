@@ -86,12 +86,20 @@ async fn a_request_that_takes_too_long_ends() {
         )
         .await;
     let tenant = Tenant::new(&with_user(&url, &key), "box");
-    tenant.create().await.ok();
+    eventually("the sandbox is there", async || {
+        (tenant.create().await.status == 200).then_some(())
+    })
+    .await;
     let answer = tenant.post("/exec", json!({"command": "sleep 20"})).await;
     answer.fails(504, "the request was not done within 5s");
     assert_eq!(tenant.stdout("echo fine").await, "fine");
     let backend = Backend::new(&with_user(&url, &key), "talk");
-    backend.run("true").await;
+    // On a busy machine a sandbox starts for longer than a request may take.
+    eventually("code runs", async || {
+        let reply = backend.call("/execute", json!({"command": "true"})).await;
+        (reply.status == 200).then_some(())
+    })
+    .await;
     let reply = backend
         .call("/execute", json!({"command": "sleep 20"}))
         .await;
