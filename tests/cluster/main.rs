@@ -37,6 +37,7 @@ mod project_backends;
 mod project_diagnostics;
 mod project_execute;
 mod project_files;
+mod project_hostile;
 mod project_outages;
 mod project_resolution;
 mod project_routes;

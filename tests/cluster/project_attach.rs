@@ -50,7 +50,7 @@ pub async fn runs(world: &World, name: &str) -> Pod {
 }
 
 /// Waits until that Hutch knows of the pod.
-async fn known(backend: &Backend, pod: &str) {
+pub async fn known(backend: &Backend, pod: &str) {
     eventually("the pod is known", async || {
         let body = backend
             .post("/projects/delete", json!({"container_id": pod}))
