@@ -40,6 +40,7 @@ mod project_files;
 mod project_hostile;
 mod project_outages;
 mod project_resolution;
+mod project_restart;
 mod project_routes;
 mod project_search;
 mod projector;

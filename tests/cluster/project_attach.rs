@@ -349,6 +349,6 @@ async fn without_the_label_or_the_pod_a_sandbox_is_made() {
     assert!(
         hutch
             .log()
-            .contains("the named container is gone: making another")
+            .contains("the named container is gone: made another")
     );
 }
