@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -281,6 +281,16 @@ impl Writer {
     pub async fn read<K: Writable>(&self, namespace: &str, name: &str) -> Result<Option<K>, Error> {
         let api = Api::<K>::namespaced(self.client.clone(), namespace);
         within(DEADLINE, api.get_opt(name)).await
+    }
+
+    /// The objects of a namespace that match, as they are now in the API server.
+    pub async fn matching<K: Writable>(
+        &self,
+        namespace: &str,
+        wanted: &ListParams,
+    ) -> Result<Vec<K>, Error> {
+        let api = Api::<K>::namespaced(self.client.clone(), namespace);
+        Ok(within(DEADLINE, api.list(wanted)).await?.items)
     }
 
     /// Whether the node is still there, as the API server has it now.

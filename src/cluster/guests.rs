@@ -1,30 +1,57 @@
 //! Pods of the facade's namespace that somebody else made and labelled for Hutch
 //! to work in, as a cache has them. Only read.
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use kube::ResourceExt;
+use kube::api::ListParams;
 use tokio::sync::watch;
 
+use super::apply::Writer;
 use super::watches::Cache;
 use crate::crd::{MANAGED_BY, annotations, labels};
-use crate::domain::interfaces::{Guest, Guests, PodRef};
+use crate::domain::interfaces::{Guest, Guests, PodRef, ResourceError};
+use crate::domain::names::is_name;
 
 /// The labelled pods of one namespace.
 pub struct GuestDirectory {
     cache: Cache<Pod>,
+    reader: Writer,
     namespace: String,
 }
 
 impl GuestDirectory {
     /// Over a cache of the namespace's labelled pods.
-    pub const fn new(cache: Cache<Pod>, namespace: String) -> Self {
-        Self { cache, namespace }
+    pub const fn new(cache: Cache<Pod>, reader: Writer, namespace: String) -> Self {
+        Self {
+            cache,
+            reader,
+            namespace,
+        }
     }
 }
 
 impl Guests for GuestDirectory {
     fn get(&self, name: &str) -> Option<Guest> {
         guest(&*self.cache.get(&self.namespace, name)?)
+    }
+
+    fn exists<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            if !is_name(name) {
+                return Ok(false);
+            }
+            let wanted = ListParams::default()
+                .labels(&format!("{}=true", labels::ATTACH))
+                .fields(&format!("metadata.name={name}"));
+            let found = self
+                .reader
+                .matching::<Pod>(&self.namespace, &wanted)
+                .await?;
+            Ok(found.iter().any(|pod| guest(pod).is_some()))
+        }
+        .boxed()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

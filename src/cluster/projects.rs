@@ -18,6 +18,7 @@ use super::lease::Leadership;
 use super::watches::Cache;
 use crate::crd::{Sandbox, managers};
 use crate::domain::interfaces::{ProjectReport, ProjectSandboxes, ResourceError};
+use crate::domain::names::is_name;
 
 /// The sandboxes of one namespace.
 pub struct ProjectDirectory {
@@ -46,7 +47,6 @@ impl ProjectDirectory {
     }
 
     async fn lives(&self, name: &str) -> Result<bool, Error> {
-        // Anything else is no name of a pod, and must not become part of a path.
         if !is_name(name) {
             return Ok(false);
         }
@@ -105,37 +105,5 @@ impl ProjectSandboxes for ProjectDirectory {
         note: &'a str,
     ) -> BoxFuture<'a, ()> {
         self.events.warning(sandbox, reason, note).boxed()
-    }
-}
-
-/// Whether a text can be the name of a pod (a DNS subdomain, RFC 1123).
-fn is_name(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
-    let edge = |c: &u8| c.is_ascii_alphanumeric();
-    text.len() <= 253
-        && text.chars().all(inner)
-        && text.as_bytes().first().is_some_and(edge)
-        && text.as_bytes().last().is_some_and(edge)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_are_looked_up() {
-        assert!(is_name("alice-xj4b") && is_name("a.b"));
-        for text in [
-            "",
-            "../secrets/x",
-            "a/exec",
-            "a?b",
-            "-a",
-            "a.",
-            "Übung",
-            "a b",
-        ] {
-            assert!(!is_name(text), "{text}");
-        }
     }
 }

@@ -15,6 +15,7 @@ use super::apply::{Error, Writer};
 use super::watches::Cache;
 use crate::crd::{Bucket, Lifecycle, Sandbox};
 use crate::domain::interfaces::{NewSandbox, ResourceError, Sandboxes};
+use crate::domain::names::is_name;
 
 /// How often a change is tried on the object as it is by then.
 const ATTEMPTS: usize = 5;
@@ -101,16 +102,31 @@ enum Edit<'a> {
 }
 
 impl Sandboxes for Directory {
-    fn synced(&self) -> bool {
-        self.cache.synced()
-    }
-
     fn get(&self, name: &str) -> Option<Arc<Sandbox>> {
         self.cache.get(&self.namespace, name)
     }
 
     fn fetch<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>> {
-        async move { Ok(self.writer.read(&self.namespace, name).await?) }.boxed()
+        async move {
+            if !is_name(name) {
+                return Ok(None);
+            }
+            Ok(self.writer.read(&self.namespace, name).await?)
+        }
+        .boxed()
+    }
+
+    fn fetch_by_uid<'a>(
+        &'a self,
+        uid: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>> {
+        async move {
+            // The API server finds nothing by UID.
+            let all = self.writer.list::<Sandbox>(Some(&self.namespace)).await?;
+            let meant = |it: &Sandbox| it.metadata.uid.as_deref() == Some(uid);
+            Ok(all.into_iter().find(meant))
+        }
+        .boxed()
     }
 
     fn all(&self) -> Vec<Arc<Sandbox>> {

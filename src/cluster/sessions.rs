@@ -8,6 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::ResourceExt;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::apply::{Error, Writer};
 use super::watches::Cache;
@@ -58,6 +59,10 @@ impl SessionDirectory {
 }
 
 impl SessionRecords for SessionDirectory {
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.cache.changes()
+    }
+
     fn find(&self, sandbox: &str, id: &str) -> Option<Arc<SandboxSession>> {
         let all = self.cache.store().state();
         let same = |session: &Arc<SandboxSession>| {

@@ -126,25 +126,38 @@ impl Connections {
         statement: &'static str,
         arguments: &[Option<&str>],
     ) -> Result<Vec<PgRow>, Error> {
-        if let Some(mut idle) = self.take() {
-            match run(&mut idle.connection, statement, arguments).await {
-                Ok(rows) => {
-                    self.put(idle);
-                    return Ok(rows);
-                }
-                Err(error) if lost(&error) => self.discard(),
-                Err(error) => return Err(error),
-            }
+        let first = match self.take() {
+            Some(idle) => idle,
+            None => self.connect().await?,
+        };
+        match self.run_on(first, statement, arguments).await {
+            // One that was made a moment ago may have been ended as well.
+            Err(error) if lost(&error) => self.discard(),
+            result => return result,
         }
+        let second = self.connect().await?;
+        self.run_on(second, statement, arguments).await
+    }
+
+    async fn connect(&self) -> Result<Idle, Error> {
         let epoch = self.epoch.load(Ordering::Acquire);
         let mut connection = self.target.connect().await?;
         run(&mut connection, BEGIN, &[]).await?;
-        let rows = run(&mut connection, statement, arguments).await?;
-        self.put(Idle {
+        Ok(Idle {
             connection,
             epoch,
             used: Instant::now(),
-        });
+        })
+    }
+
+    async fn run_on(
+        &self,
+        mut idle: Idle,
+        statement: &'static str,
+        arguments: &[Option<&str>],
+    ) -> Result<Vec<PgRow>, Error> {
+        let rows = run(&mut idle.connection, statement, arguments).await?;
+        self.put(idle);
         Ok(rows)
     }
 

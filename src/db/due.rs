@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::decide::{pod, running};
+use super::decide::{Step, decide, pod, running};
 use crate::crd::Sandbox;
 use crate::domain::names;
 
@@ -31,6 +31,15 @@ pub struct Job {
     pub released: Vec<Arc<Sandbox>>,
     /// Pods that only we can have named in its row.
     pub ours: BTreeSet<String>,
+}
+
+impl Job {
+    /// Whether nothing is to be done about a row that names `pod`.
+    fn agrees(&self, pod: Option<&String>) -> bool {
+        let running: Vec<_> = self.sandboxes.iter().filter_map(|it| running(it)).collect();
+        let any = !self.sandboxes.is_empty();
+        decide(pod.map(String::as_str), &running, &self.ours, any) == Step::Keep
+    }
 }
 
 /// What is to be done after a look at a project.
@@ -138,11 +147,20 @@ impl Due {
         }
     }
 
-    /// The row of `project` names `pod`: where that is a name that only we can
-    /// have given, and there is no such sandbox, the project is due.
-    pub fn named(&mut self, project: &str, pod: &str) {
-        if !self.0.contains_key(project) && names::project(project) == pod {
-            self.entry(project).compare();
+    /// The rows that name a pod, by project. Due is a project whose row says
+    /// something else than its sandboxes do, and one without a sandbox whose row has
+    /// a name that only we can have given.
+    pub fn compare(&mut self, rows: &HashMap<String, String>) {
+        for (project, pod) in rows {
+            if !self.0.contains_key(project) && names::project(project) == *pod {
+                self.entry(project).compare();
+            }
+        }
+        for (project, entry) in &mut self.0 {
+            let waits = entry.busy || entry.due.is_some();
+            if !waits && !entry.job.agrees(rows.get(project)) {
+                entry.due = Some(Instant::now());
+            }
         }
     }
 

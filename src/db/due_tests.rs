@@ -19,6 +19,10 @@ fn sandbox(name: &str, project: Option<&str>, phase: Phase) -> Arc<Sandbox> {
     Arc::new(sandbox)
 }
 
+fn rows(project: &str, pod: &str) -> HashMap<String, String> {
+    [(project.to_owned(), pod.to_owned())].into()
+}
+
 fn projects(due: &mut Due) -> Vec<String> {
     let mut ids: Vec<_> = due.take(10).into_iter().map(|job| job.project).collect();
     ids.sort();
@@ -91,10 +95,35 @@ async fn a_pod_that_left_is_not_ours_once_the_row_was_settled() {
 #[tokio::test(start_paused = true)]
 async fn only_names_that_come_from_the_project_are_ours_without_a_sandbox() {
     let mut due = Due::default();
-    due.named("P", "some-container");
+    due.compare(&rows("P", "some-container"));
     assert!(projects(&mut due).is_empty());
-    due.named("P", &names::project("P"));
+    due.compare(&rows("P", &names::project("P")));
     assert_eq!(projects(&mut due), ["P"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_says_something_else_makes_its_project_due_and_no_other() {
+    let mut due = Due::default();
+    due.update(vec![
+        sandbox("a", Some("P"), Phase::Ready),
+        sandbox("b", Some("Q"), Phase::Suspended),
+    ]);
+    assert_eq!(projects(&mut due), ["P", "Q"]);
+    // What is being looked at is not due once more.
+    due.compare(&rows("P", "theirs"));
+    due.done("P", Next::Rest);
+    due.done("Q", Next::Rest);
+    due.compare(&rows("P", "a"));
+    assert!(projects(&mut due).is_empty());
+    due.compare(&rows("P", "theirs"));
+    assert_eq!(projects(&mut due), ["P"]);
+    due.done("P", Next::Rest);
+    due.compare(&HashMap::new());
+    assert_eq!(projects(&mut due), ["P"]);
+    due.done("P", Next::Watch);
+    // It is looked at again anyway.
+    due.compare(&rows("P", "theirs"));
+    assert!(projects(&mut due).is_empty());
 }
 
 #[tokio::test(start_paused = true)]

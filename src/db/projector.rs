@@ -19,10 +19,10 @@ use super::report::{Outcome, Told, report};
 use crate::crd::Sandbox;
 use crate::domain::interfaces::{DatabaseError, ProjectSandboxes};
 
-/// How often everything is compared.
-const COMPARE: Duration = Duration::from_secs(300);
-/// When a comparison that failed is made again.
-const COMPARE_AGAIN: Duration = Duration::from_secs(5);
+/// How often all rows are read at once, to find those that others changed, and how
+/// often each is looked at whatever they say.
+const COMPARE: Duration = Duration::from_secs(5);
+const EACH: Duration = Duration::from_secs(300);
 /// How often it is looked whose time has come.
 const TICK: Duration = Duration::from_millis(250);
 /// Projects that are being looked at, and those of them that are in the
@@ -43,7 +43,7 @@ pub struct Projector {
 /// Something that was under way has ended.
 enum Done {
     Project(String, Next),
-    Compared(Option<Vec<(String, String)>>),
+    Compared(Option<HashMap<String, String>>),
 }
 
 impl Projector {
@@ -64,19 +64,22 @@ impl Projector {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut due = Due::default();
-        let mut compare = None;
+        let (mut compare, mut each) = (None, None);
         let mut works = FuturesUnordered::<BoxFuture<'_, Done>>::new();
         self.look(&mut due);
         loop {
             if self.cluster.may_write().is_none() {
-                compare = None;
+                (compare, each) = (None, None);
                 due.forget();
                 // What another leader tells meanwhile is in the status.
                 self.told().clear();
             } else {
-                if compare.is_none_or(|at| at <= Instant::now()) {
-                    compare = Some(Instant::now() + COMPARE);
+                if past(each) {
+                    each = Some(Instant::now() + EACH);
                     due.all();
+                }
+                if past(compare) {
+                    compare = Some(Instant::now() + COMPARE);
                     works.push(self.compare().boxed());
                 }
                 let room = AT_ONCE.0.saturating_sub(works.len());
@@ -87,15 +90,11 @@ impl Projector {
             tokio::select! {
                 _ = changes.changed() => self.look(&mut due),
                 // Connected again: nothing is known of what happened meanwhile.
-                _ = states.changed() => compare = None,
+                _ = states.changed() => (compare, each) = (None, None),
                 Some(done) = works.next() => match done {
                     Done::Project(project, next) => due.done(&project, next),
-                    Done::Compared(None) => compare = Some(Instant::now() + COMPARE_AGAIN),
-                    Done::Compared(Some(rows)) => {
-                        for (project, pod) in rows {
-                            due.named(&project, &pod);
-                        }
-                    }
+                    Done::Compared(Some(rows)) => due.compare(&rows),
+                    Done::Compared(None) => {}
                 },
                 _ = ticks.tick() => {}
             }
@@ -117,8 +116,8 @@ impl Projector {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Rows of projects without a sandbox may still name one of ours that was
-    /// deleted while nobody led.
+    /// What others wrote is told by nobody; and rows of projects without a sandbox may
+    /// still name one of ours that was deleted while nobody led.
     async fn compare(&self) -> Done {
         Done::Compared(self.database.named().await.ok())
     }
@@ -220,4 +219,8 @@ impl Projector {
             }
         }
     }
+}
+
+fn past(time: Option<Instant>) -> bool {
+    time.is_none_or(|time| time <= Instant::now())
 }

@@ -1,6 +1,8 @@
 //! The statements. Columns are asked for by name, and of a row only what is
 //! needed: the backend may have more of them, or fewer.
 
+use std::collections::HashMap;
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::postgres::PgRow;
@@ -51,7 +53,7 @@ impl Database {
     }
 
     /// Id and `container_name` of all projects that have one.
-    pub(super) async fn named(&self) -> Result<Vec<(String, String)>, DatabaseError> {
+    pub(super) async fn named(&self) -> Result<HashMap<String, String>, DatabaseError> {
         let rows = self.rows(NAMED, &[]).await?;
         let pairs = rows
             .iter()

@@ -37,6 +37,17 @@ pub fn titled(title: &str, unique: &str) -> String {
     format!("{}-{}", slug(title), digest(&kind, DIGEST))
 }
 
+/// Whether a text can be the name of an object (a DNS subdomain, RFC 1123). What
+/// cannot must not become part of a path.
+pub fn is_name(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    let edge = |c: &u8| c.is_ascii_alphanumeric();
+    text.len() <= 253
+        && text.chars().all(inner)
+        && text.as_bytes().first().is_some_and(edge)
+        && text.as_bytes().last().is_some_and(edge)
+}
+
 /// The part of a name that people recognise an id by.
 fn slug(id: &str) -> String {
     let mut slug = String::with_capacity(SLUG);
@@ -219,5 +230,22 @@ mod tests {
     fn the_digest_is_rfc_4648_base_32() {
         // printf abc | sha256sum | xxd -r -p | base32
         assert_eq!(digest(b"abc", 16), "xj4bnp4pahh6uqkb");
+    }
+
+    #[test]
+    fn only_what_can_be_a_name_is_one() {
+        assert!(is_name("alice-xj4b") && is_name("a.b"));
+        for text in [
+            "",
+            "../secrets/x",
+            "a/exec",
+            "a?b",
+            "-a",
+            "a.",
+            "Übung",
+            "a b",
+        ] {
+            assert!(!is_name(text), "{text}");
+        }
     }
 }

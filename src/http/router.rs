@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, Router};
+use serde_json::json;
 use tokio_util::sync::DropGuard;
 
-use super::access::{Gate, GateSettings, audit, enter};
+use super::access::{Gate, GateSettings, Visit, audit, enter};
 use super::metrics::{HttpMetrics, measure};
 use super::{project, tenant};
 use crate::service::Service;
@@ -35,11 +38,30 @@ pub fn router(
 /// Both contracts over one service.
 fn contracts(service: Arc<Service>, metrics: Arc<HttpMetrics>) -> Router {
     Router::new()
-        .merge(project::health())
         .merge(project::routes())
         .merge(tenant::routes())
+        .layer(from_fn_with_state(service.clone(), listed))
+        .merge(project::health())
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(audit))
         .layer(from_fn_with_state(metrics, measure))
         .with_state(service)
+}
+
+/// Nobody who is let in is answered from caches that have not been filled. The
+/// failure is one in both contracts.
+async fn listed(
+    State(service): State<Arc<Service>>,
+    Extension(visit): Extension<Arc<Visit>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if visit.refusal.is_none()
+        && let Err(error) = service.listed().await
+    {
+        let why = error.to_string();
+        let body = json!({"data": {"error": why}, "error": why, "message": why, "code": 503});
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
+    }
+    next.run(request).await
 }

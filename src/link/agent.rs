@@ -49,9 +49,23 @@ pub enum OpenError {
         /// The agent's release.
         version: String,
     },
+    /// There is no such pod any more; one of its name may be anybody's.
+    #[error("the pod is gone")]
+    Gone,
     /// The container is not Hutch's, and no agent can run there as it is.
     #[error("{0}")]
     NoAgent(String),
+}
+
+impl OpenError {
+    /// Whether the pod, or its agent, is not there any more.
+    pub fn gone(&self) -> bool {
+        match self {
+            Self::Gone => true,
+            Self::Exec(kube::Error::Api(status)) => status.code == 404,
+            _ => false,
+        }
+    }
 }
 
 /// An open channel. Clones share it.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tonic::{Code, Status};
 
 use crate::domain::agent::AgentError;
@@ -27,6 +28,15 @@ pub fn refusal(status: &Status) -> Option<AgentError> {
         )),
         _ => None,
     }
+}
+
+/// Appends what is within the limit; returns whether that is all. The agent cuts
+/// there already, and is held to it.
+pub fn keep(kept: &mut BytesMut, data: &[u8], limit: u64) -> bool {
+    let room = limit.saturating_sub(kept.len() as u64);
+    let fits = usize::try_from(room).map_or(data.len(), |room| room.min(data.len()));
+    kept.extend_from_slice(&data[..fits]);
+    fits == data.len()
 }
 
 /// The answer of a call that has been handed over, within `deadline`.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use hutch_wire::limits::ACK_EVERY;
 use hutch_wire::v1::exec_input::Input;
 use hutch_wire::v1::exec_output::Output;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use super::agent::Agent;
-use super::call::refusal;
+use super::call::{keep, refusal};
 use crate::domain::agent::AgentError;
 use crate::domain::exec::{ExecOutcome, ExecRequest, Program, SessionOutcome};
 
@@ -154,14 +154,6 @@ pub fn interrupted(agent: &Agent, status: &Status) -> Interrupted {
         _ if agent.is_open() => Interrupted::Channel(status.message().to_owned()),
         _ => Interrupted::Channel(agent.why_closed()),
     }
-}
-
-/// The agent cuts at the limit already; this holds it to that.
-fn keep(kept: &mut BytesMut, data: &Bytes, limit: u64) {
-    let room = usize::try_from(limit)
-        .unwrap_or(usize::MAX)
-        .saturating_sub(kept.len());
-    kept.extend_from_slice(&data[..data.len().min(room)]);
 }
 
 fn input(input: Input) -> ExecInput {

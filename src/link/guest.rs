@@ -2,13 +2,18 @@
 //! a shell, by which the agent is found; where it is not there, its bytes are sent
 //! over one exec, to the first of a few folders that nobody but the container's
 //! user can write to. What is brought is named after its content, so that an agent
-//! of another release is no obstacle. Nothing secret goes this way.
+//! of another release is no obstacle. Nothing secret goes this way. What the
+//! container says is bounded, and is believed of itself alone; an exec goes by the
+//! pod's name, so it is looked before each whether that is still the pod that was
+//! labelled.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -101,11 +106,13 @@ impl Program {
 /// # Errors
 /// See [`OpenError`]; all but `NoAgent` may be repeated.
 pub async fn open(client: &Client, pod: &PodRef, binary: &Binary) -> Result<Agent, OpenError> {
-    let opened = async {
+    within(async {
         let program = binary.program().await?;
+        verify(client, pod).await?;
         if let Some(agent) = connect(client, pod, program).await? {
             return Ok(agent);
         }
+        verify(client, pod).await?;
         bring(client, pod, program).await?;
         tracing::info!(
             pod = pod.name,
@@ -114,10 +121,43 @@ pub async fn open(client: &Client, pod: &PodRef, binary: &Binary) -> Result<Agen
         );
         let agent = connect(client, pod, program).await?;
         agent.ok_or_else(|| OpenError::Hello("it was removed at once".to_owned()))
-    };
-    timeout(OPEN, opened)
+    })
+    .await
+}
+
+/// Opens the channel to an agent that was there before, and brings none.
+///
+/// # Errors
+/// See [`OpenError`]; `Gone` also where the container has no agent any more.
+pub async fn reopen(client: &Client, pod: &PodRef, binary: &Binary) -> Result<Agent, OpenError> {
+    within(async {
+        let program = binary.program().await?;
+        verify(client, pod).await?;
+        let agent = connect(client, pod, program).await?;
+        agent.ok_or(OpenError::Gone)
+    })
+    .await
+}
+
+async fn within(
+    opening: impl Future<Output = Result<Agent, OpenError>>,
+) -> Result<Agent, OpenError> {
+    timeout(OPEN, opening)
         .await
         .unwrap_or_else(|_| Err(OpenError::Hello(format!("no answer within {OPEN:?}"))))
+}
+
+/// That the pod of this name still is the one that was labelled. Pods are listed,
+/// because the facade may not get them.
+async fn verify(client: &Client, pod: &PodRef) -> Result<(), OpenError> {
+    let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace);
+    let named = ListParams::default().fields(&format!("metadata.name={}", pod.name));
+    let there = api.list_metadata(&named).await.map_err(OpenError::Exec)?;
+    let same = |uid: Option<&String>| uid == Some(&pod.uid);
+    match there.items.iter().any(|it| same(it.metadata.uid.as_ref())) {
+        true => Ok(()),
+        false => Err(OpenError::Gone),
+    }
 }
 
 /// The channel; none where the agent is not there.
@@ -167,7 +207,7 @@ async fn bring(client: &Client, pod: &PodRef, program: &Program) -> Result<(), O
         // The script counts them, so their own end need not be told.
         socket.write_all(&program.bytes).await?;
         socket.flush().await?;
-        socket.read_to_end(&mut Vec::new()).await
+        tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
     };
     // A failure has its reason in the ending.
     let _ = send.await;
@@ -193,6 +233,11 @@ fn refusal(exit: &Exit) -> OpenError {
     let no_shell = ["executable file not found", "no such file or directory"];
     match exit.code {
         Some(CANNOT) => OpenError::NoAgent(exit.said.clone()),
+        // The runtime's words for it end like those for a missing shell.
+        None if exit.message.contains("chdir") => {
+            let text = "its working directory is gone: make it again, or restart the container";
+            OpenError::NoAgent(text.to_owned())
+        }
         None if no_shell.iter().any(|text| exit.message.contains(text)) => {
             let text = "it has no shell: use an image with sh, or leave container_name empty, \
                         and Hutch makes a sandbox";
@@ -229,5 +274,31 @@ mod tests {
         let runtime = "exec: \"sh\": executable file not found in $PATH";
         assert!(text(exit(None, runtime)).unwrap().contains("image with sh"));
         assert_eq!(text(exit(None, "container is not running")), None);
+        let runtime =
+            "chdir to cwd (\"/srv\") set in config.json failed: no such file or directory";
+        let told = text(exit(None, runtime)).unwrap();
+        assert!(told.contains("working directory is gone"), "{told}");
+    }
+
+    #[test]
+    fn a_tool_that_the_image_lacks_is_named() {
+        let tools = ["cat", "chmod", "head", "mkdir", "mv", "rm", "wc"];
+        for missing in tools {
+            let folder = tempfile::tempdir().unwrap();
+            for tool in tools.iter().filter(|tool| **tool != missing) {
+                let there = ["/bin", "/usr/bin"].map(|bin| Path::new(bin).join(tool));
+                let there = there.iter().find(|path| path.exists()).unwrap();
+                std::os::unix::fs::symlink(there, folder.path().join(tool)).unwrap();
+            }
+            let output = std::process::Command::new("/bin/sh")
+                .args(["-c", BRING, "hutch", "agent", "1", ""])
+                .env("PATH", folder.path())
+                .stdin(std::process::Stdio::null())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(CANNOT), "{missing}: {said}");
+            assert!(said.contains(&format!("no {missing}:")), "{said}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use hutch_wire::v1::ExecInput;
 use kube::Client;
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::agent::{self, Agent, OpenError};
 use super::execution::{self, Execution, Interrupted};
@@ -26,6 +26,8 @@ use crate::telemetry::{measured, operation};
 /// How long a command that runs on without us is looked for.
 const REATTACH: Duration = Duration::from_secs(25);
 const REATTACH_EVERY: Duration = Duration::from_millis(250);
+/// How long others may be opening a channel: longer than one attempt of theirs.
+const OTHERS: Duration = Duration::from_secs(30);
 
 /// Bounds of the pool.
 #[derive(Clone, Debug)]
@@ -59,8 +61,22 @@ pub struct Pool {
 /// The place of one pod's channel. The lock is held while it is opened, so that
 /// a pod is never dialled twice at once.
 pub(super) struct Slot {
-    agent: AsyncMutex<Option<Agent>>,
+    channel: AsyncMutex<Channel>,
     used: Mutex<Instant>,
+}
+
+#[derive(Default)]
+struct Channel {
+    agent: Option<Agent>,
+    /// When the last attempt to open it failed, and why.
+    failed: Option<(Instant, Arc<OpenError>)>,
+}
+
+/// Whether an agent may be brought to where there is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Bring,
+    Tell,
 }
 
 impl Pool {
@@ -116,29 +132,46 @@ impl Pool {
             }
         }
         let slot = Arc::new(Slot {
-            agent: AsyncMutex::new(None),
+            channel: AsyncMutex::default(),
             used: Mutex::new(Instant::now()),
         });
         slots.insert(pod.clone(), slot.clone());
         slot
     }
 
-    /// The open channel to a pod, opened now where there is none.
-    async fn channel(&self, pod: &PodRef, slot: &Slot) -> Result<Agent, OpenError> {
-        let mut agent = slot.agent.lock().await;
-        if let Some(agent) = agent.as_ref().filter(|agent| agent.is_open()) {
+    /// The open channel to a pod, opened now where there is none. Who waited while
+    /// somebody else tried in vain takes that answer: many who come at once wait for
+    /// one attempt, not for one after the other.
+    async fn channel(
+        &self,
+        pod: &PodRef,
+        slot: &Slot,
+        missing: Missing,
+    ) -> Result<Agent, Arc<OpenError>> {
+        let came = Instant::now();
+        let Ok(mut channel) = timeout(OTHERS, slot.channel.lock()).await else {
+            let text = format!("others have been opening the channel for {OTHERS:?}");
+            return Err(Arc::new(OpenError::Hello(text)));
+        };
+        if let Some(agent) = channel.agent.as_ref().filter(|agent| agent.is_open()) {
             return Ok(agent.clone());
         }
+        if let Some((_, error)) = channel.failed.as_ref().filter(|(at, _)| *at >= came) {
+            return Err(error.clone());
+        }
         let opening = async {
-            match pod.guest {
-                true => guest::open(&self.client, pod, &self.binary).await,
-                false => agent::open(&self.client, pod).await,
+            match (pod.guest, missing) {
+                (true, Missing::Bring) => guest::open(&self.client, pod, &self.binary).await,
+                (true, Missing::Tell) => guest::reopen(&self.client, pod, &self.binary).await,
+                (false, _) => agent::open(&self.client, pod).await,
             }
         };
         match measured(operation!("connect", pod = pod.name), opening).await {
-            Ok(opened) => Ok(agent.insert(opened).clone()),
+            Ok(opened) => Ok(channel.agent.insert(opened).clone()),
             Err(error) => {
-                *agent = None;
+                let error = Arc::new(error);
+                channel.agent = None;
+                channel.failed = Some((Instant::now(), error.clone()));
                 Err(error)
             }
         }
@@ -147,10 +180,12 @@ impl Pool {
     /// The agent of a pod, and what keeps its channel open.
     pub(super) async fn agent(&self, pod: &PodRef) -> Result<(Arc<Slot>, Agent), AgentError> {
         let slot = self.slot(pod);
-        match self.channel(pod, &slot).await {
+        match self.channel(pod, &slot, Missing::Bring).await {
             Ok(agent) => Ok((slot, agent)),
-            Err(OpenError::NoAgent(why)) => Err(AgentError::NoAgent(why)),
-            Err(error) => Err(AgentError::Unreachable(error.to_string())),
+            Err(error) => Err(match &*error {
+                OpenError::NoAgent(why) => AgentError::NoAgent(why.clone()),
+                error => AgentError::Unreachable(error.to_string()),
+            }),
         }
     }
 
@@ -186,7 +221,8 @@ impl Pool {
         }
     }
 
-    /// Attaches to an execution after its channel was lost.
+    /// Attaches to an execution after its channel was lost. An agent that is not
+    /// there does not have it.
     async fn resume(
         &self,
         pod: &PodRef,
@@ -195,10 +231,10 @@ impl Pool {
         execution: &mut Execution,
         why: String,
     ) -> Result<hutch_wire::v1::Exit, Interrupted> {
-        let agent = match self.channel(pod, slot).await {
+        let agent = match self.channel(pod, slot, Missing::Tell).await {
             Ok(agent) => agent,
-            Err(OpenError::Exec(kube::Error::Api(status))) if status.code == 404 => {
-                return Err(Interrupted::Gone(format!("the pod is gone; before, {why}")));
+            Err(error) if error.gone() => {
+                return Err(Interrupted::Gone(format!("{error}; before, {why}")));
             }
             Err(error) => return Err(Interrupted::Channel(error.to_string())),
         };
@@ -246,7 +282,7 @@ impl Commands for Pool {
         async move {
             let slot = self.slots().get(pod).cloned()?;
             // One that is being opened cannot tell yet.
-            let agent = slot.agent.try_lock().ok()?.clone()?;
+            let agent = slot.channel.try_lock().ok()?.agent.clone()?;
             let reply = agent.activity().await.ok()?;
             Some(Activity {
                 running: reply.running,

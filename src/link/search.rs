@@ -12,7 +12,7 @@ use hutch_wire::v1::tree_output::Output as TreeOutput;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Response, Status, Streaming};
 
-use super::call::answer;
+use super::call::{answer, keep};
 use super::files::wire;
 use super::pool::Pool;
 use crate::domain::agent::AgentError;
@@ -38,14 +38,6 @@ async fn next<T>(messages: &mut Streaming<T>, end: Instant) -> Option<Result<Opt
 
 fn broken(why: &str) -> Status {
     Status::unknown(format!("the agent's answer makes no sense: {why}"))
-}
-
-/// Appends what is within the limit; returns whether that is all.
-fn keep(kept: &mut BytesMut, data: &Bytes, limit: u64) -> bool {
-    let room = limit.saturating_sub(kept.len() as u64);
-    let fits = usize::try_from(room).map_or(data.len(), |room| room.min(data.len()));
-    kept.extend_from_slice(&data[..fits]);
-    fits == data.len()
 }
 
 /// Everything that a search prints, within `limits`.

@@ -54,6 +54,7 @@ impl Services {
         let scope = || (writer.clone(), namespace.to_owned());
         let (to_sandboxes, of_sandboxes) = scope();
         let (to_sessions, of_sessions) = scope();
+        let (to_guests, of_guests) = scope();
         let interfaces = Interfaces {
             sandboxes: Arc::new(Directory::new(
                 caches.sandboxes.clone(),
@@ -72,7 +73,8 @@ impl Services {
             agents: self.pool.clone(),
             guests: Arc::new(GuestDirectory::new(
                 caches.guests.clone(),
-                namespace.to_owned(),
+                to_guests,
+                of_guests,
             )),
             projects: self.database.clone(),
             exposures: Arc::new(ExposureWriter::new(writer.clone(), self.exposures.clone())),

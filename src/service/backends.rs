@@ -3,17 +3,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::target::Target;
+use super::target::{Target, annotation, project_of};
 use super::{Service, ServiceError};
-use crate::crd::Sandbox;
+use crate::crd::{Sandbox, annotations};
 use crate::domain::interfaces::ResourceError;
 
 /// Where front ends listen in a sandbox, and back ends.
 pub const PORTS: [u16; 2] = [5173, 8888];
+
+/// How long a sandbox may take that is made by name: its image may have to be
+/// pulled first, and clients wait five minutes.
+const MAKING: Duration = Duration::from_secs(240);
 
 /// What languages and domains there are for backends.
 #[derive(Clone, Debug, Default)]
@@ -64,12 +69,13 @@ impl From<ResourceError> for BackendError {
 
 impl Service {
     /// Makes a sandbox with the image of that language, or the default one, and
-    /// waits until it runs.
+    /// waits until it runs. One that nobody can be told of is deleted: its name is
+    /// made up, so nobody could ask for it again.
     ///
     /// # Errors
     /// See [`BackendError`].
     pub async fn create_backend(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         language: Option<&str>,
     ) -> Result<Backend, BackendError> {
@@ -82,10 +88,22 @@ impl Service {
             })?),
         };
         let target = Target::backend(name, image);
-        let deadline = Instant::now() + self.settings.ready_timeout;
-        self.acquire(&target, deadline).await?;
-        let sandbox = self.living_backend(&target.name)?;
+        let mut untold = Untold {
+            service: self.clone(),
+            name: Some(target.name.clone()),
+        };
+        let made = self.acquire(&target, Instant::now() + MAKING).await;
+        made.map_err(|error| match error {
+            ServiceError::NotReady { why, .. } => ServiceError::NotReady {
+                waited: MAKING,
+                why,
+            },
+            error => error,
+        })?;
+        let gone = || ServiceError::Gone(target.name.clone());
+        let sandbox = self.living(&target.name).ok_or_else(gone)?;
         let ports = self.exposures.expose(&sandbox, &PORTS).await?;
+        untold.name = None;
         let status = sandbox.status.as_ref();
         Ok(Backend {
             id: sandbox.metadata.uid.clone().unwrap_or_default(),
@@ -99,14 +117,18 @@ impl Service {
     }
 
     /// Ends the sandbox of that UID or name; that there is none is no error. Returns
-    /// whether nothing of that name is left: a pod of somebody else's stays.
+    /// whether nothing of that name is left: what was made neither for a backend nor
+    /// for a project stays, and so does a pod of somebody else's.
     ///
     /// # Errors
     /// When the cluster does not take the deletion, or it is not done in time.
     pub async fn delete_backend(&self, container: &str) -> Result<bool, BackendError> {
-        if let Ok(sandbox) = self.living_backend(container) {
+        if let Some(sandbox) = self.find(container).await? {
+            if !for_projects(&sandbox) {
+                return Ok(false);
+            }
             let name = sandbox.metadata.name.as_deref().unwrap_or_default();
-            self.destroy(&Target::named(name)).await?;
+            self.destroy(&Target::named(name, None)).await?;
         }
         Ok(self.guests.get(container).is_none())
     }
@@ -139,7 +161,9 @@ impl Service {
                 "the domain {domain} is not served here; served are {allowed}"
             )));
         }
-        let sandbox = self.living_backend(container)?;
+        let sandbox = self.find(container).await?;
+        let sandbox = sandbox.filter(|sandbox| for_projects(sandbox));
+        let sandbox = sandbox.ok_or_else(|| BackendError::NotFound(container.to_owned()))?;
         let mut ports = PORTS.to_vec();
         if !ports.contains(&port) {
             ports.push(port);
@@ -149,14 +173,56 @@ impl Service {
         Ok(host)
     }
 
-    fn living_backend(&self, container: &str) -> Result<Arc<Sandbox>, BackendError> {
-        let is_meant = |sandbox: &Arc<Sandbox>| {
+    /// The sandbox of that name or UID, unless it is about to go. One that the cache
+    /// does not have may have been made by another replica a moment ago.
+    async fn find(&self, container: &str) -> Result<Option<Arc<Sandbox>>, ServiceError> {
+        let named = |sandbox: &Arc<Sandbox>| {
             let meta = &sandbox.metadata;
-            let names = [meta.name.as_deref(), meta.uid.as_deref()];
-            meta.deletion_timestamp.is_none() && names.contains(&Some(container))
+            [meta.name.as_deref(), meta.uid.as_deref()].contains(&Some(container))
         };
-        let found = self.sandboxes.all().into_iter().find(is_meant);
-        found.ok_or_else(|| BackendError::NotFound(container.to_owned()))
+        let known = self.sandboxes.all().into_iter().find(named);
+        let found = match known {
+            Some(known) => Some(known),
+            None if uuid::Uuid::try_parse(container).is_ok() => {
+                let found = self.sandboxes.fetch_by_uid(container).await?;
+                found.map(Arc::new)
+            }
+            None => self.sandboxes.fetch(container).await?.map(Arc::new),
+        };
+        Ok(found.filter(|it| it.metadata.deletion_timestamp.is_none()))
+    }
+
+    async fn abandon(&self, name: &str) -> Result<(), ServiceError> {
+        if let Some(sandbox) = self.sandboxes.fetch(name).await? {
+            let uid = sandbox.metadata.uid.unwrap_or_default();
+            self.sandboxes.delete(name, &uid).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a sandbox is of this contract: a backend made it, or it works for a
+/// project. A tenant's is not for who has a project's key.
+fn for_projects(sandbox: &Sandbox) -> bool {
+    annotation(sandbox, annotations::TITLE).is_some() || project_of(sandbox).is_some()
+}
+
+/// A sandbox on its way to a client that has not been told its name: it is deleted
+/// where that comes to nothing, also because the client is gone.
+struct Untold {
+    service: Arc<Service>,
+    name: Option<String>,
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        let Some(name) = self.name.take() else { return };
+        let service = self.service.clone();
+        tokio::spawn(async move {
+            if let Err(error) = service.abandon(&name).await {
+                tracing::warn!(sandbox = name, %error, "left behind: nobody knows its name");
+            }
+        });
     }
 }
 

@@ -26,12 +26,7 @@ impl Service {
     /// # Errors
     /// When the cluster does not take the deletion, or it is not done in time.
     pub async fn end_conversation(&self, id: &str) -> Result<bool, ServiceError> {
-        let target = Target::conversation(id);
-        if self.sandboxes.get(&target.name).is_none() {
-            return Ok(false);
-        }
-        self.destroy(&target).await?;
-        Ok(true)
+        self.end(&Target::conversation(id)).await
     }
 
     /// Ends the sandboxes of all conversations that have one of their own, and

@@ -14,6 +14,9 @@ pub enum EditError {
     /// The text to be replaced is not in it.
     #[error("old_string was not found in {0}: the file is unchanged")]
     NotFound(String),
+    /// The file is larger than what is read.
+    #[error("{0}")]
+    TooLarge(String),
     /// The file could not be read or written.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -38,6 +41,9 @@ impl Service {
         } else {
             let before = match self.read_file(target, path).await {
                 Err(ServiceError::Agent(AgentError::NotFound(_))) => Bytes::new(),
+                Err(ServiceError::Agent(AgentError::Full(why))) => {
+                    return Err(EditError::TooLarge(why));
+                }
                 read => read?,
             };
             let edited = replace(&before, old.as_bytes(), new.as_bytes(), all);

@@ -21,6 +21,12 @@ pub enum ServiceError {
         /// What the sandbox's conditions say.
         why: String,
     },
+    /// The service has just begun, and the cluster has not answered yet.
+    #[error("what sandboxes there are is not known yet, after {}s: try again", waited.as_secs())]
+    Starting {
+        /// How long the request waited.
+        waited: Duration,
+    },
     /// The sandbox cannot run until somebody changes something.
     #[error("the sandbox cannot run: {0}")]
     Failed(String),

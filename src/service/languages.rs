@@ -14,6 +14,9 @@ use crate::domain::exec::{ExecOutcome, ExecRequest, Program};
 /// Longest code that is an argument: the kernel takes 128 KiB.
 const LONGEST: usize = 100 << 10;
 
+/// What the agent runs scripts with.
+const SHELL: &str = "bash";
+
 /// A language, by the names that clients use.
 struct Language {
     names: &'static [&'static str],
@@ -26,7 +29,8 @@ struct Language {
 }
 
 const LANGUAGES: [Language; 8] = [
-    language(&["bash", "shell"], "bash", &["-c", "--"], &[], "sh"),
+    // A script of the agent's, which has sh do where the image has no bash.
+    language(&["bash", "shell"], SHELL, &[], &[], ""),
     language(&["sh"], "sh", &["-c", "--"], &[], "sh"),
     language(&["python", "python3", "py"], "python3", &["-c"], &[], "py"),
     language(
@@ -84,8 +88,8 @@ pub enum LanguageError {
 }
 
 impl Service {
-    /// Runs code in that language, once the sandbox is awake, in `folder` or else
-    /// the place's working directory.
+    /// Runs code in that language, once the sandbox is awake, in the place's working
+    /// directory, or in `folder`, which begins there where it is relative.
     ///
     /// # Errors
     /// See [`LanguageError`].
@@ -104,7 +108,11 @@ impl Service {
         let Some(known) = known else {
             return Err(self.unsupported(place, language).await);
         };
-        let cwd = folder.map(str::to_owned).or_else(|| place.cwd());
+        let cwd = match folder {
+            Some(path) if path.starts_with('/') => Some(path.to_owned()),
+            Some(path) => Some(format!("{}/{path}", place.workdir)),
+            None => place.cwd(),
+        };
         let request = |program| ExecRequest {
             program,
             cwd: cwd.clone(),
@@ -112,8 +120,7 @@ impl Service {
             ..ExecRequest::script("", self.settings.max_output)
         };
         let outcome = match known.inline(code) {
-            // The image may have no bash, where sh has to do.
-            _ if known.program == "bash" => {
+            _ if known.program == SHELL => {
                 let script = Program::Script(code.to_owned().into());
                 self.exec(&place.target, request(script)).await?
             }
@@ -166,7 +173,7 @@ impl Service {
         };
         let found = String::from_utf8_lossy(&found);
         let names = LANGUAGES.iter().filter(|language| {
-            language.program == "bash" || found.lines().any(|line| line == language.program)
+            language.program == SHELL || found.lines().any(|line| line == language.program)
         });
         let names: Vec<_> = names.map(|language| language.names[0]).collect();
         LanguageError::Unsupported(language.to_owned(), names.join(", "))

@@ -40,6 +40,8 @@ pub use sandboxes::LifecycleChange;
 pub use search::Wanted;
 pub use target::Target;
 
+use tokio::sync::watch;
+
 use crate::crd::SandboxSpec;
 use crate::domain::buckets::Credentials;
 use crate::domain::interfaces::{
@@ -139,9 +141,24 @@ impl Service {
         })
     }
 
-    /// Whether requests can be answered: the cache has been filled once.
-    pub fn ready(&self) -> bool {
-        self.sandboxes.synced()
+    /// Waits until the caches have been filled once: before, what is not in them may
+    /// exist all the same.
+    ///
+    /// # Errors
+    /// [`ServiceError::Starting`] where that takes longer than a sandbox may take.
+    pub async fn listed(&self) -> Result<(), ServiceError> {
+        let first = async |mut changes: watch::Receiver<u64>| {
+            // Without its sender it changes no more, which is an answer, too.
+            let _ = changes.wait_for(|version| *version > 0).await;
+        };
+        let all = async {
+            first(self.sandboxes.changes()).await;
+            first(self.guests.changes()).await;
+            first(self.session_records.changes()).await;
+        };
+        let waited = self.settings.ready_timeout;
+        let listed = tokio::time::timeout(waited, all).await;
+        listed.map_err(|_| ServiceError::Starting { waited })
     }
 
     /// How it stands with the database.

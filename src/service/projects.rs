@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Service;
+use super::files::{Base, ClientPath};
 use super::target::{Target, Whose, project_of};
 use crate::crd::{Sandbox, Workspace};
 use crate::domain::interfaces::{DatabaseError, Integration, Project};
@@ -22,6 +23,8 @@ const FRESH: Duration = Duration::from_secs(5);
 const HESITATION: Duration = Duration::from_secs(10);
 /// When such a look-up is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How long what exists may take to show in the cache.
+const LAG: Duration = Duration::from_secs(5);
 /// Conversations that are remembered for the time without a database.
 const REMEMBERED: usize = 10_000;
 
@@ -44,6 +47,14 @@ impl Place {
     /// directory; none where it begins there by itself.
     pub fn cwd(&self) -> Option<String> {
         (!self.at_home).then(|| self.workdir.clone())
+    }
+
+    /// A path, which begins at the working directory where it is relative.
+    pub fn path<'a>(&'a self, path: &'a str) -> ClientPath<'a> {
+        ClientPath {
+            path,
+            base: Base::Folder(&self.workdir),
+        }
     }
 }
 
@@ -99,7 +110,7 @@ impl Service {
     pub async fn conversation(&self, id: &str) -> Place {
         match self.project_of_conversation(id).await {
             Some(project) => {
-                let place = self.place_of(&project);
+                let place = self.place_of(&project).await;
                 if self.resolutions.first(id, &place.target.name) {
                     self.tell(id, &project, &place);
                 }
@@ -115,9 +126,10 @@ impl Service {
     /// The database's, where no sandbox tells of the project either.
     pub async fn project(&self, id: &str) -> Result<Option<Place>, DatabaseError> {
         match self.projects.get(id).await {
-            Ok(project) => Ok(project.map(|project| self.place_of(&project))),
+            Ok(Some(project)) => Ok(Some(self.place_of(&project).await)),
+            Ok(None) => Ok(None),
             Err(error) => match self.sandbox_for(id) {
-                Some(sandbox) => Ok(Some(self.existing(&sandbox, None))),
+                Some(sandbox) => Ok(Some(self.existing(&sandbox, None, None))),
                 None => Err(error),
             },
         }
@@ -137,9 +149,8 @@ impl Service {
                 }
                 Err(error) => error,
             };
-            if !error.away() {
-                tracing::warn!(conversation = id, %error, "the project was not looked up");
-            }
+            // What is wrong with the database is in the log already, now and then.
+            tracing::debug!(conversation = id, %error, "the project was not looked up");
             match known {
                 Some((project, _)) => return project,
                 None if error.away() && self.just_lost() && Instant::now() < give_up => {
@@ -161,12 +172,51 @@ impl Service {
         }
     }
 
-    fn place_of(&self, project: &Project) -> Place {
+    /// Where the conversations of a project work. Before a sandbox is made for one
+    /// whose row names another, it is looked whether that is only not in the cache
+    /// yet: a second one would have none of its files.
+    pub(super) async fn place_of(&self, project: &Project) -> Place {
+        let place = self.place_by_cache(project);
+        let Some(named) = project.container_name.as_deref() else {
+            return place;
+        };
+        if self.is_there(&place.target) || !self.exists(named).await {
+            return place;
+        }
+        let (mut sandboxes, mut guests) = (self.sandboxes.changes(), self.guests.changes());
+        let shown = async {
+            while self.living(named).is_none() && self.guests.get(named).is_none() {
+                tokio::select! {
+                    _ = sandboxes.changed() => {}
+                    _ = guests.changed() => {}
+                }
+            }
+        };
+        // Where it never shows, it is as good as gone.
+        let _ = timeout(LAG, shown).await;
+        self.place_by_cache(project)
+    }
+
+    fn is_there(&self, target: &Target) -> bool {
+        target.whose == Whose::Guest || self.living(&target.name).is_some()
+    }
+
+    /// Whether the API server has a sandbox of that name, or a pod to be worked in.
+    /// Where it does not say, it takes no new sandbox either.
+    async fn exists(&self, name: &str) -> bool {
+        match self.sandboxes.fetch(name).await {
+            Ok(Some(sandbox)) => sandbox.metadata.deletion_timestamp.is_none(),
+            Ok(None) => self.guests.exists(name).await.unwrap_or(false),
+            Err(_) => false,
+        }
+    }
+
+    fn place_by_cache(&self, project: &Project) -> Place {
         let wanted = project.workdir_path.as_deref();
         let named = project.container_name.as_deref();
         if let Some(pod) = named.filter(|name| self.guests.get(name).is_some()) {
             return Place {
-                target: Target::guest(pod),
+                target: Target::guest(pod, project),
                 workdir: wanted.unwrap_or(CONTAINERS_OWN).to_owned(),
                 at_home: wanted.is_none(),
             };
@@ -176,16 +226,16 @@ impl Service {
         if let Some(named) = &named
             && project_of(named) != Some(&project.id)
         {
-            return self.existing(named, wanted);
+            return self.existing(named, wanted, Some(project));
         }
         let workdir = wanted.filter(|path| Workspace::can_be_at(path));
         let default = &self.settings.project_template.workspace.mount_path;
-        let own = Target::project(&project.id, workdir.unwrap_or(default));
+        let own = Target::project(project, workdir.unwrap_or(default));
         if let Some(sandbox) = named.or_else(|| self.sandbox_for(&project.id)) {
             // The one that would be made can be made again, should it go now.
             return match sandbox.metadata.name.as_ref() == Some(&own.name) {
                 true => self.place(own, workdir),
-                false => self.existing(&sandbox, workdir),
+                false => self.existing(&sandbox, workdir, Some(project)),
             };
         }
         if let (Some(wanted), None) = (wanted, workdir) {
@@ -222,9 +272,14 @@ impl Service {
         all.into_iter().min_by_key(age)
     }
 
-    fn existing(&self, sandbox: &Sandbox, workdir: Option<&str>) -> Place {
+    fn existing(
+        &self,
+        sandbox: &Sandbox,
+        workdir: Option<&str>,
+        project: Option<&Project>,
+    ) -> Place {
         let name = sandbox.metadata.name.as_deref().unwrap_or_default();
-        self.place(Target::named(name), workdir)
+        self.place(Target::named(name, project), workdir)
     }
 
     fn place(&self, target: Target, workdir: Option<&str>) -> Place {
@@ -241,37 +296,40 @@ impl Service {
         }
     }
 
+    /// One that is made is told of when it runs.
     fn tell(&self, conversation: &str, project: &Project, place: &Place) {
-        let (sandbox, workdir) = (&place.target.name, &place.workdir);
-        let project_id = &project.id;
-        if place.target.whose == Whose::Guest || self.living(sandbox).is_some() {
-            tracing::info!(
-                conversation,
-                project = project_id,
-                sandbox,
-                workdir,
-                "attached to an existing container"
-            );
+        if !self.is_there(&place.target) {
             return;
         }
-        let image = self.settings.project_template.image.as_deref();
-        let image = image.unwrap_or("the default image");
-        match &project.container_name {
+        let (sandbox, workdir) = (&place.target.name, &place.workdir);
+        let project = &project.id;
+        tracing::info!(
+            conversation,
+            project,
+            sandbox,
+            workdir,
+            "attached to an existing container"
+        );
+    }
+
+    /// A sandbox was made for a request, and runs.
+    pub(super) fn tell_made(&self, target: &Target) {
+        let Some(project) = &target.project else {
+            return;
+        };
+        let made = self.sandboxes.get(&target.name);
+        let image = made.and_then(|it| it.status.as_ref()?.image.clone());
+        let image = image.unwrap_or_default();
+        let (sandbox, project, gone) = (&target.name, &project.id, &project.container_name);
+        match gone {
             Some(gone) => tracing::info!(
-                conversation,
-                project = project_id,
+                project,
                 sandbox,
                 image,
                 gone,
-                "the named container is gone: making another"
+                "the named container is gone: made another"
             ),
-            None => tracing::info!(
-                conversation,
-                project = project_id,
-                sandbox,
-                image,
-                "making a container"
-            ),
+            None => tracing::info!(project, sandbox, image, "made a container"),
         }
     }
 }

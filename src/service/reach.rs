@@ -13,7 +13,9 @@ use crate::domain::interfaces::PodRef;
 const AGAIN: Duration = Duration::from_millis(250);
 
 impl Service {
-    /// Calls the agent of the sandbox that is meant, once it is awake. The sandbox counts as used until the call has ended.
+    /// Calls the agent of the sandbox that is meant, once it is awake. The sandbox
+    /// counts as used until the call has ended. Where what a project names has gone,
+    /// its next place is called instead, once.
     ///
     /// # Errors
     /// When no sandbox can be had in time, or the call's own.
@@ -25,9 +27,31 @@ impl Service {
     where
         F: Future<Output = Result<T, AgentError>>,
     {
+        let deadline = Instant::now() + self.settings.ready_timeout;
+        match (
+            self.reach_one(target, deadline, &call).await,
+            &target.project,
+        ) {
+            (Err(ServiceError::Gone(_)), Some(project)) => {
+                let place = self.place_of(project).await;
+                self.reach_one(&place.target, deadline, &call).await
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// [`ServiceError::Gone`] only where nothing was handed over.
+    async fn reach_one<T, F>(
+        &self,
+        target: &Target,
+        deadline: Instant,
+        call: &impl Fn(PodRef) -> F,
+    ) -> Result<T, ServiceError>
+    where
+        F: Future<Output = Result<T, AgentError>>,
+    {
         let guest = target.whose == Whose::Guest;
         let _use = (!guest).then(|| self.activity.begin(&target.name));
-        let deadline = Instant::now() + self.settings.ready_timeout;
         loop {
             let mut changes = match guest {
                 true => self.guests.changes(),

@@ -139,12 +139,17 @@ impl Service {
     ) -> Result<PodRef, ServiceError> {
         let name = target.name.as_str();
         let mut changes = self.sandboxes.changes();
-        let (mut woken, mut doubted) = (None, None);
+        let (mut woken, mut doubted, mut made) = (None, None, false);
         loop {
             changes.mark_unchanged();
             let mut until = deadline;
             match self.step(target) {
-                Step::Use(pod) => return Ok(pod),
+                Step::Use(pod) => {
+                    if made {
+                        self.tell_made(target);
+                    }
+                    return Ok(pod);
+                }
                 Step::GiveUp(error) => {
                     let believed = *doubted.get_or_insert_with(|| Instant::now() + LAG);
                     if Instant::now() >= believed {
@@ -153,6 +158,8 @@ impl Service {
                     until = deadline.min(believed);
                 }
                 Step::Create if !self.just_created(name) => {
+                    // Of many who want it, one tells of it.
+                    made |= !self.creating().contains_key(name);
                     self.create(target, &LifecycleChange::default()).await?;
                 }
                 Step::Wake(slept) if woken != Some(slept) => {
@@ -257,6 +264,11 @@ impl Service {
     /// # Errors
     /// When the cluster does not take the deletion, or it is not done in time.
     pub async fn destroy(&self, target: &Target) -> Result<(), ServiceError> {
+        self.end(target).await.map(drop)
+    }
+
+    /// The same; `false` where it did not exist.
+    pub(super) async fn end(&self, target: &Target) -> Result<bool, ServiceError> {
         let deadline = Instant::now() + self.settings.ready_timeout;
         let name = target.name.as_str();
         let sandbox = match self.sandboxes.get(name) {
@@ -264,7 +276,7 @@ impl Service {
             // Created a moment ago, perhaps, and not in the cache yet.
             None => match self.sandboxes.fetch(name).await? {
                 Some(sandbox) => Arc::new(sandbox),
-                None => return Ok(()),
+                None => return Ok(false),
             },
         };
         if !target.is(&sandbox) {
@@ -275,7 +287,7 @@ impl Service {
         if self.sandboxes.delete(name, &uid).await? {
             self.until_gone(name, &uid, deadline).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn until_gone(

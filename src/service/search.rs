@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::files::{Base, ClientPath};
 use super::projects::Place;
 use super::{MOST_FILES, Service, ServiceError};
 use crate::domain::search::{SearchLimits, SearchOutput, Tree, TreeKind, TreeLimits};
@@ -43,7 +42,7 @@ impl Service {
             output: self.settings.max_output,
             time: TIME,
         };
-        let path = at(place, path);
+        let path = place.path(path.unwrap_or(&place.workdir));
         let call = |pod| async move {
             let path = self.resolve(&pod, &place.target, path).await?;
             match wanted {
@@ -96,18 +95,11 @@ impl Service {
         path: Option<&str>,
         limits: TreeLimits,
     ) -> Result<Tree, ServiceError> {
-        let path = at(place, path);
+        let path = place.path(path.unwrap_or(&place.workdir));
         let call = |pod| async move {
             let path = self.resolve(&pod, &place.target, path).await?;
             self.agents.tree(&pod, &path, limits).await
         };
         self.reach(&place.target, call).await
-    }
-}
-
-fn at<'a>(place: &'a Place, path: Option<&'a str>) -> ClientPath<'a> {
-    ClientPath {
-        path: path.unwrap_or(&place.workdir),
-        base: Base::Folder(&place.workdir),
     }
 }

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 pub const SOON: Duration = Duration::from_millis(100);
 /// How often a session is written about at most while it is only used.
 pub const EVERY: Duration = Duration::from_secs(30);
+/// Bytes of the longest id that a session can have.
+pub const LONGEST_ID: usize = 512;
 /// First and longest wait before what could not be written is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), EVERY);
 
@@ -143,6 +145,10 @@ impl SessionLog {
     }
 
     fn entry(&self, sandbox: &str, id: &str, change: impl FnOnce(&mut Entry)) {
+        // No agent has such a session, and anybody may ask for it.
+        if id.len() > LONGEST_ID {
+            return;
+        }
         let mut all = self.lock();
         if !all.contains_key(sandbox) {
             all.insert(sandbox.to_owned(), HashMap::new());
@@ -216,5 +222,13 @@ mod tests {
         tokio::time::advance(EVERY).await;
         assert!(ids(&log).is_empty());
         assert!(log.lock().is_empty());
+    }
+
+    #[test]
+    fn a_session_that_cannot_be_is_not_remembered() {
+        let log = SessionLog::default();
+        log.used("box", &"s".repeat(LONGEST_ID));
+        log.used("box", &"s".repeat(LONGEST_ID + 1));
+        assert_eq!(log.lock()["box"].len(), 1);
     }
 }

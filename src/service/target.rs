@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{Service, ServiceSettings};
-use crate::crd::{Project, Sandbox, annotations};
-use crate::domain::interfaces::NewSandbox;
+use crate::crd::{self, Sandbox, annotations};
+use crate::domain::interfaces::{NewSandbox, Project};
 use crate::domain::names;
 
 /// A sandbox, by its resource's name and by what makes it the right one.
@@ -14,6 +14,8 @@ pub struct Target {
     /// Name of the resource.
     pub name: String,
     pub(super) whose: Whose,
+    /// The project that led to it, which leads elsewhere once it is gone.
+    pub(super) project: Option<Project>,
 }
 
 /// Whose a sandbox is.
@@ -47,6 +49,7 @@ impl Target {
         Self {
             name: names::sandbox(&id),
             whose: Whose::Tenant { id, any_case },
+            project: None,
         }
     }
 
@@ -55,15 +58,17 @@ impl Target {
         Self {
             name: names::conversation(id),
             whose: Whose::Conversation(id.to_owned()),
+            project: None,
         }
     }
 
     /// The sandbox that is made for a project.
-    pub(super) fn project(id: &str, workdir: &str) -> Self {
-        let (id, workdir) = (id.to_owned(), workdir.to_owned());
+    pub(super) fn project(project: &Project, workdir: &str) -> Self {
+        let (id, workdir) = (project.id.clone(), workdir.to_owned());
         Self {
             name: names::project(&id),
             whose: Whose::Project { id, workdir },
+            project: Some(project.clone()),
         }
     }
 
@@ -76,22 +81,25 @@ impl Target {
                 title: title.to_owned(),
                 image,
             },
+            project: None,
         }
     }
 
-    /// A sandbox that exists.
-    pub(super) fn named(name: &str) -> Self {
+    /// A sandbox that exists, and perhaps the project that it was found for.
+    pub(super) fn named(name: &str, project: Option<&Project>) -> Self {
         Self {
             name: name.to_owned(),
             whose: Whose::Named,
+            project: project.cloned(),
         }
     }
 
-    /// A pod of somebody else's.
-    pub(super) fn guest(pod: &str) -> Self {
+    /// A pod of somebody else's, which that project names.
+    pub(super) fn guest(pod: &str, project: &Project) -> Self {
         Self {
             name: pod.to_owned(),
             whose: Whose::Guest,
+            project: Some(project.clone()),
         }
     }
 
@@ -139,7 +147,7 @@ impl Target {
             Whose::Project { id, workdir } => {
                 spec = settings.project_template.clone();
                 spec.workspace.mount_path.clone_from(workdir);
-                spec.project = Some(Project { id: id.clone() });
+                spec.project = Some(crd::Project { id: id.clone() });
             }
             Whose::Backend { title, image } => {
                 notes.insert(annotations::TITLE, title.clone());

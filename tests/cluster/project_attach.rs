@@ -50,7 +50,7 @@ pub async fn runs(world: &World, name: &str) -> Pod {
 }
 
 /// Waits until that Hutch knows of the pod.
-async fn known(backend: &Backend, pod: &str) {
+pub async fn known(backend: &Backend, pod: &str) {
     eventually("the pod is known", async || {
         let body = backend
             .post("/projects/delete", json!({"container_id": pod}))
@@ -349,6 +349,6 @@ async fn without_the_label_or_the_pod_a_sandbox_is_made() {
     assert!(
         hutch
             .log()
-            .contains("the named container is gone: making another")
+            .contains("the named container is gone: made another")
     );
 }

@@ -16,6 +16,7 @@ const LANGUAGES: &[(&str, &str)] = &[
     ("bash", "printf %s $((1+1)) ${BASH_VERSION:+bash}"),
     ("sh", "printf %s $((1+1)) ${BASH_VERSION:+bash}"),
     ("python", "print(1+1, end='')"),
+    ("perl", "print 1+1"),
 ];
 
 /// Code, and what it prints on stdout and stderr, to the byte.

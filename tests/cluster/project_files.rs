@@ -331,3 +331,23 @@ async fn a_tree_of_nothing_is_404_and_names_what_was_asked_for() {
     }
     unbroken(&backend).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_past_a_limit_says_so() {
+    let world = World::new("limits").await;
+    let (_hutch, backend) = world.with_backend("c", &["--max-file", "1Ki"]).await;
+    backend
+        .stdout("head -c 2000 /dev/zero | tr '\\0' x > big")
+        .await;
+    backend.read("big").await.fails(413);
+    edit(&backend, "big", ("x", "y"), false).await.fails(413);
+    assert_eq!(backend.stdout("cat big | tr -d x | wc -c").await, "0\n");
+
+    let small = tree(&backend, None).await.ok();
+    assert_eq!(small.get("truncated"), None);
+    // One more than 16 MiB have room for.
+    let texts = "for i in $(seq 17); do head -c 1048000 /dev/zero | tr '\\0' x > f$i; done";
+    backend.stdout(texts).await;
+    let cut = tree(&backend, None).await.ok();
+    assert_eq!(cut["truncated"], true);
+}

@@ -280,6 +280,12 @@ async fn a_live_sandbox_that_a_person_named_is_honoured() {
     assert_eq!(said, "theirs\n/var/tmp\n");
     let body = backend.call("/file/list", json!({})).await.ok();
     assert_eq!(body["files"], json!(["mark"]));
+    // A relative directory begins at the project's, which is not the sandbox's.
+    let fields = json!({"command": "pwd", "working_dir": "sub"});
+    backend.stdout("mkdir sub").await;
+    let said = backend.call("/execute", fields).await.ok();
+    assert_eq!(said["stdout"], "/var/tmp/sub\n", "{said:#}");
+    backend.stdout("rmdir sub").await;
     // Two projects may be given one.
     let said = backend.about("s-Q").stdout("hostname; pwd; ls").await;
     assert_eq!(said, "theirs\n/var/tmp\nmark\n");

@@ -37,6 +37,29 @@ fn posts() -> Vec<(&'static str, Value)> {
     ]
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_or_name_that_is_too_long_is_refused_and_makes_no_sandbox() {
+    let world = World::new("long").await;
+    let (_hutch, backend) = world.with_backend("a", &[]).await;
+    let long = "x".repeat(4097);
+    for (path, body) in posts() {
+        for field in ["session_id", "project_name", "container_id"] {
+            let mut body = body.clone();
+            if body.get(field).is_some() {
+                body[field] = long.clone().into();
+                let text = format!("{field} is longer than 4096 bytes");
+                refused(&backend, path, body.to_string(), Some(&text)).await;
+            }
+        }
+    }
+    for field in ["session_id", "project_id"] {
+        let reply = backend.get("/file/tree", &[(field, &long)]).await;
+        reply.fails(400);
+    }
+    backend.delete(&format!("/session/{long}")).await.fails(400);
+    assert_eq!(world.count().await, 0);
+}
+
 /// The texts that the contract gives; any other 400 has some text.
 fn text_of(path: &str, field: &str) -> Option<&'static str> {
     match (path, field) {

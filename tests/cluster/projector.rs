@@ -132,11 +132,15 @@ async fn a_name_that_somebody_set_stays_while_that_pod_lives() {
     row(&postgres, "P", Some("box")).await;
     world.condition("box", SYNCED, "Synced").await;
 
-    // What names nothing that lives is replaced: at the next comparison, or when
-    // the sandbox changes.
+    // What names nothing that lives is replaced, though the sandbox stays as it is.
     postgres
         .sql("UPDATE projects SET container_name = '../pods/gone'")
         .await;
+    row(&postgres, "P", Some("box")).await;
+    postgres
+        .sql("UPDATE projects SET container_name = ''")
+        .await;
+    row(&postgres, "P", Some("box")).await;
     world.patch("box", suspended(true)).await;
     row(&postgres, "P", None).await;
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::projector::{SYNCED, controller, row, spec, suspended};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
+use crate::support::world::eventually;
 use crate::support::{Hutch, World};
 use sqlx::Row;
 
@@ -33,8 +34,23 @@ async fn a_database_that_is_down_or_restarts_is_made_up_for() {
     row(&postgres, "P", Some("box")).await;
     row(&postgres, "Q", Some("other")).await;
 
+    let ready = format!("{}/readyz", hutch.ops().await);
+    let readiness = async || reqwest::get(&ready).await.unwrap().text().await.unwrap();
+    assert!(hutch.metric("hutch_database_connected").await > 0.5);
+    let told = readiness().await;
+    assert!(told.contains("database: connected since "), "{told}");
+
     // Gone in the middle, and what happens meanwhile.
     postgres.down("QUIT");
+    eventually("that it is gone is measured", async || {
+        (hutch.metric("hutch_database_connected").await < 0.5).then_some(())
+    })
+    .await;
+    let told = readiness().await;
+    assert!(
+        told.starts_with("ok\n") && told.contains("database: away since "),
+        "{told}"
+    );
     world.patch("box", suspended(true)).await;
     world.gone::<Pod>("box").await;
     world.delete("other").await;
@@ -163,7 +179,8 @@ async fn what_the_database_does_not_allow_is_told_and_tried_again() {
         row(&postgres, "P", wanted).await;
     }
     let events = world.events().await;
-    for (_, _, reason) in TROUBLES {
+    let reasons = TROUBLES.map(|(_, _, reason)| reason);
+    for reason in reasons.into_iter().chain(["ProjectNotFound"]) {
         assert!(
             events.iter().any(|event| event.0 == reason),
             "{reason}: {events:?}"

@@ -90,9 +90,10 @@ impl DatabaseError {
     }
 }
 
-/// Looking up projects. No call takes longer than about two seconds; while the
-/// database is known to be away every call answers [`DatabaseError::Away`] at
-/// once.
+/// Looking up projects. A call takes at most two seconds to get a connection that
+/// is free and two for the statement; before the database was ever tried, it waits
+/// for that as well. While the database is known to be away every call answers
+/// [`DatabaseError::Away`] at once.
 pub trait Projects: Send + Sync {
     /// How it stands with the database.
     fn state(&self) -> DatabaseState;

@@ -39,14 +39,17 @@ pub struct NewSandbox {
 /// The Sandbox resources of one namespace, read from a cache that a watch keeps
 /// current.
 pub trait Sandboxes: Send + Sync {
-    /// Whether the cache has been filled once.
-    fn synced(&self) -> bool;
-
     /// The sandbox of that name, as the cache has it.
     fn get(&self, name: &str) -> Option<Arc<Sandbox>>;
 
-    /// The sandbox of that name, as the API server has it now.
+    /// The sandbox of that name, as the API server has it now. Any text is a name.
     fn fetch<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>>;
+
+    /// The sandbox of that UID, as the API server has it now.
+    fn fetch_by_uid<'a>(
+        &'a self,
+        uid: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>>;
 
     /// All of them, as the cache has it.
     fn all(&self) -> Vec<Arc<Sandbox>>;
@@ -58,7 +61,7 @@ pub trait Sandboxes: Send + Sync {
     fn awake(&self) -> usize;
 
     /// Resolves at the next change of any sandbox after `changes` was made, and
-    /// at every one after it.
+    /// at every one after it. Its value is 0 until the cache has been filled once.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 
     /// Creates the sandbox, or returns the one that has its name.
@@ -114,6 +117,10 @@ pub struct SessionRecord {
 
 /// The SandboxSession resources of the same namespace.
 pub trait SessionRecords: Send + Sync {
+    /// Changes its value after every change of any of them; 0 until the cache has
+    /// been filled once.
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
+
     /// The resource that stands for a session, as the cache has it: of several,
     /// the oldest. One that is ending is none.
     fn find(&self, sandbox: &str, id: &str) -> Option<Arc<SandboxSession>>;

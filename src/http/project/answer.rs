@@ -35,6 +35,7 @@ pub fn failure(failure: &ServiceError) -> Response {
         ServiceError::Agent(AgentError::Unreachable(_) | AgentError::NoAgent(_))
         | ServiceError::Limit(_)
         | ServiceError::NotReady { .. }
+        | ServiceError::Starting { .. }
         | ServiceError::Failed(_)
         | ServiceError::Suspended
         | ServiceError::Gone(_)

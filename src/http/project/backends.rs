@@ -42,7 +42,7 @@ pub async fn create(State(service): State<Arc<Service>>, call: Call) -> Response
     answer::ok(fields)
 }
 
-/// `POST /projects/delete`: also of one that does not exist, or is not ours.
+/// `POST /projects/delete`: also of one that does not exist, or is none of a project's.
 pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> Response {
     let Some(container) = call.body.name("container_id") else {
         return answer::error(400, "container_id is required");
@@ -50,7 +50,7 @@ pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> Response
     match service.delete_backend(container).await {
         Ok(true) => answer::ok(json!({"message": format!("Project {container} deleted")})),
         Ok(false) => {
-            let message = format!("{container} was not made by Hutch and stays");
+            let message = format!("{container} was not made for a project and stays");
             answer::ok(json!({"message": message}))
         }
         Err(error) => failed(&error),

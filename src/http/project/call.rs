@@ -10,6 +10,11 @@ use super::answer;
 use crate::http::access::Visit;
 use crate::http::body::{Fields, Query};
 
+/// Bytes of the longest id or name.
+const LONGEST: usize = 4096;
+/// The fields that have one.
+const NAMES: [&str; 4] = ["session_id", "project_id", "project_name", "container_id"];
+
 /// A request.
 pub struct Call {
     /// The fields of its body.
@@ -34,11 +39,25 @@ impl Call {
             .or_else(project)
     }
 
+    fn too_long(&self, name: &str) -> bool {
+        let said = [self.text(name), self.query.text(name)];
+        said.into_iter().flatten().any(|text| text.len() > LONGEST)
+    }
+
     /// A text of the body, byte for byte; none where it is missing or empty.
     pub fn text(&self, name: &str) -> Option<&str> {
         let text = self.body.get(name)?.as_str()?;
         (!text.is_empty()).then_some(text)
     }
+}
+
+fn too_long(name: &str) -> Response {
+    answer::error(400, &format!("{name} is longer than {LONGEST} bytes"))
+}
+
+/// The refusal of a conversation that a path names, if its id is too long.
+pub fn refusal(id: &str) -> Option<Response> {
+    (id.len() > LONGEST).then(|| too_long("session_id"))
 }
 
 impl<S: Send + Sync> FromRequest<S> for Call {
@@ -54,6 +73,9 @@ impl<S: Send + Sync> FromRequest<S> for Call {
         })?;
         let body = Fields::read(&body);
         let call = Self { body, query };
+        if let Some(name) = NAMES.iter().find(|name| call.too_long(name)) {
+            return Err(too_long(name));
+        }
         if let (Some(visit), Some(subject)) = (visit, call.subject()) {
             visit.about(subject);
         }

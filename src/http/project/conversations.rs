@@ -8,6 +8,7 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::answer;
+use super::call::refusal;
 use crate::http::access::Visit;
 use crate::service::Service;
 
@@ -32,6 +33,9 @@ pub async fn end(
     Extension(visit): Extension<Arc<Visit>>,
     Path(id): Path<String>,
 ) -> Response {
+    if let Some(refusal) = refusal(&id) {
+        return refusal;
+    }
     visit.about(&id);
     let told = |what: &str| answer::ok(json!({"message": format!("Session {id} {what}")}));
     match service.end_conversation(&id).await {

@@ -11,7 +11,7 @@ use super::answer;
 use super::call::Call;
 use crate::domain::agent::AgentError;
 use crate::domain::files::MAX_PATH;
-use crate::service::{Base, ClientPath, EditError, Place, Service, ServiceError};
+use crate::service::{EditError, Place, Service, ServiceError};
 
 /// The path in that field, as it is; 400 where it is missing or none.
 fn path<'a>(call: &'a Call, field: &str) -> Result<&'a str, String> {
@@ -22,13 +22,6 @@ fn path<'a>(call: &'a Call, field: &str) -> Result<&'a str, String> {
             Err(format!("{field} is longer than {MAX_PATH} bytes"))
         }
         Some(path) => Ok(path),
-    }
-}
-
-fn at<'a>(place: &'a Place, path: &'a str) -> ClientPath<'a> {
-    ClientPath {
-        path,
-        base: Base::Folder(&place.workdir),
     }
 }
 
@@ -47,7 +40,7 @@ pub async fn read(State(service): State<Arc<Service>>, call: Call) -> Response {
         Ok(file) => file,
         Err(text) => return answer::error(400, &text),
     };
-    match service.read_file(&place.target, at(&place, path)).await {
+    match service.read_file(&place.target, place.path(path)).await {
         Ok(content) => answer::ok(json!({"content": String::from_utf8_lossy(&content)})),
         Err(ServiceError::Agent(AgentError::Full(text))) => answer::error(413, &text),
         Err(error) => answer::failure(&error),
@@ -69,7 +62,7 @@ pub async fn write(State(service): State<Arc<Service>>, call: Call) -> Response 
     };
     let content = content.to_owned().into();
     match service
-        .write_file(&place.target, at(&place, path), &content)
+        .write_file(&place.target, place.path(path), &content)
         .await
     {
         Ok(()) => answer::ok(json!({"message": format!("File {path} written successfully")})),
@@ -90,7 +83,7 @@ pub async fn list(State(service): State<Arc<Service>>, call: Call) -> Response {
             Err(text) => return answer::error(400, &text),
         },
     };
-    match service.list_folder(&place.target, at(&place, path)).await {
+    match service.list_folder(&place.target, place.path(path)).await {
         Ok(names) => {
             let shown = names.iter().filter(|name| !name.starts_with(b"."));
             let shown: Vec<_> = shown.map(|name| String::from_utf8_lossy(name)).collect();
@@ -118,10 +111,11 @@ pub async fn edit(State(service): State<Arc<Service>>, call: Call) -> Response {
             None => return answer::error(400, "replace_all must be true or false"),
         },
     };
-    let edit = service.edit_file(&place.target, at(&place, path), (old, new), all);
+    let edit = service.edit_file(&place.target, place.path(path), (old, new), all);
     match edit.await {
         Ok(()) => answer::ok(json!({"message": format!("File {path} edited successfully")})),
         Err(error @ EditError::NotFound(_)) => answer::error(400, &error.to_string()),
+        Err(EditError::TooLarge(text)) => answer::error(413, &text),
         Err(EditError::Service(error)) => answer::failure(&error),
     }
 }

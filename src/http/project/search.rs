@@ -63,7 +63,11 @@ pub async fn tree(State(service): State<Arc<Service>>, call: Call) -> Response {
     match service.tree(&place, path).await {
         Ok(tree) => {
             let root = path.unwrap_or(&place.workdir);
-            answer::ok(json!({"tree": nested(root, &tree.entries)}))
+            let mut fields = json!({"tree": nested(root, &tree.entries)});
+            if tree.truncated {
+                fields["truncated"] = json!(true);
+            }
+            answer::ok(fields)
         }
         Err(ServiceError::Agent(AgentError::NotFound(_))) => {
             let path = path.unwrap_or(&place.workdir);
