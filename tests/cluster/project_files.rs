@@ -350,4 +350,9 @@ async fn what_is_past_a_limit_says_so() {
     backend.stdout(texts).await;
     let cut = tree(&backend, None).await.ok();
     assert_eq!(cut["truncated"], true);
+    // Nor more than 20,000 entries, which are many small messages on one channel.
+    backend.stdout("rm f*; seq 20001 | xargs touch").await;
+    let cut = tree(&backend, None).await.ok();
+    assert_eq!(cut["truncated"], true);
+    assert_eq!(backend.stdout("echo goes on").await, "goes on\n");
 }

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+use futures::stream::{BoxStream, iter};
 use hutch_wire::limits::CHUNK;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -33,7 +35,7 @@ pub trait Work: Send + 'static {
 }
 
 /// What a search answers with.
-pub type Outputs<T> = ReceiverStream<Result<T, Status>>;
+pub type Outputs<T> = BoxStream<'static, Result<T, Status>>;
 
 /// Begins a search and sends what it finds. `permit` is held to its end; `what`
 /// is for errors.
@@ -51,11 +53,11 @@ pub async fn stream<W: Work>(
     tokio::spawn(async move {
         let _permit = permit;
         loop {
-            for output in done.outputs {
-                let sent = tokio::time::timeout(PATIENCE, sender.send(Ok(output))).await;
-                if !matches!(sent, Ok(Ok(()))) {
-                    return stalled(&sender, &what);
-                }
+            // All at once: they leave in large frames then, and a connection takes
+            // only so many small ones (h2's ENHANCE_YOUR_CALM) before it breaks.
+            let sent = tokio::time::timeout(PATIENCE, sender.send(Ok(done.outputs))).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                return stalled(&sender, &what);
             }
             let Some(search) = done.search.and_then(Away::take) else {
                 return;
@@ -72,7 +74,12 @@ pub async fn stream<W: Work>(
             };
         }
     });
-    Ok(ReceiverStream::new(receiver))
+    let slices = ReceiverStream::new(receiver);
+    let outputs = slices.flat_map(|slice| match slice {
+        Ok(outputs) => iter(outputs.into_iter().map(Ok)).left_stream(),
+        Err(status) => iter([Err(status)]).right_stream(),
+    });
+    Ok(outputs.boxed())
 }
 
 /// For a client that is there and does not read.
