@@ -69,14 +69,7 @@ async fn a_key_is_presented_in_any_of_the_usual_ways() {
     let world = World::new("ways").await;
     let hutch = world.hutch("api", &[KEYED]).await;
     let url = hutch.url().await;
-    let key = world
-        .live_key(
-            &url,
-            "acme",
-            &world.namespace,
-            &["--scope", "tenant,project"],
-        )
-        .await;
+    let key = world.live_key_to_all(&url).await;
     let basic = |text: String| format!("Basic {}", STANDARD.encode(text));
     for shown in [
         format!("Bearer {key}"),

@@ -77,14 +77,7 @@ async fn a_request_that_takes_too_long_ends() {
     let arguments = [KEYED, "--request-timeout", "5s"];
     let hutch = world.hutch("run", &arguments).await;
     let url = hutch.url().await;
-    let key = world
-        .live_key(
-            &url,
-            "acme",
-            &world.namespace,
-            &["--scope", "tenant,project"],
-        )
-        .await;
+    let key = world.live_key_to_all(&url).await;
     let tenant = Tenant::new(&with_user(&url, &key), "box");
     eventually("the sandbox is there", async || {
         (tenant.create().await.status == 200).then_some(())

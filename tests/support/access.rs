@@ -48,6 +48,12 @@ impl World {
         .await;
         key
     }
+
+    /// One for both contracts, of the tenant `acme`.
+    pub async fn live_key_to_all(&self, url: &str) -> String {
+        let scopes = ["--scope", "tenant,project"];
+        self.live_key(url, "acme", &self.namespace, &scopes).await
+    }
 }
 
 /// The part of a key that may be seen.
