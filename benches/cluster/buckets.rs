@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hutch::crd::{Phase, Sandbox, annotations};
+use hutch::domain::names;
 use serde_json::json;
 
 use crate::report::{Measure, Report, Times};
@@ -31,10 +33,29 @@ pub async fn measure(report: &mut Report) {
     ];
     let (_hutch, tenant) = world.with_tenant("buckets", &flags).await;
     tenant.create().await.ok();
+    weigh(&world).await;
     mounts(&tenant, &s3, report).await;
     mount(&tenant, &s3).await;
     flow(&tenant, &s3, report).await;
     tenant.destroy().await.ok();
+}
+
+/// Gives the sandbox the CPU weight of a process of the machine, with which it is
+/// compared: one that asks for next to nothing yields to the S3 server and the mounter.
+async fn weigh(world: &World) {
+    let name = names::sandbox("buckets");
+    let pod = |sandbox: &Sandbox| sandbox.status.as_ref().and_then(|it| it.pod_uid.clone());
+    let before = pod(&world.ready(&name).await);
+    let heavier = json!({
+        "metadata": {"annotations": {annotations::RESTART: "1"}},
+        "spec": {"resources": {"requests": {"cpu": "1"}}},
+    });
+    world.patch(&name, heavier).await;
+    let is_new = |sandbox: &Sandbox| {
+        let status = sandbox.status.as_ref();
+        status.is_some_and(|it| it.phase == Phase::Ready) && pod(sandbox) != before
+    };
+    world.sandbox(&name, is_new).await;
 }
 
 async fn mount(tenant: &Tenant, s3: &S3) {

@@ -118,3 +118,43 @@ pub fn pod_settings(
         ..defaults
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        database: Database,
+    }
+
+    fn told(arguments: &[&str]) -> Option<String> {
+        let line = Line::parse_from([&["hutch"], arguments].concat());
+        let target = target(&line.database).unwrap();
+        target.map(|target| target.to_string())
+    }
+
+    #[test]
+    fn the_database_has_the_names_and_the_defaults_of_its_contract() {
+        assert_eq!(told(&[]), None);
+        for one in ["--postgres-host=localhost", "--postgres-sslmode=disable"] {
+            assert_eq!(told(&[one]).unwrap(), "crush@localhost:5432/crush");
+        }
+        let others = ["--postgres-user=u", "--postgres-db=d", "--postgres-port=1"];
+        assert_eq!(told(&others).unwrap(), "u@localhost:1/d");
+        let url = "--database-url=postgres://a:b@c:2/e";
+        assert_eq!(told(&[&others[..], &[url]].concat()).unwrap(), "a@c:2/e");
+        let command = Line::command();
+        let variables = command.get_arguments().filter_map(|one| one.get_env());
+        let variables: Vec<_> = variables.filter_map(|name| name.to_str()).collect();
+        let names = ["HOST", "PORT", "USER", "PASSWORD", "DB", "SSLMODE"];
+        let names = names.map(|name| format!("POSTGRES_{name}"));
+        assert_eq!(
+            variables,
+            [&["DATABASE_URL".to_owned()][..], &names].concat()
+        );
+    }
+}

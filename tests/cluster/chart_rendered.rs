@@ -36,7 +36,7 @@ fn sets(world: &World) -> [(&'static str, Value); 5] {
             "most",
             json!({"tenants": tenants, "profile": "root", "databaseSecret": "db",
             "imagePullSecrets": [{"name": "pull"}], "watchNamespace": world.namespace,
-            "buckets": {"allowHttp": true, "csiDriver": "ru.yandex.s3.csi"},
+            "otlpEndpoint": "http://collector:4317", "buckets": {"allowHttp": true, "csiDriver": "ru.yandex.s3.csi"},
             "controller": {"nodeSelector": {"a": "b"}, "extraArgs": ["--default-profile=root"]},
             "facade": {
                 "autoscaling": {"enabled": true}, "tls": {"secret": "tls"},

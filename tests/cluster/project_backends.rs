@@ -97,6 +97,19 @@ async fn a_backend_gets_a_running_sandbox_of_its_language_with_two_ports() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ports_can_be_those_of_the_service_inside_the_cluster() {
+    let world = World::new("inside").await;
+    let (_hutch, backend) = started(&world, &["--project-ports", "cluster"]).await;
+    let made = create(&backend, json!({"project_name": "p"})).await;
+    assert_eq!(made["frontend_port"], 5173);
+    let pod = world.pods().get(&text(&made, "container_name")).await;
+    let service = service_of(&world, &pod.unwrap()).await;
+    let kind = service.spec.as_ref().unwrap().type_.as_deref();
+    assert_eq!(kind, Some("ClusterIP"), "{service:#?}");
+    assert_eq!(port_to(&service, 5173).unwrap().node_port, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_language_that_is_not_in_the_map_is_refused_by_name() {
     let world = World::new("no-language").await;
     let (_hutch, backend) = started(&world, &[]).await;
@@ -210,7 +223,13 @@ fn route(ingress: &Ingress) -> Option<(String, String, i32)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_domain_leads_to_a_port_of_the_sandbox_and_goes_with_it() {
     let world = World::new("domain").await;
-    let (_hutch, backend) = started(&world, &["--ingress-class", "nginx"]).await;
+    let settings = [
+        "--ingress-class",
+        "nginx",
+        "--ingress-tls-secret",
+        "wildcard",
+    ];
+    let (_hutch, backend) = started(&world, &settings).await;
     let made = create(&backend, json!({"project_name": "p"})).await;
     let name = text(&made, "container_name");
     let pod = world.pods().get(&name).await.unwrap();
@@ -237,8 +256,14 @@ async fn a_domain_leads_to_a_port_of_the_sandbox_and_goes_with_it() {
             "{all:#?}"
         );
         for ingress in &all {
-            let class = ingress.spec.as_ref().unwrap().ingress_class_name.clone();
-            assert_eq!(class.as_deref(), Some("nginx"));
+            let spec = ingress.spec.as_ref().unwrap();
+            assert_eq!(spec.ingress_class_name.as_deref(), Some("nginx"));
+            let secrets = spec
+                .tls
+                .iter()
+                .flatten()
+                .map(|tls| tls.secret_name.as_deref());
+            assert_eq!(secrets.collect::<Vec<_>>(), [Some("wildcard")]);
         }
         for port in [5173, 8888, i32::from(port)] {
             assert!(port_to(&service, port).is_some(), "{port}: {service:#?}");

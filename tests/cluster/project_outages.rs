@@ -45,7 +45,12 @@ async fn a_service_that_starts_without_its_database_finds_it_when_it_comes() {
     let (hutch, backend) = integrated(&world, &postgres, postgres.port, "s-P").await;
     let alone = backend.stdout("hostname").await;
     until(&backend, "standalone").await;
-    assert_eq!(backend.get("/health", &[]).await.ok()["active_sessions"], 1);
+    let health = backend.get("/health", &[]).await.ok();
+    assert_eq!(health["active_sessions"], 1);
+    for told in ["since", "last_error"] {
+        let text = health["database"][told].as_str();
+        assert!(text.is_some_and(|text| !text.is_empty()), "{health:#}");
+    }
     assert_eq!(of_project(&world, "P").await.len(), 0);
     let url = backend.address("");
 
@@ -126,4 +131,16 @@ async fn a_database_that_never_answers_holds_up_nobody_for_long() {
     for backend in all {
         assert_eq!(backend.stdout("hostname").await.trim_end(), host);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_without_the_column_keeps_nobody_from_working() {
+    let (world, postgres) = (World::new("column").await, Postgres::start().await);
+    postgres.project("P").await;
+    let drop = "ALTER TABLE projects DROP COLUMN container_name";
+    postgres.sql(drop).await;
+    let (_hutch, backend) = integrated(&world, &postgres, postgres.port, "s-P").await;
+    assert_eq!(backend.stdout("echo here").await, "here\n");
+    let health = backend.get("/health", &[]).await.ok();
+    assert_eq!(health["status"], "ok");
 }

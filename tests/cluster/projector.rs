@@ -202,3 +202,21 @@ async fn what_happened_while_nobody_led_is_made_up_for() {
         Some("docker-1")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_one_writes_and_needs_no_more_than_its_columns() {
+    let (world, postgres) = (World::new("two").await, Postgres::start().await);
+    postgres.project("P").await;
+    let few = "REVOKE ALL ON projects FROM crush; \
+        GRANT SELECT (id, container_name, workdir_path), \
+              UPDATE (container_name, updated_at) ON projects TO crush";
+    postgres.sql(few).await;
+    let _both = (
+        controller(&world, &postgres, postgres.port).await,
+        controller(&world, &postgres, postgres.port).await,
+    );
+    world.create("box", spec("P")).await;
+    row(&postgres, "P", Some("box")).await;
+    world.condition("box", SYNCED, "Synced").await;
+    assert_eq!(postgres.writes().await.len(), 1);
+}
