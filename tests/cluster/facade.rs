@@ -144,9 +144,9 @@ async fn a_head_that_can_be_read_in_two_ways_is_refused() {
         .unwrap()
         .to_owned();
     for head in [
-        "POST /exec HTTP/1.1\r\nHost: a\r\nx-sandbox-id: a\r\nx-sandbox-id: b\r\nContent-Length: 0\r\n\r\n",
-        "POST /exec HTTP/1.1\r\nHost: a\r\nHost: b\r\nx-sandbox-id: a\r\nContent-Length: 0\r\n\r\n",
-        "POST /exec HTTP/1.1\r\nHost: a\r\nx-sandbox-id: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /exec HTTP/1.1\r\nHost: localhost\r\nx-sandbox-id: a\r\nx-sandbox-id: b\r\nContent-Length: 0\r\n\r\n",
+        "POST /exec HTTP/1.1\r\nHost: localhost\r\nHost: b\r\nx-sandbox-id: a\r\nContent-Length: 0\r\n\r\n",
+        "POST /exec HTTP/1.1\r\nHost: localhost\r\nx-sandbox-id: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ] {
         let address = address.clone();
         let answer = tokio::task::spawn_blocking(move || {
