@@ -114,20 +114,19 @@ async fn an_image_without_a_shell_runs_programs() {
     assert!(sandbox.ended().await.success());
 }
 
-/// Makes a root that has the agent, and what it needs, and nothing else.
+/// Makes a root that has the agent, and nothing else.
 pub fn put_agent(root: &std::path::Path) {
     let copied = std::process::Command::new(agent())
         .arg("install")
         .arg(root)
         .status();
     assert!(copied.unwrap().success());
-    copy_libraries(root);
 }
 
-/// What the agent is linked with, for builds that are not static.
-pub fn copy_libraries(root: &std::path::Path) {
+/// What a program of this machine is linked with: of a static one nothing.
+pub fn copy_libraries(program: &std::path::Path, root: &std::path::Path) {
     let listed = std::process::Command::new("ldd")
-        .arg(agent())
+        .arg(program)
         .output()
         .unwrap();
     for library in String::from_utf8_lossy(&listed.stdout).split_whitespace() {

@@ -9,7 +9,6 @@ use hutch_wire::v1::{
 use tonic::Code;
 
 use super::within;
-use crate::machine::copy_libraries;
 use crate::sandbox::{Client, Sandbox, agent, argv, env};
 
 impl Client {
@@ -284,7 +283,6 @@ async fn what_makes_no_sense_is_refused() {
 async fn without_a_shell_there_are_no_sessions() {
     let root = tempfile::tempdir().unwrap();
     std::fs::copy(agent(), root.path().join("hutch-agent")).unwrap();
-    copy_libraries(root.path());
     let sandbox = Sandbox::without_an_image(root.path()).await;
     let client = sandbox.connect().await;
     let start = Input::Start(within("s", "echo"));

@@ -97,7 +97,8 @@ fn image(shell: &Path) -> tempfile::TempDir {
     ] {
         std::fs::copy(from, path(to)).unwrap();
     }
-    copy_libraries(root.path());
+    copy_libraries(Path::new("/bin/busybox"), root.path());
+    copy_libraries(shell, root.path());
     for name in [
         "cat", "true", "sleep", "seq", "env", "mkdir", "rmdir", "rm", "ls", "id", "mkfifo",
     ] {
