@@ -76,6 +76,8 @@ enum Step {
     /// Asleep since then.
     Wake(Timestamp),
     Wait,
+    /// Its container is about to run.
+    Prepare(PodRef),
     Use(PodRef),
     GiveUp(ServiceError),
 }
@@ -127,7 +129,7 @@ impl Service {
             Step::Create => operation!("create", sandbox = name),
             Step::Wake(_) => operation!("wake", sandbox = name),
             // For what somebody else has begun.
-            Step::Wait | Step::GiveUp(_) => operation!("wait", sandbox = name),
+            Step::Wait | Step::Prepare(_) | Step::GiveUp(_) => operation!("wait", sandbox = name),
         };
         measured(span, self.until_usable(target, deadline)).await
     }
@@ -169,6 +171,7 @@ impl Service {
                     self.sandboxes.record_activity(name, at).await?;
                     woken = Some(slept);
                 }
+                Step::Prepare(pod) => self.agents.prepare(&pod),
                 Step::Create | Step::Wake(_) | Step::Wait => {}
             }
             if timeout_at(until, changes.changed()).await.is_err() && until == deadline {
@@ -202,7 +205,10 @@ impl Service {
         if status.phase == Phase::Failed && current {
             return Step::GiveUp(ServiceError::Failed(explain(&sandbox)));
         }
-        PodRef::ready(&sandbox).map_or(Step::Wait, Step::Use)
+        let usable = PodRef::ready(&sandbox).map(Step::Use);
+        usable
+            .or_else(|| PodRef::starting(&sandbox).map(Step::Prepare))
+            .unwrap_or(Step::Wait)
     }
 
     async fn create(

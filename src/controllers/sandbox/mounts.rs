@@ -11,6 +11,7 @@ use super::diagnosis;
 use super::problem::Problem;
 use crate::crd::{Bucket, BucketPhase, BucketStatus, Mechanism, Sandbox};
 use crate::domain::buckets::{self, reasons};
+use crate::domain::conditions::STARTING;
 
 /// How long a mount may take before anybody is told that it takes time: a normal
 /// one takes a fraction of it, and costs no write then.
@@ -65,7 +66,7 @@ pub fn settles(
         true => fresh?.checked_add(GRACE).ok()?,
         false => starts_until(pod)?,
     };
-    let begun = matches!(problem.reason, reasons::MOUNTING | "Starting");
+    let begun = matches!(problem.reason, reasons::MOUNTING | STARTING);
     (begun && now < until).then_some((until, before))
 }
 
