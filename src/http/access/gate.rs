@@ -15,6 +15,7 @@ use tower::ServiceExt;
 use super::bodies::{Counted, Holding};
 use super::browsers::foreign;
 use super::credentials::presented;
+use super::heads::ambiguous;
 use super::limits::{Limiter, Pass};
 use super::namespaces::{Make, Namespaces, Served};
 use super::visit::{Refusal, Visit};
@@ -71,6 +72,9 @@ impl Gate {
 
     /// Whose the request is; `None` where everybody is let in.
     async fn principal(&self, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, Refusal> {
+        if let Some(text) = ambiguous(headers) {
+            return Err(Refusal::Ambiguous(text));
+        }
         let open = self.settings.authenticator.is_none();
         if let Some(text) = foreign(headers, open) {
             return Err(Refusal::Forbidden(text.to_owned()));
