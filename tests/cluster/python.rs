@@ -42,13 +42,23 @@ pub fn contract(url: &str) {
     }
 }
 
-/// Runs our package's own tests and its example with the service at `url`.
+/// Runs our package's own tests and its examples with the service at `url`.
 pub fn package(url: &str) {
     needs("httpx");
     let tests = format!("{PACKAGE}/tests");
     let said = python(url, &["-m", "unittest", "discover", &tests]);
     let said = said.unwrap_or_else(|said| panic!("{said}"));
     assert!(said.contains("\nOK"), "{said}");
+    let readme = include_str!("../../clients/python/README.md");
+    let example = readme
+        .split("```")
+        .find_map(|part| part.strip_prefix("python\n"));
+    let said = python(url, &["-c", example.unwrap()]);
+    assert!(
+        said.as_ref()
+            .is_ok_and(|said| said.ends_with("\nyou in /tmp\n42\n")),
+        "{said:?}"
+    );
     let example = format!("{PACKAGE}/examples/quickstart.py");
     let said = python(url, &[&example]);
     assert!(
