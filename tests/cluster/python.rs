@@ -50,15 +50,15 @@ pub fn package(url: &str) {
     let said = said.unwrap_or_else(|said| panic!("{said}"));
     assert!(said.contains("\nOK"), "{said}");
     let readme = include_str!("../../clients/python/README.md");
-    let example = readme
-        .split("```")
-        .find_map(|part| part.strip_prefix("python\n"));
-    let said = python(url, &["-c", example.unwrap()]);
-    assert!(
-        said.as_ref()
-            .is_ok_and(|said| said.ends_with("\nyou in /tmp\n42\n")),
-        "{said:?}"
-    );
+    let examples = readme.split("```");
+    let examples = examples.filter_map(|part| part.strip_prefix("python\n"));
+    let examples: Vec<_> = examples.collect();
+    let ends = ["\nyou in /tmp\n42\n", "['0', '1', '2']\n"];
+    assert_eq!(examples.len(), ends.len());
+    for (example, end) in examples.iter().zip(ends) {
+        let said = python(url, &["-c", example]);
+        assert!(said.as_ref().is_ok_and(|it| it.ends_with(end)), "{said:?}");
+    }
     let example = format!("{PACKAGE}/examples/quickstart.py");
     let said = python(url, &[&example]);
     assert!(
