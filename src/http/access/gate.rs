@@ -254,6 +254,20 @@ mod tests {
         assert_eq!(asked(&gate, "/asks", "one", "home").await, 200);
     }
 
+    #[tokio::test]
+    async fn a_head_that_can_be_read_in_two_ways_is_nobody_s_request() {
+        let (gate, made) = gate();
+        let request = Request::get("/asks")
+            .header("authorization", "Bearer one")
+            .header("x-sandbox-id", "a")
+            .header("x-sandbox-id", "b")
+            .body(Body::empty())
+            .unwrap();
+        let Ok(answer) = gate.oneshot(request).await;
+        assert_eq!(answer.status().as_u16(), 400);
+        assert_eq!(made.load(Ordering::Relaxed), 0);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_request_over_a_limit_makes_nothing() {
         let (gate, made) = gate();
