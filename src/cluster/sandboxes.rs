@@ -212,9 +212,14 @@ impl Sandboxes for Directory {
         &'a self,
         name: &'a str,
         at: Timestamp,
+        trace: Option<String>,
     ) -> BoxFuture<'a, Result<bool, ResourceError>> {
         async move {
-            let status = json!({"lastActivity": at});
+            let mut status = json!({"lastActivity": at});
+            // What is left out is no longer there.
+            if let Some(trace) = trace {
+                status["traceparent"] = trace.into();
+            }
             Ok(self.edit(name, Edit::Status(status)).await?)
         }
         .boxed()

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::controller::{self, Action};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Config, applier};
@@ -21,21 +22,42 @@ use tracing::field::Empty;
 use super::outcome::Metrics;
 use crate::cluster::apply::Error;
 use crate::cluster::watches::{Cache, Change};
-use crate::crd::annotations;
+use crate::crd::{Sandbox, SandboxSession, annotations};
 use crate::telemetry::{TRACED, continues, measured};
 
 /// Reconciles at the same time, of different objects.
 const CONCURRENCY: u16 = 16;
 
+/// How long after a request made or woke a sandbox its reconciles are a part of that.
+const STARTING: Duration = Duration::from_mins(5);
+
 /// What a kind has to be to have a controller.
 pub trait Kind:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Send + Sync + 'static
 {
+    /// The trace that a reconcile of the object at that time is a part of.
+    fn trace(&self, _now: Timestamp) -> Option<&str> {
+        None
+    }
 }
 
-impl<K> Kind for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Send + Sync + 'static
-{
+impl Kind for SandboxSession {}
+
+impl Kind for Sandbox {
+    fn trace(&self, now: Timestamp) -> Option<&str> {
+        let recent = |since: Option<&Time>| {
+            since.is_some_and(|since| now.duration_since(since.0).unsigned_abs() < STARTING)
+        };
+        let status = self.status.as_ref();
+        let woken = status.filter(|status| recent(status.last_activity.as_ref()));
+        let made = || {
+            let made = recent(self.metadata.creation_timestamp.as_ref());
+            let parent = self.annotations().get(annotations::TRACEPARENT);
+            parent.filter(|_| made)
+        };
+        let parent = woken.and_then(|status| status.traceparent.as_ref());
+        parent.or_else(made).map(String::as_str)
+    }
 }
 
 /// References to everything in `store`.
@@ -91,10 +113,7 @@ impl Waiting {
     }
 }
 
-/// How long after an object was made its reconciles are a part of its making.
-const MAKING: Duration = Duration::from_mins(5);
-
-/// The span of a reconcile, in the trace of the request that made the object.
+/// The span of a reconcile, in the trace of the request that made or woke the object.
 fn span<K: Kind>(controller: &'static str, object: &K) -> Span {
     let span = tracing::info_span!(
         target: TRACED,
@@ -104,11 +123,7 @@ fn span<K: Kind>(controller: &'static str, object: &K) -> Span {
         namespace = object.meta().namespace,
         name = object.meta().name,
     );
-    let made = object.meta().creation_timestamp.as_ref();
-    let age = made.map(|made| Timestamp::now().duration_since(made.0));
-    if let Some(parent) = object.annotations().get(annotations::TRACEPARENT)
-        && age.is_some_and(|age| age.unsigned_abs() < MAKING)
-    {
+    if let Some(parent) = object.trace(Timestamp::now()) {
         continues(&span, parent);
     }
     span

@@ -89,7 +89,8 @@ pub mod managers {
     pub const SANDBOX: &str = "hutch-sandbox";
     /// The session controller.
     pub const SESSION: &str = "hutch-session";
-    /// The REST facade: the resources it creates and `status.lastActivity`.
+    /// The REST facade: the resources it creates, `status.lastActivity` and
+    /// `status.traceparent`.
     pub const FACADE: &str = "hutch-facade";
     /// `hutch keys`: the Secret with the API keys.
     pub const KEYS: &str = "hutch-keys";

@@ -180,6 +180,11 @@ pub struct SandboxStatus {
     /// most every 30 s. A time after `sleptAt` wakes the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activity: Option<Time>,
+    /// The trace of the request that wakes the sandbox, as the header of that name
+    /// (<https://www.w3.org/TR/trace-context/#traceparent-header>); gone when the
+    /// sandbox answers and `lastActivity` is written again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// The project whose row in the database speaks of this sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_id: Option<String>,

@@ -1,8 +1,6 @@
 //! The listener: HTTP/1.1, over TLS where that is wanted, with the limits that
 //! `axum::serve` leaves out. A header that does not come in time or is too long, an
-//! answer that nobody reads, a connection past the cap, and requests that two
-//! readers could read in two ways (two Hosts, two sandbox ids, a length beside a
-//! chunked body) are refused here.
+//! answer that nobody reads and a connection past the cap are refused here.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,15 +8,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, Request, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use serde_json::json;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -26,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::{ServiceBuilder, ServiceExt};
+use tower::ServiceBuilder;
 
 use super::patience::Patient;
 
@@ -94,20 +89,11 @@ where
     let service = ServiceBuilder::new()
         .map_request(|request: Request<Incoming>| request.map(Body::new))
         .service(router);
-    let guarded = tower::service_fn(move |request: Request<Incoming>| {
-        let service = service.clone();
-        async move {
-            match ambiguous(request.headers()) {
-                Some(why) => Ok(refuse(why)),
-                None => service.oneshot(request).await,
-            }
-        }
-    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(guarded));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     // A client that went away is no event.
     let _ = watcher.watch(connection).await;
 }
@@ -124,25 +110,6 @@ async fn accept(
     // the connection was given up.
     SockRef::from(&stream).set_tcp_user_timeout(Some(STALL))?;
     Ok((stream, slot))
-}
-
-/// Why a request's head could be read in two ways, if it could.
-fn ambiguous(headers: &HeaderMap) -> Option<&'static str> {
-    let twice = |name: &str| headers.get_all(name).iter().nth(1).is_some();
-    if twice(HOST.as_str()) {
-        Some("More than one Host header")
-    } else if twice("x-sandbox-id") {
-        Some("More than one x-sandbox-id header")
-    } else if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
-        Some("Content-Length and Transfer-Encoding exclude each other")
-    } else {
-        None
-    }
-}
-
-fn refuse(why: &str) -> Response {
-    let body = json!({"data": {"error": why}, "error": why, "message": why, "code": 400});
-    (StatusCode::BAD_REQUEST, axum::Json(body)).into_response()
 }
 
 #[cfg(test)]

@@ -108,7 +108,11 @@ impl Service {
         let may_sleep = deadlines::sleeps_at(&sandbox).is_some();
         let busy = users > 0 || (may_sleep && self.runs_something(&sandbox).await);
         let at = if busy { Timestamp::now() } else { last };
-        match self.sandboxes.record_activity(name, at).await {
+        // Until it answers, its start is a part of the trace that woke it.
+        let status = sandbox.status.as_ref();
+        let starting = status.filter(|status| !status.phase.answers());
+        let trace = starting.and_then(|status| status.traceparent.clone());
+        match self.sandboxes.record_activity(name, at, trace).await {
             Ok(_) if busy => {
                 if let Some(entry) = lock(&self.activity.0).get_mut(name) {
                     entry.since = Instant::now();

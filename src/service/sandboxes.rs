@@ -168,7 +168,8 @@ impl Service {
                     // Later than the sleep by any clock, or it would not wake.
                     let after = slept.saturating_add(SignedDuration::from_secs(1));
                     let at = Timestamp::now().max(after.unwrap_or(slept));
-                    self.sandboxes.record_activity(name, at).await?;
+                    let record = self.sandboxes.record_activity(name, at, traceparent());
+                    record.await?;
                     woken = Some(slept);
                 }
                 Step::Prepare(pod) => self.agents.prepare(&pod),

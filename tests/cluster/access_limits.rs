@@ -159,7 +159,7 @@ async fn a_body_has_room_in_its_namespace_and_in_the_process_until_it_was_read()
 }
 
 /// The audit lines so far.
-fn lines(hutch: &Hutch) -> Vec<Value> {
+pub fn lines(hutch: &Hutch) -> Vec<Value> {
     let log = hutch.log();
     let all = log.lines().map(serde_json::from_str::<Value>);
     let all = all.map(|line| line.expect("every line is JSON"));

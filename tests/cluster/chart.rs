@@ -1,13 +1,19 @@
 //! The chart's life: installed, used, upgraded, taken away and installed again, by
 //! Helm, with the image that is shipped.
 
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::json;
 
+use crate::sandbox::manifest;
 use crate::support::access::with_user;
-use crate::support::chart::{Release, TAGS};
+use crate::support::chart::{CHART, Release, TAGS};
+use crate::support::world::eventually;
 use crate::support::{Tenant, World};
 use hutch::crd::Sandbox;
 use hutch::domain::names;
@@ -29,7 +35,7 @@ impl Drop for Kept {
     }
 }
 
-fn restarts(pod: &Pod) -> i32 {
+pub fn restarts(pod: &Pod) -> i32 {
     let statuses = pod
         .status
         .as_ref()
@@ -39,6 +45,122 @@ fn restarts(pod: &Pod) -> i32 {
         .flatten()
         .map(|s| s.restart_count)
         .sum()
+}
+
+/// A copy of the chart as an earlier revision of it was: of another version, with other
+/// words in a definition, without a right that came later. There is no release yet that
+/// could stand here.
+fn earlier(folder: &Path) -> PathBuf {
+    let copy = folder.join("chart");
+    let mut copied = Command::new("cp");
+    copied.arg("--recursive").arg(CHART).arg(&copy);
+    assert!(copied.status().unwrap().success());
+    let change = |file: &str, now: &str, before: &str| {
+        let path = copy.join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let changed = text.replace(now, before);
+        assert_ne!(changed, text, "{file} has no {now:?}");
+        std::fs::write(path, changed).unwrap();
+    };
+    let version = concat!("\nversion: ", env!("CARGO_PKG_VERSION"), "\n");
+    change("Chart.yaml", version, "\nversion: 0.0.1\n");
+    change(DEFINITION, NOW, BEFORE);
+    let right = "  - apiGroups: [networking.k8s.io]
+    resources: [ingresses]
+    verbs: [get, create, patch]
+";
+    change("templates/rbac-facade.yaml", right, "");
+    copy
+}
+
+const DEFINITION: &str = "files/crds/sandboxsessions.yaml";
+const NOW: &str = "The id that clients call the session by.";
+const BEFORE: &str = "The session's id.";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_from_another_revision_replaces_hutch_and_no_sandbox() {
+    let world = World::new("upgrade").await;
+    let home = World::new("chart").await;
+    let tenant = world.namespace.clone();
+    let release = Release { home, tenant };
+    let folder = tempfile::tempdir().unwrap();
+    let earlier = earlier(folder.path());
+    // Other settings as well, those of new sandboxes among them.
+    let before = json!({"logFormat": "human", "sizes": {"lite": {"cpu": "400m"}}});
+    release.apply_chart(&earlier, "install", TAGS[0], &before, &[]);
+    let account = format!("system:serviceaccount:{0}:{0}-facade", release.name());
+    let may = ["auth", "can-i", "patch", "ingresses", "--as", &account];
+    world.kubectl(&may, "").unwrap_err();
+
+    let client = release.tenant("alice").await;
+    client.stdout_in("s", "kept=before; cd /tmp").await;
+    world.apply(&manifest("applied", json!({}))).unwrap();
+    world.ready("applied").await;
+    let log = "/workspace/log";
+    let command =
+        format!("echo begun >> {log}; until [ -e go ]; do sleep 0.1; done; echo ended >> {log}");
+    let request = reqwest::Client::new()
+        .post(client.address("/session/exec"))
+        .header("x-sandbox-id", "alice")
+        .json(&json!({"sessionId": "long", "command": command}));
+    let running = tokio::spawn(request.send());
+    client.until_exists(log).await;
+    let all = ListParams::default();
+    let uids = |pods: &[Pod]| {
+        pods.iter()
+            .map(|pod| pod.uid().unwrap())
+            .collect::<HashSet<_>>()
+    };
+    let sandboxes = world.pods().list(&all).await.unwrap().items;
+    let own = Api::<Pod>::namespaced(release.home.client.clone(), release.name());
+    let operators = own.list(&all).await.unwrap().items;
+    assert_eq!((sandboxes.len(), operators.len()), (2, 4));
+
+    release.apply("upgrade", TAGS[1], &json!({}), &[]);
+    world.kubectl(&may, "").unwrap();
+
+    // Hutch is new.
+    let image = format!(":{}", TAGS[1]);
+    eventually("the earlier Hutch is gone", async || {
+        let pods = own.list(&all).await.unwrap().items;
+        (pods.len() == 4 && uids(&pods).is_disjoint(&uids(&operators))).then_some(())
+    })
+    .await;
+    for pod in own.list(&all).await.unwrap() {
+        let used = pod.spec.as_ref().unwrap().containers[0].image.clone();
+        assert!(used.unwrap().ends_with(&image), "{}", pod.name_any());
+        assert_eq!(restarts(&pod), 0, "{}", pod.name_any());
+    }
+    // The sandboxes are not, when it has looked at them; a new one is another.
+    for name in ["applied".to_owned(), names::sandbox("alice")] {
+        let live = json!({"spec": {"lifecycle": {"idleTimeout": "1h"}}});
+        world.patch(&name, live).await;
+        world.ready(&name).await;
+    }
+    let now = world.pods().list(&all).await.unwrap().items;
+    assert_eq!(uids(&now), uids(&sandboxes));
+    assert_eq!(now.iter().map(restarts).sum::<i32>(), 0);
+    assert_eq!(
+        client.stdout_in("s", "echo $kept; pwd").await,
+        "before\n/tmp"
+    );
+    // What ran goes on, and ran once; its request ended with its replica, or did not.
+    client.write("/workspace/go", "").await.ok();
+    eventually("the command has ended", async || {
+        (client.text(log).await == "begun\nended\n").then_some(())
+    })
+    .await;
+    drop(running);
+    let cpu = |pod: &Pod| {
+        let resources = pod.spec.as_ref().unwrap().containers[0].resources.clone();
+        resources.unwrap().limits.unwrap()["cpu"].0.clone()
+    };
+    client.about("bob").create().await.ok();
+    let new = world.pods().get(&names::sandbox("bob")).await.unwrap();
+    assert_eq!(
+        (cpu(&sandboxes[0]).as_str(), cpu(&new).as_str()),
+        ("400m", "500m")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +175,11 @@ async fn what_is_installed_upgraded_and_taken_away_leaves_sandboxes_alone() {
     });
     // The tests have made the definitions already, which the chart makes its own.
     let own = ["--take-ownership", "--force-conflicts"];
-    let said = release.apply("install", TAGS[0], &values, &own);
+    let folder = tempfile::tempdir().unwrap();
+    let earlier = earlier(folder.path());
+    let said = release.apply_chart(&earlier, "install", TAGS[0], &values, &own);
+    let manifest = ["get", "manifest", release.name()];
+    assert!(release.helm(&manifest, "").unwrap().contains(BEFORE));
     assert!(
         said.contains("helm uninstall` keeps all sandboxes"),
         "{said}"
@@ -83,6 +209,9 @@ async fn what_is_installed_upgraded_and_taken_away_leaves_sandboxes_alone() {
     };
     release.apply("upgrade", TAGS[1], &values, &[]);
     same(&client).await;
+    let definition = ["get", "crd", "sandboxsessions.hutch.dev", "-o", "yaml"];
+    let definition = release.home.kubectl(&definition, "").unwrap();
+    assert!(definition.contains(NOW), "{definition}");
 
     let said = release
         .helm(&["uninstall", release.name(), "--wait"], "")

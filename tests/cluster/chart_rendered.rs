@@ -1,5 +1,7 @@
 //! What the chart renders, for several sets of values, judged by Helm and by the API
-//! server itself.
+//! server itself, and beside `config/rbac`, which is for a Hutch without the chart.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -11,6 +13,13 @@ fn render(world: &World, values: &Value) -> Result<String, String> {
     command.args(["template", "rendered", CHART, "--no-hooks", "--values", "-"]);
     command.args(["--namespace", &world.namespace]);
     run(command, &values.to_string())
+}
+
+/// The documents of a text in YAML.
+fn documents(text: &str) -> Vec<Value> {
+    let all = text.split("\n---\n");
+    all.map(|text| serde_yaml_ng::from_str(text).unwrap())
+        .collect()
 }
 
 fn tenants(world: &World) -> Value {
@@ -114,12 +123,7 @@ async fn prometheus_finds_every_component_and_grafana_its_dashboard() {
     let world = World::new("monitoring").await;
     let on = json!({"enabled": true});
     let values = json!({"tenants": tenants(&world), "serviceMonitor": on, "dashboard": on});
-    let rendered = render(&world, &values).unwrap();
-    let documents = rendered.split("\n---\n").map(|text| {
-        let value: Value = serde_yaml_ng::from_str(text).unwrap();
-        value
-    });
-    let documents: Vec<_> = documents.collect();
+    let documents = documents(&render(&world, &values).unwrap());
     let of = |kind: &str, end: &str| {
         let named = |one: &&Value| {
             one["kind"] == kind && one["metadata"]["name"].as_str().unwrap().ends_with(end)
@@ -170,4 +174,81 @@ async fn prometheus_finds_every_component_and_grafana_its_dashboard() {
             "{series}"
         );
     }
+}
+
+/// API group, resource, names of objects, and verb.
+type Right = [String; 4];
+
+/// What roles with these beginnings of their names allow outside of Hutch's own
+/// namespace, and what there besides.
+fn rights(documents: &[Value], roles: &[&str]) -> [BTreeSet<Right>; 2] {
+    let allowed = |kind: &str| {
+        let mut rights = BTreeSet::new();
+        let name = |it: &Value| it["metadata"]["name"].as_str().unwrap().to_owned();
+        let meant = |it: &&Value| roles.iter().any(|role| name(it).starts_with(role));
+        let of_kind = documents.iter().filter(|it| it["kind"] == kind);
+        for rule in of_kind
+            .filter(meant)
+            .flat_map(|role| role["rules"].as_array().unwrap())
+        {
+            let all = |part: &str| -> Vec<String> {
+                serde_json::from_value(rule[part].clone()).unwrap_or_default()
+            };
+            let names = all("resourceNames").join(" ");
+            for group in all("apiGroups") {
+                for resource in all("resources") {
+                    for verb in all("verbs") {
+                        rights.insert([group.clone(), resource.clone(), names.clone(), verb]);
+                    }
+                }
+            }
+        }
+        rights
+    };
+    let (everywhere, at_home) = (allowed("ClusterRole"), allowed("Role"));
+    let more = at_home.difference(&everywhere).cloned().collect();
+    [everywhere, more]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_applies_config_rbac_gets_the_rights_that_the_chart_gives() {
+    let world = World::new("rbac").await;
+    let values = json!({"tenants": tenants(&world), "node": {"enabled": true}});
+    let chart = documents(&render(&world, &values).unwrap());
+    let by_hand = [
+        include_str!("../../config/rbac/controller.yaml"),
+        include_str!("../../config/rbac/driver.yaml"),
+        include_str!("../../config/rbac/facade.yaml"),
+        include_str!("../../config/rbac/node.yaml"),
+        include_str!("../../config/rbac/users.yaml"),
+    ];
+    let by_hand: Vec<_> = by_hand.iter().flat_map(|text| documents(text)).collect();
+    for (roles, same) in [
+        // One ServiceAccount has both there.
+        (
+            &["rendered-controller", "rendered-facade"][..],
+            &[
+                "hutch-controller",
+                "hutch-leader",
+                "hutch-buckets",
+                "hutch-facade",
+                "hutch-bucket-keys",
+            ][..],
+        ),
+        (&["rendered-node"], &["hutch-node"]),
+        (&["rendered-view"], &["hutch-view"]),
+        (&["rendered-edit"], &["hutch-edit"]),
+    ] {
+        let rights = [rights(&chart, roles), rights(&by_hand, same)];
+        assert!(rights[0][0].len() > 4, "{roles:?} were not found");
+        for (given, applied) in rights[0].iter().zip(&rights[1]) {
+            let differ: Vec<_> = given.symmetric_difference(applied).collect();
+            assert!(differ.is_empty(), "{roles:?}: {differ:?}");
+        }
+    }
+    let driver = |documents: &[Value]| {
+        let found = documents.iter().find(|it| it["kind"] == "CSIDriver");
+        found.unwrap()["spec"].clone()
+    };
+    assert_eq!(driver(&chart), driver(&by_hand));
 }

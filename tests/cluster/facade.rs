@@ -9,6 +9,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use reqwest::Method;
 use serde_json::json;
 
+use crate::access_limits::lines;
 use crate::support::{Tenant, World, audit};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,9 +135,10 @@ async fn what_makes_no_sense_has_an_answer_and_makes_no_sandbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_can_be_read_in_two_ways_is_refused() {
+async fn a_head_that_can_be_read_in_two_ways_is_refused_and_has_its_line() {
     let world = World::new("two-ways").await;
-    let hutch = world.hutch("run", &[]).await;
+    let arguments = ["--audit", "--log-format", "json"];
+    let hutch = world.hutch("run", &arguments).await;
     let address = hutch
         .url()
         .await
@@ -157,6 +159,14 @@ async fn a_head_that_can_be_read_in_two_ways_is_refused() {
             String::from_utf8_lossy(&answer).into_owned()
         });
         assert_eq!(answer.await.unwrap(), "HTTP/1.1 400", "{head}");
+    }
+    let lines = lines(&hutch);
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    for line in lines {
+        assert_eq!(
+            (&line["route"], &line["status"]),
+            (&json!("/exec"), &json!(400))
+        );
     }
 }
 

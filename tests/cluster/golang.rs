@@ -22,15 +22,23 @@ fn go(arguments: &[&str]) -> Result<String, String> {
     output.status.success().then(|| said.clone()).ok_or(said)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backend_in_go_uses_every_route_of_the_project_contract() {
+/// Has the backend use every route of the service at `url`, which has no
+/// conversations yet.
+pub fn contract(url: &str) {
     if let Err(said) = go(&["version"]) {
         panic!("this test needs Go in the path: https://go.dev/dl\n{said}");
     }
-    let world = World::new("golang").await;
-    let images = ["--project-image", "python=python:3.11-slim"];
-    let (_hutch, backend) = world.with_backend("unused", &images).await;
-    let said = go(&["run", ".", &backend.address("")]);
+    let said = go(&["run", ".", url]);
     let said = said.unwrap_or_else(|said| panic!("the backend:\n{said}"));
     assert!(said.ends_with("fine\n"), "{said}");
+}
+
+/// What `/projects/create` makes Python projects with, which the cluster has.
+pub const IMAGES: [&str; 2] = ["--project-image", "python=python:3.11-slim"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_in_go_uses_every_route_of_the_project_contract() {
+    let world = World::new("golang").await;
+    let (_hutch, backend) = world.with_backend("unused", &IMAGES).await;
+    contract(&backend.address(""));
 }

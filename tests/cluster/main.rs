@@ -24,6 +24,8 @@ mod buckets_status;
 mod buckets_stuck;
 mod chart;
 mod chart_admission;
+mod chart_clients;
+mod chart_reach;
 mod chart_rendered;
 mod chart_rights;
 mod commands;

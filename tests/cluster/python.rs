@@ -42,13 +42,23 @@ pub fn contract(url: &str) {
     }
 }
 
-/// Runs our package's own tests and its example with the service at `url`.
+/// Runs our package's own tests and its examples with the service at `url`.
 pub fn package(url: &str) {
     needs("httpx");
     let tests = format!("{PACKAGE}/tests");
     let said = python(url, &["-m", "unittest", "discover", &tests]);
     let said = said.unwrap_or_else(|said| panic!("{said}"));
     assert!(said.contains("\nOK"), "{said}");
+    let readme = include_str!("../../clients/python/README.md");
+    let examples = readme.split("```");
+    let examples = examples.filter_map(|part| part.strip_prefix("python\n"));
+    let examples: Vec<_> = examples.collect();
+    let ends = ["\nyou in /tmp\n42\n", "['0', '1', '2']\n"];
+    assert_eq!(examples.len(), ends.len());
+    for (example, end) in examples.iter().zip(ends) {
+        let said = python(url, &["-c", example]);
+        assert!(said.as_ref().is_ok_and(|it| it.ends_with(end)), "{said:?}");
+    }
     let example = format!("{PACKAGE}/examples/quickstart.py");
     let said = python(url, &[&example]);
     assert!(

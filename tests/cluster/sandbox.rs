@@ -45,6 +45,7 @@ async fn a_sandbox_that_is_applied_becomes_ready_and_tells_all_of_itself() {
         started_at,
         slept_at,
         last_activity,
+        traceparent,
         project_id,
         buckets,
     } = sandbox.status.clone().unwrap();
@@ -64,7 +65,7 @@ async fn a_sandbox_that_is_applied_becomes_ready_and_tells_all_of_itself() {
     assert_eq!(security_profile, Some(SecurityProfile::Root));
     assert_eq!(claims, [claim_name.unwrap()]);
     assert!(started_at.is_some() && slept_at.is_none() && last_activity.is_none());
-    assert!(project_id.is_none() && buckets.is_empty());
+    assert!(traceparent.is_none() && project_id.is_none() && buckets.is_empty());
 
     let claim = world.claims().get(&claims[0]).await.unwrap();
     for owners in [pod.owner_references(), claim.owner_references()] {

@@ -8,24 +8,32 @@ use crate::support::access::with_user;
 use crate::support::hutch::KEYED;
 use crate::support::world::eventually;
 
-/// Asks with a key in the URL and trusts that certificate alone: the status.
+/// Asks whoever is at that address with a key in the URL and trusts that certificate
+/// alone: the status.
 const ASK: &str = "
-import requests, sys
-url, trusted = sys.argv[1:]
+import requests, socket, sys
+url, trusted, address = sys.argv[1:]
+found = socket.getaddrinfo
+socket.getaddrinfo = lambda name, *more: found(address, *more)
 answer = requests.get(url + '/nowhere', headers={'x-sandbox-id': 'any'}, verify=trusted)
 print(answer.status_code)
 ";
 
 fn ask(url: &str, trusted: &Path) -> Option<u16> {
+    ask_at("127.0.0.1", url, trusted)
+}
+
+/// The status that `address` answers for the host `localhost` of the URL.
+pub fn ask_at(address: &str, url: &str, trusted: &Path) -> Option<u16> {
     let mut python = Command::new("/usr/bin/python3");
-    python.args(["-c", ASK, url]).arg(trusted);
+    python.args(["-c", ASK, url]).arg(trusted).arg(address);
     let output = tokio::task::block_in_place(|| python.output()).unwrap();
     String::from_utf8_lossy(&output.stdout).trim().parse().ok()
 }
 
 /// Writes a new certificate to a file of its own, and it and its key to where the
 /// facade looks, as a mounted Secret changes: each by a rename.
-fn renew(folder: &Path, name: &str) -> std::path::PathBuf {
+pub fn renew(folder: &Path, name: &str) -> std::path::PathBuf {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let trusted = folder.join(name);
     std::fs::write(&trusted, made.cert.pem()).unwrap();

@@ -5,9 +5,11 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use serde_json::json;
 
-use crate::support::World;
 use crate::support::collector::Collector;
 use crate::support::world::eventually;
+use crate::support::{Hutch, World};
+use hutch::crd::{Phase, Sandbox};
+use hutch::domain::names;
 
 /// The client's trace, and its span in it.
 const TRACE: [u8; 16] = [0x0a; 16];
@@ -18,6 +20,28 @@ fn named<'a>(spans: &'a [Span], name: &str) -> Option<&'a Span> {
     spans.iter().find(|span| span.name == name)
 }
 
+/// Runs a command in the sandbox `traced`, as a part of the client's trace.
+async fn exec(hutch: &Hutch, command: &str) {
+    let sent = reqwest::Client::new()
+        .post(format!("{}/exec", hutch.url().await))
+        .header("x-sandbox-id", "traced")
+        .header("traceparent", TRACEPARENT)
+        .json(&json!({"command": command}))
+        .send();
+    let answer = sent.await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+}
+
+/// The spans of the client's trace, once those are among them.
+async fn complete(collector: &Collector, names: &[&str]) -> Vec<Span> {
+    eventually("the whole trace is there", async || {
+        let spans = collector.spans(&TRACE);
+        let complete = names.iter().all(|name| named(&spans, name).is_some());
+        complete.then_some(spans)
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_one_trace_from_the_client_to_the_controllers() {
     let world = World::new("traces").await;
@@ -25,24 +49,9 @@ async fn a_request_is_one_trace_from_the_client_to_the_controllers() {
     let hutch = world
         .hutch("run", &["--otlp-endpoint", &collector.url()])
         .await;
-    let url = hutch.url().await;
-    let body = json!({"command": "echo of-the-client; exit 3"});
-    let sent = reqwest::Client::new()
-        .post(format!("{url}/exec"))
-        .header("x-sandbox-id", "traced")
-        .header("traceparent", TRACEPARENT)
-        .json(&body)
-        .send();
-    let answer = sent.await.unwrap();
-    assert!(answer.status().is_success(), "{answer:?}");
-
+    exec(&hutch, "echo of-the-client; exit 3").await;
     let all = ["POST /exec", "create", "connect", "exec", "reconcile"];
-    let spans = eventually("the whole trace is there", async || {
-        let spans = collector.spans(&TRACE);
-        let complete = all.iter().all(|name| named(&spans, name).is_some());
-        complete.then_some(spans)
-    })
-    .await;
+    let spans = complete(&collector, &all).await;
     let of = |name: &str| named(&spans, name).unwrap();
     assert_eq!(of("POST /exec").parent_span_id, CLIENT);
     for inner in ["create", "exec"] {
@@ -72,6 +81,29 @@ async fn a_request_is_one_trace_from_the_client_to_the_controllers() {
         assert!(metrics.contains(&bucket), "{bucket} in:\n{metrics}");
     }
     assert!(hutch.metric("hutch_queue_seconds_count").await >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wake_is_a_part_of_the_trace_of_the_request_that_needs_it() {
+    let world = World::new("wake-traces").await;
+    let collector = Collector::start().await;
+    let traced = ["--otlp-endpoint", &collector.url()];
+    let (hutch, tenant) = world.with_tenant("traced", &traced).await;
+    let sleepy = json!({"options": {"sleepAfter": "2s"}});
+    tenant.post("/lifecycle", sleepy).await.ok();
+    let name = names::sandbox("traced");
+    let status = |sandbox: &Sandbox| sandbox.status.clone().unwrap_or_default();
+    let asleep = |sandbox: &Sandbox| status(sandbox).phase == Phase::Suspended;
+    world.sandbox(&name, asleep).await;
+
+    exec(&hutch, "true").await;
+    let spans = complete(&collector, &["POST /exec", "wake", "reconcile"]).await;
+    let of = |name: &str| named(&spans, name).unwrap();
+    assert_eq!(of("wake").parent_span_id, of("POST /exec").span_id);
+    assert_eq!(of("reconcile").parent_span_id, of("wake").span_id);
+    // What comes later is no part of it.
+    let over = |sandbox: &Sandbox| status(sandbox).traceparent.is_none();
+    world.sandbox(&name, over).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

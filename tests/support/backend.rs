@@ -187,7 +187,7 @@ impl Backend {
 impl World {
     /// Starts `hutch run` here, and a client for that conversation.
     pub async fn with_backend(&self, conversation: &str, arguments: &[&str]) -> (Hutch, Backend) {
-        let hutch = self.hutch("run", arguments).await;
+        let hutch = self.facade(arguments).await;
         let backend = Backend::new(&hutch.url().await, conversation);
         (hutch, backend)
     }

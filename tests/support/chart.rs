@@ -55,10 +55,23 @@ impl Release {
 
     /// `helm install` or `helm upgrade`, waited for; what it said.
     pub fn apply(&self, what: &str, tag: &str, values: &Value, more: &[&str]) -> String {
+        self.apply_chart(Path::new(CHART), what, tag, values, more)
+    }
+
+    /// The same with another chart.
+    pub fn apply_chart(
+        &self,
+        chart: &Path,
+        what: &str,
+        tag: &str,
+        values: &Value,
+        more: &[&str],
+    ) -> String {
         load(self.home.environment);
         let mut all = self.values(tag);
         merge(&mut all, values);
-        let arguments = [what, self.name(), CHART, "--wait", "--timeout", "2m"];
+        let chart = chart.to_str().unwrap();
+        let arguments = [what, self.name(), chart, "--wait", "--timeout", "2m"];
         let arguments = [&arguments, ["--values", "-"].as_slice(), more].concat();
         self.helm(&arguments, &all.to_string())
             .unwrap_or_else(|said| panic!("helm {what}: {said}"))
@@ -89,6 +102,11 @@ impl Release {
 
     /// A key for the sandboxes, made as NOTES.txt says.
     pub fn key(&self, tenant: &str, more: &[&str]) -> String {
+        self.key_to(&self.tenant, tenant, more)
+    }
+
+    /// The same for the sandboxes of another namespace.
+    pub fn key_to(&self, namespace: &str, tenant: &str, more: &[&str]) -> String {
         let controller = format!("deploy/{}-controller", self.name());
         let create = [
             "exec",
@@ -99,7 +117,7 @@ impl Release {
             "create",
             tenant,
         ];
-        let arguments = [&create, ["--namespace", &self.tenant].as_slice(), more].concat();
+        let arguments = [&create, ["--namespace", namespace].as_slice(), more].concat();
         let made = self.home.kubectl(&arguments, "").unwrap();
         made.trim().to_owned()
     }
@@ -114,9 +132,19 @@ impl Release {
 
     /// Base URL with a key that every replica knows.
     pub async fn keyed_url(&self, scopes: &str) -> String {
-        let (url, key) = (self.url().await, self.key("acme", &["--scope", scopes]));
+        self.keyed_url_with(&["--scope", scopes]).await
+    }
+
+    /// The same with what `hutch keys create` lets one say.
+    pub async fn keyed_url_with(&self, more: &[&str]) -> String {
+        self.url_of(&self.key("acme", more)).await
+    }
+
+    /// Base URL with that key, once every replica knows it.
+    pub async fn url_of(&self, key: &str) -> String {
+        let url = self.url().await;
         eventually("the key is known", async || {
-            (knock_with(&url, &key).await == 200).then_some(())
+            (knock_with(&url, key).await == 200).then_some(())
         })
         .await;
         with_user(&url, &format!("any:{key}"))

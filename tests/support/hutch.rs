@@ -25,9 +25,32 @@ pub const KEYED: &str = "keyed";
 
 /// A running Hutch; dropping it kills it.
 pub struct Hutch {
-    child: Child,
+    process: Result<Child, Installed>,
     log: PathBuf,
     role: &'static str,
+}
+
+/// One that runs in the cluster, as it was installed for [many tests](installed).
+/// These see nothing of it but its routes.
+#[derive(Clone)]
+pub struct Installed {
+    /// Base URL of its facade, with a key.
+    pub url: String,
+    /// The tenant's namespace that the key leads to.
+    pub namespace: String,
+}
+
+/// Where tests are told of an [installed Hutch](Installed).
+pub const INSTALLED_URL: &str = "HUTCH_TEST_INSTALLED_URL";
+pub const INSTALLED_NAMESPACE: &str = "HUTCH_TEST_INSTALLED_NAMESPACE";
+
+/// The Hutch that tests of the contracts are to use instead of one of their own, one
+/// after another.
+pub fn installed() -> Option<Installed> {
+    Some(Installed {
+        url: std::env::var(INSTALLED_URL).ok()?,
+        namespace: std::env::var(INSTALLED_NAMESPACE).ok()?,
+    })
 }
 
 impl Hutch {
@@ -91,7 +114,24 @@ impl Hutch {
             .stderr(File::create(&log).unwrap())
             .spawn()
             .expect("hutch starts");
-        Self { child, log, role }
+        Self {
+            process: Ok(child),
+            log,
+            role,
+        }
+    }
+
+    /// One that is there already.
+    pub fn installed(installed: Installed) -> Self {
+        Self {
+            process: Err(installed),
+            log: PathBuf::new(),
+            role: "run",
+        }
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.process.as_mut().ok().expect("a process of the test's")
     }
 
     /// Waits until the probe says that it is ready to work.
@@ -115,6 +155,9 @@ impl Hutch {
     /// Base URL of the REST facade.
     pub async fn url(&self) -> String {
         assert_ne!(self.role, "controller", "a controller has no facade");
+        if let Err(installed) = &self.process {
+            return installed.url.clone();
+        }
         self.said("REST on ").await
     }
 
@@ -143,7 +186,8 @@ impl Hutch {
 
     /// Process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        let process = self.process.as_ref().ok();
+        process.expect("a process of the test's").id()
     }
 
     /// Resident memory, in bytes.
@@ -169,8 +213,8 @@ impl Hutch {
 
     /// SIGKILL, and the end of the process.
     pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child().kill().unwrap();
+        self.child().wait().unwrap();
     }
 
     /// Sends a signal, such as `STOP`.
@@ -182,14 +226,14 @@ impl Hutch {
 
     /// Whether the process has ended.
     pub fn ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.child().try_wait().unwrap().is_some()
     }
 
     /// SIGTERM, and how the process ended.
     pub async fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
         for _ in 0..PATIENCE.as_millis() / 20 {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child().try_wait().unwrap() {
                 return status;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -200,9 +244,10 @@ impl Hutch {
 
 impl Drop for Hutch {
     fn drop(&mut self) {
+        let Ok(child) = &mut self.process else { return };
         // It may have ended already.
-        let _ = self.child.kill();
-        if let Ok(status) = self.child.wait()
+        let _ = child.kill();
+        if let Ok(status) = child.wait()
             && status.signal() == Some(6)
         {
             eprintln!("hutch {} panicked; its log:\n{}", self.role, self.log());

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use super::environment::{self, Environment};
+use super::hutch::installed;
 use super::{Hutch, Tenant};
 use hutch::crd::{Phase, Sandbox, SandboxSpec};
 use hutch::domain::names;
@@ -20,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Lines of each log that a failed test prints.
 const LOG_LINES: usize = 60;
 
-/// A namespace of its own.
+/// A namespace of its own, or a tenant's of an installed Hutch, emptied.
 pub struct World {
     pub environment: &'static Environment,
     pub namespace: String,
@@ -44,19 +45,34 @@ impl World {
     /// A fresh namespace on that cluster.
     pub async fn on(environment: &'static Environment, test: &str) -> Self {
         let client = environment.client().await;
-        let mut namespace = Namespace::default();
-        namespace.metadata.generate_name = Some(format!("{test}-"));
-        let namespace = Api::all(client.clone())
-            .create(&PostParams::default(), &namespace)
-            .await
-            .unwrap()
-            .name_any();
-        Self {
+        let shared = installed();
+        let namespace = match &shared {
+            Some(installed) => installed.namespace.clone(),
+            None => made(&client, test).await,
+        };
+        let world = Self {
             environment,
             namespace,
             client,
             folder: tempfile::tempdir().unwrap(),
+        };
+        if shared.is_some() {
+            world.empty().await;
         }
+        world
+    }
+
+    /// Takes away what the test before this one has left.
+    async fn empty(&self) {
+        let (delete, all) = (DeleteParams::foreground(), ListParams::default());
+        let deleted = self.sandboxes().delete_collection(&delete, &all).await;
+        deleted.unwrap();
+        eventually("no sandbox is left", async || {
+            let sandboxes = self.sandboxes().list(&all).await.unwrap().items;
+            let pods = self.pods().list(&all).await.unwrap().items;
+            (sandboxes.is_empty() && pods.is_empty()).then_some(())
+        })
+        .await;
     }
 
     /// Starts `hutch ROLE` here.
@@ -77,9 +93,19 @@ impl World {
         Hutch::spawn(environment, &self.namespace, folder, role, arguments)
     }
 
+    /// Starts `hutch run` here; where one is installed it is that one, which has
+    /// settings of its own.
+    pub async fn facade(&self, arguments: &[&str]) -> Hutch {
+        match installed() {
+            Some(installed) if arguments.is_empty() => Hutch::installed(installed),
+            Some(_) => panic!("the installed Hutch was not started with {arguments:?}"),
+            None => self.hutch("run", arguments).await,
+        }
+    }
+
     /// Starts `hutch run` here, and a client for the sandbox `id`.
     pub async fn with_tenant(&self, id: &str, arguments: &[&str]) -> (Hutch, Tenant) {
-        let hutch = self.hutch("run", arguments).await;
+        let hutch = self.facade(arguments).await;
         let tenant = Tenant::new(&hutch.url().await, id);
         (hutch, tenant)
     }
@@ -234,6 +260,9 @@ impl Drop for World {
         if std::thread::panicking() {
             self.explain();
         }
+        if installed().is_some() {
+            return;
+        }
         // A thread of its own: this may run inside an async runtime.
         let (client, namespace) = (self.client.clone(), self.namespace.clone());
         let delete = async move {
@@ -245,6 +274,15 @@ impl Drop for World {
             let _ = thread.join();
         }
     }
+}
+
+/// A fresh namespace.
+async fn made(client: &Client, test: &str) -> String {
+    let mut namespace = Namespace::default();
+    namespace.metadata.generate_name = Some(format!("{test}-"));
+    let namespaces = Api::all(client.clone());
+    let made = namespaces.create(&PostParams::default(), &namespace).await;
+    made.unwrap().name_any()
 }
 
 /// What `look` finds, looked for again and again until it is there.

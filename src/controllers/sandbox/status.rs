@@ -39,8 +39,8 @@ pub struct Seen<'a> {
     pub resize_refused: Option<&'a str>,
 }
 
-/// The status as it should be. `lastActivity` is the facade's, `projectId` and
-/// `DatabaseSynced` are the projector's: they are left out.
+/// The status as it should be. `lastActivity` and `traceparent` are the facade's,
+/// `projectId` and `DatabaseSynced` are the projector's: they are left out.
 pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
     let sandbox = seen.sandbox;
     let old = sandbox.status.as_ref();
@@ -78,6 +78,7 @@ pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
             None => Vec::new(),
         },
         last_activity: None,
+        traceparent: None,
         project_id: None,
     }
 }
@@ -342,6 +343,7 @@ pub fn worth_writing(seen: &Seen, new: &SandboxStatus) -> bool {
     let mut same = SandboxStatus {
         buckets: mounts::written(seen.sandbox),
         last_activity: None,
+        traceparent: None,
         project_id: None,
         ..old.clone()
     };

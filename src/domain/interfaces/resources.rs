@@ -90,11 +90,13 @@ pub trait Sandboxes: Send + Sync {
         bucket: &'a str,
     ) -> BoxFuture<'a, Result<bool, ResourceError>>;
 
-    /// Records that the sandbox was in use at `at`; `false` where it does not exist.
+    /// Records that the sandbox was in use at `at`, and as a part of which trace it
+    /// wakes, if it does; `false` where it does not exist.
     fn record_activity<'a>(
         &'a self,
         name: &'a str,
         at: Timestamp,
+        trace: Option<String>,
     ) -> BoxFuture<'a, Result<bool, ResourceError>>;
 
     /// Deletes the sandbox with that UID, after everything that belongs to it;

@@ -15,6 +15,7 @@ use tower::ServiceExt;
 use super::bodies::{Counted, Holding};
 use super::browsers::foreign;
 use super::credentials::presented;
+use super::heads::ambiguous;
 use super::limits::{Limiter, Pass};
 use super::namespaces::{Make, Namespaces, Served};
 use super::visit::{Refusal, Visit};
@@ -71,6 +72,9 @@ impl Gate {
 
     /// Whose the request is; `None` where everybody is let in.
     async fn principal(&self, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, Refusal> {
+        if let Some(text) = ambiguous(headers) {
+            return Err(Refusal::Ambiguous(text));
+        }
         let open = self.settings.authenticator.is_none();
         if let Some(text) = foreign(headers, open) {
             return Err(Refusal::Forbidden(text.to_owned()));
@@ -248,6 +252,20 @@ mod tests {
         assert_eq!(told, 429);
         assert_eq!(asked(&gate, "/health", "none", "home").await, 200);
         assert_eq!(asked(&gate, "/asks", "one", "home").await, 200);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_can_be_read_in_two_ways_is_nobody_s_request() {
+        let (gate, made) = gate();
+        let request = Request::get("/asks")
+            .header("authorization", "Bearer one")
+            .header("x-sandbox-id", "a")
+            .header("x-sandbox-id", "b")
+            .body(Body::empty())
+            .unwrap();
+        let Ok(answer) = gate.oneshot(request).await;
+        assert_eq!(answer.status().as_u16(), 400);
+        assert_eq!(made.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ mod bodies;
 mod browsers;
 mod credentials;
 mod gate;
+mod heads;
 mod limits;
 mod namespaces;
 mod room;

@@ -16,6 +16,8 @@ use crate::domain::access::{Principal, Scope};
 /// Why a request goes no further.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// Its head can be read in two ways.
+    Ambiguous(&'static str),
     /// There is no credential, or none that is anybody's.
     Unauthenticated,
     /// The key is not for this contract.
@@ -35,6 +37,7 @@ pub enum Refusal {
 impl Refusal {
     const fn status(&self) -> u16 {
         match self {
+            Self::Ambiguous(_) => 400,
             Self::Unauthenticated => 401,
             Self::Scope(_) | Self::Forbidden(_) => 403,
             Self::TooMany(..) => 429,
@@ -51,7 +54,7 @@ impl Refusal {
             }
             Self::Scope(scope) => format!("the key lacks the scope {}", scope.name()),
             Self::Forbidden(text) => text.clone(),
-            Self::TooMany(text, _) | Self::Busy(text) => (*text).to_owned(),
+            Self::Ambiguous(text) | Self::TooMany(text, _) | Self::Busy(text) => (*text).to_owned(),
             Self::Unavailable => "credentials cannot be checked now, try again".to_owned(),
             Self::TooLong(limit) => format!("the request was not done within {limit:?}"),
         }

@@ -1,0 +1,77 @@
+//! The clients of both contracts with the facade that the chart installs, which serves
+//! them from two replicas, through a Service, by a key and nothing else: the programs
+//! that know a contract only, our Python package, and the tests in this folder that
+//! see a facade as a client does.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use super::{golang, python};
+use crate::support::World;
+use crate::support::chart::{Release, run};
+use crate::support::hutch::{INSTALLED_NAMESPACE, INSTALLED_URL};
+
+/// Tests of the contracts, by the ends of their modules' names.
+const CONTRACTS: [&str; 7] = [
+    "commands::",
+    "facade::",
+    "file_bytes::",
+    "files::",
+    "project_execute::",
+    "routes::",
+    "sessions::",
+];
+
+/// What of them is about a process with settings of its own, or looks into one.
+const OTHERS: [&str; 16] = [
+    "a_command_goes_on_when_its_facade_is_killed",
+    "a_head_that_can_be_read_in_two_ways",
+    "a_mount_into_a_sandbox_that_cannot_have_it",
+    "a_request_without_a_sandbox_id",
+    "a_sandbox_takes_at_most_six_writes",
+    "a_session_is_named_in_each_way",
+    "an_idle_channel_is_closed",
+    "an_image_that_cannot_be_pulled",
+    "code_past_its_timeout",
+    "fifty_creates_of_one_id",
+    "health_and_probes",
+    "one_conversation_past_the_limit",
+    "one_sandbox_past_the_limit",
+    "requests_in_progress_are_answered",
+    "two_hundred_megabytes",
+    "what_is_past_a_limit",
+];
+
+/// This program with those tests, one after another, and the Hutch at `url`; how
+/// many have passed.
+fn tests(url: &str, namespace: &str) -> usize {
+    let mut tests = Command::new(std::env::current_exe().unwrap());
+    tests.arg("--test-threads=1").args(CONTRACTS);
+    tests.args(OTHERS.iter().flat_map(|other| ["--skip", *other]));
+    tests.env(INSTALLED_URL, url);
+    tests.env(INSTALLED_NAMESPACE, namespace);
+    let said = run(tests, "").unwrap_or_else(|said| panic!("{said}"));
+    let passed = said.split("test result: ok. ").nth(1);
+    let passed = passed.and_then(|said| said.split(' ').next()?.parse().ok());
+    passed.unwrap_or_else(|| panic!("{said}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_client_works_with_the_installed_facade_and_a_key() {
+    let world = World::new("clients").await;
+    let tenant = json!({"namespace": world.namespace, "size": "large", "sandboxes": 100});
+    let values = json!({
+        "tenants": [tenant],
+        "facade": {"extraArgs": [golang::IMAGES.join("=")]},
+    });
+    let release = Release::install(&world, values).await;
+    let more = "--scope tenant,project --rate 10000 --concurrency 1000";
+    let more: Vec<_> = more.split(' ').collect();
+    let url = release.keyed_url_with(&more).await;
+    golang::contract(&url.replace(":8787", ":8888"));
+    python::contract(&url);
+    python::package(&url);
+    let passed = tests(&url, &world.namespace);
+    assert!(passed > 50, "only {passed} tests were run");
+}
