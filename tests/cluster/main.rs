@@ -47,6 +47,7 @@ mod project_diagnostics;
 mod project_execute;
 mod project_files;
 mod project_hostile;
+mod project_languages;
 mod project_outages;
 mod project_resolution;
 mod project_restart;
