@@ -29,7 +29,7 @@ use std::time::Duration;
 
 pub use backends::{Backend, BackendError, BackendSettings};
 pub use buckets::{BucketError, Mount};
-pub use diagnostics::{Finding, MOST_FILES};
+pub use diagnostics::{Diagnosis, Finding, MOST_FILES};
 pub use edit::EditError;
 pub use error::ServiceError;
 pub use files::{Base, ClientPath};

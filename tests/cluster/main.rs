@@ -43,6 +43,7 @@ mod operations;
 mod project_attach;
 mod project_attach_refused;
 mod project_backends;
+mod project_checkers;
 mod project_diagnostics;
 mod project_execute;
 mod project_files;
