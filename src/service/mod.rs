@@ -115,6 +115,8 @@ pub struct Service {
     creating: Mutex<HashMap<String, Creation>>,
     /// Sandboxes in which a file is being edited.
     edits: Turns,
+    /// Hosts that are being led to a sandbox.
+    hosts: Turns,
 }
 
 impl Service {
@@ -143,6 +145,7 @@ impl Service {
             session_log: SessionLog::default(),
             creating: Mutex::default(),
             edits: Turns::default(),
+            hosts: Turns::default(),
         })
     }
 
