@@ -41,6 +41,7 @@ mod node_pod;
 mod older;
 mod operations;
 mod project_attach;
+mod project_attach_gone;
 mod project_attach_refused;
 mod project_backends;
 mod project_checkers;
