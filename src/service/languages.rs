@@ -54,7 +54,7 @@ const LANGUAGES: [Language; 8] = [
         &["go", "golang"],
         "go",
         &[],
-        &["build", "-ldflags=-s -w", "-o"],
+        &["build", "-buildmode=exe", "-ldflags=-s -w", "-o"],
         "go",
     ),
 ];

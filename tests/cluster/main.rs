@@ -45,6 +45,7 @@ mod project_attach_gone;
 mod project_attach_refused;
 mod project_backends;
 mod project_checkers;
+mod project_checkers_together;
 mod project_diagnostics;
 mod project_execute;
 mod project_files;

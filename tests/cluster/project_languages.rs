@@ -86,6 +86,7 @@ const LANGUAGES: [Language; 3] = [
             ),
             ("package main; func main() { panic(\"why\") }", 2, "why"),
             ("package main\nfunc main() { x }", 2, ":2:15: undefined: x"),
+            ("package shop", 1, "main package"),
             ("package main\nfunc {", 2, ":2:6: syntax error"),
             (
                 "package main; import \"syscall\"; func main() { syscall.Kill(syscall.Getpid(), 9); select {} }",

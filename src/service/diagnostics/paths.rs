@@ -4,9 +4,10 @@
 /// The path without `.`, `..` and empty parts, which begins at `folder` where it is
 /// relative. It is relative itself where both are.
 pub fn whole(folder: &str, path: &str) -> String {
-    let joined = match path.starts_with('/') {
-        true => path.to_owned(),
-        false => format!("{folder}/{path}"),
+    let joined = match folder {
+        _ if path.starts_with('/') => path.to_owned(),
+        "" => path.to_owned(),
+        folder => format!("{folder}/{path}"),
     };
     let absolute = joined.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
