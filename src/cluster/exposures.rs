@@ -10,6 +10,9 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use kube::ResourceExt;
+use kube::api::ListParams;
+
 use super::apply::{Error, Writer};
 use crate::crd::{MANAGED_BY, Sandbox, labels};
 use crate::domain::interfaces::{Exposures, ResourceError};
@@ -136,6 +139,28 @@ impl Exposures for ExposureWriter {
         ports: &'a [u16],
     ) -> BoxFuture<'a, Result<Vec<u16>, ResourceError>> {
         async move { Ok(self.service(sandbox, ports).await?) }.boxed()
+    }
+
+    fn led_to<'a>(
+        &'a self,
+        namespace: &'a str,
+        host: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<String>, ResourceError>> {
+        async move {
+            let wanted = ListParams::default();
+            let all = self.writer.matching::<Ingress>(namespace, &wanted).await?;
+            let leads = |ingress: &&Ingress| {
+                let rules = ingress.spec.as_ref().and_then(|spec| spec.rules.as_ref());
+                let mut rules = rules.into_iter().flatten();
+                rules.any(|rule| rule.host.as_deref() == Some(host))
+            };
+            let sandbox = |ingress: &Ingress| {
+                let uid = ingress.labels().get(labels::SANDBOX_UID);
+                uid.cloned().unwrap_or_default()
+            };
+            Ok(all.iter().filter(leads).map(sandbox).collect())
+        }
+        .boxed()
     }
 
     fn route<'a>(

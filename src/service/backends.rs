@@ -164,6 +164,8 @@ impl Service {
         let sandbox = self.find(container).await?;
         let sandbox = sandbox.filter(|sandbox| for_projects(sandbox));
         let sandbox = sandbox.ok_or_else(|| BackendError::NotFound(container.to_owned()))?;
+        let _turn = self.hosts.take(&host).await;
+        self.is_free(&sandbox, &host).await?;
         let mut ports = PORTS.to_vec();
         if !ports.contains(&port) {
             ports.push(port);
@@ -171,6 +173,32 @@ impl Service {
         self.exposures.expose(&sandbox, &ports).await?;
         self.exposures.route(&sandbox, &host, port).await?;
         Ok(host)
+    }
+
+    /// Refuses a host that leads elsewhere: of two Ingresses with one host, which is
+    /// heeded is any controller's own rule.
+    async fn is_free(&self, sandbox: &Sandbox, host: &str) -> Result<(), BackendError> {
+        let meta = &sandbox.metadata;
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let own = meta.uid.as_deref().unwrap_or_default();
+        for uid in self.exposures.led_to(namespace, host).await? {
+            if uid == own {
+                continue;
+            }
+            // Its Ingress goes with a sandbox that has gone, a moment later.
+            let whose = match uid.as_str() {
+                "" => Some("something that is not Hutch's".to_owned()),
+                uid => self
+                    .find(uid)
+                    .await?
+                    .and_then(|it| it.metadata.name.clone()),
+            };
+            if let Some(whose) = whose {
+                let text = format!("{host} leads to {whose} already");
+                return Err(BackendError::Domain(text));
+            }
+        }
+        Ok(())
     }
 
     /// The sandbox of that name or UID, unless it is about to go. One that the cache

@@ -25,7 +25,8 @@ pub enum EditError {
 impl Service {
     /// Replaces the first, or with `all` every, occurrence of `old` in a file by
     /// `new`. An empty `old` makes `new` the whole file; a file that does not
-    /// exist counts as empty.
+    /// exist counts as empty. Edits of one sandbox through this process come one
+    /// after another, so that none undoes another.
     ///
     /// # Errors
     /// See [`EditError`].
@@ -36,6 +37,8 @@ impl Service {
         (old, new): (&str, &str),
         all: bool,
     ) -> Result<(), EditError> {
+        // Not by path: a file has several.
+        let _turn = self.edits.take(&target.name).await;
         let content = if old.is_empty() {
             new.as_bytes().to_vec()
         } else {

@@ -1,10 +1,11 @@
 //! Running code in the languages that an image has interpreters for. Code is an
 //! argument of its interpreter, or the content of a file where it is too long or
-//! the interpreter takes no other; it is never put into a line of a shell.
+//! has to be compiled first; it is never put into a line of a shell.
 
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::files::{Base, ClientPath};
 use super::projects::Place;
@@ -13,6 +14,8 @@ use crate::domain::exec::{ExecOutcome, ExecRequest, Program};
 
 /// Longest code that is an argument: the kernel takes 128 KiB.
 const LONGEST: usize = 100 << 10;
+/// What is left for code whose time has passed before it began.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What the agent runs scripts with.
 const SHELL: &str = "bash";
@@ -24,8 +27,11 @@ struct Language {
     /// What comes before code as an argument, glued to it behind a `=`; nothing
     /// where code has to be a file. It keeps code from being read as an option.
     inline: &'static [&'static str],
-    /// Arguments before the name of a file, and its suffix.
-    file: (&'static [&'static str], &'static str),
+    /// Arguments before the name of the program that is to be made and of the file,
+    /// for languages whose code is compiled first.
+    compile: &'static [&'static str],
+    /// Suffix of a file.
+    suffix: &'static str,
 }
 
 const LANGUAGES: [Language; 8] = [
@@ -43,21 +49,29 @@ const LANGUAGES: [Language; 8] = [
     language(&["ruby", "rb"], "ruby", &["-e"], &[], "rb"),
     language(&["perl", "pl"], "perl", &["-e"], &[], "pl"),
     language(&["php"], "php", &["-r"], &[], "php"),
-    language(&["go", "golang"], "go", &[], &["run"], "go"),
+    // `go run` would answer 1 for every exit code.
+    language(
+        &["go", "golang"],
+        "go",
+        &[],
+        &["build", "-buildmode=exe", "-ldflags=-s -w", "-o"],
+        "go",
+    ),
 ];
 
 const fn language(
     names: &'static [&'static str],
     program: &'static str,
     inline: &'static [&'static str],
-    arguments: &'static [&'static str],
+    compile: &'static [&'static str],
     suffix: &'static str,
 ) -> Language {
     Language {
         names,
         program,
         inline,
-        file: (arguments, suffix),
+        compile,
+        suffix,
     }
 }
 
@@ -113,7 +127,7 @@ impl Service {
             Some(path) => Some(format!("{}/{path}", place.workdir)),
             None => place.cwd(),
         };
-        let request = |program| ExecRequest {
+        let request = |program, timeout| ExecRequest {
             program,
             cwd: cwd.clone(),
             timeout: Some(timeout),
@@ -122,10 +136,15 @@ impl Service {
         let outcome = match known.inline(code) {
             _ if known.program == SHELL => {
                 let script = Program::Script(code.to_owned().into());
-                self.exec(&place.target, request(script)).await?
+                self.exec(&place.target, request(script, timeout)).await?
             }
-            Some(argv) => self.exec(&place.target, request(argv)).await?,
-            None => self.run_file(place, known, code, request).await?,
+            Some(argv) => self.exec(&place.target, request(argv, timeout)).await?,
+            None => {
+                self.run_file(place, known, code, |program, spent| {
+                    request(program, timeout.saturating_sub(spent).max(SHORTEST))
+                })
+                .await?
+            }
         };
         let missing = format!("{}: command not found\n", known.program);
         if outcome.exit_code == 127 && outcome.stderr == missing.as_bytes() {
@@ -144,22 +163,54 @@ impl Service {
         place: &Place,
         language: &Language,
         code: &str,
-        request: impl Fn(Program) -> ExecRequest,
+        request: impl Fn(Program, Duration) -> ExecRequest,
     ) -> Result<ExecOutcome, ServiceError> {
-        let (arguments, suffix) = language.file;
-        let file = format!("/tmp/hutch-{}.{suffix}", uuid::Uuid::new_v4());
-        let path = ClientPath {
-            path: &file,
+        let program = format!("/tmp/hutch-{}", uuid::Uuid::new_v4());
+        let file = format!("{program}.{}", language.suffix);
+        let path = |path| ClientPath {
+            path,
             base: Base::Folder("/"),
         };
         let content = code.to_owned().into();
-        self.write_file(&place.target, path, &content).await?;
-        let argv = [&[language.program], arguments, &[file.as_str()]].concat();
-        let argv = argv.into_iter().map(str::to_owned).collect();
-        let outcome = self.exec(&place.target, request(Program::Argv(argv))).await;
-        // The command may have removed it, and it is in nobody's way.
-        let _ = self.delete_file(&place.target, path).await;
+        self.write_file(&place.target, path(&file), &content)
+            .await?;
+        let outcome = self
+            .run_written(place, language, (&program, &file), request)
+            .await;
+        // The command may have removed them, and they are in nobody's way.
+        let _ = self.delete_file(&place.target, path(&file)).await;
+        if !language.compile.is_empty() {
+            let _ = self.delete_file(&place.target, path(&program)).await;
+        }
         outcome
+    }
+
+    async fn run_written(
+        &self,
+        place: &Place,
+        language: &Language,
+        (program, file): (&str, &str),
+        request: impl Fn(Program, Duration) -> ExecRequest,
+    ) -> Result<ExecOutcome, ServiceError> {
+        let argv = |parts: &[&str]| {
+            let parts = parts.iter().map(|part| (*part).to_owned());
+            Program::Argv(parts.collect())
+        };
+        let begin = Instant::now();
+        let interpreter = language.program;
+        if language.compile.is_empty() {
+            let run = request(argv(&[interpreter, file]), begin.elapsed());
+            return self.exec(&place.target, run).await;
+        }
+        let parts = [&[interpreter], language.compile, &[program, file]].concat();
+        let compiled = self
+            .exec(&place.target, request(argv(&parts), begin.elapsed()))
+            .await?;
+        if compiled.exit_code != 0 {
+            return Ok(compiled);
+        }
+        self.exec(&place.target, request(argv(&[program]), begin.elapsed()))
+            .await
     }
 
     /// The error that names what the image has.

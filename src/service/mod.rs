@@ -22,6 +22,7 @@ mod session_log;
 mod session_records;
 mod sessions;
 mod target;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 pub use backends::{Backend, BackendError, BackendSettings};
 pub use buckets::{BucketError, Mount};
-pub use diagnostics::{Finding, MOST_FILES};
+pub use diagnostics::{Diagnosis, Finding, MOST_FILES};
 pub use edit::EditError;
 pub use error::ServiceError;
 pub use files::{Base, ClientPath};
@@ -50,6 +51,7 @@ use crate::domain::interfaces::{
 use activity::ActivityLog;
 use projects::Resolutions;
 use session_log::SessionLog;
+use turns::Turns;
 
 /// What the operator of the service decides.
 #[derive(Clone, Debug)]
@@ -111,6 +113,10 @@ pub struct Service {
     /// Names of sandboxes being created, for the limit: the cache does not show
     /// them yet.
     creating: Mutex<HashMap<String, Creation>>,
+    /// Sandboxes in which a file is being edited.
+    edits: Turns,
+    /// Hosts that are being led to a sandbox.
+    hosts: Turns,
 }
 
 impl Service {
@@ -138,6 +144,8 @@ impl Service {
             activity: ActivityLog::default(),
             session_log: SessionLog::default(),
             creating: Mutex::default(),
+            edits: Turns::default(),
+            hosts: Turns::default(),
         })
     }
 

@@ -322,3 +322,56 @@ async fn what_is_no_host_or_not_served_here_is_refused() {
     let body = domain(&name, "shop", 5173, "example.org");
     backend.post("/projects/configure-domain", body).await.ok();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_leads_to_one_sandbox_and_is_free_again_after_it() {
+    let world = World::new("one-host").await;
+    let (_hutch, backend) = started(&world, &[]).await;
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        let made = create(&backend, json!({"project_name": "p"})).await;
+        names.push(text(&made, "container_name"));
+    }
+    let lead = async |name: &str, subdomain: &str| {
+        let body = domain(name, subdomain, 5173, "example.org");
+        backend.post("/projects/configure-domain", body).await
+    };
+    // At once, too, one of them gets it.
+    let both = tokio::join!(lead(&names[0], "shop"), lead(&names[1], "Shop"));
+    let (first, second, refused) = match both.0.status {
+        200 => (&names[0], &names[1], both.1),
+        _ => (&names[1], &names[0], both.0),
+    };
+    let said = refused.fails(400);
+    assert!(
+        said.contains("shop.example.org") && said.contains(first),
+        "{said}"
+    );
+    let routes = async || {
+        let all = world.api::<Ingress>().list(&ListParams::default()).await;
+        let routes: Vec<_> = all.unwrap().items.iter().filter_map(route).collect();
+        routes
+            .into_iter()
+            .map(|(host, to, _)| (host, to))
+            .collect::<Vec<_>>()
+    };
+    let host = "shop.example.org".to_owned();
+    assert_eq!(routes().await, [(host.clone(), first.clone())]);
+    lead(first, "shop").await.ok();
+
+    // What is somebody else's stays as it is.
+    let theirs = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": {"name": "theirs"}, "spec": {"rules": [{"host": "their.example.org"}]}});
+    world.apply(&theirs.to_string()).unwrap();
+    lead(second, "their").await.fails(400);
+
+    backend
+        .post("/projects/delete", json!({"container_id": first}))
+        .await
+        .ok();
+    eventually("the host is free", async || {
+        (lead(second, "shop").await.status == 200).then_some(())
+    })
+    .await;
+    assert!(routes().await.contains(&(host, second.clone())));
+}

@@ -1,5 +1,6 @@
 //! `/file/*`: reading, writing, listing, editing and the tree, down to the byte.
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::World;
@@ -217,6 +218,25 @@ async fn an_edit_replaces_the_first_or_all_or_the_whole_and_else_nothing() {
     edit(&backend, "bytes", ("b", "B"), false).await.ok();
     let bytes = backend.stdout("od -An -tx1 bytes; stat -c %a bytes").await;
     assert_eq!(bytes, " 61 ff 42 00 63\n750\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_of_one_file_that_come_at_once_are_all_made() {
+    let world = World::new("edits").await;
+    let (_hutch, backend) = world.with_backend("c", &[]).await;
+    let lines = |word: &str| -> String { (0..40).map(|i| format!("{word} {i:02}\n")).collect() };
+    backend.write("a/f", &lines("to do")).await.ok();
+    // The file has more names than one.
+    let names = ["a/f", "./a/../a/f", "/sandbox/a/f"];
+    let edits = (0..40).map(|i| {
+        let (backend, name) = (backend.clone(), names[i % names.len()]);
+        async move {
+            let (old, new) = (format!("to do {i:02}"), format!("done {i:02}"));
+            edit(&backend, name, (&old, &new), false).await.ok()
+        }
+    });
+    join_all(edits).await;
+    assert_eq!(backend.text("a/f").await, lines("done"));
 }
 
 const TREE: &str = "mkdir -p a/empty a/.git node_modules/x __pycache__ .hidden z/node_modules

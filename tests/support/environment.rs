@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use hutch::crd::{Sandbox, SandboxSession, SandboxSpec};
+use hutch_testcluster::versions::LANGUAGES_IMAGE;
 use hutch_testcluster::{Cluster, Options, Profile};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
@@ -25,6 +26,7 @@ pub struct Environment {
     /// The processes behind it, where it is a test cluster.
     pub cluster: Option<Cluster>,
     prepared: OnceCell<()>,
+    languages: OnceLock<()>,
 }
 
 /// The cluster of most tests.
@@ -40,6 +42,7 @@ pub fn current() -> &'static Environment {
                     .expect("HUTCH_AGENT_IMAGE names the agent's image for HUTCH_KUBECONFIG"),
                 cluster: None,
                 prepared: OnceCell::new(),
+                languages: OnceLock::new(),
             },
             _ => test_cluster(Profile::Current),
         }
@@ -68,6 +71,7 @@ fn test_cluster(profile: Profile) -> Environment {
         agent_image: AGENT_IMAGE.to_owned(),
         cluster: Some(cluster),
         prepared: OnceCell::new(),
+        languages: OnceLock::new(),
     }
 }
 
@@ -128,7 +132,17 @@ impl Environment {
             agent_image: self.agent_image.clone(),
             cluster: None,
             prepared: self.prepared.clone(),
+            languages: OnceLock::new(),
         }
+    }
+
+    /// Puts the image of languages on the node, made if it never was: its name. None
+    /// on a cluster of somebody else's. It blocks, the first time for minutes.
+    pub fn languages(&self) -> Option<&'static str> {
+        let cluster = self.cluster.as_ref()?;
+        self.languages
+            .get_or_init(|| cluster.load_languages().expect("the image is loaded"));
+        Some(LANGUAGES_IMAGE)
     }
 
     /// `kubectl` on this cluster.

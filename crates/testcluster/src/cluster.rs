@@ -18,6 +18,7 @@ use crate::options::Options;
 use crate::process::{Daemon, Spec};
 use crate::progress::Progress;
 use crate::supervisor::Supervisor;
+use crate::versions::LANGUAGES_IMAGE;
 use crate::{cgroup, config, host, images, mounts, pki, shell, teardown};
 
 /// How long a start may take, once everything is built.
@@ -213,6 +214,27 @@ impl Cluster {
     /// there.
     pub fn import(&self, archive: &Path) -> Result<()> {
         images::import(&self.parts.ctr(), &self.layout.containerd_socket(), archive)
+    }
+
+    /// Puts [`LANGUAGES_IMAGE`](crate::versions::LANGUAGES_IMAGE) on the node, unless
+    /// it is there: Debian with Node.js, Go, Ruby, tsc and pyflakes. No cluster needs
+    /// it; tests of languages do. The first time on a machine it is made, which takes
+    /// two minutes; who comes meanwhile waits.
+    ///
+    /// # Errors
+    /// When Debian's packages are not to be had, or containerd does not take it.
+    pub fn load_languages(&self) -> Result<()> {
+        let progress = Progress::new(self.options.progress);
+        let archive = images::languages(&progress)?;
+        let _lock = Lock::take(&self.layout.root)?;
+        let (ctr, socket) = (self.parts.ctr(), self.layout.containerd_socket());
+        if images::has(&ctr, &socket, LANGUAGES_IMAGE)? {
+            return Ok(());
+        }
+        let task = progress.task("unpacking the image of languages");
+        images::import(&ctr, &socket, &archive)?;
+        task.done();
+        Ok(())
     }
 
     /// A command that runs `kubectl` against this cluster.

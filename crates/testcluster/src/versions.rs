@@ -18,6 +18,8 @@ pub const HELM: &str = "v4.3.1";
 pub const DEBIAN: &str = "bookworm";
 /// The name under which the sandbox image is known on the node.
 pub const SANDBOX_IMAGE: &str = "docker.io/library/python:3.11-slim";
+/// An image with the interpreters and checkers that the sandbox image has not.
+pub const LANGUAGES_IMAGE: &str = "hutch.dev/testcluster/languages:1";
 /// A tiny image with a shell but without bash or Python.
 pub const BUSYBOX_IMAGE: &str = "docker.io/library/busybox:1";
 /// The image of the process that holds a pod's namespaces.

@@ -15,6 +15,14 @@ pub trait Exposures: Send + Sync {
         ports: &'a [u16],
     ) -> BoxFuture<'a, Result<Vec<u16>, ResourceError>>;
 
+    /// The UIDs of the sandboxes in that namespace to which requests for `host`
+    /// lead; an empty one for what is not Hutch's.
+    fn led_to<'a>(
+        &'a self,
+        namespace: &'a str,
+        host: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<String>, ResourceError>>;
+
     /// Leads requests for `host` to a port of the sandbox's pod, and those for
     /// another that was named before no longer.
     fn route<'a>(

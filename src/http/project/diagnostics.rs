@@ -8,22 +8,19 @@ use serde_json::{Value, json};
 
 use super::answer;
 use super::call::Call;
-use crate::service::{Finding, Service, ServiceError};
-
-/// Findings by file.
-type Findings = Vec<(String, Vec<Finding>)>;
+use crate::service::{Diagnosis, Finding, Service, ServiceError};
 
 /// `POST /diagnostic`: one list.
 pub async fn flat(State(service): State<Arc<Service>>, call: Call) -> Response {
     match find(&service, &call).await {
-        Ok((findings, _)) => answer::ok(json!({"diagnostics": project(&findings)})),
+        Ok((found, _)) => answer::ok(json!({"diagnostics": project(&found, true)})),
         Err(answer) => answer,
     }
 }
 
 /// `POST /lsp/diagnostics`: by file, in the terms of the Language Server Protocol.
 pub async fn lsp(State(service): State<Arc<Service>>, call: Call) -> Response {
-    let (findings, whole) = match find(&service, &call).await {
+    let (found, whole) = match find(&service, &call).await {
         Ok(found) => found,
         Err(answer) => return answer,
     };
@@ -31,17 +28,13 @@ pub async fn lsp(State(service): State<Arc<Service>>, call: Call) -> Response {
         let findings: Vec<_> = findings.iter().map(diagnostic).collect();
         json!({"file_path": path, "diagnostics": findings})
     };
-    let files: Vec<_> = findings.iter().map(of_file).collect();
-    let project = if whole {
-        project(&findings)
-    } else {
-        Vec::new()
-    };
+    let files: Vec<_> = found.files.iter().map(of_file).collect();
+    let project = project(&found, whole);
     answer::ok(json!({"file_diagnostics": files, "project_diagnostics": project}))
 }
 
-/// The findings, and whether they are of the whole project.
-async fn find(service: &Service, call: &Call) -> Result<(Findings, bool), Response> {
+/// What was found, and whether it is of the whole project.
+async fn find(service: &Service, call: &Call) -> Result<(Diagnosis, bool), Response> {
     let Some(conversation) = call.conversation() else {
         return Err(answer::error(400, "session_id is required"));
     };
@@ -55,20 +48,22 @@ async fn find(service: &Service, call: &Call) -> Result<(Findings, bool), Respon
         Some(file) => vec![file.to_owned()],
         None => service.sources(&place).await.map_err(failed)?,
     };
-    let findings = service.diagnose(&place, &files).await.map_err(failed)?;
-    Ok((findings, file.is_none()))
+    let found = service.diagnose(&place, &files).await.map_err(failed)?;
+    Ok((found, file.is_none()))
 }
 
-/// All findings, each with its file.
-fn project(findings: &Findings) -> Vec<Value> {
+/// Findings, each with its file: those of the files that were asked about only
+/// where they are wanted.
+fn project(found: &Diagnosis, whole: bool) -> Vec<Value> {
     let with_file = |path: &str, finding: &Finding| {
         let mut diagnostic = diagnostic(finding);
         diagnostic["file_path"] = path.into();
         diagnostic
     };
-    findings
-        .iter()
+    let asked = found.files.iter().filter(|_| whole);
+    asked
         .flat_map(|(path, findings)| findings.iter().map(move |finding| with_file(path, finding)))
+        .chain(found.others.iter().map(|it| with_file(&it.path, it)))
         .collect()
 }
 

@@ -1,13 +1,21 @@
 //! Diagnostics: what the checkers that an image has say of its sources. A file
-//! without a checker has no findings; a checker's own failure is none either.
+//! without a checker has no findings. A checker that fails, or does not end, is told
+//! of as information, never as a finding in a file.
 
+mod checker;
 mod parse;
+mod paths;
+mod plan;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
+use tokio::time::Instant;
 
+use self::checker::{Checker, Run};
+use self::paths::{below, same, whole};
 pub use parse::Finding;
 
 use super::projects::Place;
@@ -17,86 +25,31 @@ use crate::domain::exec::{ExecRequest, Program};
 /// Sources that are checked at once, at most.
 pub const MOST_FILES: usize = 50;
 /// How long one checker may run.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long all of them may: clients wait longer than that.
+const TIME: Duration = Duration::from_secs(60);
 /// Checkers at the same time.
 const AT_ONCE: usize = 2;
 /// Bytes of a checker's output that are read.
 const OUTPUT: u64 = 1 << 20;
+/// Findings of one run that are told.
+const MOST_FINDINGS: usize = 1000;
+/// Characters of what a checker that failed has said.
+const WORDS: usize = 300;
 
-const CHECK_PYTHON: &str = include_str!("check.py");
-
-/// What can be checked, by a file's suffix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Checker {
-    Python,
-    Go,
-    TypeScript,
-    JavaScript,
-    Shell,
-}
-
-impl Checker {
-    fn of(path: &str) -> Option<Self> {
-        match path.rsplit_once('.')?.1 {
-            "py" | "pyi" => Some(Self::Python),
-            "go" => Some(Self::Go),
-            "ts" | "tsx" | "mts" | "cts" => Some(Self::TypeScript),
-            "js" | "mjs" | "cjs" => Some(Self::JavaScript),
-            "sh" | "bash" => Some(Self::Shell),
-            _ => None,
-        }
-    }
-
-    /// The checker's runs over `files`: some take many at once.
-    fn runs(self, files: &[String]) -> Vec<Vec<String>> {
-        match self {
-            Self::Python | Self::TypeScript => vec![files.to_vec()],
-            // Files of one package belong together.
-            Self::Go => {
-                let folder =
-                    |file: &str| file.rsplit_once('/').map(|(folder, _)| folder.to_owned());
-                let mut packages: Vec<(Option<String>, Vec<String>)> = Vec::new();
-                for file in files {
-                    let folder = folder(file);
-                    match packages.iter_mut().find(|(other, _)| *other == folder) {
-                        Some((_, package)) => package.push(file.clone()),
-                        None => packages.push((folder, vec![file.clone()])),
-                    }
-                }
-                packages.into_iter().map(|(_, package)| package).collect()
-            }
-            Self::JavaScript | Self::Shell => files.iter().map(|file| vec![file.clone()]).collect(),
-        }
-    }
-
-    fn arguments(self, files: &[String]) -> Vec<String> {
-        let head: &[&str] = match self {
-            Self::Python => &["python3", "-c", CHECK_PYTHON],
-            Self::Go => &["go", "vet"],
-            Self::TypeScript => &["tsc", "--noEmit", "--pretty", "false"],
-            Self::JavaScript => &["node", "--check"],
-            Self::Shell => &["bash", "-n"],
-        };
-        let head = head.iter().map(|argument| (*argument).to_owned());
-        head.chain(files.iter().cloned()).collect()
-    }
-
-    fn findings(self, files: &[String], stdout: &str, stderr: &str) -> Vec<Finding> {
-        let first = files.first().map(String::as_str).unwrap_or_default();
-        match self {
-            Self::Python => parse::python(stdout),
-            Self::Go => parse::go(stderr),
-            Self::TypeScript => parse::typescript(stdout),
-            Self::JavaScript => parse::javascript(first, stderr),
-            Self::Shell => parse::shell(first, stderr),
-        }
-    }
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// By file, as they were asked about.
+    pub files: Vec<(String, Vec<Finding>)>,
+    /// In other files of the same project, its configuration among them, and what is
+    /// to be known of the checkers themselves.
+    pub others: Vec<Finding>,
 }
 
 impl Service {
-    /// What the checkers find in these files of a place, with each file as it is
-    /// given; those past the bound are left out. Paths are absolute, or begin at
-    /// the working directory.
+    /// What the checkers find in these files of a place; those past the bound are
+    /// left out. Paths are absolute, or begin at the working directory.
     ///
     /// # Errors
     /// When no sandbox can be had in time.
@@ -104,104 +57,131 @@ impl Service {
         &self,
         place: &Place,
         files: &[String],
-    ) -> Result<Vec<(String, Vec<Finding>)>, ServiceError> {
+    ) -> Result<Diagnosis, ServiceError> {
         let files = &files[..files.len().min(MOST_FILES)];
-        let mut runs = Vec::new();
-        for checker in [
-            Checker::Python,
-            Checker::Go,
-            Checker::TypeScript,
-            Checker::JavaScript,
-            Checker::Shell,
-        ] {
-            let mine = files
-                .iter()
-                .filter(|file| Checker::of(file) == Some(checker));
-            // A leading dash would be an option.
-            let mine = mine.map(|file| match file.starts_with('/') {
-                true => file.clone(),
-                false => format!("./{file}"),
+        if let [file] = files
+            && !self.path_exists(&place.target, place.path(file)).await?
+        {
+            let files = vec![(file.clone(), Vec::new())];
+            return Ok(Diagnosis {
+                files,
+                ..Diagnosis::default()
             });
-            let mine: Vec<_> = mine.collect();
-            if !mine.is_empty() {
-                runs.extend(
-                    checker
-                        .runs(&mine)
-                        .into_iter()
-                        .map(|files| (checker, files)),
-                );
+        }
+        let deadline = Instant::now() + TIME;
+        let runs = self.runs(place, files).await?;
+        let runs = runs.into_iter().map(|run| self.check(place, run, deadline));
+        let found: Vec<_> = stream::iter(runs).buffered(AT_ONCE).collect().await;
+        let mut all: Vec<Finding> = Vec::new();
+        let mut others = Vec::new();
+        for found in found {
+            let (findings, remark) = found?;
+            // A package is checked again with its tests.
+            for finding in findings {
+                if !all.contains(&finding) {
+                    all.push(finding);
+                }
             }
+            others.extend(remark);
         }
-        let runs = runs
-            .into_iter()
-            .map(|(checker, files)| self.check(place, checker, files));
-        let found: Vec<_> = stream::iter(runs).buffer_unordered(AT_ONCE).collect().await;
-        let mut all = Vec::new();
-        for findings in found {
-            all.extend(findings?);
-        }
-        let of = |file: &String| {
-            let same = |finding: &&Finding| same_file(&finding.path, file, &place.workdir);
-            all.iter().filter(same).cloned().collect()
-        };
-        Ok(files.iter().map(|file| (file.clone(), of(file))).collect())
+        Ok(sorted(place, files, all, others))
     }
 
+    /// What one run finds, and what is to be known of the run.
     async fn check(
         &self,
         place: &Place,
-        checker: Checker,
-        files: Vec<String>,
-    ) -> Result<Vec<Finding>, ServiceError> {
+        run: Run,
+        deadline: Instant,
+    ) -> Result<(Vec<Finding>, Option<Finding>), ServiceError> {
+        let time = PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
+        if time.is_zero() {
+            let remark = run.remark("not checked: the other checks took too long");
+            return Ok((Vec::new(), Some(remark)));
+        }
+        let home = whole(&place.workdir, "");
         let request = ExecRequest {
-            program: Program::Argv(checker.arguments(&files)),
-            cwd: place.cwd(),
-            timeout: Some(PATIENCE),
+            program: Program::Argv(run.arguments()),
+            cwd: match &run.folder {
+                folder if *folder == home => place.cwd(),
+                folder if folder.starts_with('/') => Some(folder.clone()),
+                folder => Some(format!("./{folder}")),
+            },
+            timeout: Some(time),
             ..ExecRequest::script("", OUTPUT)
         };
         let outcome = self.exec(&place.target, request).await?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (stdout, stderr) = (text(&outcome.stdout), text(&outcome.stderr));
-        Ok(checker.findings(&files, &stdout, &stderr))
+        if run.is_missing(outcome.exit_code, &stderr) {
+            return Ok((Vec::new(), None));
+        }
+        let mut findings = run.findings(&stdout, &stderr);
+        findings.truncate(MOST_FINDINGS);
+        if run.checker == Checker::Go {
+            self.in_characters(place, &mut findings).await;
+        }
+        let remark = if outcome.timed_out {
+            Some(format!("it did not end within {} s", time.as_secs().max(1)))
+        } else if outcome.exit_code != 0 && findings.is_empty() {
+            let said = [&stderr, &stdout];
+            let said = said.into_iter().flat_map(|it| it.lines());
+            let line = said.map(str::trim).find(|line| !line.is_empty());
+            let line: String = line.unwrap_or_default().chars().take(WORDS).collect();
+            Some(format!("it ended with {}: {line}", outcome.exit_code))
+        } else {
+            None
+        };
+        findings.retain(|finding| run.tells(finding));
+        Ok((findings, remark.map(|text| run.remark(&text))))
     }
+
+    /// Columns that were told in bytes of UTF-8, as the contract has them: in
+    /// characters of UTF-16. Where a file cannot be read they stay.
+    async fn in_characters(&self, place: &Place, findings: &mut [Finding]) {
+        let mut sources = BTreeMap::new();
+        for finding in findings {
+            if !sources.contains_key(&finding.path) {
+                let source = self.text(place, &finding.path).await;
+                sources.insert(finding.path.clone(), source.unwrap_or_default());
+            }
+            let lines = sources.get(&finding.path);
+            let mut lines = lines
+                .into_iter()
+                .flat_map(|it| it.split(|byte| *byte == b'\n'));
+            let number = usize::try_from(finding.line).unwrap_or(usize::MAX);
+            if let Some(line) = lines.nth(number) {
+                finding.count_characters(line);
+            }
+        }
+    }
+}
+
+/// Findings by the files that were asked about; the others' paths begin at the
+/// working directory where they are below it.
+fn sorted(
+    place: &Place,
+    files: &[String],
+    mut all: Vec<Finding>,
+    mut others: Vec<Finding>,
+) -> Diagnosis {
+    let home = whole(&place.workdir, "");
+    let of = |file: &String| {
+        let wanted = whole(&home, file);
+        let mine = all.extract_if(.., |finding| same(&finding.path, &wanted));
+        (file.clone(), mine.collect())
+    };
+    let files = files.iter().map(of).collect();
+    others.extend(all);
+    for finding in &mut others {
+        if let Some(rest) = below(&home, &finding.path) {
+            finding.path = rest.to_owned();
+        }
+    }
+    Diagnosis { files, others }
 }
 
 /// Whether a file of that name can be checked.
 pub(super) fn is_source(name: &str) -> bool {
     Checker::of(name).is_some()
-}
-
-/// Whether a checker's path means that file: checkers shorten what they are given.
-fn same_file(told: &str, file: &str, workdir: &str) -> bool {
-    let bare = |path: &str| {
-        let path = path.strip_prefix(workdir).unwrap_or(path);
-        let path = path.trim_start_matches('/');
-        path.trim_start_matches("./").to_owned()
-    };
-    bare(told) == bare(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_checker_is_given_what_it_takes_at_once() {
-        let files = ["a.go", "x/b.go", "c.go"].map(str::to_owned);
-        assert_eq!(
-            Checker::Go.runs(&files),
-            [vec!["a.go", "c.go"], vec!["x/b.go"]]
-        );
-        assert_eq!(Checker::Shell.runs(&files).len(), 3);
-        assert_eq!(Checker::Python.runs(&files).len(), 1);
-        assert_eq!(Checker::of("x.tar"), None);
-        assert_eq!(Checker::of("py"), None);
-    }
-
-    #[test]
-    fn a_file_is_known_by_its_shorter_names() {
-        assert!(same_file("./a.go", "a.go", "/w"));
-        assert!(same_file("a.go", "/w/a.go", "/w"));
-        assert!(!same_file("b/a.go", "/w/a.go", "/w"));
-    }
 }

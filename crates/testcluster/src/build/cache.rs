@@ -88,4 +88,26 @@ mod tests {
             .part("a", "1", "h", |_| anyhow::bail!("built twice"))
             .unwrap();
     }
+
+    #[test]
+    fn who_wants_what_is_being_built_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let builds = std::sync::atomic::AtomicUsize::new(0);
+        let want = || {
+            // As another process has it: nothing is shared but the folder.
+            let cache = Cache::at(folder.path()).unwrap();
+            let made = cache.part("a", "1", "h", |dir| {
+                builds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                std::thread::yield_now();
+                Ok(fs::write(dir.join("whole"), "x")?)
+            });
+            assert!(made.unwrap().join("whole").exists());
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(want);
+            }
+        });
+        assert_eq!(builds.into_inner(), 1);
+    }
 }

@@ -4,6 +4,7 @@
 
 mod archive;
 mod hutch;
+mod languages;
 mod rootfs;
 mod store;
 
@@ -17,7 +18,8 @@ use crate::versions::{BUSYBOX_IMAGE, DEBIAN, PAUSE_IMAGE, SANDBOX_IMAGE};
 
 pub(crate) use archive::{Image, Layer};
 pub use hutch::Images;
-pub(crate) use store::{copy, fill, import};
+pub(crate) use languages::languages;
+pub(crate) use store::{copy, fill, has, import};
 
 /// Raised when the way an archive is made changes.
 const FORMAT: &str = "2";

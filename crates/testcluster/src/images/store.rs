@@ -105,6 +105,15 @@ pub(crate) fn import(ctr: &Path, socket: &Path, archive: &Path) -> Result<()> {
     shell::run(&mut command)
 }
 
+/// Whether the node has an image of that name.
+pub(crate) fn has(ctr: &Path, socket: &Path, name: &str) -> Result<bool> {
+    let mut command = Command::new(ctr);
+    command.arg("--address").arg(socket);
+    command.args(["-n", "k8s.io", "images", "list", "--quiet"]);
+    let names = shell::output(&mut command)?;
+    Ok(names.lines().any(|known| known == name))
+}
+
 /// A copy of the cached folder, unless there is one already.
 pub(crate) fn copy(store: &Path, to: &Path) -> Result<()> {
     if to.exists() {

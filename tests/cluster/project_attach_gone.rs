@@ -1,0 +1,55 @@
+//! A pod of somebody's that goes away while a conversation works in it.
+
+use kube::api::DeleteParams;
+use serde_json::json;
+
+use crate::project_attach::{BUSYBOX, create, hutch, known, name, runs, theirs};
+use crate::project_resolution::of_project;
+use crate::support::World;
+use crate::support::environment::agent_binary;
+use crate::support::postgres::Postgres;
+use crate::support::world::eventually;
+use k8s_openapi::api::core::v1::Pod;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_pod_goes_is_told_so_and_the_next_one_has_a_sandbox() {
+    let (world, postgres) = (World::new("goes").await, Postgres::start().await);
+    postgres.project("P").await;
+    name(&postgres, "P", "theirs").await;
+    create(&world, theirs("theirs", BUSYBOX, json!({}))).await;
+    runs(&world, "theirs").await;
+    let (_hutch, backend) = hutch(&world, &postgres, &agent_binary(), "s-P").await;
+    known(&backend, "theirs").await;
+    assert_eq!(backend.stdout("hostname").await, "theirs\n");
+
+    let slow = json!({"command": "echo begun > begun; sleep 1000", "timeout": 600});
+    let slow = backend.call("/execute", slow);
+    let goes = async {
+        eventually("the command runs", async || {
+            let body = backend.read("begun").await;
+            (body.status == 200).then_some(())
+        })
+        .await;
+        let now = DeleteParams::default().grace_period(0);
+        world.pods().delete("theirs", &now).await.unwrap();
+        world.gone::<Pod>("theirs").await;
+        // The next command waits for no word on the first.
+        backend.stdout("hostname").await
+    };
+    let (lost, host) = tokio::join!(slow, goes);
+    let said = lost.fails(500);
+    assert!(said.contains("lost"), "{said}");
+    let made = of_project(&world, "P").await;
+    assert_eq!(made.len(), 1);
+    assert_eq!(Some(host.trim()), made[0].metadata.name.as_deref());
+    // It ran once, and in that pod alone.
+    assert_eq!(backend.read("begun").await.status, 404);
+
+    // Another pod of that name is theirs again, and has an agent of its own.
+    create(&world, theirs("theirs", BUSYBOX, json!({}))).await;
+    name(&postgres, "P", "theirs").await;
+    eventually("the new pod is used", async || {
+        (backend.stdout("hostname").await == "theirs\n").then_some(())
+    })
+    .await;
+}
