@@ -134,7 +134,7 @@ impl Cluster {
 
     /// The kubelet's folder, where the volumes of pods are mounted.
     pub fn kubelet_folder(&self) -> PathBuf {
-        self.layout.data("kubelet")
+        self.layout.kubelet()
     }
 
     /// Whether every component runs and the node takes pods.
@@ -304,7 +304,7 @@ impl Cluster {
         std::os::unix::fs::symlink(&self.parts.kubernetes, kubectl)?;
         self.slot.connect()?;
         cgroup::create(&self.slot.name())?;
-        mounts::share(&self.layout.data("kubelet"))
+        mounts::share(&self.layout.data("kubelet"), &self.layout.kubelet())
     }
 
     fn wait(

@@ -187,11 +187,8 @@ fn kubelet(layout: &Layout, slot: Slot) -> Vec<String> {
             "--kubeconfig={}",
             layout.kubeconfig_of("kubelet-client").display()
         ),
-        format!("--root-dir={}", layout.data("kubelet").display()),
-        format!(
-            "--cert-dir={}",
-            layout.data("kubelet").join("pki").display()
-        ),
+        format!("--root-dir={}", layout.kubelet().display()),
+        format!("--cert-dir={}", layout.kubelet().join("pki").display()),
         format!("--node-ip={}", slot.node()),
         format!("--hostname-override={NODE}"),
     ]

@@ -190,7 +190,7 @@ fn kubelet(layout: &Layout, slot: Slot) -> Value {
         "clusterDNS": [slot.node()],
         "clusterDomain": "cluster.local",
         "podLogsDir": layout.root.join("pod-logs"),
-        "volumePluginDir": layout.data("kubelet").join("volumeplugins"),
+        "volumePluginDir": layout.kubelet().join("volumeplugins"),
         "serializeImagePulls": false,
         "kubeAPIQPS": 200,
         "kubeAPIBurst": 400,

@@ -70,6 +70,12 @@ impl Layout {
         self.root.join("bin")
     }
 
+    /// The kubelet's folder. It lies in the state folder, for its size, and is
+    /// mounted in the run folder, for the sockets of drivers below it.
+    pub fn kubelet(&self) -> PathBuf {
+        self.run.join("kubelet")
+    }
+
     pub fn containerd_socket(&self) -> PathBuf {
         self.run.join("containerd.sock")
     }
@@ -87,7 +93,7 @@ impl Layout {
 
     /// Every folder that has to exist before anything starts.
     pub fn folders(&self) -> Vec<PathBuf> {
-        let mut all = vec![self.bin(), self.cni_config(), self.run.clone()];
+        let mut all = vec![self.bin(), self.cni_config(), self.kubelet()];
         all.extend(["pki", "logs", "processes", "pod-logs"].map(|name| self.root.join(name)));
         all.extend(["etcd", "kubelet", "cni"].map(|name| self.data(name)));
         all
@@ -99,9 +105,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shim_socket_fits_into_a_unix_address() {
+    fn sockets_fit_into_a_unix_address_wherever_the_state_folder_is() {
         let layout = Layout::new(Path::new("/a/very/long/path"), Slot::numbered(15));
         let shim = layout.run.join("s").join("f".repeat(64));
-        assert!(shim.as_os_str().len() < 108);
+        let registration = "plugins_registry/ru.yandex.s3.csi-reg.sock";
+        for socket in [shim, layout.kubelet().join(registration)] {
+            assert!(socket.as_os_str().len() < 108);
+        }
     }
 }

@@ -6,17 +6,23 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 
-/// Makes a folder a mount that propagates: what a pod mounts below it with
-/// bidirectional propagation reaches the machine and other pods.
-pub(crate) fn share(folder: &Path) -> Result<()> {
-    if below(folder)?.iter().any(|point| point == folder) {
+/// Mounts a folder at another place, so that it propagates: what a pod mounts below
+/// that with bidirectional propagation reaches the machine and other pods.
+pub(crate) fn share(folder: &Path, place: &Path) -> Result<()> {
+    if below(place)?.iter().any(|point| point == place) {
         return Ok(());
     }
-    rustix::mount::mount_bind(folder, folder)
-        .with_context(|| format!("mounting {}", folder.display()))?;
-    let flags = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
-    rustix::mount::mount_change(folder, flags)
-        .with_context(|| format!("sharing {}", folder.display()))
+    rustix::mount::mount_bind(folder, place)
+        .with_context(|| format!("mounting {}", place.display()))?;
+    // Private first: its mounts are not to show below the folder, too.
+    for flags in [
+        MountPropagationFlags::PRIVATE,
+        MountPropagationFlags::SHARED,
+    ] {
+        rustix::mount::mount_change(place, flags)
+            .with_context(|| format!("sharing {}", place.display()))?;
+    }
+    Ok(())
 }
 
 /// Unmounts everything at or below a folder, the latest first. Lazily: a mount
