@@ -19,11 +19,6 @@ pub const RESTART_PENDING: &str = "RestartPending";
 /// `projects.container_name` is as it should be; the projector's.
 pub const DATABASE_SYNCED: &str = "DatabaseSynced";
 
-/// Reason of a step of a normal start.
-pub const STARTING: &str = "Starting";
-/// Reason of its last one: the pod has its volumes and its network.
-pub const STARTING_CONTAINERS: &str = "StartingContainers";
-
 /// Longest message that is kept, in bytes: a status is for reading.
 const MESSAGE: usize = 1024;
 

@@ -28,11 +28,6 @@ const REATTACH: Duration = Duration::from_secs(25);
 const REATTACH_EVERY: Duration = Duration::from_millis(250);
 /// How long others may be opening a channel: longer than one attempt of theirs.
 const OTHERS: Duration = Duration::from_secs(30);
-/// Attempts to open a channel before the container is known to run, and the first
-/// pause between two; each is twice the one before. An attempt that comes too early
-/// costs API server and kubelet some milliseconds.
-const ATTEMPTS: u32 = 7;
-const AHEAD: Duration = Duration::from_millis(20);
 
 /// Bounds of the pool.
 #[derive(Clone, Debug)]
@@ -255,24 +250,6 @@ impl Pool {
     }
 }
 
-/// Tries to open a channel until it is open, or the container takes so long that it
-/// is left to who needs it. Failures are not noted: who waits meanwhile tries anew.
-async fn open_ahead(client: Client, pod: PodRef, slot: Arc<Slot>) {
-    let mut pause = AHEAD;
-    for _ in 0..ATTEMPTS {
-        let mut channel = slot.channel.lock().await;
-        if channel.agent.is_none() {
-            channel.agent = agent::open(&client, &pod).await.ok();
-        }
-        if channel.agent.is_some() {
-            return;
-        }
-        drop(channel);
-        tokio::time::sleep(pause).await;
-        pause *= 2;
-    }
-}
-
 impl Slot {
     fn touch(&self) {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
@@ -299,13 +276,6 @@ impl Commands for Pool {
     ) -> BoxFuture<'a, Result<ExecOutcome, AgentError>> {
         let span = operation!("exec", pod = pod.name);
         measured(span, self.run(pod, request)).boxed()
-    }
-
-    fn prepare(&self, pod: &PodRef) {
-        if !self.slots().contains_key(pod) {
-            let (client, slot) = (self.client.clone(), self.slot(pod));
-            tokio::spawn(open_ahead(client, pod.clone(), slot));
-        }
     }
 
     fn activity<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Option<Activity>> {

@@ -76,8 +76,6 @@ enum Step {
     /// Asleep since then.
     Wake(Timestamp),
     Wait,
-    /// Its container is about to run.
-    Prepare(PodRef),
     Use(PodRef),
     GiveUp(ServiceError),
 }
@@ -129,7 +127,7 @@ impl Service {
             Step::Create => operation!("create", sandbox = name),
             Step::Wake(_) => operation!("wake", sandbox = name),
             // For what somebody else has begun.
-            Step::Wait | Step::Prepare(_) | Step::GiveUp(_) => operation!("wait", sandbox = name),
+            Step::Wait | Step::GiveUp(_) => operation!("wait", sandbox = name),
         };
         measured(span, self.until_usable(target, deadline)).await
     }
@@ -172,7 +170,6 @@ impl Service {
                     record.await?;
                     woken = Some(slept);
                 }
-                Step::Prepare(pod) => self.agents.prepare(&pod),
                 Step::Create | Step::Wake(_) | Step::Wait => {}
             }
             if timeout_at(until, changes.changed()).await.is_err() && until == deadline {
@@ -206,10 +203,7 @@ impl Service {
         if status.phase == Phase::Failed && current {
             return Step::GiveUp(ServiceError::Failed(explain(&sandbox)));
         }
-        let usable = PodRef::ready(&sandbox).map(Step::Use);
-        usable
-            .or_else(|| PodRef::starting(&sandbox).map(Step::Prepare))
-            .unwrap_or(Step::Wait)
+        PodRef::ready(&sandbox).map_or(Step::Wait, Step::Use)
     }
 
     async fn create(

@@ -11,7 +11,6 @@ use kube::ResourceExt;
 
 use super::problem::Problem;
 use crate::crd::Sandbox;
-use crate::domain::conditions::STARTING_CONTAINERS;
 
 /// A pod younger than this is not said to be unschedulable: the scheduler says so
 /// of every pod whose claim is not bound yet, and when a hundred start at once
@@ -41,18 +40,7 @@ pub fn pod(pod: &Pod, now: Timestamp) -> Option<Problem> {
         .find_map(stopped)
         .or_else(|| unschedulable(pod, now))
         .or_else(|| slow(pod, now))
-        .or_else(|| starts_containers(pod))
         .or_else(|| Some(Problem::starting("the pod is starting")))
-}
-
-/// Nothing but its image is between the pod and its first process. Kubelets say so
-/// since 1.29.
-fn starts_containers(pod: &Pod) -> Option<Problem> {
-    let prepared = pod_condition(pod, "PodReadyToStartContainers")?.status == "True";
-    (prepared && !has_run(pod)).then(|| {
-        let message = "the pod has its volumes and its network: its containers are started, once the node has their images";
-        Problem::waiting(STARTING_CONTAINERS, message)
-    })
 }
 
 /// Why the container does not run, beyond that it is starting.

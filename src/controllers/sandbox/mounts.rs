@@ -11,7 +11,6 @@ use super::diagnosis;
 use super::problem::Problem;
 use crate::crd::{Bucket, BucketPhase, BucketStatus, Mechanism, Sandbox};
 use crate::domain::buckets::{self, reasons};
-use crate::domain::conditions::STARTING;
 
 /// How long a mount may take before anybody is told that it takes time: a normal
 /// one takes a fraction of it, and costs no write then.
@@ -66,7 +65,7 @@ pub fn settles(
         true => fresh?.checked_add(GRACE).ok()?,
         false => starts_until(pod)?,
     };
-    let begun = matches!(problem.reason, reasons::MOUNTING | STARTING);
+    let begun = matches!(problem.reason, reasons::MOUNTING | "Starting");
     (begun && now < until).then_some((until, before))
 }
 

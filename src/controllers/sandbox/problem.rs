@@ -1,7 +1,5 @@
 //! What stands in the way of a sandbox, in words for its conditions.
 
-use crate::domain::conditions::STARTING;
-
 /// A reason and a message that a person can act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -33,6 +31,6 @@ impl Problem {
 
     /// A step of a normal start.
     pub fn starting(message: impl Into<String>) -> Self {
-        Self::waiting(STARTING, message)
+        Self::waiting("Starting", message)
     }
 }

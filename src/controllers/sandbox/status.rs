@@ -17,8 +17,8 @@ use crate::crd::{
 };
 use crate::domain::buckets::reasons::{MOUNTING, SPEC_CHANGED};
 use crate::domain::conditions::{
-    AGENT_READY, BUCKETS_READY, DATABASE_SYNCED, POD_READY, READY, RESTART_PENDING, STARTING,
-    STARTING_CONTAINERS, WORKSPACE_READY, carry_over, condition, find,
+    AGENT_READY, BUCKETS_READY, DATABASE_SYNCED, POD_READY, READY, RESTART_PENDING,
+    WORKSPACE_READY, carry_over, condition, find,
 };
 
 /// What a status is made from.
@@ -241,7 +241,7 @@ fn run_state(seen: &Seen, pod: Option<&Pod>, old: &[Condition], now: Timestamp) 
         Verdict::Blocked(problem) => Some(problem.clone()),
         Verdict::Running | Verdict::Unchanged => match pod {
             Some(pod) => diagnosis::pod(pod, now).map(|problem| match problem.reason {
-                STARTING | "StartingSlowly" if !diagnosis::has_run(pod) => {
+                "Starting" | "StartingSlowly" if !diagnosis::has_run(pod) => {
                     mounts::before_start(seen.sandbox, pod).unwrap_or(problem)
                 }
                 _ => problem,
@@ -333,9 +333,8 @@ fn restart_pending(
 }
 
 /// Whether `new` tells a user anything that the present status does not. The
-/// steps of a normal start (bound, scheduled, created) are not worth a write but for
-/// the last, with which the facade begins to open its channel: what the others add
-/// is told when the pod is ready or takes too long.
+/// steps of a normal start (bound, scheduled, created) are not worth a write:
+/// what they add is told when the pod is ready or takes too long.
 pub fn worth_writing(seen: &Seen, new: &SandboxStatus) -> bool {
     let Some(old) = &seen.sandbox.status else {
         return true;
@@ -351,20 +350,17 @@ pub fn worth_writing(seen: &Seen, new: &SandboxStatus) -> bool {
     if same == *new {
         return false;
     }
-    let step = starting(new)
-        .is_some_and(|now| starting(old).is_some_and(|before| now == before || now == STARTING))
+    let starting = |status: &SandboxStatus| {
+        status.phase == Phase::Pending
+            && find(&status.conditions, READY).is_some_and(|ready| ready.reason == "Starting")
+    };
+    let step = starting(old)
+        && starting(new)
         && old.observed_generation == new.observed_generation
         && old.pod_uid == new.pod_uid
         && old.slept_at == new.slept_at
         && old.claim_name == new.claim_name;
     !step
-}
-
-/// The reason of a status that tells of a normal start.
-fn starting(status: &SandboxStatus) -> Option<&str> {
-    let reason = find(&status.conditions, READY)?.reason.as_str();
-    let starts = [STARTING, STARTING_CONTAINERS].contains(&reason);
-    (status.phase == Phase::Pending && starts).then_some(reason)
 }
 
 /// The event that a change of the Ready condition's reason deserves: whether it
@@ -379,8 +375,7 @@ pub fn event<'a>(
         return None;
     }
     match now.reason.as_str() {
-        "Ready" | STARTING | STARTING_CONTAINERS | "Terminating" | "Provisioning" | MOUNTING
-        | SPEC_CHANGED => None,
+        "Ready" | "Starting" | "Terminating" | "Provisioning" | MOUNTING | SPEC_CHANGED => None,
         "Suspended" | "Idle" => Some((false, &now.reason, &now.message)),
         _ => Some((true, &now.reason, &now.message)),
     }

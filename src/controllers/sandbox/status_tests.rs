@@ -1,7 +1,7 @@
 use super::*;
 use crate::controllers::sandbox::fixtures::{
-    at, bucket, claim as made_claim, condition as pod_condition, container, in_state,
-    pod as made_pod, ready, sandbox, terminated, told as told_of, waiting, with_status,
+    at, bucket, claim as made_claim, container, in_state, pod as made_pod, ready, sandbox,
+    terminated, told as told_of, waiting, with_status,
 };
 use crate::crd::BucketPhase;
 
@@ -68,7 +68,7 @@ fn a_pod_that_is_ready_does_not_wait_for_news_of_its_claim() {
 }
 
 #[test]
-fn a_start_is_three_writes_and_its_other_steps_are_none() {
+fn a_start_is_two_writes_and_its_steps_are_none() {
     let mut sandbox = sandbox(|_| ());
     let mut pod = made_pod(&sandbox);
     let claim = made_claim(&sandbox, "Pending");
@@ -89,35 +89,8 @@ fn a_start_is_three_writes_and_its_other_steps_are_none() {
     assert!(!worth(&pod, &bound, 101));
     assert!(!worth(&pod, &bound, 90));
     assert!(worth(&pod, &bound, 221));
-    assert!(worth(&ready(pod.clone()), &bound, 102));
-
-    // Before the last step, the facade is told that it may knock.
-    pod = in_state(pod, container(waiting("ContainerCreating", "")));
-    let prepared = pod_condition("PodReadyToStartContainers", "True", "");
-    let conditions = &mut pod.status.as_mut().unwrap().conditions;
-    conditions.as_mut().unwrap().push(prepared);
-    let next = status(&seen(&sandbox, Some(&pod), Some(&bound), &verdict), at(102));
+    pod = ready(pod);
     assert!(worth(&pod, &bound, 102));
-    assert_eq!(
-        find(&next.conditions, READY).unwrap().reason,
-        STARTING_CONTAINERS
-    );
-    sandbox.status = Some(next);
-    let worth = |pod: &Pod| {
-        let seen = seen(&sandbox, Some(pod), Some(&bound), &verdict);
-        worth_writing(&seen, &status(&seen, at(103)))
-    };
-    assert!(!worth(&pod));
-    let mut runs = ready(pod.clone());
-    runs.status
-        .as_mut()
-        .unwrap()
-        .container_statuses
-        .as_mut()
-        .unwrap()[0]
-        .ready = false;
-    assert!(!worth(&runs));
-    assert!(worth(&ready(pod)));
 }
 
 #[test]

@@ -41,11 +41,6 @@ pub trait Commands: Send + Sync {
         request: ExecRequest,
     ) -> BoxFuture<'a, Result<ExecOutcome, AgentError>>;
 
-    /// Begins to open the channel to a pod whose container is about to run, so that it
-    /// is there when its sandbox is ready. Returns at once; what goes wrong is for the
-    /// first call to meet.
-    fn prepare(&self, pod: &PodRef);
-
     /// What is going on in that pod; `None` where it cannot be told. Does not
     /// open a channel that is not open.
     fn activity<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Option<Activity>>;

@@ -21,7 +21,6 @@ pub use resources::{
 };
 
 use crate::crd::{CONTAINER, Sandbox};
-use crate::domain::conditions::{POD_READY, STARTING_CONTAINERS, find};
 
 /// A pod at one moment of its life: the same name may later belong to another pod,
 /// the UID never does.
@@ -42,18 +41,8 @@ pub struct PodRef {
 impl PodRef {
     /// The pod of a sandbox that answers commands; `None` of any other.
     pub fn ready(sandbox: &Sandbox) -> Option<Self> {
-        let answers = sandbox.status.as_ref()?.phase.answers();
-        answers.then(|| Self::named(sandbox))?
-    }
-
-    /// The pod of a sandbox whose container is about to run; `None` of any other.
-    pub fn starting(sandbox: &Sandbox) -> Option<Self> {
-        let pod = find(&sandbox.status.as_ref()?.conditions, POD_READY)?;
-        (pod.reason == STARTING_CONTAINERS).then(|| Self::named(sandbox))?
-    }
-
-    fn named(sandbox: &Sandbox) -> Option<Self> {
         let status = sandbox.status.as_ref()?;
+        status.phase.answers().then_some(())?;
         Some(Self {
             namespace: sandbox.metadata.namespace.clone()?,
             name: status.pod_name.clone()?,
