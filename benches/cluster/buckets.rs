@@ -18,7 +18,7 @@ const MOUNTS: usize = 20;
 /// MiB that are written and read; a debug build measures nothing.
 const SIZE: usize = if cfg!(debug_assertions) { 16 } else { 256 };
 /// How often; the medians are compared.
-const PASSES: usize = 5;
+const PASSES: usize = 12;
 
 pub async fn measure(report: &mut Report) {
     let world = World::new("bench-buckets").await;
@@ -94,18 +94,22 @@ async fn mounts(tenant: &Tenant, s3: &S3, report: &mut Report) {
     });
 }
 
-/// Writes and reads by turns, so that whatever else the machine does hits both.
+/// Writes and reads by turns, and each first as often as the other, so that whatever
+/// else the machine does hits both.
 async fn flow(tenant: &Tenant, s3: &S3, report: &mut Report) {
     let folder = tempfile::tempdir().unwrap();
     let (mut plain, point) = on_the_machine(folder.path(), s3).await;
     let (mut inside, mut outside) = (Passes::default(), Passes::default());
-    for _ in 0..PASSES {
-        let (write, read) = (write("/mnt/data/inside"), read("/mnt/data/inside"));
-        inside.writes.push(timed(tenant.stdout(&write)).await);
-        inside.reads.push(timed(tenant.stdout(&read)).await);
-        let file = point.join("outside").display().to_string();
-        outside.writes.push(timed(shell(&self::write(&file))).await);
-        outside.reads.push(timed(shell(&self::read(&file))).await);
+    let file = point.join("outside").display().to_string();
+    let exec = async |script: &str| drop(tenant.stdout(script).await);
+    for pass in 0..PASSES {
+        if pass % 2 == 0 {
+            inside.add(exec, "/mnt/data/inside").await;
+            outside.add(shell, &file).await;
+        } else {
+            outside.add(shell, &file).await;
+            inside.add(exec, "/mnt/data/inside").await;
+        }
     }
     assert!(
         Command::new("umount")
@@ -134,6 +138,13 @@ async fn flow(tenant: &Tenant, s3: &S3, report: &mut Report) {
 struct Passes {
     writes: Vec<Duration>,
     reads: Vec<Duration>,
+}
+
+impl Passes {
+    async fn add(&mut self, run: impl AsyncFn(&str), file: &str) {
+        self.writes.push(timed(run(&write(file))).await);
+        self.reads.push(timed(run(&read(file))).await);
+    }
 }
 
 fn write(file: &str) -> String {
