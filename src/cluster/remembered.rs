@@ -1,11 +1,10 @@
-//! What the API server said, believed for a time, and turns to ask it.
+//! What the API server said, believed for a time.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
 use tokio::time::Instant;
 
 /// Answers by question: so many, of which the one nearest to its end makes way.
@@ -53,50 +52,6 @@ impl<K: Hash + Eq + Clone, V: Clone> Remembered<K, V> {
     }
 }
 
-/// Who asks what: one at a time asks the same.
-pub struct Asking<K: Hash + Eq>(Mutex<HashMap<K, Arc<Turns<()>>>>);
-
-/// The turn to ask; dropping it passes it on.
-pub struct Turn<'a, K: Hash + Eq> {
-    asking: &'a Asking<K>,
-    question: K,
-    turns: Option<Arc<Turns<()>>>,
-    mine: Option<OwnedMutexGuard<()>>,
-}
-
-impl<K: Hash + Eq> Default for Asking<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<K: Hash + Eq + Clone> Asking<K> {
-    /// Waits until nobody else asks that.
-    pub async fn turn(&self, question: K) -> Turn<'_, K> {
-        let turns = lock(&self.0).entry(question.clone()).or_default().clone();
-        // Made before the wait, which may be given up.
-        let mut turn = Turn {
-            asking: self,
-            question,
-            turns: Some(turns.clone()),
-            mine: None,
-        };
-        turn.mine = Some(turns.lock_owned().await);
-        turn
-    }
-}
-
-impl<K: Hash + Eq> Drop for Turn<'_, K> {
-    fn drop(&mut self) {
-        let mut asking = lock(&self.asking.0);
-        drop((self.mine.take(), self.turns.take()));
-        let turns = asking.get(&self.question);
-        if turns.is_some_and(|turns| Arc::strong_count(turns) == 1) {
-            asking.remove(&self.question);
-        }
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -128,20 +83,5 @@ mod tests {
         answers.put("long", 4, 9 * SECOND);
         let got = ["long", "short", "new"].map(|question| answers.get(&question));
         assert_eq!(got, [Some(4), None, Some(3)]);
-    }
-
-    #[tokio::test]
-    async fn the_same_is_asked_by_one_at_a_time_and_nothing_stays_behind() {
-        let asking = Asking::default();
-        let (first, other) = (asking.turn(1).await, asking.turn(2).await);
-        let mut second = Box::pin(asking.turn(1));
-        assert!(futures::poll!(&mut second).is_pending());
-        let mut third = Box::pin(asking.turn(1));
-        assert!(futures::poll!(&mut third).is_pending());
-        // One that gives up waiting holds up nobody.
-        drop(second);
-        drop(first);
-        drop((third.await, other));
-        assert!(lock(&asking.0).is_empty());
     }
 }

@@ -19,10 +19,11 @@ use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::remembered::{Asking, Remembered};
+use super::remembered::Remembered;
 use crate::crd::GROUP;
 use crate::domain::access::{Fingerprint, Limits, Principal, Scope, fingerprint};
 use crate::domain::interfaces::AccessError;
+use crate::domain::turns::Turns;
 
 /// What the right to use sandboxes is: who may make them may use them.
 const VERB: &str = "create";
@@ -55,7 +56,7 @@ pub struct TokenReviews {
     rights: Remembered<(Fingerprint, String), bool>,
     /// Which tokens are asked about, and which users' rights: a user who asks for
     /// many namespaces takes one place.
-    asking: Asking<Fingerprint>,
+    asking: Turns<Fingerprint>,
     good: Semaphore,
     new: Semaphore,
     logged: Mutex<Option<Instant>>,
@@ -75,7 +76,7 @@ impl TokenReviews {
             users: Remembered::new(REMEMBERED),
             nobody: Remembered::new(REMEMBERED),
             rights: Remembered::new(REMEMBERED),
-            asking: Asking::default(),
+            asking: Turns::default(),
             good: Semaphore::new(AT_ONCE),
             new: Semaphore::new(AT_ONCE),
             logged: Mutex::default(),
@@ -126,7 +127,7 @@ impl TokenReviews {
         if let Some(user) = known() {
             return Ok(user);
         }
-        let _turn = self.asking.turn(about).await;
+        let _turn = self.asking.take(about).await;
         if let Some(user) = known() {
             return Ok(user);
         }
@@ -151,7 +152,7 @@ impl TokenReviews {
         if let Some(allowed) = self.rights.get(&about) {
             return Ok(allowed);
         }
-        let _turn = self.asking.turn(user.id).await;
+        let _turn = self.asking.take(user.id).await;
         if let Some(allowed) = self.rights.get(&about) {
             return Ok(allowed);
         }

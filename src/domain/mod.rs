@@ -12,3 +12,4 @@ pub mod files;
 pub mod interfaces;
 pub mod names;
 pub mod search;
+pub mod turns;

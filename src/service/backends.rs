@@ -164,7 +164,7 @@ impl Service {
         let sandbox = self.find(container).await?;
         let sandbox = sandbox.filter(|sandbox| for_projects(sandbox));
         let sandbox = sandbox.ok_or_else(|| BackendError::NotFound(container.to_owned()))?;
-        let _turn = self.hosts.take(&host).await;
+        let _turn = self.hosts.take(host.clone()).await;
         self.is_free(&sandbox, &host).await?;
         let mut ports = PORTS.to_vec();
         if !ports.contains(&port) {

@@ -38,7 +38,7 @@ impl Service {
         all: bool,
     ) -> Result<(), EditError> {
         // Not by path: a file has several.
-        let _turn = self.edits.take(&target.name).await;
+        let _turn = self.edits.take(target.name.clone()).await;
         let content = if old.is_empty() {
             new.as_bytes().to_vec()
         } else {

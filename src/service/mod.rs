@@ -22,7 +22,6 @@ mod session_log;
 mod session_records;
 mod sessions;
 mod target;
-mod turns;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -48,10 +47,10 @@ use crate::domain::buckets::Credentials;
 use crate::domain::interfaces::{
     Agents, BucketKeys, DatabaseState, Exposures, Guests, Projects, Sandboxes, SessionRecords,
 };
+use crate::domain::turns::Turns;
 use activity::ActivityLog;
 use projects::Resolutions;
 use session_log::SessionLog;
-use turns::Turns;
 
 /// What the operator of the service decides.
 #[derive(Clone, Debug)]
@@ -114,9 +113,9 @@ pub struct Service {
     /// them yet.
     creating: Mutex<HashMap<String, Creation>>,
     /// Sandboxes in which a file is being edited.
-    edits: Turns,
+    edits: Turns<String>,
     /// Hosts that are being led to a sandbox.
-    hosts: Turns,
+    hosts: Turns<String>,
 }
 
 impl Service {

@@ -45,7 +45,7 @@ impl Calls {
         step: impl Future<Output = Result<T, Status>> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let deadline = Instant::now() + LIMIT;
-        let Ok(turn) = timeout_at(deadline, self.0.turns.of(volume)).await else {
+        let Ok(turn) = timeout_at(deadline, self.0.turns.take(volume.to_owned())).await else {
             return Err(Status::aborted(format!(
                 "{volume}: an earlier call has not ended yet; the kubelet tries again"
             )));

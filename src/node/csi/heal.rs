@@ -109,7 +109,7 @@ impl Door {
         else {
             return Ok(());
         };
-        let _turn = self.turns.of(&volume.volume_handle).await;
+        let _turn = self.turns.take(volume.volume_handle.clone()).await;
         // It may have been taken away meanwhile, or made again by a call.
         let Some(known) = self.places.mounts.look(id).await else {
             return Ok(());

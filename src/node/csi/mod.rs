@@ -13,7 +13,6 @@ mod identity;
 mod places;
 mod secrets;
 mod socket;
-mod turns;
 mod volume;
 mod words;
 
@@ -28,11 +27,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::{Mounts, Refusals};
+use crate::domain::turns::Turns;
 use calls::Calls;
 use identity::Identity;
 use places::Places;
 use socket::Socket;
-use turns::Turns;
 
 /// What the door has to know.
 #[derive(Clone, Debug)]
@@ -72,7 +71,7 @@ pub struct Csi(Arc<Door>);
 struct Door {
     settings: Settings,
     places: Places,
-    turns: Turns,
+    turns: Turns<String>,
     client: Client,
     refusals: Refusals,
 }
