@@ -65,11 +65,13 @@ fn earlier(folder: &Path) -> PathBuf {
     let version = concat!("\nversion: ", env!("CARGO_PKG_VERSION"), "\n");
     change("Chart.yaml", version, "\nversion: 0.0.1\n");
     change(DEFINITION, NOW, BEFORE);
-    let right = "  - apiGroups: [networking.k8s.io]
-    resources: [ingresses]
-    verbs: [get, create, patch]
-";
-    change("templates/rbac-facade.yaml", right, "");
+    let ingresses = |verbs| format!("resources: [ingresses]\n    verbs: [{verbs}]\n");
+    let (now, before) = ("get, list, create, patch", "get, create, patch");
+    change(
+        "templates/rbac-facade.yaml",
+        &ingresses(now),
+        &ingresses(before),
+    );
     copy
 }
 
