@@ -24,7 +24,7 @@ const CONTRACTS: [&str; 7] = [
 ];
 
 /// What of them is about a process with settings of its own, or looks into one.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 17] = [
     "a_command_goes_on_when_its_facade_is_killed",
     "a_head_that_can_be_read_in_two_ways",
     "a_mount_into_a_sandbox_that_cannot_have_it",
@@ -34,6 +34,8 @@ const OTHERS: [&str; 16] = [
     "an_idle_channel_is_closed",
     "an_image_that_cannot_be_pulled",
     "code_past_its_timeout",
+    // Held by each replica for itself.
+    "edits_of_one_file",
     "fifty_creates_of_one_id",
     "health_and_probes",
     "one_conversation_past_the_limit",
