@@ -18,8 +18,9 @@ use tokio::net::unix::pipe::Sender;
 use tokio::sync::oneshot::error::TryRecvError;
 use tonic::Status;
 
+use super::fork_server::ForkServer;
 use super::start::{Started, exhausted, output_pipe, pipe};
-use crate::process::{Environment, Launch, NotLaunched, Reaper, launch, reaper};
+use crate::process::{Environment, Launch, NotLaunched, Pid, Reaper, launch, reaper};
 
 /// How to start one.
 #[derive(Debug)]
@@ -51,51 +52,87 @@ pub struct Held {
     pub files: Vec<OwnedFd>,
 }
 
+/// A shell's own ends of its output, and its other files under their numbers.
+struct Ends<'a> {
+    output: (BorrowedFd<'a>, BorrowedFd<'a>),
+    inherited: &'a [(BorrowedFd<'a>, i32)],
+}
+
 impl Held {
     /// Starts one.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED, where the sandbox cannot have another process.
     pub fn start(hold: &Hold<'_>, reaper: &Reaper) -> Result<Self, Status> {
+        let (stdin_child, stdin) = input(hold.fed)?;
+        let mut held = Self::with(hold.line, hold.files, reaper, |ends| {
+            launch(&Launch {
+                arguments: hold.arguments,
+                file: Some(hold.file),
+                environment: hold.environment,
+                stdin: stdin_child.as_ref().map_or(hold.nothing, AsFd::as_fd),
+                output: Some(ends.output),
+                inherited: ends.inherited,
+            })
+            .map_err(not_started)
+        })?;
+        held.started.stdin = stdin;
+        Ok(held)
+    }
+
+    /// Has a fork server make one that waits as the server's script says.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED, where the sandbox cannot have another process, or the
+    /// server is gone.
+    pub fn copy(
+        server: &ForkServer,
+        line: i32,
+        files: &[i32],
+        reaper: &Reaper,
+    ) -> Result<Self, Status> {
+        Self::with(line, files, reaper, |ends| {
+            let (stdout, stderr) = ends.output;
+            let all = [&[(stdout, 1), (stderr, 2)], ends.inherited].concat();
+            server.fork(&all).map_err(exhausted)
+        })
+    }
+
+    /// Makes the pipes and files of one that `start` starts.
+    fn with(
+        line: i32,
+        numbers: &[i32],
+        reaper: &Reaper,
+        start: impl FnOnce(&Ends<'_>) -> Result<Pid, Status>,
+    ) -> Result<Self, Status> {
         // It would start without them, and lose its script.
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let highest = hold.files.iter().chain([&hold.line]).max();
+        let highest = numbers.iter().chain([&line]).max();
         if highest.is_some_and(|highest| u64::from(highest.unsigned_abs()) >= limit) {
             return Err(exhausted(rustix::io::Errno::MFILE.into()));
         }
         let (stdout, stdout_child) = output_pipe()?;
         let (stderr, stderr_child) = output_pipe()?;
-        let (line, line_child) = UnixStream::pair().map_err(exhausted)?;
-        line.set_nonblocking(true).map_err(exhausted)?;
-        let files = hold.files.iter().map(|_| memory());
+        let (ours, line_child) = UnixStream::pair().map_err(exhausted)?;
+        ours.set_nonblocking(true).map_err(exhausted)?;
+        let files = numbers.iter().map(|_| memory());
         let files: Vec<OwnedFd> = files.collect::<Result<_, _>>().map_err(exhausted)?;
-        let (stdin_child, stdin) = input(hold.fed)?;
-        let mut inherited = vec![(line_child.as_fd(), hold.line)];
-        inherited.extend(
-            files
-                .iter()
-                .map(AsFd::as_fd)
-                .zip(hold.files.iter().copied()),
-        );
-        let main = launch(&Launch {
-            arguments: hold.arguments,
-            file: Some(hold.file),
-            environment: hold.environment,
-            stdin: stdin_child.as_ref().map_or(hold.nothing, AsFd::as_fd),
-            output: Some((stdout_child.as_fd(), stderr_child.as_fd())),
+        let mut inherited = vec![(line_child.as_fd(), line)];
+        inherited.extend(files.iter().map(AsFd::as_fd).zip(numbers.iter().copied()));
+        let main = start(&Ends {
+            output: (stdout_child.as_fd(), stderr_child.as_fd()),
             inherited: &inherited,
-        })
-        .map_err(not_started)?;
+        })?;
         let started = Started {
             main,
             ended: reaper.watch(main),
             stdout,
             stderr,
-            stdin,
+            stdin: None,
         };
         Ok(Self {
             started,
-            line,
+            line: ours,
             files,
         })
     }

@@ -8,6 +8,7 @@
 
 mod collect;
 mod course;
+mod fork_server;
 mod held;
 mod inputs;
 mod known;

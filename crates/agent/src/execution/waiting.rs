@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::fork_server::ForkServer;
 use super::held::{Held, Hold};
 use super::start::Started;
 use crate::lock::Lock;
@@ -63,6 +64,8 @@ BASH_EXECUTION_STRING=$MAPFILE&&unset MAPFILE REPLY&&eval -- \"$BASH_EXECUTION_S
 #[derive(Debug)]
 pub struct Waiting {
     shells: Lock<VecDeque<Held>>,
+    /// Makes them, where this image's bash can be one.
+    server: Lock<Option<ForkServer>>,
     used: Notify,
     environment: Environment,
     nothing: OwnedFd,
@@ -77,6 +80,7 @@ impl Waiting {
         let plain = WITHHELD.iter().all(|name| environment.get(name).is_none());
         Self {
             shells: Lock::default(),
+            server: Lock::default(),
             used: Notify::new(),
             environment: environment.without(&WITHHELD),
             nothing,
@@ -99,11 +103,14 @@ impl Waiting {
         }
     }
 
-    /// A shell that waits, if there is one.
+    /// A shell that waits, or one that is made in no time; if there is one.
     pub fn take(&self) -> Option<Held> {
         self.used.notify_one();
         loop {
-            let mut shell = self.shells.lock().pop_front()?;
+            let next = self.shells.lock().pop_front();
+            let Some(mut shell) = next else {
+                return self.copy();
+            };
             if shell.lives() {
                 return Some(shell);
             }
@@ -114,14 +121,20 @@ impl Waiting {
     pub async fn keep(self: Arc<Self>) {
         loop {
             self.used.notified().await;
+            let mut served = None;
             loop {
                 sleep(REST).await;
+                // One that was lost is started again, one that cannot be is not.
+                if served != Some(false) && self.server.lock().is_none() {
+                    served = Some(self.serve().await);
+                }
                 self.refill().await;
                 if timeout(IDLE, self.used.notified()).await.is_err() {
                     break;
                 }
             }
             self.shells.lock().clear();
+            *self.server.lock() = None;
         }
     }
 
@@ -129,10 +142,35 @@ impl Waiting {
     /// shell will tell why, if it matters.
     async fn refill(&self) {
         while self.shells.lock().len() < KEPT {
-            let Some(shell) = self.start() else { return };
+            let Some(shell) = self.copy().or_else(|| self.start()) else {
+                return;
+            };
             self.shells.lock().push_back(shell);
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Starts a fork server. Returns whether there is one.
+    async fn serve(&self) -> bool {
+        let Some(shell) = Shell::bash(self.environment.path()) else {
+            return false;
+        };
+        let nothing = self.nothing.as_fd();
+        let server = ForkServer::start(&shell, WAIT, &self.environment, nothing, &self.reaper);
+        let server = server.await;
+        let serves = server.is_some();
+        *self.server.lock() = server;
+        serves
+    }
+
+    /// Has the fork server make one. One that does not is lost.
+    fn copy(&self) -> Option<Held> {
+        let mut server = self.server.lock();
+        let made = Held::copy(server.as_ref()?, LINE, &FILES, &self.reaper);
+        if made.is_err() {
+            *server = None;
+        }
+        made.ok()
     }
 
     fn start(&self) -> Option<Held> {

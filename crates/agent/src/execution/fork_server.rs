@@ -1,0 +1,170 @@
+//! A bash that is started once and makes a copy of itself for each shell that is
+//! wanted. A copy costs a quarter of what a start costs: the kernel shares the
+//! memory, and nothing is loaded, linked or set up again.
+//!
+//! It takes a builtin that bash loads (`fork_server.c`). Where bash cannot have
+//! it, or is too old, there is no fork server, and shells are started as usual.
+//! A copy has its own `$$`, group, session, RANDOM and SECONDS, and the agent is
+//! its parent: nothing in it tells it from a shell that was started. The server
+//! is no more trusted than any process of the sandbox: it cannot name a process
+//! that is not the agent's child, and it cannot hold the agent up.
+
+use std::ffi::CString;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::process::{Signal, kill_process};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+use crate::process::reaper::runs;
+use crate::process::shell::Shell;
+use crate::process::{Ended, Environment, Launch, Pid, Reaper, launch};
+
+const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fork_server.so"));
+
+/// The numbers of its line, which `fork_server.c` knows, and of the library.
+const NUMBERS: [i32; 2] = [105, 106];
+/// Most files of one message, as in `fork_server.c`.
+const MOST: usize = 16;
+/// Loads the builtin and becomes the server; a copy goes on behind it.
+const SERVE: &str = "enable -f /proc/self/fd/106 __hutch_fork&&exec 106<&-&&\
+__hutch_fork&&enable -n __hutch_fork&&";
+/// How long it may take to start.
+const STARTING: Duration = Duration::from_secs(2);
+/// How long it may take for a copy. It takes a fifth of a millisecond, and much
+/// longer only where somebody has stopped it; the agent waits for that.
+const COPYING: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// A shell that is copied. Dropped, it is killed; its copies stay.
+#[derive(Debug)]
+pub struct ForkServer {
+    main: Pid,
+    /// Keeps it among those that are watched: it is no leftover of a command.
+    ended: oneshot::Receiver<Ended>,
+    line: UnixStream,
+}
+
+impl ForkServer {
+    /// Starts one whose copies run `script`, which is one line; resolves when it
+    /// serves. None where this bash cannot.
+    pub async fn start(
+        shell: &Shell,
+        script: &str,
+        environment: &Environment,
+        nothing: BorrowedFd<'_>,
+        reaper: &Reaper,
+    ) -> Option<Self> {
+        let server = Self::launch(shell, script, environment, nothing, reaper).ok()?;
+        let first = tokio::time::timeout(STARTING, server.line.readable()).await;
+        let _ = first.ok()?.ok()?;
+        (server.answer().ok()? == server.main).then_some(server)
+    }
+
+    fn launch(
+        shell: &Shell,
+        script: &str,
+        environment: &Environment,
+        nothing: BorrowedFd<'_>,
+        reaper: &Reaper,
+    ) -> io::Result<Self> {
+        let (line, child) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )?;
+        set_socket_passcred(&line, true)?;
+        // Only the agent's end is not to block.
+        rustix::fs::fcntl_setfl(&child, rustix::fs::OFlags::empty())?;
+        let line = UnixStream::from_std(line.into())?;
+        let library = memfd_create(c"fork_server", MemfdFlags::CLOEXEC)?;
+        rustix::io::write(&library, LIBRARY)?;
+        let script = CString::new([SERVE, script].concat())?;
+        let arguments = shell.invoke(script.as_bytes())?.arguments;
+        let main = launch(&Launch {
+            arguments: &arguments,
+            file: Some(&shell.file),
+            environment,
+            stdin: nothing,
+            output: Some((nothing, nothing)),
+            inherited: &[(child.as_fd(), NUMBERS[0]), (library.as_fd(), NUMBERS[1])],
+        })
+        .map_err(|problem| io::Error::other(format!("{problem:?}")))?;
+        Ok(Self {
+            main,
+            ended: reaper.watch(main),
+            line,
+        })
+    }
+
+    /// Makes a copy that has these files under these numbers, of which there are
+    /// [`MOST`] at most. It is in a session of its own.
+    ///
+    /// # Errors
+    /// When there is no copy, be it that the sandbox can have no more processes
+    /// or that the server is gone.
+    pub fn fork(&self, files: &[(BorrowedFd<'_>, i32)]) -> io::Result<Pid> {
+        let numbers: Vec<u8> = files
+            .iter()
+            .flat_map(|(_, number)| number.to_ne_bytes())
+            .collect();
+        let files: Vec<BorrowedFd<'_>> = files.iter().map(|(file, _)| *file).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let line = self.line.as_fd();
+        sendmsg(
+            line,
+            &[IoSlice::new(&numbers)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?;
+        // No await: a copy that ends at once must not be reaped before it is watched.
+        poll(&mut [PollFd::new(&line, PollFlags::IN)], Some(&COPYING))?;
+        let copy = self.answer()?;
+        if copy != self.main && runs(copy) {
+            Ok(copy)
+        } else {
+            Err(Errno::AGAIN.into())
+        }
+    }
+
+    /// Who has answered, as the kernel tells.
+    fn answer(&self) -> io::Result<Pid> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let data = &mut [IoSliceMut::new(&mut byte)];
+        recvmsg(&self.line, data, &mut control, RecvFlags::empty())?;
+        let sender = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmCredentials(sender) => Some(sender.pid),
+            _ => None,
+        });
+        sender.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+impl Drop for ForkServer {
+    fn drop(&mut self) {
+        // One that is stopped would not see the end of its line.
+        if self.ended.try_recv().is_err() {
+            let _ = kill_process(self.main, Signal::KILL);
+        }
+    }
+}
