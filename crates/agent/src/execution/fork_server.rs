@@ -128,6 +128,9 @@ impl ForkServer {
         if !control.push(SendAncillaryMessage::ScmRights(&files)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        if !runs(self.main) {
+            return Err(Errno::PIPE.into());
+        }
         let line = self.line.as_fd();
         sendmsg(
             line,
@@ -163,7 +166,10 @@ impl ForkServer {
 impl Drop for ForkServer {
     fn drop(&mut self) {
         // One that is stopped would not see the end of its line.
-        if self.ended.try_recv().is_err() {
+        if !matches!(
+            self.ended.try_recv(),
+            Ok(Ended::Exited(_) | Ended::Killed(_))
+        ) {
             let _ = kill_process(self.main, Signal::KILL);
         }
     }

@@ -11,6 +11,7 @@
 
 mod attach;
 mod commands;
+mod copies;
 mod ends;
 mod files;
 mod guest;
