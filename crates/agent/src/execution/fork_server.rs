@@ -2,7 +2,7 @@
 //! wanted. A copy costs a quarter of what a start costs: the kernel shares the
 //! memory, and nothing is loaded, linked or set up again.
 //!
-//! It takes a builtin that bash loads (`fork_server.c`). Where bash cannot have
+//! It takes a builtin that bash loads (`bash/fork_server.c`). Where bash cannot have
 //! it, or is too old, there is no fork server, and shells are started as usual.
 //! A copy has its own `$$`, group, session, RANDOM and SECONDS, and the agent is
 //! its parent: nothing in it tells it from a shell that was started. The server
@@ -31,15 +31,16 @@ use crate::process::reaper::runs;
 use crate::process::shell::Shell;
 use crate::process::{Ended, Environment, Launch, Pid, Reaper, launch};
 
-const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fork_server.so"));
+const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bash.so"));
 
-/// The numbers of its line, which `fork_server.c` knows, and of the library.
+/// The numbers of its line, which `bash/bash.h` has, too, and of the library.
 const NUMBERS: [i32; 2] = [105, 106];
-/// Most files of one message, as in `fork_server.c`.
+/// Most files of one message, as in `bash/fork_server.c`.
 const MOST: usize = 16;
-/// Loads the builtin and becomes the server; a copy goes on behind it.
-const SERVE: &str = "enable -f /proc/self/fd/106 __hutch_fork&&exec 106<&-&&\
-__hutch_fork&&enable -n __hutch_fork&&";
+/// Loads the builtins and becomes the server; a copy goes on behind it, with the
+/// word to go in `REPLY`.
+const SERVE: &str = "enable -f /proc/self/fd/106 __hutch_fork __hutch_dump&&exec 106<&-&&\
+__hutch_fork&&";
 /// How long it may take to start.
 const STARTING: Duration = Duration::from_secs(2);
 /// How long it may take for a copy. It takes a fifth of a millisecond, and much
@@ -91,7 +92,7 @@ impl ForkServer {
         // Only the agent's end is not to block.
         rustix::fs::fcntl_setfl(&child, rustix::fs::OFlags::empty())?;
         let line = UnixStream::from_std(line.into())?;
-        let library = memfd_create(c"fork_server", MemfdFlags::CLOEXEC)?;
+        let library = memfd_create(c"hutch-bash", MemfdFlags::CLOEXEC)?;
         rustix::io::write(&library, LIBRARY)?;
         let script = CString::new([SERVE, script].concat())?;
         let arguments = shell.invoke(script.as_bytes())?.arguments;

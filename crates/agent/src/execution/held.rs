@@ -50,6 +50,8 @@ pub struct Held {
     pub line: UnixStream,
     /// Its files, in the order of their numbers.
     pub files: Vec<OwnedFd>,
+    /// Whether it is a copy, which has builtins of ours.
+    pub copied: bool,
 }
 
 /// A shell's own ends of its output, and its other files under their numbers.
@@ -91,11 +93,13 @@ impl Held {
         files: &[i32],
         reaper: &Reaper,
     ) -> Result<Self, Status> {
-        Self::with(line, files, reaper, |ends| {
+        let mut held = Self::with(line, files, reaper, |ends| {
             let (stdout, stderr) = ends.output;
             let all = [&[(stdout, 1), (stderr, 2)], ends.inherited].concat();
             server.fork(&all).map_err(exhausted)
-        })
+        })?;
+        held.copied = true;
+        Ok(held)
     }
 
     /// Makes the pipes and files of one that `start` starts.
@@ -134,6 +138,7 @@ impl Held {
             started,
             line: ours,
             files,
+            copied: false,
         })
     }
 

@@ -34,7 +34,7 @@ pub use known::Executions;
 pub use request::{Checked, check, check_environment};
 pub use start::{Started, Starter, exhausted};
 pub use stream::Stream;
-pub use waiting::{FILES, LINE, WAIT, WITHHELD, Waiting};
+pub use waiting::{FILES, GO, LINE, SESSION, WAIT, WITHHELD, Waiting};
 
 use crate::lock::Lock;
 use stdin::Stdin;

@@ -38,8 +38,11 @@ pub const WITHHELD: [&str; 5] = [
     "POSIXLY_CORRECT",
 ];
 
-/// The numbers of the line and the files that [`WAIT`] knows; out of the way of
-/// those that scripts use.
+/// The word of a session. Shells read it letter by letter.
+pub const SESSION: &[u8] = b"s\n";
+
+/// The numbers of the line and the files, which are in these texts and in
+/// `bash/bash.h`; out of the way of those that scripts use.
 pub const LINE: i32 = 100;
 /// The script; what a session restores ahead of it, and right before it; what
 /// the session's shell leaves.
@@ -48,14 +51,15 @@ pub const FILES: [i32; 4] = [101, 102, 103, 104];
 /// `mapfile -d` came with bash 4.4: an older one ends here and is never used.
 const GUARD: &str = "((BASH_VERSINFO[0]*100+BASH_VERSINFO[1]>=404))&&";
 
-/// Waits for a word on its line. If that is empty, runs the script as `-c` does:
-/// `BASH_EXECUTION_STRING` is what `-c` has of it. If not, it is a session's:
-/// restores, waits for a second word, and runs the script as a file, so that
-/// nothing in it can end what is around it. All on one line, which is the first
-/// of the script.
-pub const WAIT: &str = "read -r -t 1000000 -u 100&&\
-if [[ $REPLY ]];then unset REPLY;. /proc/self/fd/102 2>/dev/null;exec 102<&-;\
-read -r -t 1000000 -u 100 __hutch_g||{ trap - EXIT;exit; };\
+/// Waits for a word on its line.
+pub const WAIT: &str = "read -r -u 100&&";
+
+/// If the word is empty, runs the script as `-c` does: `BASH_EXECUTION_STRING`
+/// is what `-c` has of it. If not, it is a session's: restores, waits for a
+/// second word, and runs the script as a file, so that nothing in it can end
+/// what is around it. All on one line, which is the first of the script.
+pub const GO: &str = "if [[ $REPLY ]];then unset REPLY;. /proc/self/fd/102 2>/dev/null;exec 102<&-;\
+read -r -u 100 __hutch_g||{ trap - EXIT;exit; };\
 . /proc/self/fd/103;\\. /proc/self/fd/101;\
 else mapfile -d '' -u 101&&exec 100<&- 101<&- 102<&- 103<&- 104<&-&&\
 BASH_EXECUTION_STRING=$MAPFILE&&unset MAPFILE REPLY&&eval -- \"$BASH_EXECUTION_STRING\";fi";
@@ -156,7 +160,7 @@ impl Waiting {
             return false;
         };
         let nothing = self.nothing.as_fd();
-        let server = ForkServer::start(&shell, WAIT, &self.environment, nothing, &self.reaper);
+        let server = ForkServer::start(&shell, GO, &self.environment, nothing, &self.reaper);
         let server = server.await;
         let serves = server.is_some();
         *self.server.lock() = server;
@@ -175,7 +179,7 @@ impl Waiting {
 
     fn start(&self) -> Option<Held> {
         let shell = Shell::bash(self.environment.path())?;
-        let wait = [GUARD, WAIT].concat();
+        let wait = [GUARD, WAIT, GO].concat();
         let hold = Hold {
             file: &shell.file,
             arguments: &shell.invoke(wait.as_bytes()).ok()?.arguments,

@@ -61,13 +61,14 @@ impl Dump {
         }
     }
 
-    /// What the shell does when it exits.
-    pub fn text(&self, kind: Kind, environment: &Environment) -> Vec<u8> {
+    /// What the shell does when it exits; one that is `copied` has a builtin for
+    /// it.
+    pub fn text(&self, kind: Kind, copied: bool, environment: &Environment) -> Vec<u8> {
         let names = environment.without(&WITHHELD);
         // A list may not be empty in every shell; this name is always set.
         let names = format!("_ {}", names.names().join(" "));
         let out = self.out.as_os_str().as_bytes();
-        text::dump(kind, out, &self.mark, names.trim())
+        text::dump(kind, copied, out, &self.mark, names.trim())
     }
 
     /// Whether a whole value is there; it is taken then.

@@ -13,7 +13,8 @@ use super::dump::{Dump, MOST};
 use super::text;
 use super::value::{Kind, Value};
 use crate::execution::{
-    FILES as BASH_FILES, Held, Hold, LINE as BASH_LINE, Started, Starter, WAIT, WITHHELD, exhausted,
+    FILES as BASH_FILES, GO, Held, Hold, LINE as BASH_LINE, SESSION, Started, Starter, WAIT,
+    WITHHELD, exhausted,
 };
 use crate::process::Environment;
 use crate::process::shell::Shell;
@@ -74,13 +75,13 @@ impl Waiting {
         };
         let mut ahead = Vec::new();
         if kind == Kind::Bash {
-            let text = dump.text(kind, &starter.environment);
+            let text = dump.text(kind, held.copied, &starter.environment);
             ahead = text::prepare(&text, &exports(&starter.environment));
             held.bound(DUMP, MOST as u64).map_err(exhausted)?;
         }
         ahead.extend(text::restore(&value));
         held.fill(AHEAD, &ahead)
-            .and_then(|()| held.say(b"session\n"))
+            .and_then(|()| held.say(SESSION))
             .map_err(exhausted)?;
         Ok(Self { held, value, dump })
     }
@@ -134,7 +135,9 @@ pub fn no_shell() -> Status {
 fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<Held, Status> {
     let environment = &starter.environment;
     let arguments = if shell.is_bash() {
-        shell.invoke(WAIT.as_bytes()).map(|bash| bash.arguments)
+        shell
+            .invoke([WAIT, GO].concat().as_bytes())
+            .map(|bash| bash.arguments)
     } else {
         posix_arguments(environment, dump)
     };
@@ -152,7 +155,7 @@ fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<Hel
 
 fn posix_arguments(environment: &Environment, dump: &Dump) -> io::Result<Vec<CString>> {
     let begin = CString::new(text::begin(&exports(environment)))?;
-    let dump = CString::new(dump.text(Kind::Posix, environment))?;
+    let dump = CString::new(dump.text(Kind::Posix, false, environment))?;
     Ok(vec![c"sh".into(), c"-c".into(), begin, c"sh".into(), dump])
 }
 

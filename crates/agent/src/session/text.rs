@@ -18,6 +18,7 @@ use super::declared::{self, Baseline};
 use super::value::{Kind, Value};
 
 const BASH_DUMP: &str = include_str!("bash_dump.sh");
+const COPY_DUMP: &str = include_str!("copy_dump.sh");
 const POSIX_BEGIN: &str = include_str!("posix_begin.sh");
 const POSIX_DUMP: &str = include_str!("posix_dump.sh");
 
@@ -64,8 +65,9 @@ pub fn prepare(dump: &[u8], exports: &str) -> Vec<u8> {
 /// What the shell does when it exits: it writes its value to the file `out`,
 /// with `mark` between the parts and at the end. `names` are the variables that
 /// the shell had from outside, and that it may have unset.
-pub fn dump(kind: Kind, out: &[u8], mark: &str, names: &str) -> Vec<u8> {
+pub fn dump(kind: Kind, copied: bool, out: &[u8], mark: &str, names: &str) -> Vec<u8> {
     let text = match kind {
+        Kind::Bash if copied => COPY_DUMP,
         Kind::Bash => BASH_DUMP,
         Kind::Posix => POSIX_DUMP,
     };

@@ -1,0 +1,1 @@
+{ __hutch_c=$? __hutch_e=${#BASH_SOURCE[@]} __hutch_m=@MARK@ __hutch_o=$SHELLOPTS __hutch_b=$BASHOPTS; POSIXLY_CORRECT=y; \set +aefkuvxCET; \__hutch_dump "$__hutch_c" "$__hutch_e" @MARK@ @OUT@; } >/dev/null 2>&1
