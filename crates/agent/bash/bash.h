@@ -6,6 +6,7 @@
 #define HUTCH_BASH_H
 
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdio.h>
 #include <sys/time.h>
 #include <sys/types.h>
@@ -43,6 +44,7 @@ struct alias {
 OF_BASH pid_t dollar_dollar_pid, shell_pgrp;
 OF_BASH time_t shell_start_time;
 OF_BASH struct timeval shellstart;
+OF_BASH volatile sig_atomic_t terminating_signal;
 OF_BASH void seedrand(void);
 OF_BASH struct builtin *builtin_address_internal(char *name, int disabled_too);
 OF_BASH void *bind_variable(const char *name, char *value, int flags);
@@ -58,6 +60,8 @@ enum { LINE = 100, SCRIPT, AHEAD, LAST, DUMP, SERVER };
 
 /* Writes all of it to the agent; tells whether it could. */
 int say(int line, const char *text, size_t size);
+/* Has bash learn once what every dump asks for. */
+void warm_up(void);
 
 extern struct builtin __hutch_fork_struct, __hutch_dump_struct;
 

@@ -1,17 +1,19 @@
 /*
  * The builtin with which a session's shell leaves its value: it does what
  * bash_dump.sh does, in the same form, at a third of the cost. No trap runs
- * while a builtin does, and its output is collected before it is written.
+ * while a builtin does.
  */
+#include "bash.h"
+
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
-
-#include "bash.h"
 
 enum { MOST_WORDS = 5 };
 
-/* Calls a builtin with these words; the last one is null. */
+/* Calls a builtin with these words, which NULL ends. */
 static void call(int (*builtin)(struct words *), ...)
 {
 	struct word word[MOST_WORDS];
@@ -29,6 +31,8 @@ static void call(int (*builtin)(struct words *), ...)
 	builtin(count ? words : 0);
 }
 
+static char alias_format[] = "BASH_ALIASES[%q]=%q\\n";
+
 static void write_value(const char *mark)
 {
 	const char *line = "declare -- __hutch_m=\"%s\"\n";
@@ -36,24 +40,60 @@ static void write_value(const char *mark)
 	unbind_func("declare");
 	unbind_func(".");
 	fprintf(stdout, line, mark);
-	call(declare_builtin, "-f", 0);
-	call(declare_builtin, "-Fx", 0);
+	call(declare_builtin, "-f", NULL);
+	call(declare_builtin, "-Fx", NULL);
 	fprintf(stdout, line, mark);
-	call(unset_builtin, "POSIXLY_CORRECT", 0);
-	call(trap_builtin, "-", "EXIT", "DEBUG", "RETURN", 0);
-	call(trap_builtin, "-p", 0);
+	call(unset_builtin, "POSIXLY_CORRECT", NULL);
+	call(trap_builtin, "-", "EXIT", "DEBUG", "RETURN", NULL);
+	call(trap_builtin, "-p", NULL);
 	fprintf(stdout, line, mark);
-	call(umask_builtin, "-p", 0);
+	call(umask_builtin, "-p", NULL);
 	fprintf(stdout, line, mark);
-	call(pwd_builtin, 0);
+	call(pwd_builtin, NULL);
 	fprintf(stdout, line, mark);
 	/* The mark is among them. */
-	call(declare_builtin, "-p", 0);
+	call(declare_builtin, "-p", NULL);
 	fprintf(stdout, line, mark);
 	struct alias **aliases = all_aliases();
 	for (struct alias **alias = aliases; alias && *alias; alias++)
-		call(printf_builtin, "BASH_ALIASES[%q]=%q\\n", (*alias)->name, (*alias)->value, 0);
+		call(printf_builtin, alias_format, (*alias)->name, (*alias)->value, NULL);
 	fprintf(stdout, line, mark);
+}
+
+/* Collects the value in memory: bash flushes after each line. */
+static char *value(const char *mark, size_t *size)
+{
+	char *text = 0;
+	FILE *memory = open_memstream(&text, size), *usual = stdout;
+	if (!memory)
+		return 0;
+	stdout = memory;
+	write_value(mark);
+	stdout = usual;
+	if (fclose(memory) == 0)
+		return text;
+	free(text);
+	return 0;
+}
+
+void warm_up(void)
+{
+	size_t size;
+	free(value("", &size));
+}
+
+static int write_all(int file, const char *text, size_t size)
+{
+	while (size) {
+		ssize_t count = write(file, text, size);
+		if (count < 0 && errno != EINTR)
+			return 0;
+		if (count > 0) {
+			text += count;
+			size -= count;
+		}
+	}
+	return 1;
 }
 
 /* __hutch_dump CODE SOURCES MARK FILE */
@@ -68,19 +108,15 @@ static int dump(struct words *words)
 	int file = DUMP;
 	if (fcntl(file, F_GETFD) < 0)
 		file = open(argument[3], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	FILE *own = fdopen(file, "w"), *usual = stdout;
-	if (!own)
-		return FAILURE;
-	stdout = own;
-	write_value(argument[2]);
-	int written = fflush(own);
-	stdout = usual;
+	size_t size;
+	char *text = value(argument[2], &size);
 	/* One that is still in a file is ended by a signal. */
-	if (written == 0 && !strcmp(argument[1], "0")) {
+	if (text && write_all(file, text, size) && !strcmp(argument[1], "0")) {
 		char word[64];
-		int size = snprintf(word, sizeof word, "declare -- __hutch_c=\"%s\"\n", argument[0]);
-		say(LINE, word, size);
+		int length = snprintf(word, sizeof word, "declare -- __hutch_c=\"%s\"\n", argument[0]);
+		say(LINE, word, length);
 	}
+	free(text);
 	return SUCCESS;
 }
 

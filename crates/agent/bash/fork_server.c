@@ -13,9 +13,7 @@
  */
 #include "bash.h"
 
-#include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -26,7 +24,7 @@ enum { MOST = 16 };
 /* bash 5.1 and later do, on glibc. */
 static int suits(void)
 {
-	return &dollar_dollar_pid && &shell_pgrp && &shell_start_time && &shellstart && seedrand &&
+	return &terminating_signal && &dollar_dollar_pid && &shell_pgrp && &shell_start_time && &shellstart && seedrand &&
 	       builtin_address_internal && bind_variable && unbind_func && all_aliases && declare_builtin &&
 	       printf_builtin && pwd_builtin && trap_builtin && umask_builtin && unset_builtin &&
 	       gnu_get_libc_version;
@@ -41,6 +39,8 @@ int say(int line, const char *text, size_t size)
 static void become_itself(void)
 {
 	setsid();
+	/* That was the server's. */
+	terminating_signal = 0;
 	dollar_dollar_pid = shell_pgrp = getpid();
 	gettimeofday(&shellstart, 0);
 	shell_start_time = shellstart.tv_sec;
@@ -61,7 +61,7 @@ static int receive(int *numbers, int *files)
 	message.msg_control = &control;
 	message.msg_controllen = sizeof control;
 	ssize_t size = recvmsg(SERVER, &message, MSG_CMSG_CLOEXEC);
-	if (size <= 0)
+	if (size <= 0 || terminating_signal)
 		_exit(0);
 	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
 	if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
@@ -81,10 +81,8 @@ static void wait_for_word(void)
 	char word[16];
 	size_t size = 0;
 	for (;;) {
-		ssize_t count = read(LINE, word + size, 1);
-		if (count < 0 && errno == EINTR)
-			continue;
-		if (count <= 0 || size == sizeof word - 1)
+		/* bash sees to a signal that is to end it only when it is back. */
+		if (terminating_signal || read(LINE, word + size, 1) != 1 || size == sizeof word - 1)
 			_exit(0);
 		if (word[size] == '\n')
 			break;
@@ -102,7 +100,10 @@ static int serve(struct words *words)
 {
 	int numbers[MOST], files[MOST];
 	(void)words;
-	if (!suits() || !say(SERVER, "", 1))
+	if (!suits())
+		return FAILURE;
+	warm_up();
+	if (!say(SERVER, "", 1))
 		return FAILURE;
 	for (;;) {
 		int count = receive(numbers, files);

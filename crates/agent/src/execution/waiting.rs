@@ -51,15 +51,15 @@ pub const FILES: [i32; 4] = [101, 102, 103, 104];
 /// `mapfile -d` came with bash 4.4: an older one ends here and is never used.
 const GUARD: &str = "((BASH_VERSINFO[0]*100+BASH_VERSINFO[1]>=404))&&";
 
-/// Waits for a word on its line.
-pub const WAIT: &str = "read -r -u 100&&";
+/// Waits for a word on its line; with a time of its own, as `TMOUT` may be set.
+pub const WAIT: &str = "read -r -t 1000000 -u 100&&";
 
 /// If the word is empty, runs the script as `-c` does: `BASH_EXECUTION_STRING`
 /// is what `-c` has of it. If not, it is a session's: restores, waits for a
 /// second word, and runs the script as a file, so that nothing in it can end
 /// what is around it. All on one line, which is the first of the script.
 pub const GO: &str = "if [[ $REPLY ]];then unset REPLY;. /proc/self/fd/102 2>/dev/null;exec 102<&-;\
-read -r -u 100 __hutch_g||{ trap - EXIT;exit; };\
+read -r -t 1000000 -u 100 __hutch_g||{ trap - EXIT;exit; };\
 . /proc/self/fd/103;\\. /proc/self/fd/101;\
 else mapfile -d '' -u 101&&exec 100<&- 101<&- 102<&- 103<&- 104<&-&&\
 BASH_EXECUTION_STRING=$MAPFILE&&unset MAPFILE REPLY&&eval -- \"$BASH_EXECUTION_STRING\";fi";

@@ -11,13 +11,15 @@ use crate::sandbox::{Client, Outcome, Sandbox, env, script};
 /// Long enough for any machine, for what takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Succeeds in a copy, and fails in a shell that was started.
-const IS_COPY: &str = "[[ $(</proc/$$/maps) = *memfd:hutch-bash* ]]";
+pub const IS_COPY: &str = "[[ $(</proc/$$/maps) = *memfd:hutch-bash* ]]";
 
-/// The shell that is copied, as its descriptor for the agent's line tells.
-const SERVER: &str = "for p in /proc/[0-9]*; do [[ -e $p/fd/105 ]] && echo ${p#/proc/}; done";
+/// The shell that is copied, which has the agent's line. It is older than a copy
+/// that has it for a moment, too.
+const SERVER: &str =
+    "for p in /proc/[0-9]*; do [[ -e $p/fd/105 ]] && echo ${p#/proc/}; done | sort -n | head -n 1";
 
 /// A sandbox's client, when its commands run in copies.
-async fn with_copies(sandbox: &Sandbox) -> Client {
+pub async fn with_copies(sandbox: &Sandbox) -> Client {
     let client = sandbox.connect().await;
     copies_again(&client).await;
     client

@@ -62,6 +62,14 @@ impl Sandbox {
         Self::start(&[], &[agent(), "run", "--state", state], agent()).await
     }
 
+    /// With that file as its `/bin/bash`.
+    pub async fn with_bash(bash: &Path, state: &Path) -> Self {
+        let mount = "mount --bind \"$0\" /bin/bash && exec \"$@\"";
+        let (bash, state) = (bash.to_str().unwrap(), state.to_str().unwrap());
+        let command = ["sh", "-c", mount, bash, agent(), "run", "--state", state];
+        Self::start(&[], &command, agent()).await
+    }
+
     /// In the image under `root`, which has the agent, with its state in
     /// `/state`.
     pub async fn in_image(root: &Path) -> Self {

@@ -6,7 +6,7 @@ use hutch_wire::v1::Start;
 use tokio::time::timeout;
 
 use super::{Image, within};
-use crate::sandbox::{Client, Sandbox};
+use crate::sandbox::Client;
 
 /// How long a plain command may take after any of them: not a measure of speed.
 const NEXT: Duration = Duration::from_secs(20);
@@ -126,6 +126,11 @@ const BASH: &[&str] = &[
     "coproc cat; disown -a",
     "f() { f; }; ulimit -s 256; f",
     "suspend -f",
+    "__hutch_dump() { exit 1; }; __hutch_fork() { exit 1; }; command_not_found_handle() { :; }",
+    "unset -f __hutch_dump __hutch_fork command_not_found_handle; __hutch_fork; __hutch_dump",
+    "enable -d __hutch_dump __hutch_fork",
+    "enable -n __hutch_dump",
+    "for n in {0..120}; do eval \"exec $n>&-\"; done",
 ];
 
 async fn next_works(client: &Client, shell: &str, after: &str) {
@@ -149,7 +154,7 @@ async fn nothing_a_command_does_to_its_shell_harms_the_session() {
         let sandbox = image.sandbox(state.path()).await;
         let client = sandbox.connect().await;
         client.within("s", "export keep=kept").await;
-        let bash = BASH.iter().filter(|_| shell == "bash");
+        let bash = BASH.iter().filter(|_| shell.starts_with("bash"));
         let bash = bash.map(|text| (text.to_string(), None));
         for (text, code) in list().into_iter().chain(bash) {
             let shown: String = text.chars().take(60).collect();
@@ -189,74 +194,82 @@ printf 'declare -- __hutch_c=\"7\"\\n' >&100; sleep 1000; sleep 1000";
 
 #[tokio::test]
 async fn a_command_that_says_it_has_ended_has() {
-    let state = tempfile::tempdir().unwrap();
-    let sandbox = Sandbox::with_state(state.path()).await;
-    let client = sandbox.connect().await;
-    client.within("s", "export keep=kept").await;
-    for _ in 0..3 {
-        let call = timeout(NEXT, client.within("s", FORGED));
-        let outcome = call.await.unwrap();
-        assert_eq!((outcome.exit.code, outcome.out()), (7, "up\n"));
-        assert!(!outcome.exit.session_reset);
-        next_works(&client, "bash", "a forged word").await;
-        let outcome = client.within("s", "echo $A; A=").await;
-        assert_eq!(outcome.out(), "forged\n");
+    for (shell, image) in Image::bashes() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        client.within("s", "export keep=kept").await;
+        for _ in 0..3 {
+            let call = timeout(NEXT, client.within("s", FORGED));
+            let outcome = call.await.unwrap();
+            assert_eq!((outcome.exit.code, outcome.out()), (7, "up\n"));
+            assert!(!outcome.exit.session_reset);
+            next_works(&client, shell, "a forged word").await;
+            let outcome = client.within("s", "echo $A; A=").await;
+            assert_eq!(outcome.out(), "forged\n");
+        }
+        // The liars are killed; what they had started stays, as with `&`.
+        while client.activity().await.background != 3 {}
     }
-    // The liars are killed; what they had started stays, as with `&`.
-    while client.activity().await.background != 3 {}
 }
 
 #[tokio::test]
 async fn a_word_without_a_value_counts_for_nothing() {
-    let state = tempfile::tempdir().unwrap();
-    let sandbox = Sandbox::with_state(state.path()).await;
-    let client = sandbox.connect().await;
-    client.within("s", "export keep=kept").await;
-    let word = "printf 'declare -- __hutch_c=\"0\"\\n' >&100";
-    let outcome = client
-        .within("s", &format!("{word}; echo up; exit 3"))
-        .await;
-    assert_eq!((outcome.exit.code, outcome.out()), (3, "up\n"));
-    assert!(!outcome.exit.session_reset);
-    let start = Start {
-        timeout_ms: 300,
-        ..within("s", &format!("{word}; sleep 1000"))
-    };
-    let outcome = client.run(start).await;
-    assert!(outcome.exit.timed_out && outcome.exit.session_reset);
-    next_works(&client, "bash", word).await;
+    for (shell, image) in Image::bashes() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        client.within("s", "export keep=kept").await;
+        let word = "printf 'declare -- __hutch_c=\"0\"\\n' >&100";
+        let outcome = client
+            .within("s", &format!("{word}; echo up; exit 3"))
+            .await;
+        assert_eq!((outcome.exit.code, outcome.out()), (3, "up\n"));
+        assert!(!outcome.exit.session_reset);
+        let start = Start {
+            timeout_ms: 300,
+            ..within("s", &format!("{word}; sleep 1000"))
+        };
+        let outcome = client.run(start).await;
+        assert!(outcome.exit.timed_out && outcome.exit.session_reset);
+        next_works(&client, shell, word).await;
+    }
 }
 
 #[tokio::test]
 async fn a_dump_that_hangs_ends_with_the_time_limit() {
-    let state = tempfile::tempdir().unwrap();
-    let sandbox = Sandbox::with_state(state.path()).await;
-    let client = sandbox.connect().await;
-    client.within("s", "export keep=kept").await;
-    let start = Start {
-        timeout_ms: 300,
-        ..within("s", "echo up; trap 'sleep 1000' DEBUG")
-    };
-    let outcome = client.run(start).await;
-    assert_eq!((outcome.exit.code, outcome.out()), (124, "up\n"));
-    assert!(outcome.exit.session_reset);
-    next_works(&client, "bash", "a dump that hangs").await;
+    for (shell, image) in Image::bashes() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        client.within("s", "export keep=kept").await;
+        let start = Start {
+            timeout_ms: 300,
+            ..within("s", "echo up; trap 'sleep 1000' DEBUG")
+        };
+        let outcome = client.run(start).await;
+        assert_eq!((outcome.exit.code, outcome.out()), (124, "up\n"));
+        assert!(outcome.exit.session_reset);
+        next_works(&client, shell, "a dump that hangs").await;
+    }
 }
 
 #[tokio::test]
 async fn a_value_is_kept_by_a_shell_whose_descriptors_are_closed() {
-    let state = tempfile::tempdir().unwrap();
-    let sandbox = Sandbox::with_state(state.path()).await;
-    let client = sandbox.connect().await;
-    for (number, close) in ["100>&-", "104>&-", "100>&- 101>&- 104>&-"]
-        .iter()
-        .enumerate()
-    {
-        let text = format!("A={number}; exec {close}");
-        let outcome = client.within("s", &text).await;
-        assert!(!outcome.exit.session_reset, "{close}: {outcome:?}");
-        let outcome = client.within("s", "echo $A").await;
-        assert_eq!(outcome.out(), format!("{number}\n"), "{close}");
+    for (_, image) in Image::bashes() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        for (number, close) in ["100>&-", "104>&-", "100>&- 101>&- 104>&-"]
+            .iter()
+            .enumerate()
+        {
+            let text = format!("A={number}; exec {close}");
+            let outcome = client.within("s", &text).await;
+            assert!(!outcome.exit.session_reset, "{close}: {outcome:?}");
+            let outcome = client.within("s", "echo $A").await;
+            assert_eq!(outcome.out(), format!("{number}\n"), "{close}");
+        }
     }
 }
 

@@ -5,13 +5,15 @@ mod hostile;
 mod order;
 mod state;
 
-use std::os::unix::fs::symlink;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use hutch_wire::v1::exec_input::Input;
 use hutch_wire::v1::{SetSessionVariablesRequest, Start};
 
+use crate::copies::with_copies;
 use crate::machine::copy_libraries;
 use crate::sandbox::{Call, Client, Outcome, Sandbox, agent, env, script};
 
@@ -51,22 +53,40 @@ impl Client {
 /// The shells that a sandbox may have. Those other than bash get an image of
 /// their own, without bash.
 pub enum Image {
+    /// Copied from the first command on.
     Bash,
+    /// A bash that does not say what a copy needs, and is started each time.
+    Uncopied(tempfile::TempPath),
     Other(tempfile::TempDir),
 }
 
 impl Image {
+    /// Those with bash.
+    pub fn bashes() -> Vec<(&'static str, Self)> {
+        let mut bash = std::fs::read("/bin/bash").unwrap();
+        let name = b"\0dollar_dollar_pid\0";
+        let place = bash.windows(name.len()).position(|bytes| bytes == name);
+        bash[place.unwrap() + 1] = b'x';
+        let mut uncopied = tempfile::NamedTempFile::new().unwrap();
+        uncopied.write_all(&bash).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        uncopied.as_file().set_permissions(mode).unwrap();
+        vec![
+            ("bash", Self::Bash),
+            ("bash-uncopied", Self::Uncopied(uncopied.into_temp_path())),
+        ]
+    }
+
     /// All that this machine can provide; says which it cannot.
     pub fn all() -> Vec<(&'static str, Self)> {
-        let mut all = Vec::new();
-        for name in ["bash", "dash", "busybox"] {
+        let mut all = Self::bashes();
+        for name in ["dash", "busybox"] {
             let found = ["/bin", "/usr/bin"]
                 .iter()
                 .map(|folder| Path::new(folder).join(name))
                 .find(|path| path.exists());
             match found {
                 None => println!("skipped: there is no {name} on this machine"),
-                Some(_) if name == "bash" => all.push((name, Self::Bash)),
                 Some(_) if !Path::new("/bin/busybox").exists() => {
                     println!("skipped: an image for {name} needs /bin/busybox");
                 }
@@ -78,7 +98,12 @@ impl Image {
 
     pub async fn sandbox(&self, state: &Path) -> Sandbox {
         match self {
-            Self::Bash => Sandbox::with_state(state).await,
+            Self::Bash => {
+                let sandbox = Sandbox::with_state(state).await;
+                with_copies(&sandbox).await;
+                sandbox
+            }
+            Self::Uncopied(bash) => Sandbox::with_bash(bash, state).await,
             Self::Other(root) => Sandbox::in_image(root.path()).await,
         }
     }

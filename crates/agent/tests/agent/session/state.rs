@@ -60,19 +60,21 @@ fn check(out: &str) {
 
 #[tokio::test]
 async fn bash_keeps_everything() {
-    let state = tempfile::tempdir().unwrap();
-    let sandbox = Sandbox::with_state(state.path()).await;
-    let client = sandbox.connect().await;
-    let outcome = client.within("s", REMEMBER).await;
-    assert_eq!((outcome.exit.code, outcome.err()), (0, ""));
-    for _ in 0..3 {
-        let outcome = client.within("s", RECALL).await;
-        let number = outcome
-            .out()
-            .replacen(",7,", ",6,", 1)
-            .replacen(",8,", ",6,", 1);
-        check(&number);
-        assert_eq!(outcome.err(), "");
+    for (_, image) in Image::bashes() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        let outcome = client.within("s", REMEMBER).await;
+        assert_eq!((outcome.exit.code, outcome.err()), (0, ""));
+        for _ in 0..3 {
+            let outcome = client.within("s", RECALL).await;
+            let number = outcome
+                .out()
+                .replacen(",7,", ",6,", 1)
+                .replacen(",8,", ",6,", 1);
+            check(&number);
+            assert_eq!(outcome.err(), "");
+        }
     }
 }
 
@@ -232,19 +234,21 @@ async fn without_a_state_folder_sessions_live_as_long_as_the_agent() {
 
 #[tokio::test]
 async fn a_value_past_its_bound_is_refused_and_the_old_one_kept() {
-    let state = tempfile::tempdir().unwrap();
-    let sandbox = Sandbox::with_state(state.path()).await;
-    let client = sandbox.connect().await;
-    client.within("s", "A=1").await;
-    let outcome = client
-        .within("s", "A=$(head -c 3000000 /dev/zero | tr '\\0' x)")
-        .await;
-    assert!(outcome.exit.session_reset, "{outcome:?}");
-    let outcome = client
-        .within("s", "B=$(head -c 1200000 /dev/zero | tr '\\0' x)")
-        .await;
-    assert!(outcome.err().contains("stays as it was"), "{outcome:?}");
-    assert_eq!(client.within("s", "echo $A$B").await.out(), "1\n");
+    for (_, image) in Image::bashes() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        client.within("s", "A=1").await;
+        let outcome = client
+            .within("s", "A=$(head -c 3000000 /dev/zero | tr '\\0' x)")
+            .await;
+        assert!(outcome.exit.session_reset, "{outcome:?}");
+        let outcome = client
+            .within("s", "B=$(head -c 1200000 /dev/zero | tr '\\0' x)")
+            .await;
+        assert!(outcome.err().contains("stays as it was"), "{outcome:?}");
+        assert_eq!(client.within("s", "echo $A$B").await.out(), "1\n");
+    }
 }
 
 #[tokio::test]
@@ -266,21 +270,23 @@ async fn a_directory_that_is_gone_gives_way_to_the_nearest() {
 
 #[tokio::test]
 async fn options_that_print_what_runs_print_nothing_of_ours() {
-    let state = tempfile::tempdir().unwrap();
-    let sandbox = Sandbox::with_state(state.path()).await;
-    let client = sandbox.connect().await;
-    let outcome = client.within("s", "set -x; f() { :; }").await;
-    assert_eq!(outcome.err(), "");
-    for _ in 0..2 {
-        let outcome = client.within("s", "echo one").await;
-        assert_eq!((outcome.out(), outcome.err()), ("one\n", "++ echo one\n"));
+    for (_, image) in Image::bashes() {
+        let state = tempfile::tempdir().unwrap();
+        let sandbox = image.sandbox(state.path()).await;
+        let client = sandbox.connect().await;
+        let outcome = client.within("s", "set -x; f() { :; }").await;
+        assert_eq!(outcome.err(), "");
+        for _ in 0..2 {
+            let outcome = client.within("s", "echo one").await;
+            assert_eq!((outcome.out(), outcome.err()), ("one\n", "++ echo one\n"));
+        }
+        let outcome = client
+            .within("s", "set +x; trap 'echo at $LINENO' DEBUG")
+            .await;
+        assert_eq!(outcome.err(), "++ set +x\n");
+        let outcome = client.within("s", "echo one\necho two").await;
+        assert_eq!(outcome.out(), "one\ntwo\n");
     }
-    let outcome = client
-        .within("s", "set +x; trap 'echo at $LINENO' DEBUG")
-        .await;
-    assert_eq!(outcome.err(), "++ set +x\n");
-    let outcome = client.within("s", "echo one\necho two").await;
-    assert_eq!(outcome.out(), "one\ntwo\n");
 }
 
 #[tokio::test]
