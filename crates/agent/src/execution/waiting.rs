@@ -107,6 +107,11 @@ impl Waiting {
         }
     }
 
+    /// Whether there is a bash that is copied.
+    pub fn copies(&self) -> bool {
+        self.server.lock().is_some()
+    }
+
     /// A shell that waits, or one that is made in no time; if there is one.
     pub fn take(&self) -> Option<Held> {
         self.used.notify_one();

@@ -139,7 +139,7 @@ impl Sessions {
     /// Whether there can be sessions at all: their folder, and the kind of
     /// their values.
     fn able(&self) -> Result<(&Store, Kind), Status> {
-        let (_, kind) = shell::find(&self.starter.environment).ok_or_else(shell::no_shell)?;
+        let kind = shell::kind(&self.starter).ok_or_else(shell::no_shell)?;
         let store = self.store.as_ref().ok_or_else(|| {
             Status::failed_precondition("sessions need a folder that can be written, or /dev/shm")
         })?;

@@ -39,15 +39,21 @@ pub struct Waiting {
     dump: Dump,
 }
 
-/// The shell that sessions have, and the kind of its values.
-pub fn find(environment: &Environment) -> Option<(Shell, Kind)> {
-    let shell = Shell::find(environment.path())?;
-    let kind = if shell.is_bash() {
+/// The kind of the values that sessions have; none where there is no shell.
+pub fn kind(starter: &Starter) -> Option<Kind> {
+    if starter.waiting.copies() {
+        return Some(Kind::Bash);
+    }
+    let shell = Shell::find(starter.environment.path())?;
+    Some(kind_of(&shell))
+}
+
+fn kind_of(shell: &Shell) -> Kind {
+    if shell.is_bash() {
         Kind::Bash
     } else {
         Kind::Posix
-    };
-    Some((shell, kind))
+    }
 }
 
 impl Waiting {
@@ -62,17 +68,20 @@ impl Waiting {
         dump: Dump,
         with_stdin: bool,
     ) -> Result<Self, Status> {
-        let (shell, kind) = find(&starter.environment).ok_or_else(no_shell)?;
-        let value = value.suited(kind);
-        let kept = if kind == Kind::Bash && !with_stdin {
-            starter.waiting.take()
-        } else {
+        let kept = if with_stdin {
             None
+        } else {
+            starter.waiting.take()
         };
-        let held = match kept {
-            Some(kept) => kept,
-            None => start(starter, &shell, &dump, with_stdin)?,
+        let (held, kind) = match kept {
+            Some(kept) => (kept, Kind::Bash),
+            None => {
+                let shell = Shell::find(starter.environment.path()).ok_or_else(no_shell)?;
+                let held = start(starter, &shell, &dump, with_stdin)?;
+                (held, kind_of(&shell))
+            }
         };
+        let value = value.suited(kind);
         let mut ahead = Vec::new();
         if kind == Kind::Bash {
             let text = dump.text(kind, held.copied, &starter.environment);
