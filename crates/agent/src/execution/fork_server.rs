@@ -43,11 +43,12 @@ const SERVE: &str = "enable -f /proc/self/fd/106 __hutch_fork __hutch_dump&&exec
 __hutch_fork&&";
 /// How long it may take to start.
 const STARTING: Duration = Duration::from_secs(2);
-/// How long it may take for a copy. It takes a fifth of a millisecond, and much
-/// longer only where somebody has stopped it; the agent waits for that.
+/// How long it may take for a copy, which the agent waits for. It takes a fifth of
+/// a millisecond, and much longer only where the sandbox has used up its share of
+/// the processor, or where somebody has stopped the server just now.
 const COPYING: Timespec = Timespec {
     tv_sec: 0,
-    tv_nsec: 50_000_000,
+    tv_nsec: 500_000_000,
 };
 
 /// A shell that is copied. Dropped, it is killed; its copies stay.
