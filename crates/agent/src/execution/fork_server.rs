@@ -5,9 +5,10 @@
 //! It takes a builtin that bash loads (`bash/fork_server.c`). Where bash cannot have
 //! it, or is too old, there is no fork server, and shells are started as usual.
 //! A copy has its own `$$`, group, session, RANDOM and SECONDS, and the agent is
-//! its parent: nothing in it tells it from a shell that was started. The server
-//! is no more trusted than any process of the sandbox: it cannot name a process
-//! that is not the agent's child, and it cannot hold the agent up.
+//! its parent: nothing but two more names in `compgen -b` tells it from a shell
+//! that was started. The server is no more trusted than any process of the
+//! sandbox: it cannot name a process that is not the agent's child, and it cannot
+//! hold the agent up for long.
 
 use std::ffi::CString;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -86,12 +87,11 @@ impl ForkServer {
         let (line, child) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            SocketFlags::CLOEXEC,
             None,
         )?;
         set_socket_passcred(&line, true)?;
-        // Only the agent's end is not to block.
-        rustix::fs::fcntl_setfl(&child, rustix::fs::OFlags::empty())?;
+        ioctl_fionbio(&line, true)?;
         let line = UnixStream::from_std(line.into())?;
         let library = memfd_create(c"hutch-bash", MemfdFlags::CLOEXEC)?;
         rustix::io::write(&library, LIBRARY)?;
