@@ -73,7 +73,7 @@ impl ForkServer {
     ) -> Option<Self> {
         let server = Self::launch(shell, script, environment, nothing, reaper).ok()?;
         let first = tokio::time::timeout(STARTING, server.line.readable()).await;
-        let _ = first.ok()?.ok()?;
+        first.ok()?.ok()?;
         (server.answer().ok()? == server.main).then_some(server)
     }
 
