@@ -130,12 +130,12 @@ impl Waiting {
     pub async fn keep(self: Arc<Self>) {
         loop {
             self.used.notified().await;
-            let mut served = None;
+            let mut able = true;
             loop {
                 sleep(REST).await;
                 // One that was lost is started again, one that cannot be is not.
-                if served != Some(false) && self.server.lock().is_none() {
-                    served = Some(self.serve().await);
+                if able && !self.copies() {
+                    able = self.serve().await;
                 }
                 self.refill().await;
                 if timeout(IDLE, self.used.notified()).await.is_err() {
@@ -159,7 +159,8 @@ impl Waiting {
         }
     }
 
-    /// Starts a fork server. Returns whether there is one.
+    /// Starts a fork server, and a first copy. Returns whether this sandbox can have
+    /// them.
     async fn serve(&self) -> bool {
         let Some(shell) = Shell::bash(self.environment.path()) else {
             return false;
@@ -167,8 +168,10 @@ impl Waiting {
         let nothing = self.nothing.as_fd();
         let server = ForkServer::start(&shell, GO, &self.environment, nothing, &self.reaper);
         let server = server.await;
-        let serves = server.is_some();
         *self.server.lock() = server;
+        let first = self.copy();
+        let serves = first.is_some();
+        self.shells.lock().extend(first);
         serves
     }
 
