@@ -44,6 +44,14 @@ async fn token(world: &World, account: &str) -> String {
     made.await.unwrap().status.unwrap().token
 }
 
+/// The token with another signature. Its first letter is changed: some bits of the
+/// last one count for nothing.
+fn forged(token: &str) -> String {
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('x') { 'y' } else { 'x' };
+    format!("{signed}.{other}{}", &signature[1..])
+}
+
 /// Lets a ServiceAccount make sandboxes here.
 async fn allow(world: &World, account: &str) {
     allow_in(world, account, world).await;
@@ -121,8 +129,7 @@ async fn a_service_account_that_may_make_sandboxes_gets_in_where_it_may() {
         .unwrap();
     let line: Value = serde_json::from_str(line).unwrap();
     assert_eq!(line["namespace"], other.namespace);
-    let forged = format!("{}x", &may[..may.len() - 1]);
-    assert_eq!(knock_with(&url, &forged).await, 401);
+    assert_eq!(knock_with(&url, &forged(&may)).await, 401);
     for token in [&may, &may_not] {
         assert!(!hutch.log().contains(token.rsplit('.').next().unwrap()));
     }
@@ -139,7 +146,7 @@ async fn without_an_api_server_tokens_are_refused_and_keys_go_on() {
     bridge.open().await;
     let key = world.key("acme", &world.namespace, &[]);
     let token = token(&world, "may").await;
-    let forged = format!("{}x", &token[..token.len() - 1]);
+    let forged = forged(&token);
     allow(&world, "may").await;
     let hutch = world.hutch_on(&environment, "api", &[KEYED]);
     hutch.until_ready().await;
