@@ -26,6 +26,11 @@ impl Fields {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
+    /// Takes the field out, whose value may be large.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name)
+    }
+
     /// The fields of an object in a field; empty where there is none.
     pub fn object(&self, name: &str) -> Self {
         match self.get(name) {

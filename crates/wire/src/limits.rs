@@ -20,11 +20,12 @@ pub const ACK_EVERY: u64 = (WINDOW / 4) as u64;
 pub const FRAME: u32 = (32 << 10) - 9;
 
 /// HTTP/2 flow-control window of one stream: enough for full throughput over an
-/// exec stream, small enough that a bulk transfer does not delay short requests.
-pub const STREAM_WINDOW: u32 = 256 << 10;
+/// exec stream, whose every process holds some of it, and small enough that a bulk
+/// transfer delays a short request by milliseconds only.
+pub const STREAM_WINDOW: u32 = 1 << 20;
 
 /// HTTP/2 flow-control window of the connection.
-pub const CONNECTION_WINDOW: u32 = 512 << 10;
+pub const CONNECTION_WINDOW: u32 = 2 << 20;
 
 /// Longest execution id.
 pub const MAX_ID: usize = 64;

@@ -74,16 +74,17 @@ fn path<'a>(call: &'a Call, field: &str) -> Result<ClientPath<'a>, Refused> {
 }
 
 /// `POST /files/write`.
-pub async fn write(State(service): State<Arc<Service>>, call: Call) -> Answer {
+pub async fn write(State(service): State<Arc<Service>>, mut call: Call) -> Answer {
+    let content = call.body.take("content");
     let path = path(&call, "path")?;
     let data = || call.data().with("path", path.path);
-    let Some(Value::String(content)) = call.body.get("content") else {
+    let Some(Value::String(content)) = content else {
         return Ok(data().fail(400, "Missing content"));
     };
     let encoding = Encoding::parse(&call)?.unwrap_or(Encoding::Text);
     let content = match encoding {
-        Encoding::Text => Bytes::copy_from_slice(content.as_bytes()),
-        Encoding::Base64 => match decode(content) {
+        Encoding::Text => Bytes::from(content),
+        Encoding::Base64 => match decode(&content) {
             Ok(content) => content,
             Err(text) => return Ok(data().fail(400, &text)),
         },
