@@ -111,7 +111,15 @@ impl Execution {
                     keep(&mut self.stderr, &data, self.limit);
                     self.received.stderr += data.len() as u64;
                 }
-                Some(Output::Exit(exit)) => return Ok(exit),
+                Some(Output::Exit(exit)) => {
+                    let seen = Ack {
+                        exit: true,
+                        ..self.received
+                    };
+                    // What the agent is not told it forgets in a while.
+                    let _ = inputs.try_send(input(Input::Ack(seen)));
+                    return Ok(exit);
+                }
                 None => {}
             }
             self.acknowledge(inputs).await;

@@ -1,5 +1,6 @@
 //! What the attached client says: acknowledgements and standard input.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,48 +12,47 @@ use tonic::{Status, Streaming};
 
 use super::{Execution, Executions};
 
-/// How long after the exit a client may take to close its side.
+/// How long after the exit a client may take to say that it has it.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// Follows the inputs of the client with this number until its stream is over.
-///
-/// A client that closes its side after the exit has seen everything, and the
-/// result is forgotten at once. One that was cut off at that moment may come
-/// back for it.
+/// Follows the inputs of the client with this number until its stream is over, and
+/// for the word that it has the exit: then the result is forgotten at once. One
+/// that was cut off at that moment may come back for it.
 pub async fn listen(
     execution: Arc<Execution>,
     number: u64,
-    mut inputs: Streaming<ExecInput>,
-    mut over: oneshot::Receiver<bool>,
+    inputs: Streaming<ExecInput>,
+    over: oneshot::Receiver<()>,
     executions: Arc<Executions>,
 ) {
-    let exit_sent = tokio::select! {
+    let mut end = pin!(follow(&execution, number, inputs, &executions));
+    tokio::select! {
         biased;
-        over = &mut over => over.unwrap_or(false),
-        end = follow(&execution, number, &mut inputs) => {
-            if let Err(fault) = end {
-                execution.fail_client(number, fault);
-            }
-            return;
+        _ = over => {
+            let _ = tokio::time::timeout(CLOSING, end).await;
         }
-    };
-    if exit_sent {
-        let end = tokio::time::timeout(CLOSING, follow(&execution, number, &mut inputs)).await;
-        if matches!(end, Ok(Ok(()))) {
-            executions.forget(&execution);
+        end = &mut end => if let Err(fault) = end {
+            execution.fail_client(number, fault);
         }
     }
 }
 
-/// Reads to the end of the inputs.
+/// Reads to the end of the inputs, or to the word that the client has everything.
 async fn follow(
-    execution: &Execution,
+    execution: &Arc<Execution>,
     number: u64,
-    inputs: &mut Streaming<ExecInput>,
+    mut inputs: Streaming<ExecInput>,
+    executions: &Executions,
 ) -> Result<(), Status> {
     while let Some(message) = inputs.message().await? {
         match message.input {
-            Some(Input::Ack(ack)) => execution.acknowledge(number, [ack.stdout, ack.stderr]),
+            Some(Input::Ack(ack)) => {
+                execution.acknowledge(number, [ack.stdout, ack.stderr]);
+                if ack.exit && execution.told(number) {
+                    executions.forget(execution);
+                    return Ok(());
+                }
+            }
             Some(Input::Stdin(bytes)) => match &execution.stdin {
                 Some(_) if bytes.len() > CHUNK => {
                     return Err(Status::invalid_argument(

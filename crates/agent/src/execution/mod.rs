@@ -87,6 +87,8 @@ struct Client {
     waker: Option<Waker>,
     gone: Option<Instant>,
     fault: Option<Status>,
+    /// The exit is on its way to it.
+    told: bool,
 }
 
 impl Client {
@@ -184,6 +186,12 @@ impl Execution {
             window.acknowledge(offset);
         }
         self.collectors.iter().for_each(Notify::notify_one);
+    }
+
+    /// Whether the client of that number can have the exit.
+    fn told(&self, number: u64) -> bool {
+        let client = &self.state.lock().client;
+        client.told && client.number == number
     }
 
     /// Ends the stream of the client of that number with an error; the command

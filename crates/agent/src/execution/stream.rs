@@ -20,24 +20,21 @@ pub struct Stream {
     /// Who goes first when both streams have something.
     turn: Source,
     finished: bool,
-    /// Tells the inputs' reader that the stream is over, and whether the exit
-    /// was in it.
-    over: Option<oneshot::Sender<bool>>,
-    exit_sent: bool,
+    /// Dropped with the stream, it tells the inputs' reader.
+    _over: oneshot::Sender<()>,
 }
 
 impl Stream {
     /// The stream of the client with this number, and what resolves when it is
     /// over.
-    pub fn new(execution: Arc<Execution>, number: u64) -> (Self, oneshot::Receiver<bool>) {
+    pub fn new(execution: Arc<Execution>, number: u64) -> (Self, oneshot::Receiver<()>) {
         let (over, receiver) = oneshot::channel();
         let stream = Self {
             execution,
             number,
             turn: Source::Stdout,
             finished: false,
-            over: Some(over),
-            exit_sent: false,
+            _over: over,
         };
         (stream, receiver)
     }
@@ -67,7 +64,7 @@ impl Stream {
             }
         }
         if let Some(exit) = state.exit {
-            self.exit_sent = true;
+            state.client.told = true;
             self.finished = true;
             return ready(Output::Exit(exit));
         }
@@ -102,8 +99,5 @@ impl tokio_stream::Stream for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.execution.detach(self.number);
-        if let Some(over) = self.over.take() {
-            let _ = over.send(self.exit_sent);
-        }
     }
 }

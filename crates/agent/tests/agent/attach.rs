@@ -57,6 +57,22 @@ async fn a_result_waits_for_a_client_that_was_cut_off() {
 }
 
 #[tokio::test]
+async fn a_result_on_its_way_to_a_client_that_is_cut_off_waits_for_it() {
+    let sandbox = Sandbox::new().await;
+    let client = sandbox.connect().await;
+    let mut call = client.start(script("a", "exit 3")).await;
+    let Some(Output::Exit(_)) = call.next().await.unwrap() else {
+        panic!("no exit");
+    };
+    assert!(call.next().await.unwrap().is_none());
+    client.cut().await;
+    drop(call);
+    let client = sandbox.connect().await;
+    let outcome = client.attach("a", [0, 0]).await.finish().await.unwrap();
+    assert_eq!(outcome.exit.code, 3);
+}
+
+#[tokio::test]
 async fn a_cancelled_call_does_not_end_the_command() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;

@@ -404,9 +404,15 @@ impl Call {
 
     pub fn acknowledge(&mut self) {
         self.acknowledged = self.received;
+        self.tell(false);
+    }
+
+    /// Says what has arrived; the exit, too, or not.
+    fn tell(&self, exit: bool) {
         self.send(Input::Ack(Ack {
             stdout: self.received[0],
             stderr: self.received[1],
+            exit,
         }));
     }
 
@@ -462,6 +468,7 @@ impl Call {
             take(output);
         }
         assert!(matches!(last, Some(Output::Exit(_))), "the exit is missing");
+        self.tell(true);
         Ok(())
     }
 }
