@@ -15,9 +15,10 @@ use super::{Execution, Executions};
 /// How long after the exit a client may take to say that it has it.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// Follows the inputs of the client with this number until its stream is over, and
-/// for the word that it has the exit: then the result is forgotten at once. One
-/// that was cut off at that moment may come back for it.
+/// Follows the inputs of the client with this number until its stream is over.
+///
+/// When a client says that it has the exit, the result is forgotten at once. One that
+/// was cut off at that moment may come back for it.
 pub async fn listen(
     execution: Arc<Execution>,
     number: u64,
@@ -29,7 +30,9 @@ pub async fn listen(
     tokio::select! {
         biased;
         _ = over => {
-            let _ = tokio::time::timeout(CLOSING, end).await;
+            if execution.told(number) {
+                let _ = tokio::time::timeout(CLOSING, end).await;
+            }
         }
         end = &mut end => if let Err(fault) = end {
             execution.fail_client(number, fault);
