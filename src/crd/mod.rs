@@ -79,6 +79,8 @@ pub mod annotations {
     pub const BUCKETS: &str = "hutch.dev/buckets";
     /// On a pod: the project that its sandbox works for.
     pub const PROJECT: &str = "hutch.dev/project-id";
+    /// On a pod: its claims are bound, which its kubelet may have missed.
+    pub const CLAIMS_BOUND: &str = "hutch.dev/claims-bound";
     /// Kubernetes' own, on a pod: the container that is meant where none is named.
     pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 }

@@ -180,7 +180,7 @@ fn not_ready(pod: &Pod, ready: &PodCondition) -> Problem {
 }
 
 /// The pod's condition of that type.
-fn pod_condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+pub fn pod_condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == kind)
 }

@@ -8,6 +8,7 @@ pub mod diagnosis;
 #[cfg(test)]
 mod fixtures;
 pub mod mounts;
+pub mod nudge;
 pub mod observe;
 pub mod outdated;
 pub mod plan;

@@ -14,7 +14,7 @@ use super::desired::placement::{self, Known};
 use super::desired::{belongs, pod, workspace};
 use super::observe::Observed;
 use super::problem::Problem;
-use super::{diagnosis, mounts, outdated, recent, volumes};
+use super::{diagnosis, mounts, nudge, outdated, recent, volumes};
 use crate::controllers::context::PodSettings;
 use crate::crd::{Persistence, Sandbox, annotations};
 use crate::domain::{conditions, deadlines};
@@ -252,6 +252,13 @@ fn pod_step(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: T
         ));
     } else {
         plan.pod = project(&observed.sandbox, pod);
+        if let Some((due, patch)) = nudge::nudge(observed, pod) {
+            if due > now {
+                plan.look_at(due, SignedDuration::ZERO);
+            } else if plan.pod == PodStep::Keep {
+                plan.pod = PodStep::Annotate(patch);
+            }
+        }
         let made = pod.metadata.creation_timestamp.as_ref();
         let ages = [diagnosis::YOUNG, diagnosis::LONG];
         let next = ages
