@@ -101,6 +101,8 @@ async fn start_bare(
     pods.delete(&name, &Default::default()).await.unwrap();
     world.gone::<Pod>(&name).await;
     claims.delete(&name, &Default::default()).await.unwrap();
+    // As a sandbox's end is waited for: the next start has the machine to itself.
+    world.gone::<PersistentVolumeClaim>(&name).await;
     took
 }
 
