@@ -5,8 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 use crate::controllers::sandbox::fixtures::{
-    at, claim, condition, observed, pod as made, ready, sandbox,
+    at, claim, condition, observed, pod as made, ready, sandbox, settings,
 };
+use crate::controllers::sandbox::plan::{PodStep, plan};
 
 /// A sandbox whose pod was scheduled at 100, and its claim.
 fn scheduled(phase: &str) -> (Observed, Pod) {
@@ -46,4 +47,15 @@ fn a_pod_that_waits_for_its_claim_or_has_its_volumes_is_left_alone() {
     let mut without = observed;
     without.claim = None;
     assert_eq!(nudge(&without, &scheduled("Bound").1), None);
+}
+
+#[test]
+fn the_pod_is_changed_when_its_time_has_come_and_looked_at_then() {
+    let (mut observed, pod) = scheduled("Bound");
+    let patch = nudge(&observed, &pod).unwrap().1;
+    observed.pod = Some(Arc::new(pod));
+    let before = plan(&observed, &settings(), at(101));
+    assert_eq!((before.pod, before.wake_at), (PodStep::Keep, Some(at(102))));
+    let then = plan(&observed, &settings(), at(102)).pod;
+    assert_eq!(then, PodStep::Annotate(patch));
 }
