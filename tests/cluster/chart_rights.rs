@@ -162,6 +162,25 @@ async fn sleep(world: &World, url: &str) {
     tenant.destroy().await.ok();
 }
 
+/// A session that lives long enough to have its resource; and the end of a sandbox
+/// that is in no cache.
+async fn sessions(world: &World, url: &str) {
+    let tenant = Tenant::new(url, "with-session");
+    tenant.create().await.ok();
+    tenant.open("s").await.ok();
+    let name = names::session(&names::sandbox("with-session"), "s");
+    world
+        .object::<SandboxSession>(&name, |session| {
+            let status = session.status.as_ref();
+            status.is_some_and(|status| status.working_directory.is_some())
+        })
+        .await;
+    tenant.close("s").await.ok();
+    world.gone::<SandboxSession>(&name).await;
+    tenant.destroy().await.ok();
+    Tenant::new(url, "nobody").destroy().await.ok();
+}
+
 /// A project with a port and a domain, told twice.
 async fn projects(url: &str) {
     let backend = Backend::new(url, "c");
@@ -199,6 +218,7 @@ async fn clients_find_all_they_need_and_no_role_has_a_right_that_is_not_used() {
     release.helm(&["test", release.name()], "").unwrap();
     release.key("acme", &["--scope", "tenant"]);
     sleep(&world, &url).await;
+    sessions(&world, &url).await;
     live(&world).await;
     buckets(&world, &release, &url, &s3).await;
 
