@@ -14,7 +14,7 @@ use crate::support::rights::{Right, given, used};
 use crate::support::world::eventually;
 use crate::support::{S3, Tenant, World};
 use hutch::crd::{Phase, Sandbox, SandboxSession, annotations, labels};
-use hutch::domain::names;
+use hutch::domain::{conditions, names};
 
 const COMPONENTS: [&str; 3] = ["controller", "facade", "node"];
 
@@ -162,8 +162,8 @@ async fn sleep(world: &World, url: &str) {
     tenant.destroy().await.ok();
 }
 
-/// A session that lives long enough to have its resource; and the end of a sandbox
-/// that is in no cache.
+/// A session that ends after the controller has bound its resource to it, which is
+/// then the facade's to delete; and the end of a sandbox that is in no cache.
 async fn sessions(world: &World, url: &str) {
     let tenant = Tenant::new(url, "with-session");
     tenant.create().await.ok();
@@ -172,7 +172,7 @@ async fn sessions(world: &World, url: &str) {
     world
         .object::<SandboxSession>(&name, |session| {
             let status = session.status.as_ref();
-            status.is_some_and(|status| status.working_directory.is_some())
+            status.is_some_and(|status| conditions::holds(&status.conditions, conditions::READY))
         })
         .await;
     tenant.close("s").await.ok();
