@@ -36,7 +36,7 @@ const UNSEEN: [(&str, &str, &str, &str); 14] = [
     // Whether a pod whose node does not answer is lost, and its project with it.
     ("controller", "", "nodes", "get"),
     ("controller", "", "pods", "get"),
-    // A session's resource that outlived the session, for a crash between the two.
+    // The resource of a session that ended before it was bound, or in a crash.
     ("controller", "hutch.dev", "sandboxsessions", "get"),
     ("controller", "hutch.dev", "sandboxsessions", "delete"),
     // A volume whose claim somebody deleted is claimed again.
