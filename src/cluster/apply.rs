@@ -235,14 +235,14 @@ impl Writer {
     }
 
     /// Deletes the object that was seen and no other of its name; with `exact`
-    /// only in the state that was seen, with `at_once` without grace. One that
-    /// is already gone is no error.
+    /// only in the state that was seen, with `at_once` without grace. Returns it as
+    /// it ends where that takes time; one that is already gone is no error.
     pub async fn delete<K: Writable>(
         &self,
         seen: &K,
         exact: bool,
         at_once: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<K>, Error> {
         let params = DeleteParams {
             grace_period_seconds: at_once.then_some(0),
             preconditions: Some(Preconditions {
@@ -253,7 +253,10 @@ impl Writer {
         };
         let api = self.beside(seen);
         match self.guarded(api.delete(&seen.name_any(), &params)).await {
-            Ok(_) | Err(Error::NotFound(_)) => Ok(()),
+            Ok(left) => Ok(left
+                .left()
+                .filter(|object| object.meta().deletion_timestamp.is_some())),
+            Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

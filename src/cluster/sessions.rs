@@ -105,7 +105,7 @@ impl SessionRecords for SessionDirectory {
     ) -> BoxFuture<'a, Result<(), ResourceError>> {
         async move {
             match self.writer.delete(session, false, false).await {
-                Ok(()) | Err(Error::Stale(_)) => Ok(()),
+                Ok(_) | Err(Error::Stale(_)) => Ok(()),
                 Err(error) => Err(error.into()),
             }
         }

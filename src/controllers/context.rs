@@ -126,7 +126,7 @@ pub struct Context {
     pub events: Events,
     /// The settings that shape pods.
     pub settings: PodSettings,
-    /// What was created so recently that a cache may not have it yet.
+    /// What was written so recently that a cache may not have it yet.
     pub recent: Recent,
     /// When a failed reconcile is tried again.
     pub retries: Backoff,

@@ -190,7 +190,7 @@ async fn sweep_secret_of(ctx: &Context, volume: &str, secret: &Secret) -> Result
     let _alone = ctx.volumes.lock().await;
     match ctx.writer.read_volume(volume).await? {
         Some(_) => Ok(()),
-        None => ctx.writer.delete(secret, true, false).await,
+        None => ctx.writer.delete(secret, true, false).await.map(drop),
     }
 }
 

@@ -11,9 +11,11 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::sandbox::manifest;
-use crate::support::World;
+use crate::support::late::Late;
 use crate::support::world::eventually;
+use crate::support::{Tenant, World};
 use hutch::crd::{Phase, Sandbox};
+use hutch::domain::names;
 
 async fn no_pods_quota(world: &World) {
     let quota: ResourceQuota = serde_json::from_value(json!({
@@ -288,4 +290,21 @@ async fn a_sandbox_in_a_namespace_that_ends_is_let_go() {
     .await;
     // Without its namespace, and its lease, it goes on to wait for work.
     assert!(hutch.metric("hutch_reconciles_total").await > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_was_told_to_end_is_not_ready_again_though_its_watch_lags() {
+    let world = World::new("late").await;
+    let late = Late::pods(&world, Duration::from_secs(2)).await;
+    let _controller = world.hutch_on(&late.environment, "controller", &[]);
+    let facade = world.hutch("api", &[]).await;
+    let tenant = Tenant::new(&facade.url().await, "late");
+    let sleepy = json!({"options": {"sleepAfter": "1s"}});
+    tenant.post("/lifecycle", sleepy).await.ok();
+    let ends = |pod: &Pod| pod.meta().deletion_timestamp.is_some();
+    world.object(&names::sandbox("late"), ends).await;
+    assert_eq!(tenant.stdout("echo awake").await, "awake");
+    let told = world.events().await;
+    let lost = told.iter().any(|(reason, _)| reason == "PodLost");
+    assert!(!lost, "it was ready meanwhile: {told:#?}");
 }

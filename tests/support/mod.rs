@@ -14,6 +14,7 @@ pub mod collector;
 pub mod declared;
 pub mod environment;
 pub mod hutch;
+pub mod late;
 pub mod node;
 pub mod postgres;
 pub mod proxy;

@@ -113,7 +113,7 @@ async fn expire_now(ctx: &Context, sandbox: &Sandbox) -> Result<(), Error> {
     let ttl = sandbox.spec.lifecycle.ttl.as_deref().unwrap_or_default();
     let note = format!("deleted because its ttl of {ttl} has passed");
     ctx.events.normal(sandbox, "Expired", &note).await;
-    ctx.writer.delete(sandbox, true, false).await
+    ctx.writer.delete(sandbox, true, false).await.map(drop)
 }
 
 /// Makes sure that the sandbox is what the decision rested on: a cache lags.
@@ -309,21 +309,21 @@ async fn remove_pod(
     pod: &Pod,
     removal: Removal,
 ) -> Result<(), Error> {
-    match removal {
+    let left = match removal {
         Removal::Sleep => {
             confirm(ctx, sandbox).await?;
-            ctx.writer.delete(pod, false, false).await
+            ctx.writer.delete(pod, false, false).await?
         }
         Removal::Restart => {
             let note = "the pod is replaced to apply the spec's changes";
             ctx.events.normal(sandbox, "Restarting", note).await;
-            ctx.writer.delete(pod, false, false).await
+            ctx.writer.delete(pod, false, false).await?
         }
         // Not where it has started meanwhile.
-        Removal::NeverRan => ctx.writer.delete(pod, true, false).await,
+        Removal::NeverRan => ctx.writer.delete(pod, true, false).await?,
         Removal::Ended(_) => {
             ctx.replacements.failed(&attempt(sandbox));
-            ctx.writer.delete(pod, true, false).await
+            ctx.writer.delete(pod, true, false).await?
         }
         Removal::NodeGone => {
             let spec = pod.spec.as_ref();
@@ -331,7 +331,12 @@ async fn remove_pod(
             if ctx.writer.node_exists(node.unwrap_or_default()).await? {
                 return Err(Error::Stale("the pod's node".to_owned()));
             }
-            ctx.writer.delete(pod, true, true).await
+            ctx.writer.delete(pod, true, true).await?
         }
+    };
+    if let Some(ending) = left {
+        let uid = sandbox.uid().unwrap_or_default();
+        ctx.recent.pods.note(&uid, Arc::new(ending));
     }
+    Ok(())
 }

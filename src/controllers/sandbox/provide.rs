@@ -208,7 +208,7 @@ pub async fn release(
     let mut owners = claim.owner_references().to_vec();
     owners.retain(|owner| Some(&owner.uid) != sandbox.metadata.uid.as_ref());
     let released = if owners.is_empty() {
-        ctx.writer.delete(claim, true, false).await
+        ctx.writer.delete(claim, true, false).await.map(drop)
     } else {
         let patch = json!({ "metadata": { "ownerReferences": owners } });
         ctx.writer.merge(claim, patch).await.map(drop)

@@ -1,6 +1,6 @@
 //! What was just written and may not have reached the cache yet. Without it a
-//! reconcile that comes too soon would take a new pod for a lost one, or write
-//! the same status again.
+//! reconcile that comes too soon would take a new pod for a lost one and an ending
+//! one for one that runs, or write the same status again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,37 +17,44 @@ use crate::crd::Sandbox;
 /// then meets the object under its name.
 pub const LAG: Duration = Duration::from_secs(5);
 
-/// Objects that were created, by the UID of their sandbox.
-pub struct Created<K>(Mutex<HashMap<String, (Instant, Arc<K>)>>);
+/// Objects as they were after they had been created or told to end, by the UID of
+/// their sandbox.
+pub struct Latest<K>(Mutex<HashMap<String, (Instant, Arc<K>)>>);
 
-impl<K> Default for Created<K> {
+impl<K> Default for Latest<K> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Resource> Created<K> {
-    /// Remembers what was created for the sandbox `uid`.
+impl<K: Resource> Latest<K> {
+    /// Remembers what was created, or told to end, for the sandbox `uid`.
     pub fn note(&self, uid: &str, object: Arc<K>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(uid.to_owned(), (Instant::now(), object));
     }
 
-    /// What there is for the sandbox `uid`: what the cache has, or what was
-    /// created so recently that the cache cannot be asked.
+    /// What there is for the sandbox `uid`: what the cache has, or what is
+    /// remembered where the cache cannot have been told of it yet.
     pub fn newer(&self, uid: &str, cached: Option<Arc<K>>) -> Option<Arc<K>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((at, created)) = all.get(uid) else {
+        let Some((at, latest)) = all.get(uid) else {
             return cached;
         };
-        let arrived = cached
+        let known = cached
             .as_ref()
-            .is_some_and(|cached| cached.uid() == created.uid());
-        if arrived || at.elapsed() >= LAG {
-            all.remove(uid);
-            return cached;
+            .filter(|cached| cached.uid() == latest.uid());
+        let lags = if ending(latest) {
+            // What ends never runs again, however late the cache is.
+            known.is_some_and(|cached| !ending(cached))
+        } else {
+            known.is_none() && at.elapsed() < LAG
+        };
+        if lags {
+            return Some(Arc::clone(latest));
         }
-        Some(Arc::clone(created))
+        all.remove(uid);
+        cached
     }
 
     /// Whether something is remembered for the sandbox `uid`.
@@ -55,6 +62,10 @@ impl<K: Resource> Created<K> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.contains_key(uid)
     }
+}
+
+fn ending<K: Resource>(object: &Arc<K>) -> bool {
+    object.meta().deletion_timestamp.is_some()
 }
 
 /// Sandboxes whose status was just written, by UID.
@@ -121,13 +132,15 @@ pub struct Recent {
     /// Statuses of sandboxes.
     pub statuses: Written,
     /// Pods.
-    pub pods: Created<Pod>,
+    pub pods: Latest<Pod>,
     /// Claims.
-    pub claims: Created<PersistentVolumeClaim>,
+    pub claims: Latest<PersistentVolumeClaim>,
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     fn pod(uid: &str) -> Arc<Pod> {
@@ -138,7 +151,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_created_pod_stands_in_until_the_cache_has_it_or_should_have() {
-        let created = Created::default();
+        let created = Latest::default();
         created.note("s", pod("new"));
         let uid = |seen: Option<Arc<Pod>>| seen.and_then(|pod| pod.uid());
         assert_eq!(uid(created.newer("s", None)).as_deref(), Some("new"));
@@ -150,6 +163,26 @@ mod tests {
         created.note("s", pod("new"));
         tokio::time::advance(LAG).await;
         assert!(created.newer("s", None).is_none());
+    }
+
+    #[test]
+    fn an_ending_pod_stands_in_while_the_cache_has_it_as_it_was() {
+        let ended = |uid: &str| {
+            let mut pod = Pod::clone(&pod(uid));
+            pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            Some(Arc::new(pod))
+        };
+        let seen = |cached: Option<Arc<Pod>>| {
+            let latest = Latest::default();
+            latest.note("s", ended("old").unwrap());
+            let seen = latest.newer("s", cached)?;
+            Some((seen.uid().unwrap(), ending(&seen)))
+        };
+        let old = Some(("old".to_owned(), true));
+        assert_eq!(seen(Some(pod("old"))), old);
+        assert_eq!(seen(ended("old")), old);
+        assert_eq!(seen(Some(pod("new"))), Some(("new".to_owned(), false)));
+        assert_eq!(seen(None), None);
     }
 
     #[test]
