@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::domain::access::{Limits, Scope, is_namespace, is_tenant};
-use crate::settings::{Api, Common, Controller, KeyRing, Node};
+use crate::settings::{Api, Common, Controller, KeyRing};
+use hutch_core::access::{Limits, Scope, is_namespace, is_tenant};
 
 /// Code-execution sandboxes on your own Kubernetes.
 ///
@@ -20,7 +20,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The roles of the binary.
+/// The roles and the tools of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the controllers and the REST facade in one process.
@@ -29,16 +29,10 @@ pub enum Command {
     Controller(RunController),
     /// Run the REST facade alone.
     Api(RunApi),
-    /// Mount buckets into the sandboxes of this node; as root, in the host's pid
-    /// namespace.
-    Node(RunNode),
     /// Make, show and revoke the API keys that the REST facade asks for.
     Keys(Keys),
     /// Print the custom resource definitions: hutch crds | kubectl apply --server-side -f -
     Crds(Crds),
-    /// One step of `hutch node` in a process of its own; told on stdin.
-    #[command(hide = true)]
-    Errand,
 }
 
 /// Where the definitions go.
@@ -79,13 +73,6 @@ pub struct RunApi {
     pub(crate) common: Common,
     #[command(flatten)]
     pub(crate) api: Api,
-}
-
-/// The node's role.
-#[derive(Debug, clap::Args)]
-pub struct RunNode {
-    #[command(flatten)]
-    pub(crate) node: Node,
 }
 
 /// What to do with keys.

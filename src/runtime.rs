@@ -4,7 +4,6 @@
 
 mod facade;
 mod keys;
-mod node_role;
 mod shapes;
 
 use std::path::Path;
@@ -15,26 +14,22 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
-use crate::cluster::caches::{Caches, FacadeCaches, Resources};
-use crate::cluster::client;
-use crate::cluster::lease::{Leadership, LeaseSettings};
-use crate::cluster::projects::ProjectDirectory;
-use crate::cluster::watches::{Cache, Listings, Watches};
-use crate::controllers::Controllers;
-use crate::crd::{self, Sandbox};
-use crate::db::{Database, Projector};
-use crate::domain::interfaces::Projects;
-use crate::http::{self, ops::Ops};
-use crate::link::Pool;
-use crate::node;
 use crate::settings::{Api, Buckets, Common, Controller};
-use crate::telemetry;
+use hutch_api::Sandbox;
+use hutch_controller::Controllers;
+use hutch_core::interfaces::{DatabaseState, Integration, Projects};
+use hutch_db::{Database, Projector};
+use hutch_kube::caches::{Caches, FacadeCaches, Resources};
+use hutch_kube::client;
+use hutch_kube::lease::{Leadership, LeaseSettings};
+use hutch_kube::watches::{Cache, Listings, Watches};
+use hutch_link::Pool;
+use hutch_process::{Ops, cancel_on_signal, listen};
+use hutch_store::projects::ProjectDirectory;
 use shapes::{bucket_settings, pod_settings, pool_settings, target};
 
 /// Does what the command line says, until it is done or a signal ends it.
@@ -44,14 +39,11 @@ use shapes::{bucket_settings, pod_settings, pool_settings, target};
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     let (common, controller, api) = match cli.command {
         Command::Crds(to) if to.reference => {
-            print!("{}", crd::reference());
+            print!("{}", hutch_api::reference());
             return Ok(ExitCode::SUCCESS);
         }
         Command::Crds(to) => return crds(to.write.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::Keys(keys) => return block_on(keys::edit(keys)),
-        // It must stay a process of one thread.
-        Command::Node(run) => return node_role::main(run.node).map(|()| ExitCode::SUCCESS),
-        Command::Errand => return Ok(node::errand::run()),
         Command::Run(run) => (run.common, Some(run.controller), Some(run.api)),
         Command::Controller(run) => (run.common, Some(run.controller), None),
         Command::Api(run) => (run.common, None, Some(run.api)),
@@ -72,7 +64,7 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<Ex
 }
 
 fn crds(folder: Option<&Path>) -> anyhow::Result<()> {
-    for crd in crd::definitions() {
+    for crd in hutch_api::definitions() {
         let text = serde_yaml_ng::to_string(&crd)?;
         let Some(folder) = folder else {
             println!("---\n{}", text.trim_end());
@@ -114,7 +106,7 @@ async fn serve(
         _ => "hutch",
     };
     let (format, otlp) = (common.log_format, common.otlp_endpoint.as_deref());
-    let traces = telemetry::start(format, otlp, service, &mut registry)
+    let traces = hutch_telemetry::start_with_traces(format, otlp, service, &mut registry)
         .context("traces cannot be sent: see --otlp-endpoint")?;
     let config = client::infer()
         .await
@@ -138,7 +130,7 @@ async fn serve(
         registry: Arc::new(Mutex::new(registry)),
         shutdown: CancellationToken::new(),
     };
-    tokio::spawn(until_signalled(process.shutdown.clone()));
+    tokio::spawn(cancel_on_signal(process.shutdown.clone()));
 
     process.keep();
     let for_facade = api.map(|api| {
@@ -184,30 +176,6 @@ fn watched(controller: Option<&Controller>, api: Option<&Api>, facade: &str) -> 
     }
 }
 
-/// SIGTERM and SIGINT end the process in good order; a second one at once.
-async fn until_signalled(shutdown: CancellationToken) {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        tracing::error!("signals cannot be received");
-        return;
-    };
-    let mut next = async || {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
-    };
-    let name = next().await;
-    tracing::info!("{name}: stopping");
-    shutdown.cancel();
-    let name = next().await;
-    tracing::warn!("{name} again: stopping at once");
-    std::process::exit(130);
-}
-
 impl Process {
     /// What keeps the channels and the database in order, to the end.
     fn keep(&self) {
@@ -230,15 +198,12 @@ impl Process {
         let (registry, database) = (self.registry.clone(), self.database.clone());
         let ops = Ops {
             waiting_for: Box::new(move || listings.missing()),
-            database: Some(Box::new(move || database.state())),
-            metrics: Box::new(move || telemetry::metrics(&registry)),
+            database: Some(Box::new(move || summary(&database.state()))),
+            metrics: Box::new(move || hutch_telemetry::metrics(&registry)),
         };
         let listener = listen(common.ops_listen, "--ops-listen").await?;
         tracing::info!("probes and metrics on http://{}", listener.local_addr()?);
-        let router = http::ops::router(Arc::new(ops));
-        Ok(tokio::spawn(http::server::serve(
-            listener, router, None, stop,
-        )))
+        Ok(tokio::spawn(ops.serve(listener, stop)))
     }
 
     /// Where the Secrets of buckets are.
@@ -310,10 +275,15 @@ fn projector(
     }
 }
 
-async fn listen(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}: choose another address with {flag}"))
+/// The state of the database, for `/readyz`.
+fn summary(database: &DatabaseState) -> String {
+    let since = &database.since;
+    match (database.integration, &database.last_error) {
+        (Integration::Connected, _) => format!("connected since {since:.0}"),
+        (Integration::NotConfigured, _) => "none is configured".to_owned(),
+        (Integration::Away, None) => format!("away since {since:.0}"),
+        (Integration::Away, Some(error)) => format!("away since {since:.0}: {error}"),
+    }
 }
 
 /// Who this process is among the replicas: the pod's name, and something that a

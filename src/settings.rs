@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::crd::{CSI_DRIVER, SecurityProfile};
-use crate::domain::deadlines;
-use crate::telemetry::LogFormat;
 pub use access::{Access, KeyRing};
 pub use database::{Database, Port, Secret};
+use hutch_api::{CSI_DRIVER, SecurityProfile};
+use hutch_core::deadlines;
+use hutch_telemetry::LogFormat;
 
 /// Settings of every role.
 #[derive(Clone, Debug, Args)]
@@ -178,56 +178,6 @@ pub struct Controller {
     /// can be running.
     #[arg(long, env = "HUTCH_NO_LEADER_ELECTION")]
     pub no_leader_election: bool,
-}
-
-/// Settings of `hutch node`.
-#[derive(Clone, Debug, Args)]
-pub struct Node {
-    /// How log lines look; RUST_LOG says which there are.
-    #[arg(long, value_enum, default_value_t, env = "HUTCH_LOG_FORMAT")]
-    pub log_format: LogFormat,
-    /// Where /healthz, /readyz and /metrics are served.
-    #[arg(long, default_value = "127.0.0.1:9788", env = "HUTCH_OPS_LISTEN")]
-    pub ops_listen: SocketAddr,
-    /// Name of the node that this runs on, as Kubernetes has it. Default: the
-    /// machine's host name.
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
-    pub node_name: Option<String>,
-    /// Folder of the host for what has to outlive this process, such as which
-    /// mounts there are. No other process may use it.
-    #[arg(
-        long,
-        value_name = "FOLDER",
-        default_value = "/run/hutch/node",
-        env = "HUTCH_STATE_DIR"
-    )]
-    pub state_dir: PathBuf,
-    /// The kubelet's folder, under the path that it has for the kubelet itself.
-    #[arg(
-        long,
-        value_name = "FOLDER",
-        default_value = "/var/lib/kubelet",
-        env = "HUTCH_KUBELET_DIR"
-    )]
-    pub kubelet_dir: PathBuf,
-    /// Be no CSI driver: buckets come into running sandboxes only, and Hutch's
-    /// other parts do not see that this node can mount.
-    #[arg(long, env = "HUTCH_NO_CSI")]
-    pub no_csi: bool,
-    /// Certificates (PEM) of authorities that S3 services are trusted by, besides the
-    /// system's. In a pod, below /etc.
-    #[arg(long, value_name = "FILE", env = "HUTCH_CA_FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// End every mount that an earlier process has left in --state-dir, in good order
-    /// where nobody uses it, and do nothing else. For taking Hutch off a node.
-    #[arg(long)]
-    pub end_mounts: bool,
-    /// Only this namespace's sandboxes have their buckets mounted. Default: all.
-    #[arg(long, env = "HUTCH_WATCH_NAMESPACE")]
-    pub watch_namespace: Option<String>,
-    /// What holds for buckets.
-    #[command(flatten)]
-    pub buckets: Buckets,
 }
 
 /// How the agent comes into a pod.

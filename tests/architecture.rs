@@ -181,7 +181,7 @@ fn only_main_calls_the_runtime() {
 fn an_edge_outside_the_table_is_seen() {
     let source = Source {
         path: "http/x.rs".into(),
-        text: "//! crate::db\nuse crate::{\n    service::Service,\n    cluster::apply,\n};\nfn f() { crate::link::open() }\n".into(),
+        text: "//! hutch_db\nuse crate::{\n    service::Service,\n    cluster::apply,\n};\nfn f() { hutch_link::open() }\n".into(),
     };
     let paths: Vec<_> = source.paths().map(|(_, path)| path).collect();
     assert_eq!(paths, ["service::Service", "cluster::apply", "link::open"]);

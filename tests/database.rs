@@ -11,8 +11,8 @@ mod proxy;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hutch::db::{Database, DatabaseSettings, Target};
-use hutch::domain::interfaces::{DatabaseError, Integration, Project, Projects};
+use hutch_core::interfaces::{DatabaseError, Integration, Project, Projects};
+use hutch_db::{Database, DatabaseSettings, Target};
 use postgres::Postgres;
 use prometheus_client::registry::Registry;
 use proxy::Proxy;

@@ -14,7 +14,7 @@ fn read(path: &str) -> String {
 
 #[test]
 fn the_manifests_in_crds_and_in_the_chart_are_those_of_the_types() {
-    for crd in hutch::crd::definitions() {
+    for crd in hutch_api::definitions() {
         let wanted = serde_yaml_ng::to_string(&crd).unwrap();
         for folder in ["crds", "charts/hutch/files/crds"] {
             let path = format!("{folder}/{}.yaml", crd.spec.names.plural);
@@ -31,7 +31,7 @@ fn the_manifests_in_crds_and_in_the_chart_are_those_of_the_types() {
 #[test]
 fn the_reference_of_the_fields_is_that_of_the_types() {
     assert!(
-        read("docs/reference.md") == hutch::crd::reference(),
+        read("docs/reference.md") == hutch_api::reference(),
         "docs/reference.md is not up to date: run `make generate`"
     );
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hutch::crd::{Phase, Sandbox, annotations};
-use hutch::domain::names;
+use hutch_api::{Phase, Sandbox, annotations};
+use hutch_core::names;
 use serde_json::json;
 
 use crate::report::{Measure, Report, Times};

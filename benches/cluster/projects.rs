@@ -20,7 +20,7 @@ use crate::support::backend::Backend;
 use crate::support::postgres::Postgres;
 use crate::support::world::eventually;
 use crate::support::{Tenant, World};
-use hutch::domain::names;
+use hutch_core::names;
 
 /// A debug build measures nothing: there it is enough that this works.
 const SANDBOXES: usize = if cfg!(debug_assertions) { 8 } else { 100 };

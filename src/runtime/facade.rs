@@ -7,28 +7,29 @@ use k8s_openapi::api::core::v1::Secret;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::Process;
 use super::shapes::{bucket_credentials, project_template};
-use super::{Process, listen};
-use crate::cluster::access::Credentials;
-use crate::cluster::api_keys::KeyRing;
-use crate::cluster::apply::Writer;
-use crate::cluster::bucket_keys::KeyWriter;
-use crate::cluster::caches::FacadeCaches;
-use crate::cluster::exposures::{ExposureSettings, ExposureWriter};
-use crate::cluster::guests::GuestDirectory;
-use crate::cluster::lease::Leadership;
-use crate::cluster::sandboxes::Directory;
-use crate::cluster::sessions::SessionDirectory;
-use crate::cluster::tokens::TokenReviews;
-use crate::cluster::watches::Cache;
-use crate::crd::{SandboxSpec, managers};
-use crate::db::Database;
-use crate::domain::interfaces::Authenticator;
-use crate::http::tls::Identity;
-use crate::http::{self, GateSettings, HttpMetrics};
-use crate::link::Pool;
-use crate::service::{BackendSettings, Interfaces, Service, ServiceSettings};
 use crate::settings::{Access, Api, ProjectPorts};
+use hutch_api::{SandboxSpec, managers};
+use hutch_core::interfaces::Authenticator;
+use hutch_db::Database;
+use hutch_facade::tls::Identity;
+use hutch_facade::{GateSettings, HttpMetrics};
+use hutch_kube::apply::Writer;
+use hutch_kube::caches::FacadeCaches;
+use hutch_kube::lease::Leadership;
+use hutch_kube::watches::Cache;
+use hutch_link::Pool;
+use hutch_process::listen;
+use hutch_service::{BackendSettings, Interfaces, Service, ServiceSettings};
+use hutch_store::access::Credentials;
+use hutch_store::api_keys::KeyRing;
+use hutch_store::bucket_keys::KeyWriter;
+use hutch_store::exposures::{ExposureSettings, ExposureWriter};
+use hutch_store::guests::GuestDirectory;
+use hutch_store::sandboxes::Directory;
+use hutch_store::sessions::SessionDirectory;
+use hutch_store::tokens::TokenReviews;
 
 /// What the services of all namespaces are made of.
 struct Services {
@@ -123,7 +124,7 @@ impl Process {
         let home = services.over(&self.namespace, services.stop.clone());
         let others = move |namespace: &str| services.over_another(namespace);
         let metrics = HttpMetrics::register(&mut self.registry());
-        let router = http::router(gate, metrics, home, others);
+        let router = hutch_facade::router(gate, metrics, home, others);
 
         let identity = match (&access.tls_cert, &access.tls_key) {
             (Some(certificate), Some(key)) => Some(Identity::load(certificate, key)?),
@@ -142,7 +143,7 @@ impl Process {
         }
         let shutdown = self.shutdown.clone();
         Ok(tokio::spawn(async move {
-            http::server::serve(listener, router, tls, shutdown).await;
+            hutch_facade::serve(listener, router, tls, shutdown).await;
             stop.cancel();
         }))
     }

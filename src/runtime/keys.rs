@@ -3,12 +3,12 @@
 use anyhow::Context as _;
 
 use crate::cli::{CreateKey, Keys, KeysCommand};
-use crate::cluster::api_keys::{Entries, KeyEditor, NewKey};
-use crate::cluster::apply::Writer;
-use crate::cluster::client;
-use crate::cluster::lease::Leadership;
-use crate::crd::{API_KEYS, managers};
-use crate::domain::access::{Entry, Limits};
+use hutch_api::{API_KEYS, managers};
+use hutch_core::access::{Entry, Limits};
+use hutch_kube::apply::Writer;
+use hutch_kube::client;
+use hutch_kube::lease::Leadership;
+use hutch_store::api_keys::{Entries, KeyEditor, NewKey};
 
 /// Does what the command line says.
 ///

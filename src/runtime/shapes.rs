@@ -1,11 +1,11 @@
 //! From the settings to what the parts are given. Pure.
 
-use crate::controllers::context::{BucketSettings, Delivery, PodSettings};
-use crate::crd::{Compute, SandboxSpec};
-use crate::db::{DatabaseSettings, Target};
-use crate::domain::buckets::Credentials;
-use crate::link::PoolSettings;
 use crate::settings::{AgentDelivery, Api, Buckets, Controller, Database, Secret};
+use hutch_api::{Compute, SandboxSpec};
+use hutch_controller::context::{BucketSettings, Delivery, PodSettings};
+use hutch_core::buckets::Credentials;
+use hutch_db::{DatabaseSettings, Target};
+use hutch_link::PoolSettings;
 
 /// The database that the settings name, if they name one.
 ///

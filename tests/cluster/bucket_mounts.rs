@@ -1,6 +1,6 @@
 //! `/mount-bucket` and `/unmount-bucket` with a real S3 server and a real mounter.
 
-use hutch::crd::labels;
+use hutch_api::labels;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::{Value, json};

@@ -12,7 +12,7 @@ use crate::support::World;
 use crate::support::node::Node;
 use crate::support::steps::condition;
 use crate::support::world::eventually;
-use hutch::crd::{BucketPhase, Mechanism, Phase, Sandbox};
+use hutch_api::{BucketPhase, Mechanism, Phase, Sandbox};
 
 const IDLE: &str = "sleep infinity";
 const FUSE: &str = "grep -c fuse /proc/mounts || true";

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::support::node::Node;
 use crate::support::world::eventually;
 use crate::support::{Hutch, S3, World};
-use hutch::crd::{Bucket, BucketPhase, Mechanism, Sandbox, SandboxSpec, SecurityProfile};
+use hutch_api::{Bucket, BucketPhase, Mechanism, Sandbox, SandboxSpec, SecurityProfile};
 
 pub async fn begin(test: &str) -> (World, S3, Node, Hutch) {
     let world = World::new(test).await;

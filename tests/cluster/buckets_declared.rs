@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::sandbox::manifest;
 use crate::support::declared::{Buckets, claim_of};
 use crate::support::world::eventually;
-use hutch::crd::{Phase, labels};
+use hutch_api::{Phase, labels};
 
 const YANDEX: &str = "ru.yandex.s3.csi";
 

@@ -1,8 +1,8 @@
 //! Buckets that come live into running sandboxes: what is seen through them, by
 //! whom, and across which ends and beginnings.
 
-use hutch::crd::{Bucket, BucketPhase, Mechanism, SandboxSpec, SecurityProfile};
-use hutch::node::container;
+use hutch_api::{Bucket, BucketPhase, Mechanism, SandboxSpec, SecurityProfile};
+use hutch_node::container;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use serde_json::json;

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use hutch::crd::{Bucket, BucketPhase, Sandbox};
+use hutch_api::{Bucket, BucketPhase, Sandbox};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use rustix::process::Signal;

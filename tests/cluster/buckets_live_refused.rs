@@ -4,8 +4,8 @@
 use std::process::Command;
 
 use futures::join;
-use hutch::crd::{Bucket, BucketPhase, SecretRef, labels};
-use hutch::node::container;
+use hutch_api::{Bucket, BucketPhase, SecretRef, labels};
+use hutch_node::container;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};

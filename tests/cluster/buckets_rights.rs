@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::declared::Buckets;
 use crate::support::world::eventually;
-use hutch::crd::labels;
+use hutch_api::labels;
 
 const OPERATOR: &str = "hutch-system";
 

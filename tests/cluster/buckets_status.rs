@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::sandbox::manifest;
 use crate::support::audit;
 use crate::support::declared::Buckets;
-use hutch::crd::{BucketPhase, Phase};
+use hutch_api::{BucketPhase, Phase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_is_ready_when_its_buckets_are_and_degraded_when_they_fail() {

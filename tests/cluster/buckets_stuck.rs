@@ -1,6 +1,6 @@
 //! Live buckets whose mounter is stuck, and whose keys change.
 
-use hutch::crd::BucketPhase;
+use hutch_api::BucketPhase;
 use rustix::process::Signal;
 
 use crate::support::world::eventually;

@@ -15,8 +15,8 @@ use crate::support::access::with_user;
 use crate::support::chart::{CHART, Release, TAGS};
 use crate::support::world::eventually;
 use crate::support::{Tenant, World};
-use hutch::crd::Sandbox;
-use hutch::domain::names;
+use hutch_api::Sandbox;
+use hutch_core::names;
 
 /// The namespace that the chart makes, and that it keeps.
 struct Kept(World, String);

@@ -143,7 +143,7 @@ async fn a_tenant_has_its_share_and_no_more() {
     tenant.create().await.ok();
     let pod = world
         .pods()
-        .get(&hutch::domain::names::sandbox("a"))
+        .get(&hutch_core::names::sandbox("a"))
         .await
         .unwrap();
     let limits = pod.spec.unwrap().containers[0]

@@ -13,7 +13,7 @@ use crate::support::chart::{Release, TAGS};
 use crate::support::world::eventually;
 use crate::support::{Tenant, World};
 use crate::tls::{ask_at, renew};
-use hutch::crd::Sandbox;
+use hutch_api::Sandbox;
 
 /// Name of the Secret with the certificate.
 const SECRET: &str = "facade-tls";

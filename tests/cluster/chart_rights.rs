@@ -13,8 +13,8 @@ use crate::support::chart::Release;
 use crate::support::rights::{Right, given, used};
 use crate::support::world::eventually;
 use crate::support::{S3, Tenant, World};
-use hutch::crd::{Phase, Sandbox, SandboxSession, annotations, labels};
-use hutch::domain::{conditions, names};
+use hutch_api::{Phase, Sandbox, SandboxSession, annotations, labels};
+use hutch_core::{conditions, names};
 
 const COMPONENTS: [&str; 3] = ["controller", "facade", "node"];
 

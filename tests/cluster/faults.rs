@@ -14,8 +14,8 @@ use crate::sandbox::manifest;
 use crate::support::late::Late;
 use crate::support::world::eventually;
 use crate::support::{Tenant, World};
-use hutch::crd::{Phase, Sandbox};
-use hutch::domain::names;
+use hutch_api::{Phase, Sandbox};
+use hutch_core::names;
 
 async fn no_pods_quota(world: &World) {
     let quota: ResourceQuota = serde_json::from_value(json!({
@@ -181,7 +181,7 @@ async fn a_bad_object_never_stops_the_others() {
         api.create(&PostParams::default(), &sandbox).await.unwrap();
     }
     // One that cannot be deleted, either.
-    let mut held = Sandbox::new("held", hutch::crd::SandboxSpec::default());
+    let mut held = Sandbox::new("held", hutch_api::SandboxSpec::default());
     held.finalizers_mut().push("hutch.dev/test".into());
     let api = world.sandboxes();
     api.create(&PostParams::default(), &held).await.unwrap();
@@ -261,7 +261,7 @@ fn probe() -> Pod {
 async fn a_sandbox_in_a_namespace_that_ends_is_let_go() {
     let world = World::new("ending").await;
     let hutch = world.hutch("controller", &[]).await;
-    let mut held = Sandbox::new("held", hutch::crd::SandboxSpec::default());
+    let mut held = Sandbox::new("held", hutch_api::SandboxSpec::default());
     held.finalizers_mut().push("hutch.dev/test".into());
     let api = world.sandboxes();
     api.create(&PostParams::default(), &held).await.unwrap();

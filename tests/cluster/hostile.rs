@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::sandbox::manifest;
 use crate::support::{Tenant, World};
-use hutch::domain::names;
+use hutch_core::names;
 
 /// How long the command after a hostile one may take, as the contract has it.
 const NEXT: Duration = Duration::from_secs(2);

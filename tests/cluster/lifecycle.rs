@@ -11,8 +11,8 @@ use crate::sandbox::manifest;
 use crate::support::steps::condition;
 use crate::support::world::{agent_pid, eventually};
 use crate::support::{World, audit};
-use hutch::crd::{Phase, Sandbox};
-use hutch::domain::names;
+use hutch_api::{Phase, Sandbox};
+use hutch_core::names;
 
 fn phase(sandbox: &Sandbox) -> Phase {
     sandbox.status.as_ref().map(|s| s.phase).unwrap_or_default()

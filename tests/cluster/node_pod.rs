@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::node::Node;
 use crate::support::world::eventually;
 use crate::support::{S3, World};
-use hutch::crd::{Mechanism, SandboxSpec, SecurityProfile};
+use hutch_api::{Mechanism, SandboxSpec, SecurityProfile};
 
 const NAME: &str = "hutch-node";
 

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::sandbox::manifest;
 use crate::support::{Tenant, World, environment};
-use hutch::crd::{Phase, SecurityProfile};
-use hutch::domain::names;
+use hutch_api::{Phase, SecurityProfile};
+use hutch_core::names;
 
 async fn older(test: &str) -> World {
     let environment = tokio::task::spawn_blocking(environment::older);

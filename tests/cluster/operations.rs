@@ -149,7 +149,7 @@ async fn a_controller_cut_off_from_the_api_server_stops_to_lead_and_comes_back()
     let mut hutch = world.hutch_on(&environment, "run", &[]);
     let tenant = Tenant::new(&hutch.url().await, "t");
     tenant.stdout("echo data > file").await;
-    let name = hutch::domain::names::sandbox("t");
+    let name = hutch_core::names::sandbox("t");
     let pod = world.ready(&name).await.status.unwrap().pod_uid;
     bridge.cut().await;
     world.apply(&manifest("meanwhile", json!({}))).unwrap();

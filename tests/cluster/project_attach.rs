@@ -15,7 +15,7 @@ use crate::support::environment::agent_binary;
 use crate::support::postgres::Postgres;
 use crate::support::world::eventually;
 use crate::support::{Hutch, World};
-use hutch::crd::labels;
+use hutch_api::labels;
 
 pub const PYTHON: &str = "python:3.11-slim";
 pub const BUSYBOX: &str = "busybox:1";

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::backend::Backend;
 use crate::support::world::eventually;
 use crate::support::{Hutch, World};
-use hutch::crd::{CONTAINER, Sandbox};
+use hutch_api::{CONTAINER, Sandbox};
 
 /// Another spelling of the one image that the tests' clusters have, so that it
 /// can be told from the default.

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::{Tenant, World};
-use hutch::crd::CONTAINER;
+use hutch_api::CONTAINER;
 
 /// What each language that every image of Debian's has prints for one and one.
 const LANGUAGES: &[(&str, &str)] = &[

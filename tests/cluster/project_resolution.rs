@@ -14,7 +14,7 @@ use crate::support::backend::Backend;
 use crate::support::postgres::Postgres;
 use crate::support::world::eventually;
 use crate::support::{Hutch, World};
-use hutch::crd::{Sandbox, SandboxSpec};
+use hutch_api::{Sandbox, SandboxSpec};
 
 /// How long `container_name` may be behind.
 pub const SOON: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use crate::support::backend::Backend;
 use crate::support::postgres::Postgres;
 use crate::support::world::eventually;
 use crate::support::{Tenant, World};
-use hutch::crd::SandboxSpec;
+use hutch_api::SandboxSpec;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_request_to_a_new_process_finds_what_there_is() {

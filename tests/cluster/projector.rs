@@ -12,8 +12,8 @@ use crate::support::postgres::Postgres;
 use crate::support::steps::condition;
 use crate::support::world::eventually;
 use crate::support::{Hutch, World};
-use hutch::crd::SandboxSpec;
-use hutch::domain::names;
+use hutch_api::SandboxSpec;
+use hutch_core::names;
 
 pub const SYNCED: &str = "DatabaseSynced";
 

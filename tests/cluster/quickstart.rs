@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hutch::node::Process;
+use hutch_node::Process;
 use serde_json::{Value, json};
 
 use crate::support::{S3, Tenant};

@@ -13,8 +13,8 @@ use crate::sandbox::manifest;
 use crate::support::postgres::Postgres;
 use crate::support::world::eventually;
 use crate::support::{World, audit};
-use hutch::crd::{Phase, Sandbox, SandboxSession, SandboxSessionSpec, labels};
-use hutch::domain::names;
+use hutch_api::{Phase, Sandbox, SandboxSession, SandboxSessionSpec, labels};
+use hutch_core::names;
 
 /// The sandboxes of `world` are brought into every state that lasts.
 async fn settle(world: &World, tenant: &crate::support::Tenant) {

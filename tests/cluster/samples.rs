@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use hutch::crd::{Phase, Sandbox, SandboxSession};
-use hutch::domain::conditions;
+use hutch_api::{Phase, Sandbox, SandboxSession};
+use hutch_core::conditions;
 
 use crate::support::World;
 

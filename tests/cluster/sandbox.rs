@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::steps::condition;
 use crate::support::{Tenant, World};
-use hutch::crd::{Phase, SandboxStatus, SecurityProfile};
+use hutch_api::{Phase, SandboxStatus, SecurityProfile};
 
 const BOX: &str = "
 apiVersion: hutch.dev/v1alpha1
@@ -194,7 +194,7 @@ async fn every_field_of_the_spec_has_its_effect() {
     let (_hutch, tenant) = world
         .with_tenant("full", &["--default-image", "unused:1"])
         .await;
-    let name = hutch::domain::names::sandbox("full");
+    let name = hutch_core::names::sandbox("full");
     let spec = json!({
         "image": "docker.io/library/python:3.11-slim",
         "command": ["sh", "-c", "echo \"$GREETING $(id -u)\" > started; exec sleep 600"],

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::manifest;
 use crate::support::World;
-use hutch::crd::{Sandbox, SandboxSession};
+use hutch_api::{Sandbox, SandboxSession};
 
 /// Sends objects as `kubectl apply --validate=strict` does, and keeps none.
 pub struct Trial {
@@ -377,7 +377,7 @@ async fn kubectl_names_an_unknown_field_and_explains_the_known_ones() {
         .unwrap();
     assert!(told.contains("16Mi to 16Ti"), "{told}");
     let api = world.sandboxes();
-    let sandbox = Sandbox::new("minimal", hutch::crd::SandboxSpec::default());
+    let sandbox = Sandbox::new("minimal", hutch_api::SandboxSpec::default());
     let made = api.create(&PostParams::default(), &sandbox).await.unwrap();
     assert_eq!(made.spec.workspace.mount_path, "/workspace");
     let all = world.kubectl(&["get", "hutch", "-o", "name"], "").unwrap();

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::sandbox::manifest;
 use crate::support::world::eventually;
 use crate::support::{World, audit};
-use hutch::crd::{EnvVar, Phase, SandboxSession, SandboxSessionStatus};
-use hutch::domain::names;
+use hutch_api::{EnvVar, Phase, SandboxSession, SandboxSessionStatus};
+use hutch_core::names;
 
 /// A manifest of a session of that name and spec.
 fn session(name: &str, spec: Value) -> String {

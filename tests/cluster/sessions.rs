@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::manifest;
 use crate::support::{Tenant, World};
-use hutch::domain::names;
+use hutch_core::names;
 
 const MISSING: &str = "Missing session id. Provide session.id in body or session_id in query";
 

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::support::world::eventually;
 use crate::support::{Tenant, World};
-use hutch::crd::{Phase, Sandbox, SandboxSession};
-use hutch::domain::names;
+use hutch_api::{Phase, Sandbox, SandboxSession};
+use hutch_core::names;
 
 const BUILD: &str = "mkdir -p 'a dir' && cd 'a dir' && export E='e  $x' && plain=p && \
                      f() { echo \"f of $1\"; } && array=(a 'b c' $'d\\ne')";

@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::support::collector::Collector;
 use crate::support::world::eventually;
 use crate::support::{Hutch, World};
-use hutch::crd::{Phase, Sandbox};
-use hutch::domain::names;
+use hutch_api::{Phase, Sandbox};
+use hutch_core::names;
 
 /// The client's trace, and its span in it.
 const TRACE: [u8; 16] = [0x0a; 16];

@@ -15,8 +15,8 @@ use crate::sandbox::manifest;
 use crate::support::World;
 use crate::support::steps::condition;
 use crate::support::world::eventually;
-use hutch::crd::{Phase, ReclaimPolicy, Sandbox, labels};
-use hutch::domain::names;
+use hutch_api::{Phase, ReclaimPolicy, Sandbox, labels};
+use hutch_core::names;
 
 fn claim_of(sandbox: &Sandbox) -> String {
     let status = sandbox.status.as_ref().unwrap();

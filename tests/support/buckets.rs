@@ -1,8 +1,8 @@
 //! What tests of buckets do besides: change the buckets of a sandbox, wait for what
 //! is said of them, and look at them from inside.
 
-use hutch::crd::{Bucket, BucketPhase, BucketStatus, Sandbox, SandboxSpec, SecurityProfile};
-use hutch::domain::buckets;
+use hutch_api::{Bucket, BucketPhase, BucketStatus, Sandbox, SandboxSpec, SecurityProfile};
+use hutch_core::buckets;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 

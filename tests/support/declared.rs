@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::world::eventually;
 use super::{Hutch, World};
-use hutch::crd::{BucketPhase, Phase, Sandbox, SandboxStatus, labels, managers};
-use hutch::domain::buckets;
+use hutch_api::{BucketPhase, Phase, Sandbox, SandboxStatus, labels, managers};
+use hutch_core::buckets;
 
 /// A world with a namespace for the operator's Secrets, and drivers of its own on
 /// every node.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use hutch::crd::{Sandbox, SandboxSession, SandboxSpec};
+use hutch_api::{Sandbox, SandboxSession, SandboxSpec};
 use hutch_testcluster::versions::LANGUAGES_IMAGE;
 use hutch_testcluster::{Cluster, Options, Profile};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
@@ -108,7 +108,7 @@ impl Environment {
         let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default())
             .await
             .expect("the kubeconfig is usable");
-        hutch::cluster::client::connect(&config).expect("a client can be made")
+        hutch_kube::client::connect(&config).expect("a client can be made")
     }
 
     /// The same cluster by another kubeconfig, written to `folder`: `edit` gets

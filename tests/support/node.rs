@@ -4,14 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hutch::domain::names;
-use hutch::node::Process;
+use hutch_core::names;
+use hutch_node::Process;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Hutch, S3, World};
-use hutch::crd::credentials;
+use hutch_api::credentials;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hutch::crd::{Bucket, BucketProvider, SecretRef};
+use hutch_api::{Bucket, BucketProvider, SecretRef};
 use hutch_testcluster::{Cluster, Options};
 use tempfile::TempDir;
 

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::World;
 use super::world::eventually;
-use hutch::crd::{Sandbox, labels};
+use hutch_api::{Sandbox, labels};
 
 impl World {
     /// `kubectl ARGUMENTS` here, fed with `input`: what it printed, or what it
@@ -92,7 +92,7 @@ impl World {
     pub async fn ready_with(&self, name: &str, wanted: impl Fn(&str) -> bool) -> Sandbox {
         self.sandbox(name, |sandbox| {
             sandbox.status.as_ref().is_some_and(|status| {
-                status.phase == hutch::crd::Phase::Ready
+                status.phase == hutch_api::Phase::Ready
                     && status.observed_generation == sandbox.metadata.generation
                     && status.pod_uid.as_deref().is_some_and(&wanted)
             })

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::world::eventually;
 use super::{S3, World};
-use hutch::crd::credentials;
+use hutch_api::credentials;
 
 /// A volume to be, and all that goes with it under one name.
 pub struct Volume {

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use super::environment::{self, Environment};
 use super::hutch::installed;
 use super::{Hutch, Tenant};
-use hutch::crd::{Phase, Sandbox, SandboxSpec};
-use hutch::domain::names;
+use hutch_api::{Phase, Sandbox, SandboxSpec};
+use hutch_core::names;
 
 /// How long anything that is waited for may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);

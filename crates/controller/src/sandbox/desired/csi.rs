@@ -1,0 +1,166 @@
+//! The volume, the claim and the Secret of a bucket, field by field as CSI-s3 has
+//! them: static, of no storage class, never deleted with their data. The keys are
+//! an argument: who reads them is not here.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{
+    CSIPersistentVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeClaim,
+    PersistentVolumeClaimSpec, PersistentVolumeSpec, Secret, SecretReference,
+    VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+
+use super::buckets::BucketVolume;
+use crate::context::BucketSettings;
+use hutch_api::{MANAGED_BY, Sandbox, credentials, labels};
+
+/// A bucket has no size; this little one fits into every quota.
+const SIZE: &str = "1Mi";
+
+/// The credentials, as the user's Secret has them.
+pub struct Keys {
+    /// The access key's id.
+    pub id: ByteString,
+    /// The access key itself.
+    pub secret: ByteString,
+}
+
+impl BucketVolume {
+    /// The volume, for the namespace of that UID.
+    pub fn persistent_volume(
+        &self,
+        namespace_uid: &str,
+        settings: &BucketSettings,
+    ) -> PersistentVolume {
+        let name = self.name(namespace_uid);
+        let secret = Some(SecretReference {
+            name: Some(name.clone()),
+            namespace: Some(settings.operator_namespace.clone()),
+        });
+        let attributes = [("mounter", self.mounter), ("options", &self.options)];
+        PersistentVolume {
+            metadata: ObjectMeta {
+                name: Some(name),
+                labels: Some(label(labels::MANAGED_BY, MANAGED_BY)),
+                ..Default::default()
+            },
+            spec: Some(PersistentVolumeSpec {
+                capacity: Some(storage()),
+                access_modes: Some(vec![self.access_mode().to_owned()]),
+                persistent_volume_reclaim_policy: Some("Retain".to_owned()),
+                storage_class_name: Some(String::new()),
+                volume_mode: Some("Filesystem".to_owned()),
+                claim_ref: Some(ObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("PersistentVolumeClaim".to_owned()),
+                    namespace: Some(self.namespace.clone()),
+                    name: Some(self.claim.clone()),
+                    ..Default::default()
+                }),
+                csi: Some(CSIPersistentVolumeSource {
+                    driver: self.driver.clone(),
+                    volume_handle: self.handle.clone(),
+                    volume_attributes: Some(
+                        attributes
+                            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                            .into(),
+                    ),
+                    node_stage_secret_ref: secret.clone(),
+                    node_publish_secret_ref: secret,
+                    read_only: Some(self.bucket.read_only),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// The claim of that volume. Every sandbox that uses it owns it, and none
+    /// controls it: it goes with the last of them.
+    pub fn persistent_volume_claim(
+        &self,
+        namespace_uid: &str,
+        sandbox: &Sandbox,
+    ) -> PersistentVolumeClaim {
+        let name = self.name(namespace_uid);
+        PersistentVolumeClaim {
+            metadata: ObjectMeta {
+                name: Some(self.claim.clone()),
+                namespace: Some(self.namespace.clone()),
+                labels: Some(of_volume(&name)),
+                owner_references: Some(sandbox.owner_ref(&()).into_iter().collect()),
+                ..Default::default()
+            },
+            spec: Some(PersistentVolumeClaimSpec {
+                access_modes: Some(vec![self.access_mode().to_owned()]),
+                storage_class_name: Some(String::new()),
+                volume_mode: Some("Filesystem".to_owned()),
+                volume_name: Some(name),
+                resources: Some(VolumeResourceRequirements {
+                    requests: Some(storage()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// The Secret of that volume, in the operator's namespace.
+    pub fn secret(&self, namespace_uid: &str, keys: Keys, settings: &BucketSettings) -> Secret {
+        let name = self.name(namespace_uid);
+        let text = |text: &str| ByteString(text.as_bytes().to_vec());
+        let mut data = BTreeMap::from([
+            (credentials::ACCESS_KEY_ID.to_owned(), keys.id),
+            (credentials::SECRET_ACCESS_KEY.to_owned(), keys.secret),
+            (
+                credentials::ENDPOINT.to_owned(),
+                text(&self.bucket.endpoint),
+            ),
+        ]);
+        if let Some(region) = &self.bucket.region {
+            data.insert(credentials::REGION.to_owned(), text(region));
+        }
+        Secret {
+            metadata: ObjectMeta {
+                labels: Some(of_volume(&name)),
+                name: Some(name),
+                namespace: Some(settings.operator_namespace.clone()),
+                ..Default::default()
+            },
+            type_: Some("Opaque".to_owned()),
+            data: Some(data),
+            ..Default::default()
+        }
+    }
+
+    const fn access_mode(&self) -> &'static str {
+        match self.bucket.read_only {
+            true => "ReadOnlyMany",
+            false => "ReadWriteMany",
+        }
+    }
+}
+
+fn storage() -> BTreeMap<String, Quantity> {
+    [("storage".to_owned(), Quantity(SIZE.to_owned()))].into()
+}
+
+fn label(key: &str, value: &str) -> BTreeMap<String, String> {
+    [(key.to_owned(), value.to_owned())].into()
+}
+
+fn of_volume(name: &str) -> BTreeMap<String, String> {
+    let mut labels = label(labels::MANAGED_BY, MANAGED_BY);
+    labels.extend(label(labels::VOLUME, name));
+    labels
+}
+
+#[cfg(test)]
+#[path = "csi_tests.rs"]
+mod tests;

@@ -1,0 +1,378 @@
+use super::*;
+use crate::sandbox::fixtures::{
+    at, bucket, claim as made_claim, container, in_state, pod as made_pod, ready, sandbox,
+    terminated, told as told_of, waiting, with_status,
+};
+use hutch_api::BucketPhase;
+
+fn seen<'a>(
+    sandbox: &'a Sandbox,
+    pod: Option<&'a Pod>,
+    claim: Option<&'a PersistentVolumeClaim>,
+    verdict: &'a Verdict,
+) -> Seen<'a> {
+    Seen {
+        sandbox,
+        pod,
+        claim,
+        verdict,
+        mounter: Mounter::default(),
+        slept_at: None,
+        resize_refused: None,
+    }
+}
+
+/// `status/reason` of each condition.
+fn told(status: &SandboxStatus) -> Vec<String> {
+    let tell = |c: &Condition| format!("{} {} {}", c.type_, c.status, c.reason);
+    status.conditions.iter().map(tell).collect()
+}
+
+fn message<'a>(status: &'a SandboxStatus, kind: &str) -> &'a str {
+    &find(&status.conditions, kind).unwrap().message
+}
+
+#[test]
+fn a_running_pod_makes_a_ready_sandbox() {
+    let sandbox = sandbox(|_| ());
+    let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
+    let new = status(
+        &seen(&sandbox, Some(&pod), Some(&claim), &Verdict::Running),
+        at(103),
+    );
+    assert_eq!(new.phase, Phase::Ready);
+    assert_eq!(
+        told(&new),
+        [
+            "Ready True Ready",
+            "WorkspaceReady True Bound",
+            "PodReady True Running",
+            "AgentReady True Running"
+        ]
+    );
+    assert_eq!(new.pod_uid.as_deref(), Some("pod-1"));
+    assert_eq!(new.node.as_deref(), Some("node-1"));
+    assert_eq!(new.image.as_deref(), Some("python:3.11-slim"));
+    assert_eq!(new.security_profile, Some(SecurityProfile::Root));
+    assert_eq!(new.started_at, Some(Time(at(102))));
+    assert_eq!(new.observed_generation, Some(1));
+}
+
+#[test]
+fn a_pod_that_is_ready_does_not_wait_for_news_of_its_claim() {
+    let sandbox = sandbox(|_| ());
+    let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Pending"));
+    let verdict = Verdict::Running;
+    let new = status(&seen(&sandbox, Some(&pod), Some(&claim), &verdict), at(103));
+    assert_eq!(new.phase, Phase::Ready);
+}
+
+#[test]
+fn a_start_is_two_writes_and_its_steps_are_none() {
+    let mut sandbox = sandbox(|_| ());
+    let mut pod = made_pod(&sandbox);
+    let claim = made_claim(&sandbox, "Pending");
+    let bound = made_claim(&sandbox, "Bound");
+    let verdict = Verdict::Running;
+    let first = status(&seen(&sandbox, Some(&pod), Some(&claim), &verdict), at(100));
+    assert!(worth_writing(
+        &seen(&sandbox, Some(&pod), Some(&claim), &verdict),
+        &first
+    ));
+    assert_eq!(first.phase, Phase::Pending);
+    sandbox.status = Some(first);
+    let worth = |pod: &Pod, claim, second| {
+        let seen = seen(&sandbox, Some(pod), Some(claim), &verdict);
+        worth_writing(&seen, &status(&seen, at(second)))
+    };
+    assert!(!worth(&pod, &claim, 101));
+    assert!(!worth(&pod, &bound, 101));
+    assert!(!worth(&pod, &bound, 90));
+    assert!(worth(&pod, &bound, 221));
+    pod = ready(pod);
+    assert!(worth(&pod, &bound, 102));
+}
+
+#[test]
+fn an_unchanged_status_is_not_written_whatever_others_recorded() {
+    let sandbox = sandbox(|_| ());
+    let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
+    let verdict = Verdict::Running;
+    let first = status(&seen(&sandbox, Some(&pod), Some(&claim), &verdict), at(103));
+    let sandbox = with_status(sandbox, |old| {
+        *old = first;
+        old.last_activity = Some(Time(at(500)));
+        old.project_id = Some("P".to_owned());
+        let synced = condition(DATABASE_SYNCED, Some(true), "Synced", "", None, at(500));
+        old.conditions.push(synced);
+    });
+    let seen = seen(&sandbox, Some(&pod), Some(&claim), &verdict);
+    let again = status(&seen, at(600));
+    assert_eq!((&again.last_activity, &again.project_id), (&None, &None));
+    assert!(!worth_writing(&seen, &again));
+}
+
+#[test]
+fn a_pull_error_is_told_once_while_the_kubelet_goes_on_trying() {
+    let mut sandbox = sandbox(|_| ());
+    let claim = made_claim(&sandbox, "Bound");
+    let verdict = Verdict::Running;
+    let told = |sandbox: &Sandbox, reason: &str, text: &str| {
+        let pod = in_state(made_pod(sandbox), container(waiting(reason, text)));
+        let seen = seen(sandbox, Some(&pod), Some(&claim), &verdict);
+        let new = status(&seen, at(103));
+        let worth = worth_writing(&seen, &new);
+        (new, worth)
+    };
+    let (first, worth) = told(&sandbox, "ErrImagePull", "dial tcp :4001: not found");
+    assert!(worth && first.phase == Phase::Failed);
+    assert_eq!(event(None, &first).unwrap().1, "ImagePullFailed");
+    sandbox.status = Some(first);
+    for (reason, text) in [
+        ("ImagePullBackOff", "Back-off pulling image \"x\""),
+        (
+            "ImagePullBackOff",
+            "Back-off pulling image \"x\": ErrImagePull: dial tcp :4002: not found",
+        ),
+        ("ErrImagePull", "dial tcp :4003: not found"),
+    ] {
+        assert!(!told(&sandbox, reason, text).1, "{reason} {text}");
+    }
+    assert!(told(&sandbox, "ErrImagePull", "unauthorized").1);
+}
+
+#[test]
+fn sleep_is_told_by_its_cause_and_keeps_the_claim() {
+    let sandbox = with_status(sandbox(|_| ()), |old| {
+        old.claim_name = Some("box-claim".into());
+    });
+    let claim = made_claim(&sandbox, "Bound");
+    for (verdict, reason) in [(Verdict::Suspended, "Suspended"), (Verdict::Idle, "Idle")] {
+        let new = status(&seen(&sandbox, None, Some(&claim), &verdict), at(103));
+        assert_eq!(new.phase, Phase::Suspended);
+        assert_eq!(told(&new)[0], format!("Ready False {reason}"));
+        assert_eq!(told(&new)[1], "WorkspaceReady True Bound");
+        assert_eq!(
+            (new.pod_name.as_deref(), new.started_at.clone()),
+            (None, None)
+        );
+        assert!(matches!(event(None, &new), Some((false, _, _))));
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_is_told_and_says_who_has_to_act() {
+    let sandbox = sandbox(|_| ());
+    let claim = made_claim(&sandbox, "Bound");
+    let blocked = |problem| {
+        let verdict = Verdict::Blocked(problem);
+        status(&seen(&sandbox, None, Some(&claim), &verdict), at(103))
+    };
+    let quota = blocked(Problem::waiting("QuotaExceeded", "exceeded quota"));
+    assert_eq!(quota.phase, Phase::Pending);
+    assert_eq!(message(&quota, READY), "exceeded quota");
+    assert_eq!(
+        event(None, &quota),
+        Some((true, "QuotaExceeded", "exceeded quota"))
+    );
+    assert_eq!(event(Some(&quota), &quota), None);
+    let denied = blocked(Problem::failed("AdmissionDenied", "no"));
+    assert_eq!(denied.phase, Phase::Failed);
+    assert_eq!(event(None, &blocked(Problem::starting("x"))), None);
+}
+
+#[test]
+fn a_claim_that_is_gone_or_going_makes_the_sandbox_not_ready() {
+    let sandbox = with_status(sandbox(|_| ()), |old| {
+        old.claim_name = Some("box-claim".into());
+    });
+    let pod = ready(made_pod(&sandbox));
+    let verdict = Verdict::Running;
+    let lost = status(&seen(&sandbox, Some(&pod), None, &verdict), at(103));
+    assert_eq!(
+        told(&lost)[..2],
+        ["Ready False ClaimLost", "WorkspaceReady False ClaimLost"]
+    );
+    assert_eq!(lost.claim_name.as_deref(), Some("box-claim"));
+    let mut going = made_claim(&sandbox, "Bound");
+    going.metadata.deletion_timestamp = Some(Time(at(1)));
+    let new = status(&seen(&sandbox, Some(&pod), Some(&going), &verdict), at(103));
+    assert_eq!(
+        (new.phase, told(&new)[0].as_str()),
+        (Phase::Failed, "Ready False ClaimTerminating")
+    );
+}
+
+#[test]
+fn a_refused_resize_is_told_and_stays_told() {
+    let mut sandbox = sandbox(|spec| spec.workspace.size = "1Gi".into());
+    let claim = made_claim(&sandbox, "Bound");
+    sandbox.spec.workspace.size = "2Gi".into();
+    let pod = ready(made_pod(&sandbox));
+    let verdict = Verdict::Running;
+    let refused = Seen {
+        resize_refused: Some("not supported"),
+        ..seen(&sandbox, Some(&pod), Some(&claim), &verdict)
+    };
+    let first = status(&refused, at(103));
+    assert_eq!(told(&first)[1], "WorkspaceReady True ResizeRefused");
+    assert!(message(&first, WORKSPACE_READY).contains("stays at 1Gi and cannot grow to 2Gi"));
+    sandbox.status = Some(first);
+    let again = seen(&sandbox, Some(&pod), Some(&claim), &verdict);
+    assert!(!worth_writing(&again, &status(&again, at(200))));
+}
+
+#[test]
+fn changes_that_wait_for_a_restart_are_named() {
+    let mut sandbox = sandbox(|_| ());
+    let pod = ready(made_pod(&sandbox));
+    sandbox.spec.image = Some("other".into());
+    let claim = made_claim(&sandbox, "Bound");
+    let verdict = Verdict::Running;
+    let new = status(&seen(&sandbox, Some(&pod), Some(&claim), &verdict), at(103));
+    assert_eq!(new.phase, Phase::Ready);
+    let text = message(&new, RESTART_PENDING);
+    assert!(text.contains(": image;") && text.contains(annotations::RESTART));
+    assert_eq!(new.image.as_deref(), Some("python:3.11-slim"));
+}
+
+#[test]
+fn a_pod_of_somebody_else_is_not_taken_for_the_sandboxs() {
+    let sandbox = sandbox(|_| ());
+    let mut pod = ready(made_pod(&sandbox));
+    pod.metadata.owner_references = None;
+    pod.metadata.labels = None;
+    let verdict = Verdict::Blocked(Problem::failed("NameConflict", "x"));
+    let new = status(&seen(&sandbox, Some(&pod), None, &verdict), at(103));
+    assert_eq!((new.phase, new.pod_name), (Phase::Failed, None));
+}
+
+#[test]
+fn an_ephemeral_workspace_that_sleeps_warns() {
+    let verdict = Verdict::Running;
+    let of = |sandbox: &Sandbox| {
+        let new = status(&seen(sandbox, None, None, &verdict), at(103));
+        message(&new, WORKSPACE_READY).to_owned()
+    };
+    let mut sandbox = sandbox(|spec| spec.workspace.persistence = Persistence::Ephemeral);
+    assert!(!of(&sandbox).contains("sleeps"));
+    sandbox.spec.lifecycle.idle_timeout = Some("1h".into());
+    assert!(of(&sandbox).contains("sleeps"));
+}
+
+#[test]
+fn a_container_that_ran_out_of_memory_and_runs_again_says_so() {
+    let sandbox = sandbox(|_| ());
+    let mut pod = ready(made_pod(&sandbox));
+    let statuses = pod
+        .status
+        .as_mut()
+        .unwrap()
+        .container_statuses
+        .as_mut()
+        .unwrap();
+    statuses[0].last_state = Some(terminated("OOMKilled", 137));
+    statuses[0].restart_count = 2;
+    let claim = made_claim(&sandbox, "Bound");
+    let verdict = Verdict::Running;
+    let new = status(&seen(&sandbox, Some(&pod), Some(&claim), &verdict), at(103));
+    assert_eq!(new.phase, Phase::Ready);
+    assert_eq!(
+        message(&new, AGENT_READY),
+        "started again after it ran out of memory (restart 2)"
+    );
+}
+
+/// The status of a sandbox with a bucket, ready on this pod before or not, that
+/// the node says `phase` of.
+fn with_bucket(before: Option<Phase>, phase: BucketPhase, reason: Option<&str>) -> SandboxStatus {
+    let entry = told_of(&bucket("data"), phase, reason);
+    let sandbox = with_status(
+        sandbox(|spec| spec.buckets = vec![bucket("data")]),
+        |status| {
+            status.buckets = vec![entry];
+            status.phase = before.unwrap_or_default();
+            status.pod_uid = before.map(|_| "pod-1".into());
+        },
+    );
+    let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
+    let mut seen = seen(&sandbox, Some(&pod), Some(&claim), &Verdict::Running);
+    seen.mounter.present = true;
+    status(&seen, at(200))
+}
+
+#[test]
+fn a_bucket_keeps_a_first_start_from_being_ready_and_degrades_what_was() {
+    let down = Some("EndpointUnreachable");
+    for (before, phase, reason, wanted) in [
+        (None, BucketPhase::Mounted, None, Phase::Ready),
+        (None, BucketPhase::Pending, down, Phase::Pending),
+        (None, BucketPhase::Failed, down, Phase::Failed),
+        (
+            Some(Phase::Ready),
+            BucketPhase::Failed,
+            down,
+            Phase::Degraded,
+        ),
+        (
+            Some(Phase::Degraded),
+            BucketPhase::Degraded,
+            down,
+            Phase::Degraded,
+        ),
+        (
+            Some(Phase::Degraded),
+            BucketPhase::Mounted,
+            None,
+            Phase::Ready,
+        ),
+    ] {
+        let new = with_bucket(before, phase, reason);
+        assert_eq!(new.phase, wanted, "{before:?} {phase:?}");
+        let holds = wanted == Phase::Ready;
+        let says = told(&new);
+        let (ready, mounted) = match holds {
+            true => ("Ready True Ready", "BucketsReady True Mounted"),
+            false => (
+                "Ready False EndpointUnreachable",
+                "BucketsReady False EndpointUnreachable",
+            ),
+        };
+        assert_eq!((says[0].as_str(), says[4].as_str()), (ready, mounted));
+        assert!(says.contains(&"PodReady True Running".to_owned()));
+        assert!(new.buckets.is_empty(), "those are the node's");
+    }
+}
+
+#[test]
+fn without_a_pod_the_buckets_wait_for_what_the_pod_waits_for() {
+    let sandbox = sandbox(|spec| spec.buckets = vec![bucket("data")]);
+    let problem = Problem::failed("HandleInUse", "somebody uses it");
+    let new = status(
+        &seen(&sandbox, None, None, &Verdict::Blocked(problem)),
+        at(100),
+    );
+    assert_eq!(new.phase, Phase::Failed);
+    let says = told(&new);
+    assert_eq!(says[0], "Ready False HandleInUse");
+    assert_eq!(says[4], "BucketsReady False HandleInUse");
+}
+
+#[test]
+fn an_entry_of_the_controller_is_written_once_and_taken_back() {
+    let sandbox = sandbox(|spec| spec.buckets = vec![bucket("data")]);
+    let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
+    let look = |sandbox: &Sandbox, present: bool, second: i64| {
+        let mut seen = seen(sandbox, Some(&pod), Some(&claim), &Verdict::Running);
+        seen.mounter.present = present;
+        let new = status(&seen, at(second));
+        let worth = worth_writing(&seen, &new);
+        (new, worth)
+    };
+    let (first, worth) = look(&sandbox, false, 103);
+    assert!(worth && first.phase == Phase::Failed && first.buckets.len() == 1);
+    let sandbox = with_status(sandbox, |status| *status = first);
+    assert!(!look(&sandbox, false, 200).1);
+    let (back, worth) = look(&sandbox, true, 200);
+    assert!(worth && back.buckets.is_empty());
+}

@@ -1,0 +1,235 @@
+//! Takes away what buckets leave behind: volumes of ours whose claim is gone, the
+//! Secrets of such volumes, and those that the facade made for sandboxes that are
+//! gone or name them no more. Whatever is deleted was looked up in the API server
+//! itself right before, and goes in the very state that was seen. There are no
+//! finalizers: what a crash left is found at the next start.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt, Stream, StreamExt, stream};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Secret};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::context::Context;
+use super::sandbox::desired::buckets::is_ours;
+use hutch_api::{MANAGED_BY, Sandbox, labels};
+use hutch_core::names::BUCKET_PV;
+use hutch_kube::apply::Error;
+use hutch_kube::watches::Change;
+
+/// How often everything is looked at though nothing hints at it.
+const PERIOD: Duration = Duration::from_secs(180);
+/// How soon again after an error.
+const RETRY: Duration = Duration::from_secs(5);
+/// What comes together is looked at together.
+const PAUSE: Duration = Duration::from_millis(250);
+/// A Secret is made before the entry of the spec that names it.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Sweeps now, whenever something may have been left behind, and every three
+/// minutes, until `stop`.
+pub async fn run(ctx: Arc<Context>, stop: CancellationToken) {
+    let mut hints = std::pin::pin!(hints(&ctx));
+    let work = async {
+        loop {
+            let again = match sweep(&ctx).await {
+                Ok(again) => again.unwrap_or(PERIOD),
+                Err(error) => {
+                    match error {
+                        Error::Stale(_) | Error::NotLeader(_) => debug!(%error, "sweeping again"),
+                        _ => warn!(%error, "what buckets left behind was not swept away"),
+                    }
+                    RETRY
+                }
+            };
+            if tokio::time::timeout(again, hints.next()).await.is_ok() {
+                tokio::time::sleep(PAUSE).await;
+                while hints.next().now_or_never().flatten().is_some() {}
+            }
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
+/// Something for every change after which something may be left behind.
+fn hints(ctx: &Arc<Context>) -> impl Stream<Item = ()> + Send + 'static {
+    let operator = ctx.settings.buckets.operator_namespace.clone();
+    let cache = ctx.caches.sandboxes.clone();
+    let mut known = HashMap::<(Option<String>, String), BTreeSet<String>>::new();
+    let sandboxes = ctx.caches.sandboxes.triggers().filter_map(move |change| {
+        let Change::One {
+            namespace, name, ..
+        } = change.as_ref()
+        else {
+            return std::future::ready(Some(()));
+        };
+        let sandbox = cache.get(namespace.as_deref().unwrap_or_default(), name);
+        let key = (namespace.clone(), name.clone());
+        let left = match sandbox {
+            None => known.remove(&key).is_none_or(|before| !before.is_empty()),
+            Some(sandbox) => {
+                let now: BTreeSet<_> = secrets_of(&sandbox, &operator).cloned().collect();
+                let before = known.insert(key, now.clone());
+                before.is_some_and(|before| !before.is_subset(&now))
+            }
+        };
+        std::future::ready(left.then_some(()))
+    });
+    let store = ctx.caches.volumes.store().clone();
+    let volumes = ctx.caches.volumes.triggers().filter_map(move |change| {
+        let left = match change.as_ref() {
+            Change::All => true,
+            Change::One { name, .. } => {
+                let volume = store.get(&ObjectRef::new(name));
+                match volume {
+                    Some(volume) => is_ours(&volume) && released(&volume),
+                    None => name.starts_with(BUCKET_PV),
+                }
+            }
+        };
+        std::future::ready(left.then_some(()))
+    });
+    stream::select(sandboxes, volumes)
+}
+
+/// The Secrets of the operator's namespace that the sandbox names.
+fn secrets_of<'a>(sandbox: &'a Sandbox, operator: &str) -> impl Iterator<Item = &'a String> {
+    let all = sandbox
+        .spec
+        .buckets
+        .iter()
+        .map(|b| &b.credentials_secret_ref);
+    let there = all.filter(move |secret| secret.namespace.as_deref() == Some(operator));
+    there.map(|secret| &secret.name)
+}
+
+fn released(volume: &PersistentVolume) -> bool {
+    let status = volume.status.as_ref();
+    status.and_then(|status| status.phase.as_deref()) == Some("Released")
+}
+
+/// Looks at everything once. Says how soon something has to be looked at again.
+async fn sweep(ctx: &Context) -> Result<Option<Duration>, Error> {
+    for volume in ctx.caches.volumes.store().state() {
+        if left_alone(ctx, &volume) {
+            sweep_volume(ctx, &volume).await?;
+        }
+    }
+    let operator = &ctx.settings.buckets.operator_namespace;
+    let ours = format!("{}={MANAGED_BY}", labels::MANAGED_BY);
+    let mut orphans = Vec::new();
+    for secret in ctx.writer.list_secrets(operator, &ours).await? {
+        if let Some(volume) = secret.labels().get(labels::VOLUME) {
+            sweep_secret_of(ctx, volume, &secret).await?;
+        } else if secret.labels().contains_key(labels::SANDBOX_UID) {
+            orphans.push(secret);
+        }
+    }
+    let named = |secret: &Secret| {
+        let all = ctx.caches.sandboxes.store().state();
+        all.iter().any(|sandbox| names(sandbox, secret, operator))
+    };
+    orphans.retain(|secret| !named(secret));
+    sweep_secrets(ctx, &orphans).await
+}
+
+/// Whether the volume is this controller's and, as far as the caches know, without
+/// a claim.
+fn left_alone(ctx: &Context, volume: &PersistentVolume) -> bool {
+    let settings = &ctx.settings.buckets;
+    let Some(spec) = volume.spec.as_ref().filter(|_| is_ours(volume)) else {
+        return false;
+    };
+    let secret = spec.csi.as_ref();
+    let secret = secret.and_then(|csi| csi.node_publish_secret_ref.as_ref());
+    let kept_here =
+        secret.and_then(|secret| secret.namespace.as_deref()) == Some(&settings.operator_namespace);
+    let claim = spec.claim_ref.as_ref();
+    let Some((namespace, name)) =
+        claim.and_then(|claim| Some((claim.namespace.as_ref()?, claim.name.as_ref()?)))
+    else {
+        return false;
+    };
+    let watched = settings.watched.as_ref();
+    kept_here
+        && watched.is_none_or(|watched| watched == namespace)
+        && (released(volume) || ctx.caches.claims.get(namespace, name).is_none())
+        && volume.metadata.deletion_timestamp.is_none()
+}
+
+async fn sweep_volume(ctx: &Context, volume: &PersistentVolume) -> Result<(), Error> {
+    let claim = volume
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.claim_ref.as_ref());
+    let Some(claim) = claim else { return Ok(()) };
+    let (namespace, name) = (claim.namespace.as_deref(), claim.name.as_deref());
+    let _alone = ctx.volumes.lock().await;
+    let there: Option<PersistentVolumeClaim> = ctx
+        .writer
+        .read(namespace.unwrap_or_default(), name.unwrap_or_default())
+        .await?;
+    if there.is_some() {
+        return Ok(());
+    }
+    debug!(volume = %volume.name_any(), "its claim is gone: the volume goes, its data stay");
+    ctx.writer.delete_volume(volume).await
+}
+
+async fn sweep_secret_of(ctx: &Context, volume: &str, secret: &Secret) -> Result<(), Error> {
+    let reference = ObjectRef::new(volume);
+    if ctx.caches.volumes.store().get(&reference).is_some() {
+        return Ok(());
+    }
+    let _alone = ctx.volumes.lock().await;
+    match ctx.writer.read_volume(volume).await? {
+        Some(_) => Ok(()),
+        None => ctx.writer.delete(secret, true, false).await.map(drop),
+    }
+}
+
+/// Whether the sandbox is the one that the Secret was made for, and names it.
+fn names(sandbox: &Sandbox, secret: &Secret, operator: &str) -> bool {
+    owns(sandbox, secret)
+        && secrets_of(sandbox, operator).any(|name| Some(name) == secret.metadata.name.as_ref())
+}
+
+fn owns(sandbox: &Sandbox, secret: &Secret) -> bool {
+    secret.labels().get(labels::SANDBOX_UID) == sandbox.metadata.uid.as_ref()
+}
+
+/// Deletes the Secrets that no living sandbox names. One whose sandbox lives may
+/// be so new that the spec is still to name it.
+async fn sweep_secrets(ctx: &Context, secrets: &[Secret]) -> Result<Option<Duration>, Error> {
+    if secrets.is_empty() {
+        return Ok(None);
+    }
+    let operator = &ctx.settings.buckets.operator_namespace;
+    let living: Vec<Sandbox> = ctx.writer.list(None).await?;
+    let mut again = None;
+    for secret in secrets {
+        if living
+            .iter()
+            .any(|sandbox| names(sandbox, secret, operator))
+        {
+            continue;
+        }
+        let made = secret.metadata.creation_timestamp.as_ref();
+        let age = made.map(|made| Timestamp::now().duration_since(made.0));
+        let age = age.and_then(|age| Duration::try_from(age).ok());
+        let left = GRACE.saturating_sub(age.unwrap_or_default());
+        if living.iter().any(|sandbox| owns(sandbox, secret)) && !left.is_zero() {
+            again = again.into_iter().chain([left]).min();
+            continue;
+        }
+        debug!(secret = %secret.name_any(), "no sandbox names it: it goes");
+        ctx.writer.delete(secret, true, false).await?;
+    }
+    Ok(again)
+}

@@ -1,0 +1,266 @@
+//! What controller, node and facade agree on about buckets: which one is meant,
+//! how it comes into a pod, and what its status speaks of.
+
+use k8s_openapi::api::core::v1::Pod;
+use serde::Serialize;
+
+use super::names;
+use hutch_api::{Bucket, BucketStatus, CONTAINER, Mechanism, Sandbox, annotations};
+
+/// Reasons why a bucket is not mounted: of its status, and so of the condition
+/// BucketsReady and of the facade's answers.
+pub mod reasons {
+    /// Nothing on the pod's node can mount buckets.
+    pub const NO_MOUNTER: &str = "NoMounter";
+    /// The Secret, or one of its keys, is not there or may not be used.
+    pub const NO_CREDENTIALS: &str = "NoCredentials";
+    /// The S3 service refuses the credentials.
+    pub const ACCESS_DENIED: &str = "AccessDenied";
+    /// The S3 service has no such bucket.
+    pub const NO_SUCH_BUCKET: &str = "NoSuchBucket";
+    /// The S3 service cannot be reached, or does not answer.
+    pub const UNREACHABLE: &str = "EndpointUnreachable";
+    /// The endpoint is `http` and the settings do not allow that.
+    pub const INSECURE: &str = "InsecureEndpoint";
+    /// An option of the spec is not allowed, or the mounter does not know it.
+    pub const BAD_OPTION: &str = "BadOption";
+    /// Something in the container is in the way of the mount point.
+    pub const PATH_TAKEN: &str = "PathTaken";
+    /// A process in the sandbox uses the mount.
+    pub const BUSY: &str = "Busy";
+    /// The volume's handle is used by another tenant, or with other credentials.
+    pub const HANDLE_IN_USE: &str = "HandleInUse";
+    /// The mounter failed for another reason.
+    pub const MOUNTER_FAILED: &str = "MounterFailed";
+    /// Nothing is wrong so far: it is being mounted.
+    pub const MOUNTING: &str = "Mounting";
+    /// The pod has it as a volume of another entry than the spec's present one.
+    pub const SPEC_CHANGED: &str = "SpecChanged";
+
+    /// The reason as it is written here; another one is the mounter's failure.
+    pub fn named(reason: &str) -> &'static str {
+        const ALL: [&str; 12] = [
+            NO_MOUNTER,
+            NO_CREDENTIALS,
+            ACCESS_DENIED,
+            NO_SUCH_BUCKET,
+            UNREACHABLE,
+            INSECURE,
+            BAD_OPTION,
+            PATH_TAKEN,
+            BUSY,
+            HANDLE_IN_USE,
+            MOUNTING,
+            SPEC_CHANGED,
+        ];
+        let found = ALL.into_iter().find(|known| *known == reason);
+        found.unwrap_or(MOUNTER_FAILED)
+    }
+}
+
+/// The keys of a bucket. Their `Debug` shows neither; as JSON they go to no one but
+/// a process of ours.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Credentials {
+    /// The access key's id.
+    pub access_key_id: String,
+    /// The access key itself.
+    pub secret_access_key: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(***)")
+    }
+}
+
+/// Whether it is a name that a bucket can have: the rule of `buckets[].bucket`.
+pub fn is_bucket_name(name: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let edges = [name.bytes().next(), name.bytes().last()];
+    (3..=63).contains(&name.len())
+        && edges.into_iter().flatten().all(word)
+        && name
+            .bytes()
+            .all(|byte| word(byte) || byte == b'-' || byte == b'.')
+}
+
+/// Digest of everything that the mount depends on: all of the entry but its name.
+pub fn digest(bucket: &Bucket) -> String {
+    let unnamed = Bucket {
+        name: String::new(),
+        ..bucket.clone()
+    };
+    // Plain data: writing it as JSON cannot fail.
+    names::digest(&serde_json::to_vec(&unnamed).unwrap_or_default(), 16)
+}
+
+/// How the bucket comes into that pod.
+pub fn mechanism(pod: &Pod, bucket: &str) -> Mechanism {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
+    let name = names::bucket_volume(bucket);
+    match volumes.is_some_and(|all| all.iter().any(|volume| volume.name == name)) {
+        true => Mechanism::Csi,
+        false => Mechanism::Live,
+    }
+}
+
+/// Where the pod's container has the bucket, if it is a volume.
+pub fn volume_path<'a>(pod: &'a Pod, bucket: &str) -> Option<&'a str> {
+    let name = names::bucket_volume(bucket);
+    let main = pod.spec.as_ref()?.containers.iter();
+    let mut mounts = main
+        .filter(|container| container.name == CONTAINER)
+        .flat_map(|container| container.volume_mounts.iter().flatten());
+    let mount = mounts.find(|mount| mount.name == name)?;
+    Some(&mount.mount_path)
+}
+
+/// The buckets that the pod has as volumes, each with the digest of the entry that
+/// it was made from.
+pub fn noted(pod: &Pod) -> impl Iterator<Item = (&str, &str)> {
+    let notes = pod.metadata.annotations.as_ref();
+    let note = notes.and_then(|all| all.get(annotations::BUCKETS));
+    let entries = note.map_or("", String::as_str).split(' ');
+    entries.filter_map(|entry| entry.split_once('='))
+}
+
+/// Whether the pod has the bucket as a volume of another entry than the present
+/// one: then that is not what is mounted, and only a new pod changes it.
+pub fn outdated(pod: &Pod, bucket: &Bucket) -> bool {
+    let made = noted(pod).find(|(name, _)| *name == bucket.name);
+    made.is_some_and(|(_, made)| made != digest(bucket))
+}
+
+/// What is mounted, in the words of CSI-s3: `bucket` or `bucket/prefix`.
+pub fn handle(bucket: &Bucket) -> String {
+    let prefix = bucket.prefix.as_deref().unwrap_or_default();
+    match prefix.trim_matches('/') {
+        "" => bucket.bucket.clone(),
+        prefix => format!("{}/{prefix}", bucket.bucket),
+    }
+}
+
+/// Id of the sandbox's container while it runs, as the pod's status has it.
+pub fn container_id(pod: &Pod) -> Option<&str> {
+    let all = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let main = all.iter().find(|status| status.name == CONTAINER)?;
+    main.state.as_ref()?.running.as_ref()?;
+    main.container_id.as_deref()
+}
+
+/// What is known of a bucket of the spec, if it speaks of that container and of
+/// the entry as it is now.
+pub fn known<'a>(
+    sandbox: &'a Sandbox,
+    bucket: &Bucket,
+    container: Option<&str>,
+) -> Option<&'a BucketStatus> {
+    let all = &sandbox.status.as_ref()?.buckets;
+    let status = all.iter().find(|status| status.name == bucket.name)?;
+    let same = status.container_id.as_deref() == container;
+    (same && status.digest.as_deref() == Some(&digest(bucket))).then_some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{PodSpec, Volume};
+
+    use super::*;
+    use hutch_api::{BucketPhase, BucketProvider, SecretRef};
+
+    fn bucket() -> Bucket {
+        Bucket {
+            name: "data".into(),
+            bucket: "my-bucket".into(),
+            prefix: None,
+            endpoint: "https://s3.example.com".into(),
+            region: None,
+            provider: BucketProvider::Other,
+            mount_path: "/mnt/data".into(),
+            read_only: false,
+            options: Vec::new(),
+            credentials_secret_ref: SecretRef {
+                name: "keys".into(),
+                namespace: None,
+            },
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_the_pod_has_as_a_volume_comes_through_csi() {
+        let mut pod = Pod::default();
+        assert_eq!(mechanism(&pod, "data"), Mechanism::Live);
+        let volume = Volume {
+            name: "bucket-data".into(),
+            ..Default::default()
+        };
+        pod.spec = Some(PodSpec {
+            volumes: Some(vec![volume]),
+            ..Default::default()
+        });
+        assert_eq!(mechanism(&pod, "data"), Mechanism::Csi);
+        assert_eq!(mechanism(&pod, "other"), Mechanism::Live);
+    }
+
+    #[test]
+    fn a_handle_has_no_slash_at_its_ends() {
+        let mut bucket = bucket();
+        assert_eq!(handle(&bucket), "my-bucket");
+        for (prefix, wanted) in [
+            ("/", "my-bucket"),
+            ("/a/b/", "my-bucket/a/b"),
+            ("/a", "my-bucket/a"),
+        ] {
+            bucket.prefix = Some(prefix.into());
+            assert_eq!(handle(&bucket), wanted);
+        }
+    }
+
+    #[test]
+    fn a_pod_tells_which_entry_its_volume_was_made_from() {
+        let mut pod = Pod::default();
+        assert!(noted(&pod).next().is_none() && !outdated(&pod, &bucket()));
+        let note = format!("dat=1 data={}", digest(&bucket()));
+        pod.metadata.annotations = Some([(annotations::BUCKETS.to_owned(), note)].into());
+        assert_eq!(noted(&pod).next(), Some(("dat", "1")));
+        assert!(!outdated(&pod, &bucket()));
+        let mut other = bucket();
+        other.prefix = Some("/a/".into());
+        assert!(outdated(&pod, &other));
+        other.name = "new".into();
+        assert!(!outdated(&pod, &other));
+    }
+
+    #[test]
+    fn a_reason_that_nobody_knows_is_the_mounters_failure() {
+        assert_eq!(reasons::named("AccessDenied"), reasons::ACCESS_DENIED);
+        assert_eq!(reasons::named("no reason\n"), reasons::MOUNTER_FAILED);
+    }
+
+    #[test]
+    fn a_status_speaks_of_one_container_and_one_entry() {
+        let entry = BucketStatus {
+            name: "data".into(),
+            phase: BucketPhase::Mounted,
+            mechanism: Some(Mechanism::Live),
+            since: None,
+            last_check: None,
+            reason: None,
+            error: None,
+            container_id: Some("containerd://1".into()),
+            digest: Some(digest(&bucket())),
+        };
+        let mut sandbox = Sandbox::new("s", hutch_api::SandboxSpec::default());
+        sandbox.status = Some(hutch_api::SandboxStatus {
+            buckets: vec![entry],
+            ..Default::default()
+        });
+        let seen = |bucket: &Bucket, id| known(&sandbox, bucket, id).is_some();
+        assert!(seen(&bucket(), Some("containerd://1")));
+        assert!(!seen(&bucket(), Some("containerd://2")) && !seen(&bucket(), None));
+        let mut other = bucket();
+        other.read_only = true;
+        assert!(!seen(&other, Some("containerd://1")));
+    }
+}

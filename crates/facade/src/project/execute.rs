@@ -1,0 +1,56 @@
+//! `/execute`: code in one of the image's languages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::answer;
+use super::call::Call;
+use hutch_core::agent::AgentError;
+use hutch_service::{LanguageError, Service, ServiceError};
+
+/// `POST /execute`: code that fails is a success of this route.
+pub async fn execute(State(service): State<Arc<Service>>, call: Call) -> Response {
+    let (Some(conversation), Some(command)) = (call.conversation(), call.text("command")) else {
+        return answer::error(400, "session_id and command are required");
+    };
+    let timeout = match call.body.get("timeout").map(timeout).transpose() {
+        Ok(timeout) => timeout
+            .flatten()
+            .unwrap_or_else(|| service.execute_timeout()),
+        Err(text) => return answer::error(400, text),
+    };
+    let folder = call.body.name("working_dir");
+    if folder.is_some_and(|folder| folder.contains('\0')) {
+        return answer::error(400, "working_dir contains a NUL");
+    }
+    let language = call.body.name("language").unwrap_or("bash");
+    let place = service.conversation(conversation).await;
+    let run = service.run_code(&place, language, command, folder, timeout);
+    match run.await {
+        Ok(outcome) => answer::ok(json!({
+            "stdout": String::from_utf8_lossy(&outcome.stdout),
+            "stderr": String::from_utf8_lossy(&outcome.stderr),
+            "exit_code": outcome.exit_code,
+        })),
+        Err(error @ LanguageError::Unsupported(..)) => answer::error(400, &error.to_string()),
+        // Of a command, what it needs is nobody's fault but the sandbox's.
+        Err(LanguageError::Service(ServiceError::Agent(error @ AgentError::CannotStart(_)))) => {
+            answer::error(500, &error.to_string())
+        }
+        Err(LanguageError::Service(error)) => answer::failure(&error),
+    }
+}
+
+/// Seconds; none where it is 0, which is what Go makes of a field that is not set.
+fn timeout(value: &Value) -> Result<Option<Duration>, &'static str> {
+    let seconds = value.as_f64().filter(|seconds| *seconds >= 0.0);
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    match time {
+        Some(time) => Ok((!time.is_zero()).then_some(time)),
+        None => Err("timeout must be a positive number of seconds"),
+    }
+}

@@ -1,0 +1,65 @@
+//! The caches of `hutch node`: the pods of ours that are on one node, and the
+//! sandboxes, of each what the mounts need and nothing else.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
+use kube::runtime::watcher;
+
+use super::watches::{Cache, Watches};
+use hutch_api::{MANAGED_BY, Sandbox, SandboxSpec, SandboxStatus, labels};
+
+/// What `hutch node` watches. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeCaches {
+    /// Sandboxes, with their buckets alone.
+    pub sandboxes: Cache<Sandbox>,
+    /// Pods of ours on the node.
+    pub pods: Cache<Pod>,
+}
+
+impl NodeCaches {
+    /// Starts to watch one namespace, or all.
+    pub fn watch(watches: &mut Watches, node: &str, namespace: Option<&str>) -> Self {
+        let ours = watcher::Config::default()
+            .labels(&format!("{}={MANAGED_BY}", labels::MANAGED_BY))
+            .fields(&format!("spec.nodeName={node}"));
+        Self {
+            sandboxes: watches.namespaced(namespace, watcher::Config::default(), trim_sandbox),
+            pods: watches.namespaced(namespace, ours, trim_pod),
+        }
+    }
+
+    /// Resolves when both caches have taken in their first listing.
+    pub async fn wait_until_synced(&self) {
+        tokio::join!(self.sandboxes.first_listing(), self.pods.first_listing());
+    }
+}
+
+fn trim_sandbox(sandbox: &mut Sandbox) {
+    sandbox.spec = SandboxSpec {
+        buckets: std::mem::take(&mut sandbox.spec.buckets),
+        ..Default::default()
+    };
+    sandbox.status = sandbox.status.take().map(|status| SandboxStatus {
+        buckets: status.buckets,
+        ..Default::default()
+    });
+}
+
+/// Keeps the names of a pod's volumes, where its containers have those, and how they
+/// are.
+fn trim_pod(pod: &mut Pod) {
+    let named = |volume: Volume| Volume {
+        name: volume.name,
+        ..Default::default()
+    };
+    let placed = |container: Container| Container {
+        name: container.name,
+        volume_mounts: container.volume_mounts,
+        ..Default::default()
+    };
+    pod.spec = pod.spec.take().map(|spec| PodSpec {
+        containers: spec.containers.into_iter().map(placed).collect(),
+        volumes: spec.volumes.map(|all| all.into_iter().map(named).collect()),
+        ..Default::default()
+    });
+}

@@ -1,0 +1,228 @@
+//! One channel to one agent: HTTP/2 over an exec stream, and the agent's client
+//! on top. A channel is opened once, is shared by all its users and never mends
+//! itself: what follows a loss is the pool's decision.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use hutch_wire::v1::agent_client::AgentClient;
+use hutch_wire::v1::files_client::FilesClient;
+use hutch_wire::v1::search_client::SearchClient;
+use hutch_wire::v1::{ActivityReply, ActivityRequest, ExecInput, ExecOutput, HelloRequest};
+use hutch_wire::{PROTOCOL, compatible, limits, paths};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kube::Client;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status, Streaming, body::Body};
+use tower::Service;
+
+use super::socket::{self, EndingCell, ExecSocket};
+use hutch_core::interfaces::PodRef;
+
+/// How long opening a channel may take: an exec, and the agent's first answer.
+const OPEN: Duration = Duration::from_secs(15);
+/// How long a small question may take.
+const ASK: Duration = Duration::from_secs(5);
+
+/// Why a channel could not be opened. No command has been sent in any of them.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The API server, or the kubelet behind it, did not start the bridge.
+    #[error("exec in the pod failed: {0}")]
+    Exec(#[source] kube::Error),
+    /// The bridge runs but nobody answers at its other end.
+    #[error("the agent does not answer: {0}")]
+    Hello(String),
+    /// The agent speaks another protocol.
+    #[error(
+        "the sandbox's agent {version} speaks protocol {protocol}, this service {PROTOCOL}: restart the sandbox"
+    )]
+    Protocol {
+        /// The agent's protocol.
+        protocol: u32,
+        /// The agent's release.
+        version: String,
+    },
+    /// There is no such pod any more; one of its name may be anybody's.
+    #[error("the pod is gone")]
+    Gone,
+    /// The container is not Hutch's, and no agent can run there as it is.
+    #[error("{0}")]
+    NoAgent(String),
+}
+
+impl OpenError {
+    /// Whether the pod, or its agent, is not there any more.
+    pub fn gone(&self) -> bool {
+        match self {
+            Self::Gone => true,
+            Self::Exec(kube::Error::Api(status)) => status.code == 404,
+            _ => false,
+        }
+    }
+}
+
+/// An open channel. Clones share it.
+#[derive(Clone)]
+pub struct Agent {
+    client: AgentClient<Transport>,
+    files: FilesClient<Transport>,
+    search: SearchClient<Transport>,
+    connection: http2::SendRequest<Body>,
+    instance: String,
+    ending: EndingCell,
+}
+
+/// Opens the channel to a pod's agent and greets it.
+///
+/// # Errors
+/// See [`OpenError`]; each may be repeated.
+pub async fn open(client: &Client, pod: &PodRef) -> Result<Agent, OpenError> {
+    let opened = async {
+        let socket = socket::exec(client, pod, &[paths::AGENT, "connect"]).await;
+        greet(socket.map_err(OpenError::Exec)?).await
+    };
+    tokio::time::timeout(OPEN, opened)
+        .await
+        .unwrap_or_else(|_| Err(OpenError::Hello(format!("no answer within {OPEN:?}"))))
+}
+
+/// Greets the agent at the other end of a bridge.
+///
+/// # Errors
+/// When it does not answer, or speaks another protocol.
+pub async fn greet(socket: ExecSocket) -> Result<Agent, OpenError> {
+    let ending = socket.ending();
+    let hello =
+        |error: String| OpenError::Hello(ending.get().map_or(error, |ending| ending.to_string()));
+    let (connection, driver) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_frame_size(limits::FRAME)
+        .handshake(TokioIo::new(socket))
+        .await
+        .map_err(|error| hello(error.to_string()))?;
+    // The driver ends with the connection; its users learn why from their calls.
+    tokio::spawn(driver.map(drop));
+    let transport = Transport(connection.clone());
+    let origin = http::Uri::from_static("http://agent");
+    let files = FilesClient::with_origin(transport.clone(), origin.clone())
+        .max_decoding_message_size(limits::MAX_FILE_MESSAGE)
+        .max_encoding_message_size(limits::MAX_FILE_MESSAGE);
+    let search = SearchClient::with_origin(transport.clone(), origin.clone())
+        .max_decoding_message_size(limits::MAX_SEARCH_MESSAGE)
+        .max_encoding_message_size(limits::MAX_SEARCH_MESSAGE);
+    let mut client = AgentClient::with_origin(transport, origin)
+        .max_decoding_message_size(limits::MAX_MESSAGE)
+        .max_encoding_message_size(limits::MAX_MESSAGE);
+    let reply = client
+        .hello(HelloRequest { protocol: PROTOCOL })
+        .await
+        .map_err(|status| hello(status.message().to_owned()))?
+        .into_inner();
+    if !compatible(reply.protocol) {
+        return Err(OpenError::Protocol {
+            protocol: reply.protocol,
+            version: reply.version.chars().take(64).collect(),
+        });
+    }
+    Ok(Agent {
+        client,
+        files,
+        search,
+        connection,
+        instance: reply.instance,
+        ending,
+    })
+}
+
+impl Agent {
+    /// Random name of the agent process at the other end: executions of another
+    /// instance are gone.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Whether requests can still be sent.
+    pub fn is_open(&self) -> bool {
+        !self.connection.is_closed() && self.ending.get().is_none()
+    }
+
+    /// Why the channel ended, as far as that is known.
+    pub fn why_closed(&self) -> String {
+        self.ending
+            .get()
+            .map_or_else(|| "the channel was closed".to_owned(), |e| e.to_string())
+    }
+
+    /// The agent's calls about sessions.
+    pub fn sessions(&self) -> AgentClient<Transport> {
+        self.client.clone()
+    }
+
+    /// The agent's calls about files.
+    pub fn files(&self) -> FilesClient<Transport> {
+        self.files.clone()
+    }
+
+    /// The agent's searches.
+    pub fn search(&self) -> SearchClient<Transport> {
+        self.search.clone()
+    }
+
+    /// Sends the first input of an execution; later ones go through the sender.
+    ///
+    /// # Errors
+    /// The agent's refusal, or the loss of the channel.
+    pub async fn exec(
+        &self,
+        first: ExecInput,
+    ) -> Result<(mpsc::Sender<ExecInput>, Streaming<ExecOutput>), Status> {
+        let (inputs, rest) = mpsc::channel(4);
+        inputs
+            .try_send(first)
+            .map_err(|_| Status::internal("a new queue is full"))?;
+        let outputs = self
+            .client
+            .clone()
+            .exec(Request::new(ReceiverStream::new(rest)))
+            .await?;
+        Ok((inputs, outputs.into_inner()))
+    }
+
+    /// What is going on in the sandbox.
+    ///
+    /// # Errors
+    /// When the agent does not answer in time.
+    pub async fn activity(&self) -> Result<ActivityReply, Status> {
+        let mut client = self.client.clone();
+        tokio::time::timeout(ASK, client.activity(ActivityRequest {}))
+            .await
+            .map_err(|_| Status::deadline_exceeded("the agent does not answer"))?
+            .map(tonic::Response::into_inner)
+    }
+}
+
+/// hyper's HTTP/2 connection as the service that tonic's client wants.
+#[derive(Clone)]
+pub struct Transport(http2::SendRequest<Body>);
+
+impl Service<http::Request<Body>> for Transport {
+    type Response = http::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        self.0.send_request(request).boxed()
+    }
+}

@@ -1,0 +1,255 @@
+//! The agents' searches. What an agent sends is held to what was asked for: an
+//! answer past its limits is cut or refused, whatever the agent says of it.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use hutch_wire::v1;
+use hutch_wire::v1::search_output::Output;
+use hutch_wire::v1::tree_output::Output as TreeOutput;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Response, Status, Streaming};
+
+use super::call::{answer, keep};
+use super::files::wire;
+use super::pool::Pool;
+use hutch_core::agent::AgentError;
+use hutch_core::files::FilePath;
+use hutch_core::interfaces::{PodRef, Search};
+use hutch_core::search::{
+    MAX_PATTERN, SearchLimits, SearchOutput, TIMED_OUT, Tree, TreeEntry, TreeKind, TreeLimits,
+};
+
+/// Beyond a search's own time, for the way there and back.
+const GRACE: Duration = Duration::from_secs(5);
+/// Longest name that a file system has.
+const MAX_NAME: usize = 255;
+
+const _: () = assert!(MAX_PATTERN == hutch_wire::limits::MAX_PATTERN);
+
+type Answer<T> = Result<Response<Streaming<T>>, Status>;
+
+/// The next message; none where the time is over.
+async fn next<T>(messages: &mut Streaming<T>, end: Instant) -> Option<Result<Option<T>, Status>> {
+    timeout_at(end, messages.message()).await.ok()
+}
+
+fn broken(why: &str) -> Status {
+    Status::unknown(format!("the agent's answer makes no sense: {why}"))
+}
+
+/// Everything that a search prints, within `limits`.
+async fn printed(
+    call: impl Future<Output = Answer<v1::SearchOutput>>,
+    limits: SearchLimits,
+) -> Result<SearchOutput, Status> {
+    let end = Instant::now() + limits.time;
+    let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
+    let mut whole = true;
+    let timed_out = v1::SearchEnd {
+        exit_code: TIMED_OUT,
+        truncated: true,
+    };
+    let over = match timeout_at(end, call).await {
+        Err(_) => timed_out,
+        Ok(messages) => {
+            let mut messages = messages?.into_inner();
+            loop {
+                let Some(message) = next(&mut messages, end).await else {
+                    break timed_out;
+                };
+                match message?.and_then(|message| message.output) {
+                    Some(Output::Stdout(data)) => whole &= keep(&mut stdout, &data, limits.output),
+                    Some(Output::Stderr(data)) => whole &= keep(&mut stderr, &data, limits.output),
+                    Some(Output::End(over)) => break over,
+                    None => return Err(broken("it has no end")),
+                }
+            }
+        }
+    };
+    Ok(SearchOutput {
+        stdout: stdout.freeze(),
+        stderr: stderr.freeze(),
+        exit_code: over.exit_code,
+        truncated: over.truncated || !whole,
+    })
+}
+
+/// A tree that grows entry by entry.
+struct Growing {
+    tree: Tree,
+    /// The last entry's content so far.
+    content: Vec<u8>,
+    expects: bool,
+    contents: u64,
+    limits: TreeLimits,
+}
+
+impl Growing {
+    fn entry(&mut self, entry: v1::TreeEntry) -> Result<(), Status> {
+        self.finish()?;
+        let entries = &mut self.tree.entries;
+        let deepest = entries.last().map_or(0, |last| match last.kind {
+            TreeKind::Folder => last.depth.saturating_add(1),
+            _ => last.depth,
+        });
+        let root = entries.is_empty();
+        let named = if root {
+            entry.name.is_empty()
+        } else {
+            let name = &entry.name;
+            !name.is_empty() && name.len() <= MAX_NAME && !name.contains(&b'/')
+        };
+        if root != (entry.depth == 0) || entry.depth > deepest || !named {
+            return Err(broken("an entry has no place in the tree"));
+        }
+        let kind = match entry.kind() {
+            v1::Kind::File => TreeKind::File,
+            v1::Kind::Folder => TreeKind::Folder,
+            v1::Kind::Link => TreeKind::Link,
+            v1::Kind::Special | v1::Kind::Missing => TreeKind::Special,
+        };
+        if entries.len() as u64 >= self.limits.entries {
+            return Err(broken("it has too many entries"));
+        }
+        self.expects = entry.text;
+        entries.push(TreeEntry {
+            depth: entry.depth,
+            // A name of its own, or it would keep the whole message.
+            name: Bytes::copy_from_slice(&entry.name),
+            kind,
+            content: None,
+        });
+        Ok(())
+    }
+
+    fn content(&mut self, data: &[u8]) -> Result<(), Status> {
+        self.contents += data.len() as u64;
+        let size = (self.content.len() + data.len()) as u64;
+        if !self.expects || size >= self.limits.content || self.contents > self.limits.contents {
+            return Err(broken("contents are over their limit"));
+        }
+        self.content.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Of the last entry, nothing more comes.
+    fn finish(&mut self) -> Result<(), Status> {
+        if !std::mem::take(&mut self.expects) {
+            return Ok(());
+        }
+        let text = String::from_utf8(std::mem::take(&mut self.content))
+            .map_err(|_| broken("a text is none"))?;
+        if let Some(last) = self.tree.entries.last_mut() {
+            last.content = Some(text);
+        }
+        Ok(())
+    }
+}
+
+/// The tree that an agent sends, within `limits`.
+async fn grown(
+    call: impl Future<Output = Answer<v1::TreeOutput>>,
+    limits: TreeLimits,
+) -> Result<Tree, Status> {
+    let end = Instant::now() + limits.time;
+    let mut growing = Growing {
+        tree: Tree::default(),
+        content: Vec::new(),
+        expects: false,
+        contents: 0,
+        limits,
+    };
+    let late = || Status::deadline_exceeded("the agent has not begun in time");
+    let mut messages = timeout_at(end, call)
+        .await
+        .map_err(|_| late())??
+        .into_inner();
+    loop {
+        let Some(message) = next(&mut messages, end).await else {
+            growing.tree.truncated = true;
+            break;
+        };
+        match message?.and_then(|message| message.output) {
+            Some(TreeOutput::Entry(entry)) => growing.entry(entry)?,
+            Some(TreeOutput::Content(data)) => growing.content(&data)?,
+            Some(TreeOutput::End(over)) => {
+                growing.finish()?;
+                growing.tree.truncated = over.truncated;
+                break;
+            }
+            None => return Err(broken("it has no end")),
+        }
+    }
+    if growing.tree.entries.is_empty() {
+        return Err(late());
+    }
+    Ok(growing.tree)
+}
+
+impl Search for Pool {
+    fn grep<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        pattern: &'a str,
+        path: &'a FilePath,
+        limits: SearchLimits,
+    ) -> BoxFuture<'a, Result<SearchOutput, AgentError>> {
+        async move {
+            let (_open, agent) = self.agent(pod).await?;
+            let request = v1::GrepRequest {
+                pattern: pattern.to_owned(),
+                path: wire(path),
+                // Agents take 0 for no limit.
+                limit: limits.output.max(1),
+            };
+            let mut search = agent.search();
+            answer(limits.time + GRACE, printed(search.grep(request), limits)).await
+        }
+        .boxed()
+    }
+
+    fn glob<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        name: &'a str,
+        path: &'a FilePath,
+        limits: SearchLimits,
+    ) -> BoxFuture<'a, Result<SearchOutput, AgentError>> {
+        async move {
+            let (_open, agent) = self.agent(pod).await?;
+            let request = v1::FindRequest {
+                name: name.to_owned(),
+                path: wire(path),
+                // Agents take 0 for no limit.
+                limit: limits.output.max(1),
+            };
+            let mut search = agent.search();
+            answer(limits.time + GRACE, printed(search.find(request), limits)).await
+        }
+        .boxed()
+    }
+
+    fn tree<'a>(
+        &'a self,
+        pod: &'a PodRef,
+        path: &'a FilePath,
+        limits: TreeLimits,
+    ) -> BoxFuture<'a, Result<Tree, AgentError>> {
+        async move {
+            let (_open, agent) = self.agent(pod).await?;
+            let request = v1::TreeRequest {
+                path: wire(path),
+                content_limit: limits.content.min(limits.contents),
+                // Agents take 0 for no limit.
+                entry_limit: limits.entries.max(1),
+                limit: limits.contents.max(1),
+            };
+            let mut search = agent.search();
+            answer(limits.time + GRACE, grown(search.tree(request), limits)).await
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,175 @@
+//! What the Secret of a volume says, and the mount that it makes of a volume. The
+//! endpoint and the keys are in it and nowhere else. Texts name the Secret's keys,
+//! never what they hold.
+
+use std::collections::HashMap;
+
+use super::volume::{Unclear, Volume};
+use crate::{Owner, Source};
+use hutch_api::{BucketProvider, credentials};
+use hutch_core::buckets::Credentials;
+
+/// Bytes that a value has at most.
+const LONGEST: usize = 1024;
+
+/// The mount that the volume is with that Secret.
+///
+/// # Errors
+/// Keys or an endpoint that are missing, empty or cannot be what they should; an
+/// endpoint without TLS where that is not `allow`ed.
+pub(super) fn source(
+    volume: Volume,
+    secrets: &HashMap<String, String>,
+    allow_http: bool,
+) -> Result<Source, Unclear> {
+    let endpoint = value(secrets, credentials::ENDPOINT)?;
+    checked(endpoint, allow_http)?;
+    let region = match secrets.get(credentials::REGION).map(|text| text.trim()) {
+        None | Some("") => None,
+        Some(_) => Some(value(secrets, credentials::REGION)?.to_owned()),
+    };
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if !region
+        .iter()
+        .all(|region: &String| region.chars().all(word))
+    {
+        return Err(Unclear::of("the Secret's region is none"));
+    }
+    let mut options = volume.options;
+    if let Some(umask) = volume.umask {
+        options.push(format!("umask={umask:04o}"));
+        if !options.iter().any(|option| option.starts_with("mp_umask")) {
+            options.push(format!("mp_umask={umask:04o}"));
+        }
+    }
+    Ok(Source {
+        endpoint: endpoint.to_owned(),
+        region,
+        bucket: volume.bucket,
+        prefix: volume.prefix.map(|prefix| format!("/{prefix}")),
+        // What it would suggest is among the options already.
+        provider: BucketProvider::Other,
+        read_only: volume.read_only,
+        options,
+        credentials: Credentials {
+            access_key_id: value(secrets, credentials::ACCESS_KEY_ID)?.to_owned(),
+            secret_access_key: value(secrets, credentials::SECRET_ACCESS_KEY)?.to_owned(),
+        },
+        owner: Owner {
+            uid: volume.uid.unwrap_or(0),
+            gid: volume.gid.unwrap_or(0),
+        },
+    })
+}
+
+/// A value that has to be there, in one line: what was made with `echo` ends in a
+/// newline, which belongs to no key.
+fn value<'a>(secrets: &'a HashMap<String, String>, key: &str) -> Result<&'a str, Unclear> {
+    let text = secrets.get(key).map_or("", |text| text.trim());
+    if text.is_empty() {
+        return Err(Unclear::of(format!(
+            "the volume's Secret (nodeStageSecretRef and nodePublishSecretRef) has no `{key}`: it needs {}, {} and {}",
+            credentials::ACCESS_KEY_ID,
+            credentials::SECRET_ACCESS_KEY,
+            credentials::ENDPOINT,
+        )));
+    }
+    let plain = |c: char| c.is_ascii_graphic() && !(key == credentials::ACCESS_KEY_ID && c == ':');
+    match text.len() <= LONGEST && text.chars().all(plain) {
+        true => Ok(text),
+        false => Err(Unclear::of(format!(
+            "the `{key}` in the volume's Secret has characters that none has, or too many"
+        ))),
+    }
+}
+
+/// Whether the endpoint is a URL that may be used.
+fn checked(endpoint: &str, allow_http: bool) -> Result<(), Unclear> {
+    let uri = endpoint.parse::<http::Uri>().ok();
+    let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    let whole = |uri: &http::Uri| uri.query().is_none() && !endpoint.contains(['@', ',', '\\']);
+    if host.is_empty() || !uri.as_ref().is_some_and(whole) {
+        return Err(Unclear::of(
+            "the Secret's endpoint is no URL such as https://s3.example.com",
+        ));
+    }
+    match scheme {
+        Some("https") => Ok(()),
+        Some("http") if allow_http => Ok(()),
+        Some("http") => Err(Unclear::of(format!(
+            "InsecureEndpoint: {endpoint} is http, over which keys and data are open to all; use https, or start hutch node with --allow-http-buckets"
+        ))),
+        _ => Err(Unclear::of(
+            "the Secret's endpoint is neither https nor http",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+        let mut all: HashMap<String, String> = [
+            (credentials::ACCESS_KEY_ID, "AKIA"),
+            (credentials::SECRET_ACCESS_KEY, "hidden/+="),
+            (credentials::ENDPOINT, "https://s3.example.com:9000/base"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+        for (key, value) in pairs {
+            all.insert((*key).to_owned(), (*value).to_owned());
+        }
+        all
+    }
+
+    fn read(pairs: &[(&str, &str)], allow_http: bool) -> Result<Source, Unclear> {
+        let volume = Volume {
+            bucket: "my-bucket".into(),
+            prefix: Some("a/b".into()),
+            umask: Some(0o027),
+            uid: Some(1000),
+            ..Volume::default()
+        };
+        source(volume, &secrets(pairs), allow_http)
+    }
+
+    #[test]
+    fn volume_and_secret_make_a_mount() {
+        let source = read(&[(credentials::REGION, "eu-1\n")], false).unwrap();
+        assert_eq!(source.prefix.as_deref(), Some("/a/b"));
+        assert_eq!(source.region.as_deref(), Some("eu-1"));
+        assert_eq!(source.options, ["umask=0027", "mp_umask=0027"]);
+        assert_eq!((source.owner.uid, source.owner.gid), (1000, 0));
+        assert_eq!(source.credentials.secret_access_key, "hidden/+=");
+    }
+
+    #[test]
+    fn what_a_secret_lacks_is_named_and_what_it_has_is_not() {
+        for (key, wrong) in [
+            (credentials::ACCESS_KEY_ID, ""),
+            (credentials::ACCESS_KEY_ID, "a:b-leak"),
+            (credentials::SECRET_ACCESS_KEY, " \n"),
+            (credentials::SECRET_ACCESS_KEY, "one\ntwo-leak"),
+            (credentials::ENDPOINT, ""),
+            (credentials::ENDPOINT, "s3-leak.example.com"),
+            (credentials::ENDPOINT, "ftp://leak"),
+            (credentials::ENDPOINT, "https://user:leak@s3"),
+            (credentials::ENDPOINT, "https://s3/?leak"),
+            (credentials::ENDPOINT, "https://s3,passwd_file=leak"),
+            (credentials::REGION, "eu,leak"),
+        ] {
+            let text = read(&[(key, wrong)], true).unwrap_err().to_string();
+            assert!(!text.contains("leak"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_without_tls_is_taken_only_where_that_is_allowed() {
+        let plain = [(credentials::ENDPOINT, "http://10.0.0.1:7070")];
+        assert!(read(&plain, true).is_ok());
+        let text = read(&plain, false).unwrap_err().to_string();
+        assert!(text.contains("--allow-http-buckets"), "{text}");
+    }
+}

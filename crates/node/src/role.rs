@@ -1,0 +1,131 @@
+//! `hutch-node` from its settings to its end: builds its parts and joins them. When it is asked to
+//! end, the doors close first, then the watches; mounts stay, for the next process.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::csi::{self, Csi};
+use crate::live::{Live, LiveSettings};
+use crate::settings::NodeSettings;
+use crate::{Mounts, Refusals, Settings};
+use hutch_kube::client;
+use hutch_kube::node::NodeCaches;
+use hutch_kube::watches::Watches;
+use hutch_process::{Ops, cancel_on_signal, listen};
+
+/// A probe of a hung mount may block a thread for longer than anybody waits.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Runs until a signal ends it.
+pub fn run(settings: NodeSettings) -> anyhow::Result<()> {
+    let mut registry = Registry::with_prefix("hutch");
+    hutch_telemetry::start(settings.log_format, &mut registry);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot start")?;
+    let ended = runtime.block_on(async {
+        if settings.end_mounts {
+            end_mounts(settings).await
+        } else {
+            serve(settings, registry).await
+        }
+    });
+    runtime.shutdown_timeout(LINGER);
+    ended
+}
+
+async fn end_mounts(settings: NodeSettings) -> anyhow::Result<()> {
+    let mut registry = Registry::default();
+    let mounts = open(settings.state_dir, None, &mut registry).await?;
+    mounts.end_all().await;
+    Ok(())
+}
+
+async fn open(
+    state: PathBuf,
+    ca_file: Option<PathBuf>,
+    registry: &mut Registry,
+) -> anyhow::Result<Mounts> {
+    let at = state.display().to_string();
+    Mounts::open(Settings { state, ca_file }, registry)
+        .await
+        .with_context(|| format!("the state folder {at} cannot be used: see --state-dir"))
+}
+
+async fn serve(settings: NodeSettings, mut registry: Registry) -> anyhow::Result<()> {
+    let config = client::infer()
+        .await
+        .context("no cluster to work on: set KUBECONFIG, or run in a pod with a service account")?;
+    let client = client::connect(&config).context("the cluster's configuration cannot be used")?;
+    let node = match settings.node_name {
+        Some(name) => name,
+        None => std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .context("no name for this node: set --node-name")?
+            .trim()
+            .to_owned(),
+    };
+    if let Some(file) = &settings.ca_file {
+        let at = file.display();
+        std::fs::File::open(file).with_context(|| format!("--ca-file {at} cannot be read"))?;
+    }
+    let mounts = open(settings.state_dir, settings.ca_file, &mut registry).await?;
+    let shutdown = CancellationToken::new();
+    let mut watches = Watches::new(client.clone(), &mut registry);
+    let caches = NodeCaches::watch(&mut watches, &node, settings.watch_namespace.as_deref());
+    tokio::spawn(cancel_on_signal(shutdown.clone()));
+
+    let stop_ops = CancellationToken::new();
+    let (listings, registry) = (watches.listings(), Mutex::new(registry));
+    let ops = Ops {
+        waiting_for: Box::new(move || listings.missing()),
+        database: None,
+        metrics: Box::new(move || hutch_telemetry::metrics(&registry)),
+    };
+    let listener = listen(settings.ops_listen, "--ops-listen").await?;
+    tracing::info!("probes and metrics on http://{}", listener.local_addr()?);
+    let ops = tokio::spawn(ops.serve(listener, stop_ops.clone()));
+
+    let live = LiveSettings {
+        allow_http: settings.allow_http_buckets,
+    };
+    let csi = csi::Settings {
+        driver: settings.node_driver,
+        node: node.clone(),
+        kubelet: settings.kubelet_dir,
+        allow_http: settings.allow_http_buckets,
+    };
+    let refusals = Refusals::default();
+    let seen = refusals.clone();
+    let csi = async {
+        if settings.no_csi {
+            return Ok(());
+        }
+        let door = Csi::new(csi, mounts.clone(), client.clone(), seen).await;
+        let served = door.serve(shutdown.clone()).await;
+        // Without it nobody knows of this node: it ends, to be started again.
+        shutdown.cancel();
+        served
+    };
+    tracing::info!(node, "mounting buckets");
+    let live = Live::new(
+        client.clone(),
+        caches,
+        mounts.clone(),
+        live,
+        refusals,
+        shutdown.clone(),
+    );
+    let (served, ()) = tokio::join!(csi, live.run());
+    watches.stop().await;
+    stop_ops.cancel();
+    ops.await.context("the ops listener ended badly")?;
+    served?;
+    tracing::info!("stopped");
+    Ok(())
+}

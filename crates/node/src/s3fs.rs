@@ -1,0 +1,174 @@
+//! s3fs (1.90 and newer) as a mounter: its command line and what its output means.
+//!
+//! It answers 0 with a wrong key and dies a moment later, so its exit code is
+//! never looked at. At the log level `err` its output has the S3 service's own
+//! error code, which tells a wrong key from a missing bucket also where a service
+//! answers both with 404.
+
+use std::path::{Path, PathBuf};
+
+use super::mounter::Mounter;
+use super::{Error, Source, options};
+use hutch_api::BucketProvider;
+
+/// Ours, which a caller's of the same name replaces. A mount has to be there or
+/// have failed within 10 s, and between two attempts s3fs sleeps for 2 s.
+const DEFAULTS: [&str; 4] = [
+    "retries=2",
+    "connect_timeout=4",
+    "readwrite_timeout=20",
+    "mp_umask=0022",
+];
+/// Where s3fs keeps what it has not sent yet: on a disk, as memory is scarce.
+const TMPDIR: &str = "/var/tmp";
+/// Error codes of S3 that speak of the credentials; the last one is versitygw's
+/// for an access key that it does not know.
+const DENIED: [&str; 9] = [
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "AuthorizationHeaderMalformed",
+    "ExpiredToken",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "Unauthorized",
+    "XAdminUserNotFound",
+];
+
+/// The program `s3fs`.
+#[derive(Default)]
+pub struct S3fs {
+    /// Certificates of authorities that are trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Mounter for S3fs {
+    fn command(
+        &self,
+        source: &Source,
+        label: &str,
+        point: &Path,
+        keys: &Path,
+    ) -> Result<Vec<String>, Error> {
+        let mut own = Vec::new();
+        for option in &source.options {
+            own.push(options::checked(option)?);
+        }
+        let mut words = vec!["s3fs".to_owned(), target(source)];
+        words.push(point.display().to_string());
+        words.push("-f".to_owned());
+        let mut option = |option: String| words.extend(["-o".to_owned(), option]);
+        for suggested in suggested(source) {
+            let name = suggested.split('=').next().unwrap_or_default();
+            if !own.contains(&name) {
+                option(suggested);
+            }
+        }
+        for allowed in &source.options {
+            option(allowed.clone());
+        }
+        option(format!("url={}", source.endpoint.trim_end_matches('/')));
+        option(format!("passwd_file={}", keys.display()));
+        option(format!("fsname={label}"));
+        // libfuse leaves it out where there is a name.
+        option("subtype=s3fs".to_owned());
+        option(format!("uid={}", source.owner.uid));
+        option(format!("gid={}", source.owner.gid));
+        option(format!("tmpdir={TMPDIR}"));
+        option("dbglevel=err".to_owned());
+        option("allow_other".to_owned());
+        if source.read_only {
+            option("ro".to_owned());
+        }
+        Ok(words)
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        // Looked at once the system's authorities did not do.
+        let bundle = |file: &PathBuf| ("CURL_CA_BUNDLE".to_owned(), file.display().to_string());
+        self.ca_file.iter().map(bundle).collect()
+    }
+
+    fn keys(&self, source: &Source) -> String {
+        let keys = &source.credentials;
+        format!("{}:{}\n", keys.access_key_id, keys.secret_access_key)
+    }
+
+    fn explain(&self, source: &Source, output: &str) -> Error {
+        let said = |text: &str| output.contains(text);
+        let code = output.split("<Code>").nth(1);
+        let code = code
+            .and_then(|rest| rest.split('<').next())
+            .unwrap_or_default();
+        if let Some(line) = output.lines().find(|line| complains(line)) {
+            return Error::BadOption(format!("the mounter says: {}", line.trim()));
+        }
+        if code == "NoSuchBucket" {
+            return Error::NoSuchBucket(source.bucket.clone());
+        }
+        if DENIED.contains(&code) || said("invalid credentials") {
+            let code = if code.is_empty() { "403" } else { code };
+            return Error::AccessDenied(code.to_owned());
+        }
+        if said("not found(host=") || said("Bucket or directory not found") {
+            return Error::NoSuchBucket(source.bucket.clone());
+        }
+        if said("curlCode: 60") {
+            let endpoint = &source.endpoint;
+            return Error::Unreachable(format!(
+                "{endpoint} has a certificate that the node does not trust (hutch node --ca-file names authorities besides the system's)"
+            ));
+        }
+        if said("nable to connect") || said("Could not connect") {
+            let endpoint = &source.endpoint;
+            return Error::Unreachable(format!("{endpoint} cannot be reached"));
+        }
+        let last = output.lines().rfind(|line| !line.trim().is_empty());
+        match last.and_then(|line| line.split("] ").last()) {
+            Some(last) => {
+                let last: String = last.chars().take(200).collect();
+                Error::Mounter(format!("the mounter ended: {last}"))
+            }
+            None => Error::Mounter("the mounter ended without a word".to_owned()),
+        }
+    }
+}
+
+/// A line about options that s3fs or libfuse does not take.
+fn complains(line: &str) -> bool {
+    line.starts_with("fuse: unknown option")
+        || line.starts_with("fuse: invalid parameter")
+        || line.starts_with("s3fs: ")
+            && ["option", "must be", "unknown", "invalid"]
+                .iter()
+                .any(|word| line.contains(word))
+}
+
+fn target(source: &Source) -> String {
+    let prefix = source.prefix.as_deref().unwrap_or_default();
+    match prefix.trim_matches('/') {
+        "" => source.bucket.clone(),
+        folder => format!("{}:/{folder}", source.bucket),
+    }
+}
+
+/// What is good for the provider, unless the caller says otherwise.
+fn suggested(source: &Source) -> Vec<String> {
+    let mut all: Vec<_> = DEFAULTS.map(str::to_owned).to_vec();
+    if let Some(region) = &source.region {
+        all.push(format!("endpoint={region}"));
+    }
+    match source.provider {
+        BucketProvider::S3 => {}
+        // R2 has no UploadPartCopy that s3fs's mixed uploads could use.
+        BucketProvider::R2 => all.push("nomixupload".to_owned()),
+        BucketProvider::Gcs | BucketProvider::Other => {
+            all.push("use_path_request_style".to_owned());
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+#[path = "s3fs_tests.rs"]
+mod tests;

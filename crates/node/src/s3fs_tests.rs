@@ -1,0 +1,105 @@
+use std::path::Path;
+
+use super::*;
+use crate::Owner;
+use hutch_core::buckets::Credentials;
+
+fn source() -> Source {
+    Source {
+        endpoint: "https://s3.example.com/".into(),
+        region: None,
+        bucket: "data".into(),
+        prefix: None,
+        provider: BucketProvider::Other,
+        read_only: false,
+        options: Vec::new(),
+        credentials: Credentials {
+            access_key_id: "the-id".into(),
+            secret_access_key: "the-key".into(),
+        },
+        owner: Owner { uid: 7, gid: 8 },
+    }
+}
+
+fn words(source: &Source) -> Vec<String> {
+    let (point, keys) = (Path::new("/point"), Path::new("/keys"));
+    S3fs::default()
+        .command(source, "label", point, keys)
+        .unwrap()
+}
+
+fn has(words: &[String], option: &str) -> bool {
+    words.iter().any(|word| word == option)
+}
+
+#[test]
+fn the_keys_are_in_their_file_alone() {
+    let source = source();
+    assert_eq!(S3fs::default().keys(&source), "the-id:the-key\n");
+    let words = words(&source).join(" ");
+    assert!(!words.contains("the-"), "{words}");
+    assert!(!format!("{source:?}").contains("the-"));
+}
+
+#[test]
+fn options_follow_provider_and_region_and_the_callers_win() {
+    let plain = words(&source());
+    assert_eq!(&plain[..4], ["s3fs", "data", "/point", "-f"]);
+    for option in [
+        "use_path_request_style",
+        "url=https://s3.example.com",
+        "uid=7",
+        "gid=8",
+    ] {
+        assert!(has(&plain, option), "{option} in {plain:?}");
+    }
+    assert!(!has(&plain, "ro") && !has(&plain, "nomixupload"));
+    let special = words(&Source {
+        region: Some("auto".into()),
+        prefix: Some("/a/b/".into()),
+        provider: BucketProvider::R2,
+        read_only: true,
+        options: vec!["retries=9".into(), "endpoint=eu".into()],
+        ..source()
+    });
+    assert_eq!(special[1], "data:/a/b");
+    for option in ["nomixupload", "ro", "retries=9", "endpoint=eu"] {
+        assert!(has(&special, option), "{option} in {special:?}");
+    }
+    for option in ["retries=2", "endpoint=auto", "use_path_request_style"] {
+        assert!(!has(&special, option), "{option} in {special:?}");
+    }
+    let refused = Source {
+        options: vec!["passwd_file=/x".into()],
+        ..source()
+    };
+    let (point, keys) = (Path::new("/point"), Path::new("/keys"));
+    assert!(
+        S3fs::default()
+            .command(&refused, "label", point, keys)
+            .is_err()
+    );
+}
+
+#[test]
+fn what_s3fs_says_has_a_reason() {
+    let reason = |output: &str| S3fs::default().explain(&source(), output).reason();
+    let denied = "[ERR] …\n<Error><Code>SignatureDoesNotMatch</Code></Error>\n\
+                  [CRT] invalid credentials(host=x) - result of checking service.";
+    assert_eq!(reason(denied), "AccessDenied");
+    let stranger = "<Code>InvalidAccessKeyId</Code>\nbucket or key not found(host=x)";
+    assert_eq!(reason(stranger), "AccessDenied");
+    let missing = "<Code>NoSuchBucket</Code>\nbucket or key not found(host=x)";
+    assert_eq!(reason(missing), "NoSuchBucket");
+    assert_eq!(reason("bucket or key not found(host=x)"), "NoSuchBucket");
+    assert_eq!(reason("unable to connect(host=x)"), "EndpointUnreachable");
+    for bad in [
+        "fuse: unknown option `x'",
+        "s3fs: multipart_size option must be at least 5 MB.",
+        "s3fs: retries must be greater than zero",
+    ] {
+        assert_eq!(reason(bad), "BadOption", "{bad}");
+    }
+    assert_eq!(reason(""), "MounterFailed");
+    assert_eq!(reason("Segmentation fault"), "MounterFailed");
+}

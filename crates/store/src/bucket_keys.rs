@@ -1,0 +1,103 @@
+//! The Secrets with the keys of buckets that are mounted at run time: in the
+//! operator's namespace, with labels that say which sandbox each is for. Nothing
+//! here reads keys back.
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+
+use hutch_api::{MANAGED_BY, Sandbox, SecretRef, credentials, labels};
+use hutch_core::buckets::Credentials;
+use hutch_core::interfaces::{BucketKeys, ResourceError};
+use hutch_core::names;
+use hutch_kube::apply::Writer;
+
+/// Writes them in the name of the facade.
+pub struct KeyWriter {
+    writer: Writer,
+    namespace: String,
+}
+
+impl KeyWriter {
+    /// Writes with `writer` to `namespace`.
+    pub const fn new(writer: Writer, namespace: String) -> Self {
+        Self { writer, namespace }
+    }
+
+    fn secret(&self, sandbox: &Sandbox, bucket: &str, keys: &Credentials) -> Secret {
+        let (name, uid) = (sandbox.name_any(), sandbox.uid().unwrap_or_default());
+        let unique = uuid::Uuid::new_v4().to_string();
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(names::bucket_secret(&name, &unique)),
+                namespace: Some(self.namespace.clone()),
+                labels: Some(
+                    [
+                        label(labels::MANAGED_BY, MANAGED_BY),
+                        label(labels::SANDBOX, &name),
+                        label(labels::SANDBOX_UID, &uid),
+                        label(labels::BUCKET, bucket),
+                    ]
+                    .into(),
+                ),
+                ..ObjectMeta::default()
+            },
+            type_: Some("Opaque".to_owned()),
+            string_data: Some(
+                [
+                    label(credentials::ACCESS_KEY_ID, &keys.access_key_id),
+                    label(credentials::SECRET_ACCESS_KEY, &keys.secret_access_key),
+                ]
+                .into(),
+            ),
+            ..Secret::default()
+        }
+    }
+}
+
+impl BucketKeys for KeyWriter {
+    fn keep<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        bucket: &'a str,
+        keys: &'a Credentials,
+    ) -> BoxFuture<'a, Result<SecretRef, ResourceError>> {
+        async move {
+            let secret = self.secret(sandbox, bucket, keys);
+            self.writer.create(&secret).await?;
+            Ok(SecretRef {
+                name: secret.name_any(),
+                namespace: secret.namespace(),
+            })
+        }
+        .boxed()
+    }
+
+    fn forget<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        secret: &'a SecretRef,
+    ) -> BoxFuture<'a, Result<(), ResourceError>> {
+        async move {
+            if secret.namespace.as_deref() != Some(&self.namespace) {
+                return Ok(());
+            }
+            let there: Option<Secret> = self.writer.read(&self.namespace, &secret.name).await?;
+            let ours = |there: &Secret| {
+                let labels = there.labels();
+                labels
+                    .get(labels::MANAGED_BY)
+                    .is_some_and(|by| by == MANAGED_BY)
+                    && labels.get(labels::SANDBOX_UID) == sandbox.metadata.uid.as_ref()
+            };
+            if let Some(there) = there.filter(ours) {
+                self.writer.delete(&there, false, false).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}

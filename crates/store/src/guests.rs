@@ -1,0 +1,156 @@
+//! Pods of the facade's namespace that somebody else made and labelled for Hutch
+//! to work in, as a cache has them. Only read.
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use kube::ResourceExt;
+use kube::api::ListParams;
+use tokio::sync::watch;
+
+use hutch_api::{MANAGED_BY, annotations, labels};
+use hutch_core::interfaces::{Guest, Guests, PodRef, ResourceError};
+use hutch_core::names::is_name;
+use hutch_kube::apply::Writer;
+use hutch_kube::watches::Cache;
+
+/// The labelled pods of one namespace.
+pub struct GuestDirectory {
+    cache: Cache<Pod>,
+    reader: Writer,
+    namespace: String,
+}
+
+impl GuestDirectory {
+    /// Over a cache of the namespace's labelled pods.
+    pub const fn new(cache: Cache<Pod>, reader: Writer, namespace: String) -> Self {
+        Self {
+            cache,
+            reader,
+            namespace,
+        }
+    }
+}
+
+impl Guests for GuestDirectory {
+    fn get(&self, name: &str) -> Option<Guest> {
+        guest(&*self.cache.get(&self.namespace, name)?)
+    }
+
+    fn exists<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            if !is_name(name) {
+                return Ok(false);
+            }
+            let wanted = ListParams::default()
+                .labels(&format!("{}=true", labels::ATTACH))
+                .fields(&format!("metadata.name={name}"));
+            let found = self
+                .reader
+                .matching::<Pod>(&self.namespace, &wanted)
+                .await?;
+            Ok(found.iter().any(|pod| guest(pod).is_some()))
+        }
+        .boxed()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.cache.changes()
+    }
+}
+
+/// The pod, if Hutch may work in it: it is none of Hutch's own, and lives.
+fn guest(pod: &Pod) -> Option<Guest> {
+    let ours = pod.labels().get(labels::MANAGED_BY);
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    if ours.is_some_and(|by| by == MANAGED_BY)
+        || pod.metadata.deletion_timestamp.is_some()
+        || matches!(phase, Some("Succeeded" | "Failed"))
+    {
+        return None;
+    }
+    let container = container(pod)?;
+    let all = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
+    if !all.iter().any(|one| one.name == container) {
+        let text = format!("there is no container {container} in the pod");
+        return Some(Guest::Waits(text));
+    }
+    let states = status.and_then(|status| status.container_statuses.as_ref());
+    let state = states.into_iter().flatten().find(|it| it.name == container);
+    let state = state.and_then(|it| it.state.clone()).unwrap_or_default();
+    if state.running.is_none() {
+        let why = why(&state).unwrap_or_else(|| phase.unwrap_or("Pending").to_owned());
+        return Some(Guest::Waits(format!("container {container}: {why}")));
+    }
+    Some(Guest::Runs(PodRef {
+        namespace: pod.namespace()?,
+        name: pod.name_any(),
+        uid: pod.uid()?,
+        container,
+        guest: true,
+    }))
+}
+
+/// The container that is meant where none is named, as for `kubectl exec`.
+fn container(pod: &Pod) -> Option<String> {
+    let named = pod.annotations().get(annotations::DEFAULT_CONTAINER);
+    let first = || Some(pod.spec.as_ref()?.containers.first()?.name.clone());
+    named.cloned().or_else(first)
+}
+
+fn why(state: &ContainerState) -> Option<String> {
+    let waiting = state.waiting.as_ref().map(|it| (&it.reason, &it.message));
+    let ended = state
+        .terminated
+        .as_ref()
+        .map(|it| (&it.reason, &it.message));
+    let (reason, message) = waiting.or(ended)?;
+    let texts: Vec<_> = [reason, message].into_iter().flatten().cloned().collect();
+    (!texts.is_empty()).then(|| texts.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn seen(edit: impl FnOnce(&mut Value)) -> Option<Guest> {
+        let mut pod = json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": {labels::ATTACH: "true"}},
+            "spec": {"containers": [{"name": "a"}, {"name": "b"}]},
+            "status": {"phase": "Running", "containerStatuses": [
+                {"name": "b", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                 "state": {"waiting": {"reason": "CrashLoopBackOff"}}},
+                {"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                 "state": {"running": {}}},
+            ]},
+        });
+        edit(&mut pod);
+        guest(&serde_json::from_value(pod).unwrap())
+    }
+
+    #[test]
+    fn the_default_container_is_used_else_the_first_once_it_runs() {
+        let runs = seen(|_| ());
+        assert!(matches!(runs, Some(Guest::Runs(pod)) if pod.container == "a" && pod.guest));
+        let named = json!({"kubectl.kubernetes.io/default-container": "b"});
+        let waits = seen(|pod| pod["metadata"]["annotations"] = named);
+        let why = "container b: CrashLoopBackOff".to_owned();
+        assert_eq!(waits, Some(Guest::Waits(why)));
+        let waits = seen(|pod| pod["status"] = json!({"phase": "Pending"}));
+        assert_eq!(waits, Some(Guest::Waits("container a: Pending".into())));
+    }
+
+    #[test]
+    fn what_is_ours_or_ends_is_none() {
+        let labels = json!({labels::ATTACH: "true", labels::MANAGED_BY: MANAGED_BY});
+        assert_eq!(seen(|pod| pod["metadata"]["labels"] = labels), None);
+        let ends = json!("2026-01-01T00:00:00Z");
+        assert_eq!(
+            seen(|pod| pod["metadata"]["deletionTimestamp"] = ends),
+            None
+        );
+        assert_eq!(seen(|pod| pod["status"]["phase"] = json!("Failed")), None);
+    }
+}

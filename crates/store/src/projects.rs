@@ -1,0 +1,109 @@
+//! The Sandboxes that work for projects, as the projector uses them: read from
+//! the caches, told in the projector's own name. Of the status it owns the
+//! condition `DatabaseSynced` and `projectId`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use serde_json::json;
+use tokio::sync::watch;
+
+use hutch_api::{Sandbox, managers};
+use hutch_core::interfaces::{ProjectReport, ProjectSandboxes, ResourceError};
+use hutch_core::names::is_name;
+use hutch_kube::apply::{Error, Writer};
+use hutch_kube::events::Events;
+use hutch_kube::lease::Leadership;
+use hutch_kube::watches::Cache;
+
+/// The sandboxes of one namespace.
+pub struct ProjectDirectory {
+    cache: Cache<Sandbox>,
+    writer: Writer,
+    events: Events,
+    leadership: Leadership,
+    namespace: String,
+}
+
+impl ProjectDirectory {
+    /// Over a cache that has the namespace's sandboxes, and perhaps others.
+    pub fn new(
+        client: &Client,
+        cache: Cache<Sandbox>,
+        leadership: Leadership,
+        namespace: String,
+    ) -> Self {
+        Self {
+            writer: Writer::new(client.clone(), leadership.clone(), managers::PROJECTOR),
+            events: Events::new(client.clone(), leadership.clone(), managers::PROJECTOR),
+            cache,
+            leadership,
+            namespace,
+        }
+    }
+
+    async fn lives(&self, name: &str) -> Result<bool, Error> {
+        if !is_name(name) {
+            return Ok(false);
+        }
+        let pod: Option<Pod> = self.writer.read(&self.namespace, name).await?;
+        Ok(pod.is_some_and(|pod| {
+            let phase = pod.status.and_then(|status| status.phase);
+            let ended = matches!(phase.as_deref(), Some("Succeeded" | "Failed"));
+            pod.metadata.deletion_timestamp.is_none() && !ended
+        }))
+    }
+
+    async fn tell(&self, sandbox: &Sandbox, report: Option<&ProjectReport>) -> Result<(), Error> {
+        let status = report.map_or_else(
+            || json!({}),
+            |report| json!({"projectId": report.project, "conditions": [report.condition]}),
+        );
+        match self.writer.status(sandbox, &status, false).await {
+            Ok(_) | Err(Error::NotFound(_) | Error::Stale(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl ProjectSandboxes for ProjectDirectory {
+    fn may_write(&self) -> Option<Duration> {
+        let left = self.leadership.check().ok()?;
+        self.cache.synced().then_some(left)
+    }
+
+    fn all(&self) -> Vec<Arc<Sandbox>> {
+        let all = self.cache.store().state().into_iter();
+        let here = |it: &Arc<Sandbox>| it.metadata.namespace.as_ref() == Some(&self.namespace);
+        all.filter(here).collect()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.cache.changes()
+    }
+
+    fn pod_lives<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move { Ok(self.lives(name).await?) }.boxed()
+    }
+
+    fn report<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        report: Option<&'a ProjectReport>,
+    ) -> BoxFuture<'a, Result<(), ResourceError>> {
+        async move { Ok(self.tell(sandbox, report).await?) }.boxed()
+    }
+
+    fn warn<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        reason: &'a str,
+        note: &'a str,
+    ) -> BoxFuture<'a, ()> {
+        self.events.warning(sandbox, reason, note).boxed()
+    }
+}

@@ -1,0 +1,248 @@
+//! The Sandbox resources of one namespace, as the facade uses them: read from
+//! the cache, written in its own name. The facade needs no lease for that: what
+//! it creates has a derived name, and of the status it owns one field.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::error::refusal;
+use hutch_api::{Bucket, Lifecycle, Sandbox};
+use hutch_core::interfaces::{NewSandbox, ResourceError, Sandboxes};
+use hutch_core::names::is_name;
+use hutch_kube::apply::{Error, Writer};
+use hutch_kube::watches::Cache;
+
+/// How often a change is tried on the object as it is by then.
+const ATTEMPTS: usize = 5;
+
+/// The sandboxes of one namespace.
+pub struct Directory {
+    cache: Cache<Sandbox>,
+    writer: Writer,
+    namespace: String,
+    /// How many were awake in that version of the cache: everybody may ask.
+    awake: Mutex<Option<(u64, usize)>>,
+}
+
+impl Directory {
+    /// Over a cache that has the namespace's sandboxes, and perhaps others.
+    pub const fn new(cache: Cache<Sandbox>, writer: Writer, namespace: String) -> Self {
+        Self {
+            cache,
+            writer,
+            namespace,
+            awake: Mutex::new(None),
+        }
+    }
+
+    async fn create_or_read(&self, new: NewSandbox) -> Result<Sandbox, Error> {
+        let mut sandbox = Sandbox::new(&new.name, new.spec);
+        sandbox.metadata.namespace = Some(self.namespace.clone());
+        for (key, note) in new.notes {
+            sandbox.annotations_mut().insert(key.to_owned(), note);
+        }
+        match self.writer.create(&sandbox).await {
+            Err(Error::AlreadyExists(message)) => self
+                .writer
+                .read(&self.namespace, &new.name)
+                .await?
+                .ok_or(Error::Unavailable(message)),
+            result => result,
+        }
+    }
+
+    /// Edits the sandbox as the cache has it, or as the API server has it where
+    /// the cache is behind. `false` where there is none.
+    async fn edit(&self, name: &str, edit: Edit<'_>) -> Result<bool, Error> {
+        let mut sandbox = self.get(name);
+        for _ in 0..ATTEMPTS {
+            let seen = match sandbox.take() {
+                Some(seen) => seen,
+                None => match self.writer.read(&self.namespace, name).await? {
+                    Some(seen) => Arc::new(seen),
+                    None => return Ok(false),
+                },
+            };
+            let written = match &edit {
+                Edit::Spec(patch) => self.writer.merge(&*seen, patch.clone()).await,
+                Edit::Buckets(change) => {
+                    let Some(buckets) = change(&seen.spec.buckets) else {
+                        return Ok(false);
+                    };
+                    let patch = json!({"spec": {"buckets": buckets}, "metadata": {}});
+                    self.writer.merge(&*seen, patch).await
+                }
+                Edit::Status(status) => self.writer.status(&*seen, status, false).await,
+            };
+            match written {
+                Ok(_) => return Ok(true),
+                Err(Error::NotFound(_)) => return Ok(false),
+                // By now it is another state, or another sandbox.
+                Err(Error::Stale(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Stale(format!("Sandbox {name}")))
+    }
+}
+
+/// What is to be written: a part of the spec, or the fields of the status that
+/// the facade owns.
+enum Edit<'a> {
+    Spec(Value),
+    /// The buckets, made from those that are there; none where there is nothing
+    /// to change.
+    Buckets(&'a (dyn Fn(&[Bucket]) -> Option<Vec<Bucket>> + Send + Sync)),
+    Status(Value),
+}
+
+impl Sandboxes for Directory {
+    fn get(&self, name: &str) -> Option<Arc<Sandbox>> {
+        self.cache.get(&self.namespace, name)
+    }
+
+    fn fetch<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>> {
+        async move {
+            if !is_name(name) {
+                return Ok(None);
+            }
+            Ok(self.writer.read(&self.namespace, name).await?)
+        }
+        .boxed()
+    }
+
+    fn fetch_by_uid<'a>(
+        &'a self,
+        uid: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>> {
+        async move {
+            // The API server finds nothing by UID.
+            let all = self.writer.list::<Sandbox>(Some(&self.namespace)).await?;
+            let meant = |it: &Sandbox| it.metadata.uid.as_deref() == Some(uid);
+            Ok(all.into_iter().find(meant))
+        }
+        .boxed()
+    }
+
+    fn all(&self) -> Vec<Arc<Sandbox>> {
+        let mut all = self.cache.store().state();
+        all.retain(|sandbox| sandbox.metadata.namespace.as_deref() == Some(&self.namespace));
+        all
+    }
+
+    fn count(&self) -> usize {
+        self.all().len()
+    }
+
+    fn awake(&self) -> usize {
+        // Before what is counted, which may be newer: then it is counted again.
+        let version = *self.cache.changes().borrow();
+        let mut known = self.awake.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, count)) = *known
+            && of == version
+        {
+            return count;
+        }
+        let ready = |sandbox: &Arc<Sandbox>| {
+            let status = sandbox.status.as_ref();
+            status.is_some_and(|status| status.phase.answers())
+        };
+        let count = self.all().into_iter().filter(ready).count();
+        *known = Some((version, count));
+        count
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.cache.changes()
+    }
+
+    fn create(&self, new: NewSandbox) -> BoxFuture<'_, Result<Sandbox, ResourceError>> {
+        async move { Ok(self.create_or_read(new).await?) }.boxed()
+    }
+
+    fn set_lifecycle<'a>(
+        &'a self,
+        name: &'a str,
+        lifecycle: &'a Lifecycle,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            let patch = json!({"spec": {"lifecycle": lifecycle}, "metadata": {}});
+            Ok(self.edit(name, Edit::Spec(patch)).await?)
+        }
+        .boxed()
+    }
+
+    fn add_bucket<'a>(
+        &'a self,
+        name: &'a str,
+        bucket: &'a Bucket,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            let add = |there: &[Bucket]| {
+                let taken = there.iter().any(|other| other.name == bucket.name);
+                (!taken).then(|| there.iter().chain([bucket]).cloned().collect())
+            };
+            Ok(self.edit(name, Edit::Buckets(&add)).await?)
+        }
+        .boxed()
+    }
+
+    fn remove_bucket<'a>(
+        &'a self,
+        name: &'a str,
+        bucket: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            let remove = |there: &[Bucket]| {
+                let left = there.iter().filter(|other| other.name != bucket);
+                let left: Vec<_> = left.cloned().collect();
+                (left.len() < there.len()).then_some(left)
+            };
+            Ok(self.edit(name, Edit::Buckets(&remove)).await?)
+        }
+        .boxed()
+    }
+
+    fn record_activity<'a>(
+        &'a self,
+        name: &'a str,
+        at: Timestamp,
+        trace: Option<String>,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            let mut status = json!({"lastActivity": at});
+            // What is left out is no longer there.
+            if let Some(trace) = trace {
+                status["traceparent"] = trace.into();
+            }
+            Ok(self.edit(name, Edit::Status(status)).await?)
+        }
+        .boxed()
+    }
+
+    fn delete<'a>(
+        &'a self,
+        name: &'a str,
+        uid: &'a str,
+    ) -> BoxFuture<'a, Result<bool, ResourceError>> {
+        async move {
+            let deleted = self
+                .writer
+                .delete_with_dependents::<Sandbox>(&self.namespace, name, uid)
+                .await;
+            match deleted {
+                Ok(()) => Ok(true),
+                // Another of that name is not what was meant.
+                Err(Error::NotFound(_) | Error::Stale(_)) => Ok(false),
+                Err(error) => Err(refusal(error)),
+            }
+        }
+        .boxed()
+    }
+}
