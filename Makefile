@@ -33,7 +33,7 @@ bench: agent build ## Measure on a real cluster, and print the README's table
 lint: ## Check formatting and lints
 	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings
 
-deny: ## Check licenses and sources of the dependencies (deny.toml)
+deny: ## Check licenses and sources of the dependencies (deny.toml; builds cargo-deny first)
 	.ci/deny
 
 generate: build ## Write the custom resource definitions, and the reference of their fields, from the Rust types
