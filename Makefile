@@ -1,17 +1,16 @@
-# Everything here is one call of cargo, or of what cargo built.
+# Each target is one call of cargo, or of a program that cargo built.
 #
-# PROFILE: `up` and `test` share one build of the dev profile, which is there in
-# half the time of a release build. Hutch spends about 3 ms of CPU on a command
-# then; `make up PROFILE=release` is for those who want to see its own speed, which
-# `make bench` measures.
+# PROFILE: `up` and `test` share one build of the dev profile, because it takes half the
+# time of a release build. Hutch then spends about 3 ms of CPU per command.
+# `make up PROFILE=release` shows Hutch's own speed, and `make bench` measures it.
 PROFILE := dev
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BIN := $(TARGET)/$(shell uname -m)-unknown-linux-gnu/$(patsubst dev,debug,$(PROFILE))
-# Tests have a cluster of their own beside that of `up`, with no Hutch on it.
+# The tests have their own cluster. The cluster of `up` keeps running beside it.
 RUN := $(BIN)/testcluster --state $(TARGET)/testcluster-for-tests run --
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test bench lint generate image agent build
+.PHONY: help up down test unit bench lint deny generate image packages agent build
 
 help: ## Show this help
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -19,11 +18,14 @@ help: ## Show this help
 up: agent build ## Start a cluster and Hutch, and run a first command (HUTCH_KUBECONFIG: on your cluster)
 	@$(BIN)/testcluster quickstart
 
-down: build ## Stop both; nothing is left of them
+down: build ## Stop Hutch and the cluster of `up`, and remove their files
 	@$(BIN)/testcluster quickstart --down
 
-test: agent ## Run every test, the ones on a real cluster included
+test: packages agent ## Run every test, also those on a real cluster; needs root, installs Debian packages
 	cargo test --workspace --profile $(PROFILE) --no-run && $(RUN) cargo test --workspace --profile $(PROFILE) --no-fail-fast
+
+unit: ## Run the unit tests only: no root, no cluster, no database
+	cargo test --workspace --lib --bins --profile $(PROFILE)
 
 bench: agent build ## Measure on a real cluster, and print the README's table
 	cargo bench --bench cluster --no-run && $(RUN) cargo bench --bench cluster
@@ -31,12 +33,18 @@ bench: agent build ## Measure on a real cluster, and print the README's table
 lint: ## Check formatting and lints
 	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings
 
+deny: ## Check licenses and sources of the dependencies (deny.toml; builds cargo-deny first)
+	.ci/deny
+
 generate: build ## Write the custom resource definitions, and the reference of their fields, from the Rust types
-	for folder in crds charts/hutch/files/crds; do $(BIN)/hutch crds --write $$folder || exit; done
+	for directory in crds charts/hutch/files/crds; do $(BIN)/hutch crds --write $$directory || exit; done
 	$(BIN)/hutch crds --reference > docs/reference.md
 
-image: agent build ## Make both images (PROFILE=release: as they are shipped), and load them into the test cluster
+image: agent build ## Build both images (PROFILE=release: as shipped), and load them into the test cluster
 	@$(BIN)/testcluster image build $(TARGET)/images
+
+packages:
+	@.ci/packages
 
 agent:
 	@cargo build -p hutch-agent --profile agent

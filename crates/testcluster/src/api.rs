@@ -1,5 +1,4 @@
-//! The few calls that bringing a cluster up makes to its API server.
-//! Everything else is a Kubernetes client's business.
+//! The requests to the API server that the start of a cluster needs.
 
 use std::fs;
 use std::time::Duration;
@@ -42,7 +41,7 @@ impl Api {
         })
     }
 
-    /// Whether the API server says it is ready.
+    /// True if the API server reports that it is ready.
     pub fn is_ready(&self) -> bool {
         self.answers("/readyz")
     }
@@ -52,9 +51,9 @@ impl Api {
         answer.is_ok_and(|answer| answer.status() == 200)
     }
 
-    /// Whether pods can be made: the node is ready, the default service account,
-    /// which every pod names, exists, and the kubelet answers by itself (the
-    /// node goes on being called ready for a while after it has ended).
+    /// True if pods can be created: the node is ready, the default service account exists
+    /// (every pod names it), and the kubelet itself answers. The last check is needed because
+    /// the node stays ready for a while after the kubelet has ended.
     pub fn takes_pods(&self) -> bool {
         if !self.answers(&format!("/api/v1/nodes/{NODE}/proxy/healthz")) {
             return false;
@@ -64,7 +63,7 @@ impl Api {
         account.is_ok() && node.is_ok_and(|node| node_is_ready(&node))
     }
 
-    /// The StorageClass whose volumes are folders of this machine.
+    /// Adds the StorageClass whose volumes are directories of this machine.
     pub fn add_storage_class(&self) -> Result<()> {
         let class = json!({
             "apiVersion": "storage.k8s.io/v1",

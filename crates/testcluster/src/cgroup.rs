@@ -1,6 +1,5 @@
-//! The cluster's own cgroup, in every hierarchy the machine has.
-//! All containers are below it, so whatever is in it when the cluster goes is
-//! the cluster's, however its shim has died.
+//! The cluster's own cgroup, in every cgroup hierarchy of the machine. All containers are
+//! below it, so every process in it belongs to the cluster, also if its shim was killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal};
 
-/// Makes it. The kubelet refuses a root cgroup that does not exist.
+/// Creates it. The kubelet refuses a root cgroup that does not exist.
 pub(crate) fn create(name: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let folder = hierarchy.join(name);
         if hierarchy.join("cgroup.subtree_control").exists() {
             for controller in ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"] {
-                // One that the machine does not have is the kubelet's to complain of.
+                // The machine may lack a controller. The kubelet reports the ones it needs.
                 let _ = fs::write(
                     hierarchy.join("cgroup.subtree_control"),
                     format!("+{controller}"),
@@ -23,7 +22,7 @@ pub(crate) fn create(name: &str) -> Result<()> {
             }
         }
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        // A fresh cpuset of version 1 is empty, and nothing may run in it.
+        // A new cpuset of version 1 is empty, and no process can run in it.
         for set in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(all) = fs::read_to_string(hierarchy.join(set)) {
                 fs::write(folder.join(set), all)?;
@@ -59,7 +58,7 @@ pub(crate) fn kill(name: &str) -> Result<()> {
     }
 }
 
-/// Removes it; the kernel may need a moment after the last process.
+/// Removes it. Waits up to 5 s, because the kernel frees it after the last process.
 pub(crate) fn remove(name: &str) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(5);
     for folder in folders(name)? {
@@ -102,8 +101,8 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
     Ok(parse(&mounts))
 }
 
-/// The mount points of both cgroup versions below the usual place; a container
-/// may see others of the machine around it.
+/// The mount points of both cgroup versions below /sys/fs/cgroup. A container may also see
+/// mounts of the machine around it in other directories.
 fn parse(mounts: &str) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for line in mounts.lines() {

@@ -1,5 +1,5 @@
-//! A cluster that is up: finding it, bringing it up or back, and its
-//! components one by one. What is taken away again is `teardown`'s.
+//! Starts, finds and repairs a cluster, and controls single components. `teardown` removes
+//! a cluster.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,10 @@ use crate::supervisor::Supervisor;
 use crate::versions::LANGUAGES_IMAGE;
 use crate::{cgroup, config, host, images, mounts, pki, shell, teardown};
 
-/// How long a start may take, once everything is built.
-const START_LIMIT: Duration = Duration::from_secs(120);
+/// How long a start may take after everything is built.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A running single-node Kubernetes. Dropping this stops nothing.
+/// A running single-node Kubernetes. Dropping this does not stop it.
 pub struct Cluster {
     options: Options,
     layout: Layout,
@@ -34,7 +34,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Builds what a cluster is made of, without starting one.
+    /// Builds all parts of a cluster, without starting one.
     pub fn prepare(options: &Options) -> Result<()> {
         host::check()?;
         Parts::build(options.profile, &Progress::new(options.progress)).map(drop)
@@ -52,15 +52,15 @@ impl Cluster {
         build::helm(&Progress::new(options.progress))
     }
 
-    /// Brings the cluster up: does nothing when it is up, starts what has ended
-    /// when it is half up. Of two callers the second waits for the first.
+    /// Starts the cluster. If some components have ended, starts only these. If all run, does
+    /// nothing. A second caller waits for the first.
     pub fn up(options: &Options) -> Result<Self> {
         host::check()?;
         let progress = Progress::new(options.progress);
         let parts = Parts::build(options.profile, &progress)?;
         let root = options.root()?;
         let _lock = Lock::take(&root)?;
-        // State without a slot is of an earlier boot; its addresses may be another's now.
+        // State without a slot is from an earlier boot. Another cluster may use its addresses.
         if root.exists() && Slot::held_by(&root).is_none() {
             teardown::down(&root)?;
         }
@@ -74,7 +74,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The cluster that is already up.
+    /// Finds a cluster that was started. Fails if there is none.
     pub fn attach(options: &Options) -> Result<Self> {
         let root = options.root()?;
         let slot = Slot::held_by(&root).with_context(|| {
@@ -98,46 +98,46 @@ impl Cluster {
         }
     }
 
-    /// The administrator's kubeconfig; it carries its certificates.
+    /// The administrator's kubeconfig. It contains its certificates.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The state folder of this cluster.
+    /// The state directory of this cluster.
     pub fn root(&self) -> &Path {
         &self.layout.root
     }
 
-    /// A folder with `kubectl` in it, for PATH.
+    /// A directory with `kubectl`, for PATH.
     pub fn bin(&self) -> PathBuf {
         self.layout.bin()
     }
 
-    /// The machine's address as the node and its pods see it: a server that is
-    /// to be called from a pod listens there.
+    /// The machine's address for the node and its pods. A server that pods call must listen
+    /// on it.
     pub fn host_address(&self) -> std::net::Ipv4Addr {
         self.slot.host()
     }
 
-    /// Every address of the cluster (node, pods, services), as a CIDR; all of
-    /// them can be reached from the machine.
+    /// All addresses of the cluster (node, pods, services), as a CIDR. The machine can reach
+    /// all of them.
     pub fn network(&self) -> String {
         self.slot.network()
     }
 
-    /// The folder of the logs, one `<component>.log` each, and `audit.log`, a
+    /// The directory of the logs: one `<component>.log` each, and `audit.log`, a
     /// JSON line for each write that a user of the API server made, and for each
     /// request of a ServiceAccount.
     pub fn logs(&self) -> PathBuf {
         self.layout.root.join("logs")
     }
 
-    /// The kubelet's folder, where the volumes of pods are mounted.
+    /// The kubelet's directory, where the volumes of pods are mounted.
     pub fn kubelet_folder(&self) -> PathBuf {
         self.layout.kubelet()
     }
 
-    /// Whether every component runs and the node takes pods.
+    /// True if every component runs and the node accepts pods.
     pub fn is_up(&self) -> bool {
         Component::ALL
             .iter()
@@ -145,7 +145,7 @@ impl Cluster {
             && Api::new(&self.layout, self.slot).is_ok_and(|api| api.is_ready() && api.takes_pods())
     }
 
-    /// Whether the process of a component is alive.
+    /// True if the process of a component is alive.
     pub fn is_running(&self, component: Component) -> bool {
         self.daemon(component)
             .is_some_and(|daemon| daemon.is_alive())
@@ -156,7 +156,7 @@ impl Cluster {
         Daemon::recorded(&self.layout.record(component.name()))
     }
 
-    /// Stops a component: SIGTERM, then SIGKILL. The rest goes on without it.
+    /// Stops a component: SIGTERM, then SIGKILL. The others keep running.
     pub fn stop(&self, component: Component) -> Result<()> {
         self.daemon(component)
             .map_or(Ok(()), |daemon| daemon.stop(component.grace()))
@@ -168,8 +168,7 @@ impl Cluster {
             .map_or(Ok(()), |daemon| daemon.kill())
     }
 
-    /// Starts a component that is not running. It needs a while to be of use:
-    /// `wait_until_up` waits for that.
+    /// Starts a component if it does not run. `wait_until_up` waits until it is usable.
     pub fn start(&self, component: Component) -> Result<()> {
         if self.is_running(component) {
             return Ok(());
@@ -179,20 +178,19 @@ impl Cluster {
             .map(drop)
     }
 
-    /// Waits until every component runs and the node takes pods. Fails at once,
-    /// with the last lines of its log, when a component has ended.
+    /// Waits until every component runs and the node accepts pods. If a component has ended,
+    /// fails at once with the last lines of its log.
     pub fn wait_until_up(&self, limit: Duration) -> Result<()> {
         self.wait(limit, &Component::ALL, Api::takes_pods)
     }
 
-    /// Starts a process of the caller's as a child of the cluster's supervisor,
-    /// which reaps it. Its environment is exactly `spec.env`.
+    /// Starts any process as a child of the cluster's supervisor, which reaps it. Its environment is exactly `spec.env`.
     pub fn spawn(&self, spec: &Spec) -> Result<Daemon> {
         self.supervisor()?.spawn(spec)
     }
 
-    /// Makes an image of nothing but these files (path in the image, file of
-    /// this machine; all executable) and imports it under `name`.
+    /// Builds an image that contains only these files (path in the image, file of this
+    /// machine; all executable) and imports it as `name`.
     pub fn load_image(&self, name: &str, files: &[(&str, &Path)]) -> Result<()> {
         let (first, _) = files.first().context("an image needs at least one file")?;
         let archive = self
@@ -210,8 +208,7 @@ impl Cluster {
         imported
     }
 
-    /// Puts the image of an OCI archive on the node, under the name that it has in
-    /// there.
+    /// Imports an OCI archive into the node, with the name from the archive.
     pub fn import(&self, archive: &Path) -> Result<()> {
         images::import(&self.parts.ctr(), &self.layout.containerd_socket(), archive)
     }
@@ -219,7 +216,7 @@ impl Cluster {
     /// Puts [`LANGUAGES_IMAGE`](crate::versions::LANGUAGES_IMAGE) on the node, unless
     /// it is there: Debian with Node.js, Go, Ruby, tsc and pyflakes. No cluster needs
     /// it; tests of languages do. The first time on a machine it is made, which takes
-    /// two minutes; who comes meanwhile waits.
+    /// two minutes; other callers wait.
     ///
     /// # Errors
     /// When Debian's packages are not to be had, or containerd does not take it.
@@ -244,12 +241,12 @@ impl Cluster {
         command
     }
 
-    /// Takes the cluster down and everything it has made with it.
+    /// Removes the cluster and everything that it created.
     pub fn down(&self) -> Result<()> {
         Self::take_down(&self.options)
     }
 
-    /// The same without attaching first; no cluster is no error.
+    /// Like [`Cluster::down`], without attaching first. If there is no cluster, does nothing.
     pub fn take_down(options: &Options) -> Result<()> {
         let root = options.root()?;
         if !root.exists() && Slot::held_by(&root).is_none() {
@@ -283,15 +280,15 @@ impl Cluster {
         for component in &first {
             self.start(*component)?;
         }
-        self.wait(START_LIMIT, &first, Api::is_ready)?;
+        self.wait(START_TIMEOUT, &first, Api::is_ready)?;
         api.add_storage_class()?;
         for component in rest {
             self.start(component)?;
         }
-        self.wait(START_LIMIT, &Component::ALL, Api::takes_pods)
+        self.wait(START_TIMEOUT, &Component::ALL, Api::takes_pods)
     }
 
-    /// Everything that is there before the first process.
+    /// Creates everything that must exist before the first process starts.
     fn make_ground(&self) -> Result<()> {
         for folder in self.layout.folders() {
             fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;

@@ -1,7 +1,6 @@
 //! The components: their names, their order and their command lines.
-//! Every one of them runs inside the cluster's network namespace, so the ports
-//! are the usual ones however many clusters there are. Configuration that is a
-//! file rather than a flag is `config`'s.
+//! All of them run in the cluster's network namespace, so every cluster uses the default
+//! ports. `config` writes the configuration files.
 
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ pub enum Component {
     KubeControllerManager,
     /// The scheduler.
     KubeScheduler,
-    /// What makes service addresses work.
+    /// Routes the addresses of Services to pods.
     KubeProxy,
     /// The agent of the node.
     Kubelet,
@@ -55,19 +54,19 @@ impl Component {
         }
     }
 
-    /// How long it may take to end by itself. kube-apiserver would wait for its
-    /// last watch; what it has acknowledged is in etcd by then.
+    /// How long it may take to end after SIGTERM. kube-apiserver would wait for its last
+    /// watch; its acknowledged writes are already in etcd.
     pub(crate) fn grace(self) -> Duration {
         Duration::from_secs(5)
     }
 
-    /// Whether it needs nothing but the node to start; the others want to meet
-    /// the API server and give up or back off when it is not there yet.
+    /// True if it can start without the API server. The others exit or back off if the API
+    /// server does not answer yet.
     pub(crate) fn starts_first(self) -> bool {
         matches!(self, Self::Etcd | Self::Containerd | Self::KubeApiserver)
     }
 
-    /// What to start.
+    /// The command line and the environment of the component.
     pub(crate) fn spec(self, layout: &Layout, slot: Slot, parts: &Parts) -> Spec {
         let spec = Spec::new(
             "/usr/bin/nsenter",
@@ -76,13 +75,13 @@ impl Component {
         )
         .arg(format!("--net={}", slot.namespace().display()))
         .arg("--");
-        // A fixed environment: a proxy or a locale of the caller's is not the cluster's.
+        // A fixed environment, without the caller's proxy and locale.
         let spec = spec
             .env("PATH", parts.path())
             .env("HOME", "/root")
             .env("LANG", "C.UTF-8")
-            // A small machine has memory to spare sooner than time: a quarter of what
-            // the API server does for a write is collecting garbage.
+            // On a small machine CPU is scarcer than memory. With the default, a quarter of
+            // the API server's work for a write is garbage collection.
             .env("GOGC", "400");
         if self == Self::Containerd {
             return spec
@@ -112,7 +111,7 @@ fn etcd(layout: &Layout) -> Vec<String> {
         "--listen-client-urls=http://127.0.0.1:2379".into(),
         "--advertise-client-urls=http://127.0.0.1:2379".into(),
         "--listen-peer-urls=http://127.0.0.1:2380".into(),
-        // A test cluster that loses its power has lost its point anyway.
+        // A test cluster need not survive a power failure.
         "--unsafe-no-fsync".into(),
         "--log-level=warn".into(),
     ]

@@ -1,5 +1,5 @@
-//! The configuration files of the components. Pure text, written before each
-//! start; what is unusual in them says why.
+//! The configuration files of the components, written before each start. A comment gives
+//! the reason for each unusual value.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::options::Profile;
 use crate::pki::NODE;
 use crate::versions::PAUSE_IMAGE;
 
-/// The folder of Debian's CNI plugins.
+/// The directory of Debian's CNI plugins.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 
 /// Writes all of them.
@@ -46,8 +46,8 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-/// containerd 2. `restrict_oom_score_adj`: without CAP_SYS_RESOURCE runc dies
-/// on the score that the CRI asks for. No NRI: its socket's path is the machine's.
+/// containerd 2. `restrict_oom_score_adj`: without CAP_SYS_RESOURCE, runc fails to set the
+/// score that the CRI requests. NRI is off because all clusters would share its socket path.
 fn containerd(layout: &Layout, parts: &Parts) -> String {
     format!(
         r#"version = 3
@@ -95,7 +95,7 @@ imports = []
     )
 }
 
-/// containerd 1.6: the same in the older words.
+/// The same for containerd 1.6, in its configuration format.
 fn containerd_older(layout: &Layout, parts: &Parts) -> String {
     format!(
         r#"version = 2
@@ -170,8 +170,8 @@ fn kubelet(layout: &Layout, slot: Slot) -> Value {
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": layout.pki("kubelet.crt"),
         "tlsPrivateKeyFile": layout.pki("kubelet.key"),
-        // A cgroup per cluster: clusters run side by side, and what is left in
-        // it when the cluster goes can only be ours.
+        // A cgroup per cluster, as clusters run side by side. All processes that are left in
+        // it when the cluster is removed belong to that cluster.
         "cgroupRoot": format!("/{}", slot.name()),
         "cgroupDriver": "cgroupfs",
         "failCgroupV1": false,
@@ -184,8 +184,8 @@ fn kubelet(layout: &Layout, slot: Slot) -> Value {
         "imageGCHighThresholdPercent": 100,
         "maxPods": 250,
         "podPidsLimit": 1024,
-        // There is no name server. Naming the node, which refuses, makes a
-        // look-up fail at once and spares every pod a warning event.
+        // There is no name server. The node refuses the connection, so a look-up fails at
+        // once. Without any address every pod would get a warning event.
         "resolvConf": "",
         "clusterDNS": [slot.node()],
         "clusterDomain": "cluster.local",
@@ -210,7 +210,7 @@ fn kube_proxy(layout: &Layout, slot: Slot) -> Value {
         "clusterCIDR": slot.pods(),
         "hostnameOverride": NODE,
         "oomScoreAdj": 0,
-        // The connection tracking limits are the machine's, not a namespace's.
+        // The connection tracking limits apply to the whole machine, not to a namespace.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "iptables": {"minSyncPeriod": "100ms"},
     })
@@ -227,8 +227,8 @@ fn scheduler(layout: &Layout) -> Value {
     })
 }
 
-/// Every write is noted, bodies are not: tests count who wrote what and when. Of
-/// what runs in pods, reads are noted as well: tests compare them with its rights.
+/// The audit log has every write, without bodies: tests count writes by user and time. For
+/// ServiceAccounts it has reads, too: tests compare them with the granted rights.
 fn audit() -> Value {
     json!({
         "apiVersion": "audit.k8s.io/v1",

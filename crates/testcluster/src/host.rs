@@ -1,10 +1,10 @@
-//! Whether this machine can run a cluster at all, and what to do if it cannot.
+//! Checks that this machine can run a cluster.
 
 use anyhow::{Result, bail};
 
 const ELSEWHERE: &str = "set HUTCH_KUBECONFIG to the kubeconfig of a cluster of your own instead";
 
-/// Fails with advice on a machine that cannot.
+/// Returns an error that says what to do if the machine cannot run a cluster.
 pub(crate) fn check() -> Result<()> {
     if !cfg!(target_os = "linux") {
         bail!("a test cluster needs Linux: run this in a virtual machine, or {ELSEWHERE}");

@@ -1,22 +1,22 @@
-//! Where every file of one cluster is. Pure: paths only.
+//! The paths of one cluster's files. Nothing here accesses the file system.
 //!
-//! Two places: the state folder, which may have a path of any length, and the
-//! run folder `/run/hutch-testcluster/<slot>`, short because a unix socket's
-//! path ends at 107 bytes and containerd appends 67 of its own to a shim's.
+//! There are two directories. The state directory may have a path of any length. The run
+//! directory `/run/hutch-testcluster/<slot>` is short, because a unix socket's path has at
+//! most 107 bytes and containerd appends 67 bytes for a shim's socket.
 
 use std::path::{Path, PathBuf};
 
 use crate::network::Slot;
 
-/// The folder that all test clusters of this machine share.
+/// The directory that all test clusters of this machine share.
 pub(crate) const RUN: &str = "/run/hutch-testcluster";
 
 /// The paths of one cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
-    /// The state folder.
+    /// The state directory.
     pub root: PathBuf,
-    /// The run folder.
+    /// The run directory.
     pub run: PathBuf,
 }
 
@@ -65,13 +65,13 @@ impl Layout {
         self.root.join("data").join(of)
     }
 
-    /// A folder with `kubectl` in it, for PATH.
+    /// A directory with `kubectl`, for PATH.
     pub fn bin(&self) -> PathBuf {
         self.root.join("bin")
     }
 
-    /// The kubelet's folder. It lies in the state folder, for its size, and is
-    /// mounted in the run folder, for the sockets of drivers below it.
+    /// The kubelet's directory. It is stored in the state directory because of its size,
+    /// and mounted in the run directory because drivers have their sockets below it.
     pub fn kubelet(&self) -> PathBuf {
         self.run.join("kubelet")
     }
@@ -80,9 +80,9 @@ impl Layout {
         self.run.join("containerd.sock")
     }
 
-    /// Where containerd mounts root file systems. In the run folder because the
-    /// root of a user namespace has to get there, and a state folder below
-    /// somebody's home, which others may not enter, is out of its reach.
+    /// The directory in which containerd mounts root file systems. It is in the run
+    /// directory because the root user of a user namespace must be able to enter it. It
+    /// cannot enter a state directory below a home directory that is closed to others.
     pub fn containerd_state(&self) -> PathBuf {
         self.run.join("containerd")
     }
@@ -91,7 +91,7 @@ impl Layout {
         self.run.join("supervise.sock")
     }
 
-    /// Every folder that has to exist before anything starts.
+    /// The directories that must exist before the first process starts.
     pub fn folders(&self) -> Vec<PathBuf> {
         let mut all = vec![self.bin(), self.cni_config(), self.kubelet()];
         all.extend(["pki", "logs", "processes", "pod-logs"].map(|name| self.root.join(name)));
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_fit_into_a_unix_address_wherever_the_state_folder_is() {
+    fn socket_paths_are_short_enough_for_any_state_directory() {
         let layout = Layout::new(Path::new("/a/very/long/path"), Slot::numbered(15));
         let shim = layout.run.join("s").join("f".repeat(64));
         let registration = "plugins_registry/ru.yandex.s3.csi-reg.sock";

@@ -1,11 +1,11 @@
 //! A real single-node Kubernetes made of processes: etcd, the control plane,
 //! kubelet, kube-proxy, containerd, runc and CNI, as root, without Docker.
 //!
-//! Reading map: `cluster` brings one up and is what callers use; `build` and
-//! `images` make its parts, cached outside the repository; `component` and
-//! `config` say what runs and how; `network`, `cgroup` and `mounts` are the
-//! ground it stands on; `teardown` leaves nothing of it; `quickstart` is `make up`,
-//! which runs Hutch on it. Everything here blocks.
+//! Modules: `cluster` is the interface for callers and starts a cluster. `build` and
+//! `images` make its parts and cache them outside the repository. `component` and
+//! `config` define the processes and their configuration. `network`, `cgroup` and
+//! `mounts` prepare the machine. `teardown` removes everything. `quickstart` is
+//! `make up`, which runs Hutch on a cluster. All functions block.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {

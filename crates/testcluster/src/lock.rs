@@ -1,5 +1,5 @@
-//! One process at a time brings a given cluster up or takes it down.
-//! The kernel drops the lock with its holder, however that ends.
+//! A lock per cluster: one process at a time starts or removes it.
+//! The kernel releases the lock when its holder ends, also after SIGKILL.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -17,8 +17,8 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock of a state folder. Its file is elsewhere, as `down`
-    /// deletes that folder.
+    /// Waits for the lock of a state directory. The lock file is outside of it, because
+    /// `down` deletes that directory.
     pub fn take(root: &Path) -> Result<Self> {
         let name = crate::build::digest(&[&root.display().to_string()]);
         let path = Path::new(RUN).join(format!("lock-{name}"));
@@ -30,7 +30,7 @@ impl Lock {
                 .write(true)
                 .open(&path)?;
             file.lock()?;
-            // A lock on a file that was removed meanwhile is worth nothing.
+            // The previous holder may have removed the file. Then others lock a new one.
             let held = file.metadata()?.ino();
             if fs::metadata(&path).is_ok_and(|now| now.ino() == held) {
                 return Ok(Self { path, _file: file });
@@ -38,7 +38,8 @@ impl Lock {
         }
     }
 
-    /// Leaves nothing behind; only the last cluster's folder is empty by then.
+    /// Removes the lock file. The shared directory is removed only if it is empty, which
+    /// is after the last cluster.
     pub fn remove(self) -> Result<()> {
         shell::ignore_missing(fs::remove_file(&self.path))?;
         drop(self);

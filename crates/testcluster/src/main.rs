@@ -1,5 +1,5 @@
-//! `testcluster`: the command line of the library. It parses, calls and
-//! prints; what a cluster is and does is the library's.
+//! `testcluster`: the command line of the library. It parses arguments, calls the library
+//! and prints.
 
 mod report;
 mod run;
@@ -16,21 +16,20 @@ use hutch_testcluster::{Cluster, Component, Images, Options, Profile, Quickstart
 
 /// A real single-node Kubernetes made of processes: no Docker, no registry.
 ///
-/// Everything it consists of is built on this machine the first time (about
-/// ten minutes on two cores, then cached in ~/.cache/hutch) and starts in
-/// seconds after that. It needs Linux, root and Go; `down` leaves nothing
-/// behind. Each state folder has a cluster of its own, with a network of its
-/// own, and any number of them (up to 16) run side by side.
+/// The first start builds all parts on this machine (about ten minutes on two
+/// cores) and caches them in ~/.cache/hutch. Later starts take seconds. It needs
+/// Linux, root and Go. `down` removes everything but the cache. Each state
+/// directory has its own cluster with its own network. Up to 16 run side by side.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Cli {
-    /// The state folder [default: $HUTCH_TESTCLUSTER, else target/testcluster of this workspace]
-    #[arg(long, global = true, value_name = "FOLDER")]
+    /// The state directory [default: $HUTCH_TESTCLUSTER, else target/testcluster of this workspace]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
     state: Option<PathBuf>,
     /// The container runtime of the node [default: current; `down`: both]
     #[arg(long, global = true, value_enum)]
     profile: Option<Profile>,
-    /// Say nothing but errors
+    /// Print only errors
     #[arg(long, short, global = true)]
     quiet: bool,
     #[command(subcommand)]
@@ -49,32 +48,32 @@ Examples:
 
 #[derive(Subcommand)]
 enum Task {
-    /// Build everything a cluster consists of, without starting one
+    /// Build all parts of a cluster, without starting one
     Build,
-    /// Bring the cluster up; does nothing when it is up, repairs it when it is half up
+    /// Start the cluster, or restart the components that have ended
     Up,
-    /// Bring a cluster up, run Hutch on it and ask a first sandbox: `make up`
+    /// Start a cluster and Hutch, and run a first command in a sandbox: `make up`
     ///
     /// If HUTCH_KUBECONFIG is set, Hutch works on that cluster instead, with the
-    /// agent's image that HUTCH_AGENT_IMAGE names. Hutch goes on running in the
-    /// background, as its ServiceAccount. Every other HUTCH_ variable that is
-    /// set becomes a setting of Hutch.
+    /// agent's image that HUTCH_AGENT_IMAGE names. Hutch keeps running in the
+    /// background, as its ServiceAccount. It gets every other HUTCH_ variable, and
+    /// DATABASE_URL, POSTGRES_*, PGSSLROOTCERT, AWS_*, OTEL_* and RUST_LOG.
     Quickstart {
-        /// Stop Hutch and take the cluster down: `make down`
+        /// Stop Hutch and remove the cluster: `make down`
         #[arg(long)]
         down: bool,
     },
-    /// Take the cluster down with everything it has made
+    /// Remove the cluster and everything that it created
     Down,
     /// Print shell commands that point kubectl and Hutch at the cluster
     Env,
     /// Print the log of a component, or the end of all of them
     Logs { component: Option<Component> },
-    /// Bring a cluster up, run a command with HUTCH_KUBECONFIG set, take it down again
+    /// Start a cluster, run a command with HUTCH_KUBECONFIG set, and remove the cluster
     ///
     /// The command's exit code is passed through. If HUTCH_KUBECONFIG is set
-    /// already, the command is just run with it. A cluster that was up before
-    /// stays up; whatever else came up under the state folder goes.
+    /// already, the command runs with that cluster. A cluster that ran before
+    /// keeps running. Other clusters of the state directory are removed.
     Run {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
@@ -95,15 +94,15 @@ enum Task {
 
 #[derive(Subcommand)]
 enum ImageTask {
-    /// Make the images that Hutch is shipped as, as OCI archives: `make image`
+    /// Build the images of Hutch as OCI archives: `make image`
     ///
-    /// They are made of the programs beside this one and are named after their
-    /// version. If the cluster is up, they are put on its node, too.
+    /// They contain the programs beside this one, and their tag is the version. If the
+    /// cluster runs, they are also loaded into its node.
     Build {
-        /// Where the archives go
+        /// The directory for the archives
         folder: PathBuf,
     },
-    /// Make an image of nothing but some files and put it on the node
+    /// Build an image that contains only some files and load it into the node
     ///
     /// The first file is the image's command. Pods name the image as it is
     /// named here, with imagePullPolicy IfNotPresent or Never.
@@ -126,8 +125,8 @@ enum ComponentTask {
     Kill { component: Component },
 }
 
-/// MB that the operator's image stays below.
-const LARGEST: u64 = 40;
+/// Limit of the operator's image, in MB.
+const MAX_OPERATOR_IMAGE_MB: u64 = 40;
 type Wrapper = fn(&Images, &str, &Path) -> Result<()>;
 const IMAGES: [(&str, Wrapper); 2] = [("hutch", Images::operator), ("hutch-node", Images::node)];
 
@@ -199,7 +198,7 @@ fn down(options: &Options, only: Option<Profile>) -> Result<()> {
     })
 }
 
-/// The environment in which programs find the cluster.
+/// The environment variables with which programs find the cluster.
 fn variables(cluster: &Cluster, options: &Options) -> Result<Vec<(&'static str, OsString)>> {
     let mut path = cluster.bin().into_os_string();
     path.push(":");
@@ -212,7 +211,7 @@ fn variables(cluster: &Cluster, options: &Options) -> Result<Vec<(&'static str, 
         ("HUTCH_TESTCLUSTER", state.into_os_string()),
         ("PATH", path),
     ];
-    // A proxy cannot reach an address that exists on this machine only.
+    // A proxy cannot reach the cluster's addresses, which exist on this machine only.
     for name in ["NO_PROXY", "no_proxy"] {
         let others = std::env::var(name).ok().filter(|value| !value.is_empty());
         let networks = others.into_iter().chain([cluster.network()]);
@@ -276,8 +275,8 @@ fn images(options: &Options, folder: &Path) -> Result<()> {
         let size = std::fs::metadata(&archive)?.len() / 1_000_000;
         // The nodes pull it before the first sandbox can start. Only a release is
         // optimised for size.
-        if name == "hutch" && !cfg!(debug_assertions) && size >= LARGEST {
-            bail!("{tagged} has {size} MB, and may have {LARGEST}");
+        if name == "hutch" && !cfg!(debug_assertions) && size >= MAX_OPERATOR_IMAGE_MB {
+            bail!("{tagged} has {size} MB; the limit is {MAX_OPERATOR_IMAGE_MB} MB");
         }
         let shown = archive.display();
         let loaded = match &cluster {
@@ -289,7 +288,7 @@ fn images(options: &Options, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Becomes kubectl.
+/// Replaces this process with kubectl.
 fn kubectl(options: &Options, arguments: &[OsString]) -> Result<()> {
     let cluster = Cluster::attach(options)?;
     let mut command: Command = cluster.kubectl();

@@ -1,4 +1,4 @@
-//! Mounts below the cluster's folders: the one it needs, and taking all away.
+//! Mounts below the cluster's directories: makes the shared one, and removes all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 
-/// Mounts a folder at another place, so that it propagates: what a pod mounts below
-/// that with bidirectional propagation reaches the machine and other pods.
+/// Bind-mounts a directory with shared propagation. A mount that a pod makes below it with
+/// bidirectional propagation is visible on the machine and in other pods.
 pub(crate) fn share(folder: &Path, place: &Path) -> Result<()> {
     if below(place)?.iter().any(|point| point == place) {
         return Ok(());
     }
     rustix::mount::mount_bind(folder, place)
         .with_context(|| format!("mounting {}", place.display()))?;
-    // Private first: its mounts are not to show below the folder, too.
+    // Private first: otherwise the mounts would also appear below the source directory.
     for flags in [
         MountPropagationFlags::PRIVATE,
         MountPropagationFlags::SHARED,
@@ -25,10 +25,10 @@ pub(crate) fn share(folder: &Path, place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unmounts everything at or below a folder, the latest first. Lazily: a mount
-/// that is still busy leaves with its last user.
+/// Unmounts everything at or below a directory, the latest mount first. The unmount is
+/// lazy: a busy mount disappears with its last user.
 pub(crate) fn detach(folder: &Path) -> Result<()> {
-    // A mount may hide others; every round uncovers what the last one hid.
+    // A mount can hide others. Every round finds the mounts that the last round uncovered.
     for _ in 0..16 {
         let mounted = below(folder)?;
         if mounted.is_empty() {
@@ -36,7 +36,7 @@ pub(crate) fn detach(folder: &Path) -> Result<()> {
         }
         for point in mounted.iter().rev() {
             match rustix::mount::unmount(point.as_path(), UnmountFlags::DETACH) {
-                // Gone with another one through propagation.
+                // Propagation has already removed it together with another mount.
                 Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
                 Err(error) => {
                     return Err(error).with_context(|| format!("unmounting {}", point.display()));
@@ -47,7 +47,7 @@ pub(crate) fn detach(folder: &Path) -> Result<()> {
     anyhow::bail!("mounts below {} keep coming back", folder.display())
 }
 
-/// The mount points at or below a folder, in mount order.
+/// The mount points at or below a directory, in mount order.
 pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
     Ok(points(&mounts)
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_the_same_beginning_is_another_one() {
+    fn a_directory_with_the_same_prefix_is_another_one() {
         assert!(!Path::new("/state/older2").starts_with("/state/older"));
     }
 }

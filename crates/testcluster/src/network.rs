@@ -1,11 +1,10 @@
-//! The network of one cluster: a network namespace of its own, joined to the
-//! machine by one veth pair.
+//! The network of one cluster: its own network namespace, connected to the machine by one
+//! veth pair.
 //!
-//! The namespace is what lets clusters run side by side (each has its own
-//! bridges, ports and iptables rules) and what makes taking one down complete.
-//! Outside of it there is one link and one route, both named after the slot;
-//! the machine's own rules and sysctls are not touched, and nothing in the
-//! namespace has a way out of the machine.
+//! Each namespace has its own bridges, ports and iptables rules, so clusters run side by
+//! side and are removed completely. Outside of the namespace there is one link, named after
+//! the slot, and one route. The machine's rules and sysctls are not changed. No packet from
+//! the namespace leaves the machine.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,8 +17,8 @@ use anyhow::{Context, Result, bail};
 use crate::layout::RUN;
 use crate::shell;
 
-/// A number that one state folder holds as long as its cluster exists; names
-/// and addresses follow from it.
+/// A number that a state directory holds while its cluster exists. The cluster's names and
+/// addresses are derived from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot(u8);
 
@@ -37,14 +36,14 @@ impl Slot {
         self.0
     }
 
-    /// The slot that this state folder holds, if it holds one.
+    /// The slot that this state directory holds, if any.
     pub fn held_by(root: &Path) -> Option<Self> {
         (0..SLOTS)
             .map(Slot)
             .find(|slot| slot.holder().as_deref() == Some(root))
     }
 
-    /// The slot that this state folder holds, or else a free one, now held.
+    /// Returns the slot that this state directory holds, or takes a free one.
     pub fn claim(root: &Path) -> Result<Self> {
         if let Some(slot) = Self::held_by(root) {
             return Ok(slot);
@@ -75,7 +74,7 @@ impl Slot {
         fs::read_link(self.file()).ok()
     }
 
-    /// Whether the machine already routes these addresses somewhere else.
+    /// True if the machine already has a route for these addresses.
     fn is_used_by_others(self) -> bool {
         // Little-endian: 10.163.0.0 is 0000A30A.
         let network = format!("{:02X}0A", FIRST_NETWORK + self.0);
@@ -106,7 +105,7 @@ impl Slot {
         self.address(128, 1)
     }
 
-    /// Everything that is inside.
+    /// All addresses of the cluster, as a CIDR.
     pub fn network(self) -> String {
         format!("{}/16", self.address(0, 0))
     }
@@ -128,7 +127,7 @@ impl Slot {
         Path::new("/run/netns").join(self.name())
     }
 
-    /// Makes the namespace and the link, as far as they do not exist yet.
+    /// Creates the namespace and the link, if they do not exist.
     pub fn connect(self) -> Result<()> {
         let name = self.name();
         if self.is_connected() {
@@ -147,10 +146,10 @@ impl Slot {
         ip(&["-n", &name, "link", "set", "lo", "up"])?;
         ip(&["-n", &name, "addr", "add", &node, "dev", "node0"])?;
         ip(&["-n", &name, "link", "set", "node0", "up"])?;
-        // Nothing leaves the machine, and what tries to is told so at once.
+        // No packet leaves the machine. The sender gets an error at once.
         ip(&["-n", &name, "route", "add", "unreachable", "default"])?;
-        // For pods on the node's own network: kube-proxy turns what goes to a Service
-        // aside before it leaves, but only what has a way at all.
+        // For pods on the node's own network: kube-proxy redirects packets to a Service only
+        // if there is a route for them.
         ip(&[
             "-n",
             &name,
@@ -161,8 +160,8 @@ impl Slot {
             "node0",
         ])?;
         ip(&["route", "add", &all, "via", &node_ip, "dev", &name])?;
-        // Inside: pods and the machine reach each other through the node, and
-        // every refused packet is answered, or name look-ups would time out.
+        // Inside, pods and the machine reach each other through the node. Every refused packet
+        // gets an answer, because name look-ups would time out otherwise.
         let settings = "cd /proc/sys/net/ipv4 && echo 1 > ip_forward && echo 0 > icmp_ratelimit";
         shell::run(
             self.enter(Command::new("nsenter"))
@@ -179,7 +178,7 @@ impl Slot {
             && inside.is_ok_and(|text| text.contains(&node))
     }
 
-    /// Takes both away; the bridges and rules inside go with the namespace.
+    /// Removes both. The bridges and rules inside disappear with the namespace.
     pub fn disconnect(self) -> Result<()> {
         let name = self.name();
         if Path::new("/sys/class/net").join(&name).exists() {
@@ -191,7 +190,7 @@ impl Slot {
         Ok(())
     }
 
-    /// The arguments that make `nsenter` run a command inside.
+    /// Adds the arguments with which `nsenter` runs a command in the namespace.
     pub fn enter(self, mut nsenter: Command) -> Command {
         nsenter
             .arg(format!("--net={}", self.namespace().display()))

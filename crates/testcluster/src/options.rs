@@ -1,14 +1,13 @@
-//! What a caller may choose about a cluster: where it lives and how old its
-//! container runtime is. Pure; nothing here touches the machine.
+//! The options of a cluster: its state directory and its container runtime.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The subfolder of a state folder in which the older cluster lives.
+/// The subdirectory of a state directory for the cluster with the older runtime.
 pub(crate) const OLDER: &str = "older";
 
-/// Which container runtime the node has.
+/// The container runtime of the node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
     /// containerd 2 and runc 1.5: image volumes and user namespaces.
@@ -18,21 +17,20 @@ pub enum Profile {
     Older,
 }
 
-/// How to bring a cluster up, or find it again.
+/// The options to start or find a cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The state folder; the older profile lives in its subfolder `older`.
+    /// The state directory. The older profile uses its subdirectory `older`.
     pub state: PathBuf,
-    /// Which container runtime the node has.
+    /// The container runtime of the node.
     pub profile: Profile,
-    /// Whether progress is written to standard error.
+    /// True if progress is written to standard error.
     pub progress: bool,
 }
 
 impl Options {
-    /// The folder that the state is kept in when nobody names another: what
-    /// `HUTCH_TESTCLUSTER` says (`testcluster run` sets it), else
-    /// `target/testcluster` of the workspace around the current directory.
+    /// The default state directory: the value of `HUTCH_TESTCLUSTER` (`testcluster run`
+    /// sets it), else `target/testcluster` of the workspace around the current directory.
     pub fn default_state() -> PathBuf {
         if let Some(state) = std::env::var_os("HUTCH_TESTCLUSTER").filter(|state| !state.is_empty())
         {
@@ -41,8 +39,8 @@ impl Options {
         workspace().join("target/testcluster")
     }
 
-    /// The folder that belongs to this cluster alone, absolute and with its
-    /// symbolic links resolved, so that two spellings of it are one cluster.
+    /// The directory of this cluster alone. It is absolute and its symbolic links are
+    /// resolved, so that two spellings of a path name one cluster.
     pub fn root(&self) -> Result<PathBuf> {
         let root = match self.profile {
             Profile::Current => self.state.clone(),
@@ -62,7 +60,7 @@ impl Default for Options {
     }
 }
 
-/// The workspace around the current folder, or where there is none, that folder.
+/// The workspace around the current directory, or the current directory if there is none.
 pub(crate) fn workspace() -> PathBuf {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
     let outermost = here
@@ -93,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_older_profile_has_a_folder_of_its_own() {
+    fn the_older_profile_has_its_own_directory() {
         let state = std::env::temp_dir();
         let of = |profile| {
             Options {
@@ -110,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_folder_need_not_exist_yet() {
+    fn a_state_directory_need_not_exist_yet() {
         let folder = tempfile::tempdir().unwrap();
         let real = folder.path().canonicalize().unwrap();
         std::os::unix::fs::symlink(&real, folder.path().join("link")).unwrap();

@@ -1,5 +1,5 @@
-//! Certificates and kubeconfigs: one authority, one certificate per identity.
-//! Made once per state folder; all X.509 v3, as rustls refuses anything older.
+//! Certificates and kubeconfigs: one authority, one certificate per identity. They are made
+//! once per state directory. All are X.509 v3, because rustls refuses older versions.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,13 +22,12 @@ use crate::network::Slot;
 /// The node's name, which is part of its certificate.
 pub(crate) const NODE: &str = "testcluster";
 
-/// The address under which the API server is found from the machine and from
-/// every component.
+/// The URL of the API server, for the machine and for every component.
 pub(crate) fn server(slot: Slot) -> String {
     format!("https://{}:6443", slot.node())
 }
 
-/// Who may call the API server: component, common name, organisation.
+/// The clients of the API server: component, common name, organisation.
 const CLIENTS: [(&str, &str, &str); 6] = [
     ("admin", "hutch-admin", "system:masters"),
     (
@@ -48,9 +47,9 @@ const CLIENTS: [(&str, &str, &str); 6] = [
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
-/// Makes whatever is needed, unless a complete set is there.
+/// Makes all certificates and kubeconfigs, unless a complete set exists.
 pub(crate) fn make(layout: &Layout, slot: Slot) -> Result<()> {
-    // Written last, so it stands for all of them.
+    // It is written last, so it exists only if all others exist.
     if layout.kubeconfig().exists() {
         return Ok(());
     }
@@ -102,7 +101,7 @@ fn params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    // An hour back, for clocks that are set while the cluster runs.
+    // One hour back, in case the clock is set back while the cluster runs.
     params.not_before = OffsetDateTime::now_utc() - Duration::hours(1);
     params.not_after = OffsetDateTime::now_utc() + Duration::days(3650);
     params
@@ -171,7 +170,7 @@ fn sign(
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-/// A kubeconfig that carries its certificates, so that it can be copied away.
+/// A kubeconfig that contains its certificates, so that it can be copied.
 fn kubeconfig(slot: Slot, authority: &str, (certificate, key): &(String, String)) -> String {
     let config = json!({
         "apiVersion": "v1",

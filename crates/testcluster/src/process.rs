@@ -1,9 +1,8 @@
-//! One background process: started detached, recorded in a file by pid and
-//! start time, stopped with SIGTERM and then SIGKILL.
+//! A background process. It is started detached, recorded in a file by pid and start time,
+//! and stopped with SIGTERM and then SIGKILL.
 //!
-//! The start time is what makes the record safe to act upon: a recycled pid
-//! has another one, and is therefore never signalled. A zombie counts as ended,
-//! as the machine's own PID 1 may never reap it.
+//! A recycled pid has another start time, so it is never signalled. A zombie counts as
+//! ended, because the machine's PID 1 may never reap it.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -18,14 +17,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::shell;
 
-/// What to start.
+/// A process to start.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// The program and its arguments; a program without `/` is looked up on PATH.
     pub argv: Vec<OsString>,
     /// Added to the environment of the caller.
     pub env: BTreeMap<String, OsString>,
-    /// The working directory; the caller's when there is none.
+    /// The working directory. Default: the caller's.
     pub dir: Option<PathBuf>,
     /// The file that standard output and error are appended to.
     pub log: PathBuf,
@@ -74,7 +73,7 @@ impl Spec {
     }
 }
 
-/// A process that outlives whoever started it. Dropping this stops nothing.
+/// A process that outlives its starter. Dropping this does not stop it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Daemon {
     identity: Identity,
@@ -86,19 +85,19 @@ struct Identity {
     pid: i32,
     /// Clock ticks since boot, field 22 of `/proc/PID/stat`.
     started: u64,
-    /// A pid and a start time may both come again after a reboot.
+    /// After a reboot, a pid and a start time can both occur again.
     boot: String,
 }
 
 impl Daemon {
-    /// Starts a process in a session of its own and records it. Refuses when
-    /// the record names a process that is still alive.
+    /// Starts a process in its own session and records it. Refuses if the record names a
+    /// process that is still alive.
     pub fn spawn(spec: &Spec) -> Result<Self> {
         Self::refuse_second(&spec.record)?;
         let log = OpenOptions::new().create(true).append(true).open(&spec.log);
         let log = log.with_context(|| format!("opening {}", spec.log.display()))?;
-        // setsid(1) execs in place here, as a fresh child leads no group: the
-        // pid stays the one we get, and no unsafe hook between fork and exec is needed.
+        // setsid(1) does not fork here, because a new child leads no process group. So the
+        // pid stays the same, and no unsafe hook between fork and exec is needed.
         let mut command = Command::new("setsid");
         command
             .args(&spec.argv)
@@ -119,7 +118,7 @@ impl Daemon {
         Self::adopt(i32::try_from(child.id())?, &spec.record)
     }
 
-    /// Records a process that somebody else has just started for us.
+    /// Records a process that the supervisor has just started.
     pub(crate) fn adopt(pid: i32, record: &Path) -> Result<Self> {
         let (_, started) = look_up(pid).with_context(|| format!("process {pid} ended at once"))?;
         let daemon = Self {
@@ -158,12 +157,12 @@ impl Daemon {
         })
     }
 
-    /// Its pid; another process may have it by now, unless `is_alive`.
+    /// Its pid. If not `is_alive`, another process may have it now.
     pub fn pid(&self) -> i32 {
         self.identity.pid
     }
 
-    /// Whether this very process still runs.
+    /// True if this process still runs. Another process with the same pid does not count.
     pub fn is_alive(&self) -> bool {
         let same = look_up(self.identity.pid).is_some_and(|(state, started)| {
             started == self.identity.started && state != 'Z' && state != 'X'
@@ -171,7 +170,7 @@ impl Daemon {
         same && self.identity.boot == boot_id()
     }
 
-    /// Sends a signal, if it is still this very process.
+    /// Sends a signal if the process is alive. An ended process is no error.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         if !self.is_alive() {
             return Ok(());
@@ -187,11 +186,11 @@ impl Daemon {
         }
     }
 
-    /// Waits until it has ended; `false` when time ran out first.
+    /// Waits until it has ended. Returns false after `limit`.
     pub fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
-            // Reaps it when it is our own child; otherwise this says ECHILD at once.
+            // Reaps it if it is a child of this process. Otherwise this fails with ECHILD.
             if let Some(pid) = Pid::from_raw(self.identity.pid) {
                 let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
             }
@@ -205,8 +204,8 @@ impl Daemon {
         }
     }
 
-    /// SIGTERM, then SIGKILL when it has not ended within `grace`; afterwards
-    /// the record is gone. A process that has ended already is no error.
+    /// Sends SIGTERM, and SIGKILL if it has not ended within `grace`. Then removes the record.
+    /// An ended process is no error.
     pub fn stop(&self, grace: Duration) -> Result<()> {
         self.signal(Signal::CONT)?;
         self.signal(Signal::TERM)?;
@@ -216,7 +215,7 @@ impl Daemon {
         shell::ignore_missing(fs::remove_file(&self.record))
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Sends SIGKILL, waits up to 10 s for the end, and removes the record.
     pub fn kill(&self) -> Result<()> {
         self.signal(Signal::KILL)?;
         if !self.wait(Duration::from_secs(10)) {
@@ -226,8 +225,8 @@ impl Daemon {
     }
 }
 
-/// State and start time of a process. The name in between may hold anything,
-/// parentheses and spaces included, hence the search from the right.
+/// State and start time of a process. The name before them can contain parentheses and
+/// spaces, so the search starts from the right.
 fn look_up(pid: i32) -> Option<(char, u64)> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }

@@ -1,6 +1,6 @@
-//! What a waiting human sees: which parts are being made, how far they are and
-//! for how long. A terminal gets bars; anything else (CI) gets a plain line at
-//! the start and end of a part and one every fifteen seconds in between.
+//! Shows the progress of a start: the parts in work, their progress and their time. A
+//! terminal gets bars. Other outputs (CI) get a line at the start and end of a part, and one
+//! every fifteen seconds in between.
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-const EVERY: Duration = Duration::from_secs(15);
+const REPORT_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Where progress goes; cheap to clone.
+/// The output of progress. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Progress(Arc<Kind>);
 
@@ -20,7 +20,7 @@ enum Kind {
     Bars(MultiProgress),
 }
 
-/// One part that is being made. Dropped without `done`, it has failed.
+/// One part in work. If it is dropped without `done`, it is reported as failed.
 pub(crate) struct Task {
     name: String,
     progress: Progress,
@@ -32,14 +32,16 @@ pub(crate) struct Task {
 
 impl Progress {
     pub fn new(wanted: bool) -> Self {
-        Self(Arc::new(match wanted {
-            false => Kind::Silent,
-            true if std::io::stderr().is_terminal() => Kind::Bars(MultiProgress::new()),
-            true => Kind::Plain,
+        Self(Arc::new(if !wanted {
+            Kind::Silent
+        } else if std::io::stderr().is_terminal() {
+            Kind::Bars(MultiProgress::new())
+        } else {
+            Kind::Plain
         }))
     }
 
-    /// One line that stays.
+    /// Prints a permanent line.
     pub fn say(&self, line: &str) {
         match &*self.0 {
             Kind::Silent => {}
@@ -76,7 +78,7 @@ impl Progress {
     }
 }
 
-/// A reader that has gone is no reason to panic, as `eprintln!` would.
+/// `eprintln!` would panic if the reader has closed standard error.
 fn write(line: &str) {
     let _ = writeln!(std::io::stderr(), "testcluster: {line}");
 }
@@ -86,7 +88,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 impl Task {
-    /// How far it is; called as often as there is news.
+    /// Reports the progress. May be called as often as it changes.
     pub fn at(&self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             if bar.length() != Some(total) {
@@ -100,10 +102,10 @@ impl Task {
         self.still(&format!("{done} of {total}"));
     }
 
-    /// Called while waiting; says at most every fifteen seconds that we do.
+    /// Call it while waiting. It prints at most one line in fifteen seconds.
     pub fn still(&self, what: &str) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.elapsed() >= EVERY {
+        if last.elapsed() >= REPORT_INTERVAL {
             *last = Instant::now();
             if matches!(*self.progress.0, Kind::Plain) {
                 self.progress.say(&format!(

@@ -1,4 +1,4 @@
-//! `testcluster quickstart`: what it tells the person who called it.
+//! The output of `testcluster quickstart`.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use hutch_testcluster::{Options, Outcome, Quickstart};
 
 pub(crate) fn up(options: Options) -> Result<()> {
     let outcome = Quickstart::here(options)?.up()?;
-    let text = told(&outcome);
+    let text = summary(&outcome);
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }
@@ -26,7 +26,7 @@ pub(crate) fn down(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn told(outcome: &Outcome) -> String {
+fn summary(outcome: &Outcome) -> String {
     let Outcome {
         own_cluster,
         kubeconfig,
@@ -39,9 +39,10 @@ fn told(outcome: &Outcome) -> String {
         command,
         answer,
     } = outcome;
-    let cluster = match own_cluster {
-        true => "a test cluster of this machine",
-        false => "the one of HUTCH_KUBECONFIG",
+    let cluster = if *own_cluster {
+        "a test cluster of this machine"
+    } else {
+        "the one of HUTCH_KUBECONFIG"
     };
     let buckets = node_log.as_ref().map_or_else(
         || "run `hutch node` on the nodes to mount any (docs/install.md)".to_owned(),

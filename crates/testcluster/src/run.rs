@@ -1,9 +1,8 @@
 //! `testcluster run`: a cluster for one command.
 //!
-//! Whatever ends this process short of SIGKILL, the clusters that came up
-//! meanwhile are taken down. A signal ends the build at once, the start of a
-//! cluster only when it is complete (half a cluster is harder to take down),
-//! and the command by being passed on.
+//! The clusters that it started are removed when this process ends, except after SIGKILL.
+//! A signal ends a build at once. It ends the start of a cluster only when the start is
+//! complete, because half a cluster is harder to remove. It is passed on to the command.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -18,8 +17,8 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// How long the command has to end after a signal.
-const GRACE: Duration = Duration::from_secs(20);
+/// How long the command may take to end after a signal, before SIGKILL.
+const SIGNAL_GRACE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(options: &Options, command: &[OsString]) -> Result<ExitCode> {
     let (program, arguments) = command.split_first().context("no command")?;
@@ -39,8 +38,8 @@ pub(crate) fn run(options: &Options, command: &[OsString]) -> Result<ExitCode> {
         .map(|one| one.profile)
         .collect();
     interrupted.or_at_once(|| prepare(options))?;
-    // Orphans of the command and of the supervisor become ours and are reaped
-    // with us, also where the machine's PID 1 does not reap.
+    // Orphans of the command and of the supervisor become children of this process. They are
+    // reaped with it, also if the machine's PID 1 does not reap.
     rustix::process::set_child_subreaper(Pid::from_raw(1))?;
     let ended = with_cluster(options, &mut command, &interrupted);
     let mut taken_down = Ok(());
@@ -56,7 +55,7 @@ pub(crate) fn run(options: &Options, command: &[OsString]) -> Result<ExitCode> {
     ended
 }
 
-/// Builds the cluster's parts side by side with what else the tests want.
+/// Builds the cluster's parts, and in parallel the S3 server and Helm for the tests.
 fn prepare(options: &Options) -> Result<()> {
     std::thread::scope(|scope| {
         let others = scope.spawn(|| {
@@ -69,7 +68,7 @@ fn prepare(options: &Options) -> Result<()> {
     })
 }
 
-/// What has ended would stay a zombie when it went to a PID 1 that does not reap.
+/// Reaps ended children. They would stay zombies under a PID 1 that does not reap.
 fn reap() {
     while matches!(rustix::process::wait(WaitOptions::NOHANG), Ok(Some(_))) {}
 }
@@ -93,7 +92,7 @@ fn with_cluster(
     Ok(interrupted.signal().map_or_else(|| code(status), ended_by))
 }
 
-/// Waits for the command; passes a signal on and insists after a while.
+/// Waits for the command. Passes a signal on, and sends SIGKILL after `SIGNAL_GRACE`.
 fn wait(child: &mut Child, interrupted: &Interrupted) -> Result<ExitStatus> {
     let mut deadline = None;
     loop {
@@ -111,13 +110,13 @@ fn wait(child: &mut Child, interrupted: &Interrupted) -> Result<ExitStatus> {
                 (Some(deadline), _) if Instant::now() > deadline => child.kill()?,
                 _ => {}
             }
-            deadline = deadline.or(Some(Instant::now() + GRACE));
+            deadline = deadline.or(Some(Instant::now() + SIGNAL_GRACE));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Both clusters that may live under a state folder.
+/// The options of both clusters that a state directory can have.
 fn both(options: &Options) -> [Options; 2] {
     [Profile::Current, Profile::Older].map(|profile| Options {
         profile,
@@ -140,12 +139,12 @@ fn code(status: ExitStatus) -> ExitCode {
     }
 }
 
-/// As a shell says it.
+/// The exit code after a signal, as in a shell.
 fn ended_by(signal: i32) -> ExitCode {
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
 }
 
-/// The first signal that asked us to end.
+/// The first signal to end that this process received.
 #[derive(Clone)]
 struct Interrupted(Arc<AtomicI32>);
 
@@ -172,7 +171,7 @@ impl Interrupted {
         }
     }
 
-    /// Does something that leaves nothing half done when we just leave.
+    /// Runs work that can be abandoned: a signal exits the process at once.
     fn or_at_once(&self, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
         let (done, ended) = mpsc::channel();
         std::thread::scope(|scope| {

@@ -1,17 +1,17 @@
-//! Running a program to its end and saying what it said when it failed.
-//! Everything here waits; long-lived processes are `process`'s.
+//! Runs a program to its end. The error of a failed program contains its output.
+//! For long-running processes see `process`.
 
 use std::io::{ErrorKind, Result as IoResult};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Runs a program; its output becomes part of the error when it fails.
+/// Runs a program. If it fails, its output is part of the error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     output(command).map(drop)
 }
 
-/// Runs a program and returns what it wrote to standard output.
+/// Runs a program and returns its standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let ended = command
@@ -23,20 +23,20 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
             .get_args()
             .map(|arg| arg.to_string_lossy())
             .collect();
-        let said = String::from_utf8_lossy(&ended.stderr);
-        let heard = String::from_utf8_lossy(&ended.stdout);
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        let stdout = String::from_utf8_lossy(&ended.stdout);
         bail!(
             "{name} {}: {}\n{}{}",
             arguments.join(" "),
             ended.status,
-            last_lines(&heard, 10),
-            last_lines(&said, 20)
+            last_lines(&stdout, 10),
+            last_lines(&stderr, 20)
         );
     }
     Ok(String::from_utf8_lossy(&ended.stdout).into_owned())
 }
 
-/// The end of a text, for error messages.
+/// The last lines of a text, indented for error messages.
 pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..]
@@ -45,13 +45,13 @@ pub(crate) fn last_lines(text: &str, count: usize) -> String {
         .collect()
 }
 
-/// Whether a program is on PATH.
+/// True if a program is on PATH.
 pub(crate) fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-/// Treats "it was not there" as done.
+/// Treats the error "not found" as success.
 pub(crate) fn ignore_missing(result: IoResult<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_carries_what_the_program_said() {
+    fn the_error_of_a_failed_program_contains_its_output() {
         let error = run(Command::new("sh").args(["-c", "echo because >&2; exit 3"]))
             .unwrap_err()
             .to_string();

@@ -1,6 +1,6 @@
-//! The client of the cluster's one supervisor (`tools/supervise`), which is the
-//! parent of every component, so that all of them are reaped.
-//! It only starts processes; `process` finds and stops them.
+//! The client of the cluster's supervisor (`tools/supervise`). The supervisor is the parent
+//! of every component and reaps it. It only starts processes; `process` finds and stops
+//! them.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -33,7 +33,7 @@ struct Answer {
 }
 
 impl Supervisor {
-    /// The running supervisor, or a new one.
+    /// Connects to the running supervisor, or starts one.
     pub fn start(program: &Path, socket: &Path, log: &Path, record: &Path) -> Result<Self> {
         let supervisor = Self {
             socket: socket.to_path_buf(),
@@ -57,8 +57,8 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    /// Starts a process as the supervisor's child and records it.
-    /// The environment is exactly `spec.env`: components take nothing else.
+    /// Starts a process as the supervisor's child and records it. Its environment is
+    /// exactly `spec.env`; it inherits nothing.
     pub fn spawn(&self, spec: &Spec) -> Result<Daemon> {
         Daemon::refuse_second(&spec.record)?;
         let text = |value: &std::ffi::OsString| {

@@ -1,9 +1,9 @@
-//! Taking a cluster down: processes, containers, mounts, network, cgroups,
-//! files, in this order. Every step holds whatever state it finds, also that of
-//! a cluster whose processes were killed, so that it can simply be repeated.
+//! Removes a cluster: processes, containers, mounts, network, cgroups and files, in this
+//! order. Every step works from any state, also after the processes were killed, so a failed
+//! removal can be repeated.
 //!
-//! It only stops what is recorded, what is in the cluster's own cgroup, and
-//! shims that name the cluster's own socket.
+//! It only stops recorded processes, processes in the cluster's own cgroup, and shims whose
+//! command line has the cluster's own socket.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,13 +19,13 @@ use crate::options::OLDER;
 use crate::process::Daemon;
 use crate::{cgroup, mounts, shell};
 
-/// Where kube-controller-manager's provisioner puts volumes, not configurable.
+/// The directory of the volumes that kube-controller-manager provisions. Not configurable.
 const HOST_PATH_VOLUMES: &str = "/tmp/hostpath_pv/";
 
-/// Leaves nothing of the cluster in this folder.
+/// Removes the cluster of this state directory completely.
 pub(crate) fn down(root: &Path) -> Result<()> {
     let slot = Slot::held_by(root);
-    // The kubelet first, or it would start again what is killed below.
+    // The kubelet first. Otherwise it restarts the processes that are killed below.
     let (supervisor, others) = recorded(root)?;
     for daemon in &others {
         daemon.signal(Signal::KILL)?;
@@ -37,7 +37,7 @@ pub(crate) fn down(root: &Path) -> Result<()> {
         cgroup::kill(&slot.name())?;
         kill_shims(&Layout::new(root, slot).containerd_socket())?;
     }
-    // The last one, as it reaps the others.
+    // The supervisor last, because it reaps the others.
     if let Some(daemon) = supervisor {
         daemon.stop(Duration::from_secs(5))?;
     }
@@ -57,7 +57,7 @@ pub(crate) fn down(root: &Path) -> Result<()> {
     for volume in volumes {
         remove(&volume)?;
     }
-    // Fails while it is in use by another cluster, as it should.
+    // This fails while another cluster uses the directory, which is correct.
     let _ = fs::remove_dir(HOST_PATH_VOLUMES);
     remove_state(root)?;
     slot.map_or(Ok(()), Slot::release)
@@ -104,7 +104,7 @@ fn kill_shims(socket: &Path) -> Result<()> {
     }
 }
 
-/// A zombie has no command line any more, so it is not found.
+/// The shims of this containerd. A zombie has no command line, so it is not found.
 fn shims(socket: &Path) -> Result<Vec<Pid>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("reading /proc")?.flatten() {
@@ -132,8 +132,8 @@ fn is_shim_of(command: &[u8], socket: &Path) -> bool {
     shim && arguments.any(|argument| argument == socket.as_os_str().as_encoded_bytes())
 }
 
-/// containerd 1.6 keeps the sockets of all shims of a machine in one folder; a
-/// shim that was killed has left its own there.
+/// containerd 1.6 keeps the sockets of all shims of a machine in one directory. A killed
+/// shim leaves its socket there.
 fn remove_shim_sockets(state: &Path) {
     let tasks = state.join("io.containerd.runtime.v2.task/k8s.io");
     for bundle in fs::read_dir(tasks).into_iter().flatten().flatten() {
@@ -143,7 +143,7 @@ fn remove_shim_sockets(state: &Path) {
     }
 }
 
-/// The links to container logs that the kubelet makes at a fixed place.
+/// Removes the links to container logs, which the kubelet creates in a fixed directory.
 fn remove_log_links(root: &Path) {
     for entry in fs::read_dir("/var/log/containers")
         .into_iter()
@@ -156,7 +156,7 @@ fn remove_log_links(root: &Path) {
     }
 }
 
-/// The pods that containerd knew, by the names of their folders.
+/// The IDs of containerd's pods, from the names of their directories.
 fn pods(layout: &Layout) -> Vec<String> {
     let folders = [layout.data("containerd"), layout.containerd_state()];
     let entries = folders
@@ -169,7 +169,7 @@ fn pods(layout: &Layout) -> Vec<String> {
         .collect()
 }
 
-/// What the CNI library remembers of pods that were killed, at a fixed place.
+/// Removes the CNI library's records of killed pods, which are in a fixed directory.
 fn remove_network_results(pods: &[String]) {
     for entry in fs::read_dir("/var/lib/cni/results")
         .into_iter()
@@ -183,8 +183,8 @@ fn remove_network_results(pods: &[String]) {
     }
 }
 
-/// The folders of volumes this cluster has provisioned, found in etcd's files:
-/// they are all that says so when the API server is gone.
+/// The directories of the volumes that this cluster provisioned. They are read from etcd's
+/// files, as the API server no longer runs.
 fn host_path_volumes(etcd: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders = vec![etcd.to_path_buf()];
@@ -201,7 +201,7 @@ fn host_path_volumes(etcd: &Path) -> BTreeSet<PathBuf> {
 }
 
 fn find_volumes(bytes: &[u8], found: &mut BTreeSet<PathBuf>) {
-    // As text, because std searches text fast, and these files have 64 MB each.
+    // As text, because std searches text fast and each file has 64 MB.
     let text = String::from_utf8_lossy(bytes);
     for (at, prefix) in text.match_indices(HOST_PATH_VOLUMES) {
         let name: String = text[at + prefix.len()..].chars().take(36).collect();
@@ -211,7 +211,7 @@ fn find_volumes(bytes: &[u8], found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// Removes the state folder, but not the older cluster that may live in it.
+/// Removes the state directory, except the subdirectory of the older cluster.
 fn remove_state(root: &Path) -> Result<()> {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         if entry.file_name() == OLDER {
@@ -227,8 +227,8 @@ fn remove_state(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a folder. Refuses while anything is mounted in it: what would be
-/// deleted then is not ours.
+/// Removes a directory. Refuses if anything is mounted in it, as the mounted files would be
+/// deleted.
 fn remove(folder: &Path) -> Result<()> {
     if let Some(mounted) = mounts::below(folder)?.first() {
         bail!("{} is still mounted", mounted.display());
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn volumes_are_found_between_other_bytes() {
+    fn volumes_are_found_in_binary_data() {
         let name = "0b4f2c1e-1111-2222-3333-444455556666";
         let mut bytes = vec![0xff, 0, 1];
         bytes.extend(

@@ -1,8 +1,8 @@
-//! Every version the test cluster is made of, in one place.
+//! The versions of the test cluster's parts.
 //!
-//! A change here changes the key of the affected cache folder, so the next
-//! start rebuilds that part and nothing else. The Kubernetes version is the one
-//! that `kubernetes/go.mod` requires; a test keeps the two equal.
+//! A change here changes the cache key of that part, so the next start rebuilds only that
+//! part. The Kubernetes version must be the one that `kubernetes/go.mod` requires; a test
+//! checks this.
 
 /// Kubernetes, reported by every component built from `kubernetes/`.
 pub const KUBERNETES: &str = "v1.36.3";
@@ -16,9 +16,9 @@ pub const VERSITYGW: &str = "v1.8.0";
 pub const HELM: &str = "v4.3.1";
 /// The Debian release of the sandbox image, of the node's and of the older runtime.
 pub const DEBIAN: &str = "bookworm";
-/// The name under which the sandbox image is known on the node.
+/// The name of the sandbox image on the node.
 pub const SANDBOX_IMAGE: &str = "docker.io/library/python:3.11-slim";
-/// An image with the interpreters and checkers that the sandbox image has not.
+/// An image with the interpreters and checkers that the sandbox image lacks.
 pub const LANGUAGES_IMAGE: &str = "hutch.dev/testcluster/languages:1";
 /// A tiny image with a shell but without bash or Python.
 pub const BUSYBOX_IMAGE: &str = "docker.io/library/busybox:1";

@@ -1,8 +1,8 @@
-//! The cache of build products: one folder per part, version and hash.
+//! The cache of build products: one directory per part, version and hash.
 //!
-//! A part is built in a folder of another name and renamed when it is complete,
-//! so an interrupted build is never taken for a finished one. A lock per part
-//! keeps two processes from building the same one twice.
+//! A part is built in a directory with another name, which is renamed when it is complete.
+//! So an interrupted build is never used. A lock per part prevents two processes from
+//! building the same part.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// `$XDG_CACHE_HOME/hutch`, or `.cache/hutch` in the home folder.
+    /// `$XDG_CACHE_HOME/hutch`, or `.cache/hutch` in the home directory.
     pub fn open() -> Result<Self> {
         let xdg = std::env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)
@@ -30,7 +30,7 @@ impl Cache {
         })
     }
 
-    /// The folder of a part; `build` fills it when it does not exist yet.
+    /// Returns the directory of a part. If it does not exist, `build` fills it.
     pub fn part(
         &self,
         name: &str,
@@ -60,7 +60,7 @@ impl Cache {
     }
 }
 
-/// The home folder, which a minimal environment may not name.
+/// The home directory. Default: /root, as a minimal environment may lack HOME.
 pub(crate) fn home() -> PathBuf {
     std::env::home_dir()
         .filter(|home| home.is_absolute())
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interrupted_build_is_not_a_finished_one() {
+    fn an_interrupted_build_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path()).unwrap();
         let failed = cache.part("a", "1", "h", |dir| {
@@ -90,11 +90,11 @@ mod tests {
     }
 
     #[test]
-    fn who_wants_what_is_being_built_waits_for_it() {
+    fn a_second_builder_waits_for_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let builds = std::sync::atomic::AtomicUsize::new(0);
         let want = || {
-            // As another process has it: nothing is shared but the folder.
+            // Like another process: only the directory is shared.
             let cache = Cache::at(folder.path()).unwrap();
             let made = cache.part("a", "1", "h", |dir| {
                 builds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);

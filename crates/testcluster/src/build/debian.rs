@@ -1,6 +1,5 @@
-//! The parts that come from Debian: packages that the machine needs, and the
-//! older container runtime, which is unpacked into the cache and never
-//! installed, so that its service cannot start.
+//! The parts from Debian: packages that the machine needs, and the older container runtime.
+//! The runtime is unpacked into the cache and not installed, so that its service cannot start.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use crate::progress::Progress;
 use crate::shell;
 use crate::versions::DEBIAN;
 
-/// Package and a file that shows it is there; asking dpkg for each takes longer.
+/// A package, and files of which one exists if it is installed. dpkg would take longer.
 const PACKAGES: [(&str, &[&str]); 11] = [
     ("containernetworking-plugins", &["/usr/lib/cni/bridge"]),
     ("iptables", &["/usr/sbin/iptables", "/sbin/iptables"]),
@@ -38,7 +37,7 @@ const PACKAGES: [(&str, &[&str]); 11] = [
     ("fuse", &["/usr/bin/fusermount", "/bin/fusermount"]),
 ];
 
-/// Installs what is missing.
+/// Installs the missing packages.
 pub(super) fn install(progress: &Progress) -> Result<()> {
     let there = |files: &[&str]| files.iter().any(|file| Path::new(file).exists());
     let missing: Vec<_> = PACKAGES
@@ -67,7 +66,7 @@ pub(super) fn install(progress: &Progress) -> Result<()> {
     Ok(())
 }
 
-/// The folder with Debian's containerd and runc, as their packages lay them out.
+/// The directory with the unpacked packages of Debian's containerd and runc.
 pub(super) fn older_runtime(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
     cache.part(
         "debian-containerd",
@@ -98,7 +97,7 @@ pub(super) fn older_runtime(cache: &Cache, progress: &Progress) -> Result<PathBu
     )
 }
 
-/// Tries with the package lists as they are, then once more with fresh ones.
+/// Tries with the present package lists, then once more with updated ones.
 fn with_lists(attempt: impl Fn() -> Result<()>) -> Result<()> {
     if attempt().is_ok() {
         return Ok(());
@@ -112,7 +111,7 @@ fn apt() -> Command {
     command
         .env("DEBIAN_FRONTEND", "noninteractive")
         .args(["-q", "-o", "DPkg::Lock::Timeout=300"]);
-    // Downloads go to the current folder, which the sandboxed user may not enter.
+    // Downloads go to the current directory, which apt's sandbox user may not enter.
     command.args(["-o", "APT::Sandbox::User=root"]);
     command
 }

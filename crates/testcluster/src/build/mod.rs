@@ -1,8 +1,7 @@
-//! Everything a cluster is made of, built on this machine and cached.
+//! Builds the parts of a cluster on this machine and caches them.
 //!
-//! Two lanes side by side: Go builds, which use every core, and Debian's work,
-//! which mostly waits for the network and the disk. Nothing here touches a
-//! running cluster.
+//! Two lanes run in parallel: Go builds, which use every core, and Debian packages, which
+//! mostly wait for the network and the disk. A running cluster is not changed.
 
 mod cache;
 mod debian;
@@ -19,22 +18,22 @@ use crate::progress::Progress;
 
 pub(crate) use cache::Cache;
 
-/// Where the parts of a cluster are.
+/// The paths of a cluster's parts.
 pub(crate) struct Parts {
     /// The one binary of every Kubernetes component.
     pub kubernetes: PathBuf,
-    /// The folder with `containerd`, its shim and `ctr`.
+    /// The directory with `containerd`, its shim and `ctr`.
     runtime: PathBuf,
-    /// The folder with `runc`.
+    /// The directory with `runc`.
     runc: PathBuf,
-    /// The folder with `supervise` and `pause`.
+    /// The directory with `supervise` and `pause`.
     tools: PathBuf,
-    /// containerd's folder with all images, to be copied.
+    /// containerd's directory with all images. A cluster gets a copy.
     pub image_store: PathBuf,
 }
 
 impl Parts {
-    /// Builds what is not in the cache.
+    /// Builds the parts that are not in the cache.
     pub fn build(profile: Profile, progress: &Progress) -> Result<Self> {
         let cache = Cache::open()?;
         std::thread::scope(|scope| {
@@ -84,18 +83,17 @@ impl Parts {
     }
 }
 
-/// The binary of every Kubernetes component, which is `kubectl` where it is
-/// called so.
+/// The binary of every Kubernetes component. It is `kubectl` if its file name is that.
 pub(crate) fn kubernetes(progress: &Progress) -> Result<PathBuf> {
     Ok(go::kubernetes(&Cache::open()?, progress)?.join("kubernetes"))
 }
 
-/// The S3 server of the tests. Not a part of a cluster: `make up` needs none.
+/// The S3 server for the tests. It is not a part of a cluster.
 pub(crate) fn versitygw(progress: &Progress) -> Result<PathBuf> {
     Ok(go::versitygw(&Cache::open()?, progress)?.join("versitygw"))
 }
 
-/// What the tests install the chart with. Not a part of a cluster, either.
+/// Helm, with which the tests install the chart. It is not a part of a cluster.
 pub(crate) fn helm(progress: &Progress) -> Result<PathBuf> {
     Ok(go::helm(&Cache::open()?, progress)?.join("helm"))
 }
@@ -116,7 +114,7 @@ fn debian_lane(cache: &Cache, profile: Profile, progress: &Progress) -> Result<L
     Ok((tools, older, runc, images))
 }
 
-/// The text that a cache key is made of: versions, flags, sources.
+/// The hash of a part's inputs (versions, flags, sources) for its cache key.
 pub(crate) fn digest(inputs: &[&str]) -> String {
     use sha2::Digest;
     let mut hash = sha2::Sha256::new();
@@ -131,7 +129,7 @@ pub(crate) fn digest(inputs: &[&str]) -> String {
         .collect()
 }
 
-/// Writes embedded sources where a compiler finds them.
+/// Writes embedded sources to a directory for the compiler.
 fn unpack(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
     for (name, content) in files {
         let path = folder.join(name);

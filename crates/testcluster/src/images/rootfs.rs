@@ -13,7 +13,7 @@ use crate::shell;
 use crate::versions::DEBIAN;
 
 /// Writes a layer with these packages (comma-separated) and what they need, changed
-/// by shell commands that get its folder as `$1`.
+/// by shell commands that get its directory as `$1`.
 pub(super) fn make(layer: &Path, packages: &str, hooks: &[String], task: &Task) -> Result<()> {
     let settings = layer.with_extension("conf");
     fs::write(&settings, apt_settings()?)?;
@@ -71,7 +71,8 @@ fn sources() -> Vec<PathBuf> {
     usual.into_iter().find(fits).into_iter().collect()
 }
 
-/// How this machine reaches its package sources: proxies, certificates, clocks.
+/// The apt settings with which this machine reaches its package sources: proxies,
+/// certificates, clock checks.
 fn apt_settings() -> Result<String> {
     let dump = shell::output(Command::new("apt-config").arg("dump"))?;
     let wanted = [

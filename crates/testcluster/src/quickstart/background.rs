@@ -1,7 +1,8 @@
-//! A Hutch process in the background. One that runs already is kept when it was
-//! started from the same binary in the same way, else it is replaced.
+//! A Hutch process in the background. A running one is kept if it was started from the
+//! same binary with the same arguments and environment. Else it is replaced.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
@@ -11,17 +12,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::identity;
 use super::place::Place;
 use crate::process::{Daemon, Spec};
 use crate::progress::Progress;
 use crate::shell;
 
-/// How long Hutch may take to know its cluster.
-const START: Duration = Duration::from_secs(60);
-/// How long a running Hutch may take to end its requests.
-const DRAIN: Duration = Duration::from_secs(15);
-/// What is ours to say, and not the caller's environment.
-const OURS: [&str; 5] = [
+/// How long Hutch may take to fill its caches.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a running Hutch may take to finish its requests.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// Variables of the caller that are passed on to Hutch: its settings, and those that its
+/// libraries read by themselves (TLS of the database, OpenTelemetry).
+const PASSED_PREFIXES: [&str; 4] = ["HUTCH_", "POSTGRES_", "AWS_", "OTEL_"];
+const PASSED: [&str; 3] = ["DATABASE_URL", "PGSSLROOTCERT", "RUST_LOG"];
+/// Variables that the quick start reads itself. It gives Hutch arguments instead.
+const NOT_PASSED: [&str; 5] = [
     "HUTCH_KUBECONFIG",
     "HUTCH_TESTCLUSTER",
     "HUTCH_LISTEN",
@@ -29,7 +35,7 @@ const OURS: [&str; 5] = [
     "HUTCH_AGENT_IMAGE",
 ];
 
-/// What to start.
+/// A process to start.
 pub(super) struct Role<'a> {
     /// Names the process's files.
     pub name: &'a str,
@@ -37,15 +43,15 @@ pub(super) struct Role<'a> {
     pub program: &'a Path,
     /// Subcommand and arguments, without addresses.
     pub arguments: Vec<String>,
-    /// The identity that it has in the cluster.
+    /// The kubeconfig with its ServiceAccount.
     pub kubeconfig: &'a Path,
-    /// First choice of a port for REST clients, if it serves any.
+    /// Preferred port for REST clients, if it serves any.
     pub rest: Option<u16>,
-    /// First choice of a port for probes.
+    /// Preferred port for probes.
     pub ops: u16,
 }
 
-/// A Hutch that was started, and may not be ready yet.
+/// A started process. It may not be ready yet.
 pub(super) struct Background {
     pub log: PathBuf,
     pub reused: bool,
@@ -53,38 +59,37 @@ pub(super) struct Background {
     daemon: Daemon,
 }
 
-/// Everything that makes one start differ from another.
+/// The inputs of a start. A running process is kept only if they are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Setup {
     listen: Option<SocketAddr>,
     ops: SocketAddr,
     program: PathBuf,
-    /// Size, and when it was changed.
+    /// Size and modification time of the program.
     version: (u64, i64, i64),
     arguments: Vec<String>,
     env: BTreeMap<String, String>,
 }
 
-/// Stops the process of that name, if one was started; returns whether it was.
-pub(super) fn stop(folder: &Path, name: &str) -> Result<bool> {
-    match Daemon::recorded(&record(folder, name)) {
-        Some(daemon) => daemon.stop(DRAIN).map(|()| true),
+/// Stops the process of that name. Returns true if one was recorded.
+pub(super) fn stop(directory: &Path, name: &str) -> Result<bool> {
+    match Daemon::recorded(&record(directory, name)) {
+        Some(daemon) => daemon.stop(DRAIN_TIMEOUT).map(|()| true),
         None => Ok(false),
     }
 }
 
-/// The record of the process.
-fn record(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("processes/{name}.json"))
+fn record(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("processes/{name}.json"))
 }
 
 impl Background {
-    /// The running process, or a new one.
+    /// Returns the running process, or starts one.
     pub fn ensure(role: &Role<'_>, place: &Place, progress: &Progress) -> Result<Self> {
         let name = role.name;
         let record = record(&place.folder, name);
-        for folder in ["processes", "logs"] {
-            fs::create_dir_all(place.folder.join(folder))?;
+        for directory in ["processes", "logs"] {
+            fs::create_dir_all(place.folder.join(directory))?;
         }
         let noted = place.folder.join(format!("{name}.setup"));
         let before: Option<Setup> = fs::read(&noted)
@@ -107,9 +112,9 @@ impl Background {
         }
         if let Some(daemon) = running {
             progress.say(&format!(
-                "{name} was started from something else: it is started anew"
+                "{name} runs with another binary or other settings: restarting it"
             ));
-            daemon.stop(DRAIN)?;
+            daemon.stop(DRAIN_TIMEOUT)?;
         }
         wanted.choose_ports(progress)?;
         let _ = fs::remove_file(&log);
@@ -118,7 +123,8 @@ impl Background {
             Some(cluster) => cluster.spawn(&spec)?,
             None => Daemon::spawn(&spec)?,
         };
-        fs::write(&noted, serde_json::to_vec(&wanted)?)?;
+        // Its environment can contain passwords.
+        identity::write_private(&noted, &serde_json::to_string(&wanted)?)?;
         let (setup, reused) = (wanted, false);
         Ok(Self {
             log,
@@ -128,9 +134,9 @@ impl Background {
         })
     }
 
-    /// Waits until it has filled its caches.
+    /// Waits until it has filled its caches. Fails with the end of its log.
     pub fn wait_until_ready(&self) -> Result<()> {
-        let deadline = Instant::now() + START;
+        let deadline = Instant::now() + READY_TIMEOUT;
         let url = format!("http://{}/readyz", self.setup.ops);
         let mut said = "no answer".to_owned();
         loop {
@@ -146,7 +152,7 @@ impl Background {
             if Instant::now() > deadline {
                 bail!(
                     "not ready after {} s ({}); the end of {log}:\n{}",
-                    START.as_secs(),
+                    READY_TIMEOUT.as_secs(),
                     said.trim(),
                     self.last_lines()
                 );
@@ -155,12 +161,12 @@ impl Background {
         }
     }
 
-    /// Where REST clients are served, if they are.
+    /// The address for REST clients, if it serves any.
     pub fn listens_on(&self) -> Option<SocketAddr> {
         self.setup.listen
     }
 
-    /// The end of its log.
+    /// The last 15 lines of its log.
     pub fn last_lines(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         shell::last_lines(&String::from_utf8_lossy(&log), 15)
@@ -168,13 +174,10 @@ impl Background {
 }
 
 impl Setup {
-    /// What is wanted, on the ports of `before`.
+    /// The inputs of a new start. It keeps the ports of `before`, so that URLs stay valid.
     fn new(role: &Role<'_>, before: Option<&Self>) -> Result<Self> {
         let file = fs::metadata(role.program)?;
-        let mut env: BTreeMap<_, _> = std::env::vars()
-            .filter(|(name, _)| name.starts_with("HUTCH_") && !OURS.contains(&name.as_str()))
-            .collect();
-        env.extend(std::env::var("RUST_LOG").map(|value| ("RUST_LOG".to_owned(), value)));
+        let mut env: BTreeMap<_, _> = passed_on(std::env::vars_os()).collect();
         let kubeconfig = role.kubeconfig.display().to_string();
         env.insert("KUBECONFIG".to_owned(), kubeconfig);
         let usual = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -182,7 +185,7 @@ impl Setup {
             None => None,
             Some(port) => {
                 let last = before.and_then(|before| before.listen);
-                Some(asked()?.or(last).unwrap_or(usual(port)))
+                Some(listen_setting()?.or(last).unwrap_or(usual(port)))
             }
         };
         Ok(Self {
@@ -195,19 +198,19 @@ impl Setup {
         })
     }
 
-    /// Moves on from ports that others have.
+    /// Replaces ports that other programs use. An address of HUTCH_LISTEN is not replaced.
     fn choose_ports(&mut self, progress: &Progress) -> Result<()> {
         if let Some(wanted) = self.listen {
-            let next = match asked()? {
+            let next = match listen_setting()? {
                 None => free(wanted, None)?,
                 Some(_) if TcpListener::bind(wanted).is_ok() => wanted,
                 Some(_) => {
-                    bail!("HUTCH_LISTEN says {wanted}, which is taken: choose another address")
+                    bail!("HUTCH_LISTEN is {wanted}, which is in use: choose another address")
                 }
             };
             if next != wanted {
                 let port = wanted.port();
-                progress.say(&format!("port {port} is taken; Hutch listens on {next}"));
+                progress.say(&format!("port {port} is in use; Hutch listens on {next}"));
             }
             self.listen = Some(next);
         }
@@ -228,26 +231,43 @@ impl Setup {
     }
 }
 
-/// The address that HUTCH_LISTEN asks for.
-fn asked() -> Result<Option<SocketAddr>> {
+/// The variables of the caller's environment that Hutch gets. The names and the values
+/// that are not UTF-8 are left out, as the record of the start is JSON.
+fn passed_on(
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (String, String)> {
+    environment
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| {
+            let name = name.as_str();
+            let known = PASSED.contains(&name)
+                || PASSED_PREFIXES
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix));
+            known && !NOT_PASSED.contains(&name)
+        })
+}
+
+/// The address in HUTCH_LISTEN, if it is set.
+fn listen_setting() -> Result<Option<SocketAddr>> {
     match std::env::var("HUTCH_LISTEN") {
         Ok(text) if !text.is_empty() => {
             let address = text.parse();
             Ok(Some(address.with_context(|| {
-                format!("HUTCH_LISTEN says {text:?}, which is no address")
+                format!("HUTCH_LISTEN is {text:?}, which is not an address: write IP:PORT")
             })?))
         }
         _ => Ok(None),
     }
 }
 
-/// The address, or one on the next free port; never `but`.
+/// The address, or the same with the next free port. Never returns `but`.
 fn free(wanted: SocketAddr, but: Option<SocketAddr>) -> Result<SocketAddr> {
     let ports = wanted.port()..=wanted.port().saturating_add(99);
     let mut addresses = ports.map(|port| SocketAddr::new(wanted.ip(), port));
     let free =
         addresses.find(|address| Some(*address) != but && TcpListener::bind(address).is_ok());
-    free.with_context(|| format!("{wanted} and the 99 ports after it are taken"))
+    free.with_context(|| format!("{wanted} and the 99 ports after it are in use"))
 }
 
 #[cfg(test)]
@@ -255,7 +275,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_is_passed_over() {
+    fn every_setting_of_hutch_is_passed_on() {
+        let passed = [
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "DATABASE_URL",
+            "HUTCH_MAX_SANDBOXES",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "PGSSLROOTCERT",
+            "POSTGRES_HOST",
+            "POSTGRES_PASSWORD",
+            "RUST_LOG",
+        ];
+        let others = [
+            "HOME",
+            "HUTCH_KUBECONFIG",
+            "HUTCH_LISTEN",
+            "KUBECONFIG",
+            "PGHOST",
+        ];
+        let environment = passed
+            .iter()
+            .chain(&others)
+            .map(|name| (name.into(), "x".into()));
+        let names: Vec<_> = passed_on(environment).map(|(name, _)| name).collect();
+        assert_eq!(names, passed);
+    }
+
+    #[test]
+    fn a_port_in_use_is_skipped() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let wanted = taken.local_addr().unwrap();
         if wanted.port() < 65_000 {

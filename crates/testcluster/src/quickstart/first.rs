@@ -1,4 +1,4 @@
-//! The first sandbox, asked as any client would: over REST.
+//! The first sandbox, created and used over REST like any client does.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use ureq::Agent;
 use super::operator::Operator;
 use crate::progress::Task;
 
-/// Id of the first sandbox.
+/// The first sandbox's ID.
 pub(super) const ID: &str = "first";
-/// What is run in it.
+/// The command that runs in it.
 pub(super) const COMMAND: &str = "python3 -c 'print(2+2)'";
-/// A cluster that pulls the image for the first time takes its time.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// How long the sandbox may take to become ready. The first image pull can be slow.
+const READY_TIMEOUT: Duration = Duration::from_secs(240);
 
-/// A client for services of this machine.
+/// A client for services on this machine, so it uses no proxy.
 pub(super) fn client() -> Agent {
     Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(60)))
@@ -26,7 +26,7 @@ pub(super) fn client() -> Agent {
         .into()
 }
 
-/// Creates the sandbox, where there is none, and returns what the command prints.
+/// Creates the sandbox if it does not exist, and returns the output of the command.
 pub(super) fn ask(operator: &Operator, task: &Task) -> Result<String> {
     create(operator, task)?;
     let (status, answer) = post(operator, "/exec", &json!({"command": COMMAND}))?;
@@ -37,9 +37,9 @@ pub(super) fn ask(operator: &Operator, task: &Task) -> Result<String> {
     Ok(result["stdout"].as_str().unwrap_or_default().to_owned())
 }
 
-/// The facade answers after 25 s at the latest, ready or not.
+/// The facade answers within 25 s, also if the sandbox is not ready. Then this asks again.
 fn create(operator: &Operator, task: &Task) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + READY_TIMEOUT;
     loop {
         let (status, answer) = post(operator, "/lifecycle", &json!({"options": null}))?;
         if status == 200 {

@@ -1,6 +1,5 @@
-//! The kubeconfigs that Hutch's processes run with: each its ServiceAccount and
-//! nothing more, so that a right which `config/rbac` lacks is missed here and not in
-//! production.
+//! The kubeconfigs of Hutch's processes. Each has the rights of its ServiceAccount only,
+//! so that a right that `config/rbac` lacks fails here and not in production.
 
 use std::fs;
 use std::io::Write;
@@ -14,16 +13,23 @@ use super::place::Place;
 use super::{SANDBOXES, SYSTEM};
 use crate::shell;
 
-/// How long the token is good; every quick start writes a new one, which a
-/// running Hutch reads by itself.
-const VALID: &str = "--duration=720h";
+/// Lifetime of the token. Every quick start writes a new one, and a running Hutch reads
+/// the file again by itself.
+const TOKEN_DURATION: &str = "--duration=720h";
 
 /// Writes the kubeconfig of that ServiceAccount and returns its path.
 pub(super) fn kubeconfig(place: &Place, account: &str) -> Result<PathBuf> {
     let mut create = place.kubectl();
-    create.args(["create", "token", account, "--namespace", SYSTEM, VALID]);
+    create.args([
+        "create",
+        "token",
+        account,
+        "--namespace",
+        SYSTEM,
+        TOKEN_DURATION,
+    ]);
     let token = place.folder.join(format!("{account}.token"));
-    write(&token, shell::output(&mut create)?.trim())?;
+    write_private(&token, shell::output(&mut create)?.trim())?;
     let mut view = place.kubectl();
     view.args([
         "config",
@@ -37,11 +43,11 @@ pub(super) fn kubeconfig(place: &Place, account: &str) -> Result<PathBuf> {
         .context("the kubeconfig cannot be read")?;
     let ours = config(&theirs["clusters"][0]["cluster"], &token);
     let path = place.folder.join(format!("{account}.kubeconfig"));
-    write(&path, &ours.to_string())?;
+    write_private(&path, &ours.to_string())?;
     Ok(path)
 }
 
-/// JSON is YAML, too.
+/// A kubeconfig in JSON, which is valid YAML.
 fn config(cluster: &Value, token: &Path) -> Value {
     json!({
         "apiVersion": "v1",
@@ -56,8 +62,8 @@ fn config(cluster: &Value, token: &Path) -> Value {
     })
 }
 
-/// Replaced in one go, and never readable by others.
-fn write(path: &Path, text: &str) -> Result<()> {
+/// Replaces a file atomically. Only its owner can read it.
+pub(super) fn write_private(path: &Path, text: &str) -> Result<()> {
     let partial = path.with_extension("partial");
     shell::ignore_missing(fs::remove_file(&partial))?;
     let mut options = fs::OpenOptions::new();
@@ -72,14 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_credentials_of_the_administrator_are_taken_over() {
+    fn the_administrators_credentials_are_not_copied() {
         let folder = tempfile::tempdir().unwrap();
         let cluster = json!({"server": "https://example.invalid:6443"});
         let made = config(&cluster, Path::new("/t"));
         let user = made["users"][0]["user"].as_object().unwrap();
         assert_eq!(user.keys().collect::<Vec<_>>(), ["tokenFile"]);
         let path = folder.path().join("config");
-        write(&path, "secret").unwrap();
+        write_private(&path, "secret").unwrap();
         let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap());
         assert_eq!(mode & 0o777, 0o600);
     }

@@ -1,9 +1,9 @@
-//! `make up`: from a cluster, or none, to a Hutch that has answered a command.
+//! `make up`: starts a cluster if there is none, starts Hutch, and runs a first command.
 //!
-//! Reading map: `place` is the cluster (ours, or the one that HUTCH_KUBECONFIG
-//! names), `identity` the ServiceAccounts that Hutch acts as, `background` a process
-//! of Hutch's, `operator` and `node` the two that there are, `first` the first
-//! sandbox. Every step can be repeated: what is there already is kept.
+//! Modules: `place` is the cluster (the test cluster, or the one that HUTCH_KUBECONFIG
+//! names). `identity` writes the kubeconfigs of Hutch's ServiceAccounts. `background`
+//! starts and stops a process of Hutch; `operator` and `node` are the two processes.
+//! `first` is the first sandbox. Every step is idempotent.
 
 mod background;
 mod first;
@@ -22,55 +22,55 @@ use crate::{Cluster, Options, Profile};
 use operator::Operator;
 use place::Place;
 
-/// Namespace of Hutch itself; `config/rbac` makes it.
+/// Namespace of Hutch itself; `config/rbac` creates it.
 const SYSTEM: &str = "hutch-system";
 /// Namespace of the sandboxes; `config/rbac` lets the facade work there.
 const SANDBOXES: &str = "default";
 
-/// What a quick start is made of.
+/// The inputs of a quick start.
 #[derive(Clone, Debug)]
 pub struct Quickstart {
-    /// The test cluster, where none is given by HUTCH_KUBECONFIG.
+    /// The test cluster. Not used if HUTCH_KUBECONFIG names another cluster.
     pub options: Options,
     /// The `hutch` binary.
     pub hutch: PathBuf,
     /// The static `hutch-agent` binary.
     pub agent: PathBuf,
-    /// The folder with `crds/` and `config/`.
+    /// The directory with `crds/` and `config/`.
     pub sources: PathBuf,
 }
 
-/// What there is after a quick start.
+/// The result of a quick start.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Whether the cluster is ours.
+    /// True if the cluster is the test cluster, false if it is the one of HUTCH_KUBECONFIG.
     pub own_cluster: bool,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
-    /// A folder with `kubectl` in it, where PATH has none.
+    /// A directory with `kubectl`, if there is no `kubectl` on PATH.
     pub kubectl_folder: Option<PathBuf>,
-    /// Where the REST facade is.
+    /// URL of the REST facade.
     pub url: String,
     /// Hutch's log.
     pub log: PathBuf,
-    /// Whether Hutch was running already, as it is now.
+    /// True if Hutch was already running with the same settings and was kept.
     pub reused: bool,
-    /// The log of `hutch node`, where it was started.
+    /// The log of `hutch node`, if it was started.
     pub node_log: Option<PathBuf>,
-    /// Id of the first sandbox.
+    /// The first sandbox's ID.
     pub sandbox: &'static str,
-    /// The command that was run in it.
+    /// The command that ran in it.
     pub command: &'static str,
-    /// What it printed.
+    /// Its standard output.
     pub answer: String,
 }
 
 impl Quickstart {
-    /// Over the binaries beside the running one, and the workspace around the
-    /// current folder.
+    /// Uses the binaries beside the running one, and the workspace around the current
+    /// directory.
     ///
     /// # Errors
-    /// When the running binary's place cannot be told.
+    /// If the path of the running binary is unknown.
     pub fn here(options: Options) -> Result<Self> {
         let own = std::env::current_exe().context("the running program has no path")?;
         let profile = own.parent().unwrap_or(Path::new("."));
@@ -83,10 +83,10 @@ impl Quickstart {
         })
     }
 
-    /// Brings everything up, or back, and asks the first sandbox.
+    /// Starts everything that does not run yet, and runs a command in the first sandbox.
     ///
     /// # Errors
-    /// With the step that failed, why, and what to look at.
+    /// Names the step that failed, the reason, and where to look.
     pub fn up(&self) -> Result<Outcome> {
         self.check()?;
         let progress = Progress::new(self.options.progress);
@@ -131,11 +131,11 @@ impl Quickstart {
         })
     }
 
-    /// Stops Hutch and takes our cluster down. In a cluster that is not ours the
-    /// resources stay; returns whether Hutch ran in one.
+    /// Stops Hutch and removes the test cluster. In a cluster of HUTCH_KUBECONFIG the
+    /// resources stay. Returns true if Hutch ran for such a cluster.
     ///
     /// # Errors
-    /// When something does not end.
+    /// If a process, a mount or a part of the cluster cannot be removed.
     pub fn down(options: &Options) -> Result<bool> {
         let elsewhere = place::elsewhere(options)?;
         Self::stop(options)?;
@@ -150,11 +150,11 @@ impl Quickstart {
         Ok(ran)
     }
 
-    /// Stops what runs of Hutch in our own cluster, which stays, and ends the mounts
-    /// of buckets.
+    /// Stops Hutch's processes for the test cluster and ends the mounts of buckets. The
+    /// cluster keeps running.
     ///
     /// # Errors
-    /// When something does not end.
+    /// If a process or a mount does not end.
     pub fn stop(options: &Options) -> Result<()> {
         let folder = options.root()?;
         operator::stop(&folder)?;

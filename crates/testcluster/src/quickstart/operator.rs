@@ -12,11 +12,11 @@ use crate::progress::Progress;
 
 const NAME: &str = "hutch";
 
-/// A Hutch that was started, and may not be ready yet.
+/// A started Hutch. It may not be ready yet.
 pub(super) struct Operator(pub Background);
 
 impl Operator {
-    /// The running Hutch, or a new one.
+    /// Returns the running Hutch, or starts one.
     pub fn ensure(
         quickstart: &Quickstart,
         place: &Place,
@@ -47,14 +47,14 @@ impl Operator {
         Background::ensure(&role, place, progress).map(Self)
     }
 
-    /// Where the REST facade is.
+    /// URL of the REST facade.
     pub fn url(&self) -> String {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         format!("http://{}", self.0.listens_on().unwrap_or(nowhere))
     }
 }
 
-/// Stops it; returns whether it was started.
+/// Stops it. Returns true if one was recorded.
 pub(super) fn stop(folder: &Path) -> Result<bool> {
     background::stop(folder, NAME)
 }

@@ -1,6 +1,5 @@
-//! The cluster of a quick start: the test cluster of the state folder, or the
-//! one that HUTCH_KUBECONFIG names. The latter is never taken for ours, except
-//! where it is the test cluster itself.
+//! The cluster of a quick start: the test cluster of the state directory, or the one that
+//! HUTCH_KUBECONFIG names. If that variable names the test cluster, it is the test cluster.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,16 +10,16 @@ use anyhow::{Context, Result, bail};
 use crate::progress::Progress;
 use crate::{Cluster, Options, build, shell};
 
-/// The name under which the agent's image is put on our node.
+/// The name of the agent's image on the test cluster's node.
 const IMAGE: &str = "hutch.dev/hutch:dev";
 
-/// A cluster that answers.
+/// A cluster that answered a request.
 pub(super) struct Place {
-    /// Ours, if it is.
+    /// Set if it is the test cluster.
     pub cluster: Option<Cluster>,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
-    /// Where the quick start keeps its files.
+    /// The directory of the quick start's files.
     pub folder: PathBuf,
     kubectl: PathBuf,
 }
@@ -48,7 +47,7 @@ impl Place {
         let kubeconfig = std::path::absolute(kubeconfig)?;
         if !kubeconfig.is_file() {
             bail!(
-                "HUTCH_KUBECONFIG names {}, which is no file",
+                "HUTCH_KUBECONFIG names {}, which is not a file",
                 kubeconfig.display()
             );
         }
@@ -78,20 +77,20 @@ impl Place {
         Ok(place)
     }
 
-    /// kubectl as the cluster's administrator.
+    /// A kubectl command with the administrator's rights.
     pub fn kubectl(&self) -> Command {
         let mut command = Command::new(&self.kubectl);
         command.env("KUBECONFIG", &self.kubeconfig);
         command
     }
 
-    /// The folder of our kubectl, where PATH has none.
+    /// The directory of the built kubectl, if there is none on PATH.
     pub fn kubectl_folder(&self) -> Option<PathBuf> {
         let folder = self.kubectl.parent().filter(|path| path.is_absolute())?;
         (!shell::is_on_path("kubectl")).then(|| folder.to_path_buf())
     }
 
-    /// The name of an image with this agent that the nodes can get.
+    /// The name of an image with this agent that the nodes have or can pull.
     pub fn agent_image(&self, agent: &Path) -> Result<String> {
         if let Some(cluster) = &self.cluster {
             cluster.load_image(IMAGE, &[("/hutch-agent", agent)])?;
@@ -110,7 +109,7 @@ impl Place {
     }
 }
 
-/// Where the files of a quick start in a cluster that is not ours are.
+/// The directory of the files of a quick start that uses a cluster of HUTCH_KUBECONFIG.
 pub(super) fn elsewhere(options: &Options) -> Result<PathBuf> {
     let root = options.root()?;
     let mut name = root.file_name().unwrap_or_default().to_os_string();
