@@ -7,10 +7,11 @@
 FROM rust:1-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --bin hutch \
+RUN cargo build --release --package hutch \
+ && cargo build --release --package hutch-node \
  && cargo build --profile agent --package hutch-agent \
  && mkdir /out \
- && cp target/*/release/hutch target/*/agent/hutch-agent /out
+ && cp target/*/release/hutch target/*/release/hutch-node target/*/agent/hutch-agent /out
 
 FROM debian:bookworm-slim AS packages
 RUN apt-get update \
@@ -26,6 +27,5 @@ ENTRYPOINT ["/hutch"]
 
 # What mounts buckets, on every node: root, with its mounter.
 FROM packages AS node
-COPY --from=build /out/hutch /hutch
-ENTRYPOINT ["/hutch"]
-CMD ["node"]
+COPY --from=build /out/hutch-node /hutch-node
+ENTRYPOINT ["/hutch-node"]

@@ -21,14 +21,14 @@ up: agent build ## Start a cluster and Hutch, and run a first command (HUTCH_KUB
 down: build ## Stop Hutch and the cluster of `up`, and remove their files
 	@$(BIN)/testcluster quickstart --down
 
-test: packages agent ## Run every test, also those on a real cluster; needs root, installs Debian packages
+test: packages agent build ## Run every test, also those on a real cluster; needs root, installs Debian packages
 	cargo test --workspace --profile $(PROFILE) --no-run && $(RUN) cargo test --workspace --profile $(PROFILE) --no-fail-fast
 
 unit: ## Run the unit tests only: no root, no cluster, no database
 	cargo test --workspace --lib --bins --profile $(PROFILE)
 
 bench: agent build ## Measure on a real cluster, and print the README's table
-	cargo bench --bench cluster --no-run && $(RUN) cargo bench --bench cluster
+	cargo build --release -p hutch-node && cargo bench --bench cluster --no-run && $(RUN) cargo bench --bench cluster
 
 lint: ## Check formatting and lints
 	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings

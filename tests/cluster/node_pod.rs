@@ -26,11 +26,10 @@ fn volume(name: &str, path: &Path) -> Value {
 
 /// The pod, as the chart makes it but for what is in its image.
 async fn pod(world: &World, state: &Path) -> String {
-    let hutch = Path::new(env!("CARGO_BIN_EXE_hutch"));
-    let (programs, kubelet) = (hutch.parent().unwrap(), world.kubelet());
+    let program = Path::new(env!("CARGO_BIN_EXE_hutch")).with_file_name("hutch-node");
+    let (programs, kubelet) = (program.parent().unwrap(), world.kubelet());
     let kubeconfig = &world.environment.kubeconfig;
     let arguments = [
-        "node",
         "--allow-http-buckets",
         "--ops-listen=127.0.0.1:0",
         &format!("--node-name={}", world.node_name().await),
@@ -50,7 +49,7 @@ async fn pod(world: &World, state: &Path) -> String {
         "automountServiceAccountToken": false,
         "containers": [{
             "name": "node", "image": "python:3.11-slim",
-            "command": [hutch], "args": arguments,
+            "command": [program], "args": arguments,
             "env": [
                 {"name": "KUBECONFIG", "value": kubeconfig},
                 {"name": "RUST_LOG", "value": "info,hutch=debug"},

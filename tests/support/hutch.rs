@@ -78,8 +78,15 @@ impl Hutch {
     ) -> Self {
         let number = std::fs::read_dir(folder).unwrap().count();
         let log = folder.join(format!("{number}-{role}.log"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hutch"));
-        command.args([role, "--ops-listen", "127.0.0.1:0"]);
+        let hutch = Path::new(env!("CARGO_BIN_EXE_hutch"));
+        let mut command = if role == "node" {
+            Command::new(hutch.with_file_name("hutch-node"))
+        } else {
+            let mut command = Command::new(hutch);
+            command.arg(role);
+            command
+        };
+        command.args(["--ops-listen", "127.0.0.1:0"]);
         if role != "node" {
             command.args(["--namespace", namespace]);
         }

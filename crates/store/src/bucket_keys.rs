@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
+use crate::error::refusal;
 use hutch_api::{MANAGED_BY, Sandbox, SecretRef, credentials, labels};
 use hutch_core::buckets::Credentials;
 use hutch_core::interfaces::{BucketKeys, ResourceError};
@@ -67,7 +68,7 @@ impl BucketKeys for KeyWriter {
     ) -> BoxFuture<'a, Result<SecretRef, ResourceError>> {
         async move {
             let secret = self.secret(sandbox, bucket, keys);
-            self.writer.create(&secret).await?;
+            self.writer.create(&secret).await.map_err(refusal)?;
             Ok(SecretRef {
                 name: secret.name_any(),
                 namespace: secret.namespace(),
@@ -85,7 +86,11 @@ impl BucketKeys for KeyWriter {
             if secret.namespace.as_deref() != Some(&self.namespace) {
                 return Ok(());
             }
-            let there: Option<Secret> = self.writer.read(&self.namespace, &secret.name).await?;
+            let there: Option<Secret> = self
+                .writer
+                .read(&self.namespace, &secret.name)
+                .await
+                .map_err(refusal)?;
             let ours = |there: &Secret| {
                 let labels = there.labels();
                 labels
@@ -94,7 +99,10 @@ impl BucketKeys for KeyWriter {
                     && labels.get(labels::SANDBOX_UID) == sandbox.metadata.uid.as_ref()
             };
             if let Some(there) = there.filter(ours) {
-                self.writer.delete(&there, false, false).await?;
+                self.writer
+                    .delete(&there, false, false)
+                    .await
+                    .map_err(refusal)?;
             }
             Ok(())
         }

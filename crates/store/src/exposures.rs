@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
+use crate::error::refusal;
 use hutch_api::{MANAGED_BY, Sandbox, labels};
 use hutch_core::interfaces::{Exposures, ResourceError};
 use hutch_kube::apply::{Error, Writer};
@@ -138,7 +139,7 @@ impl Exposures for ExposureWriter {
         sandbox: &'a Sandbox,
         ports: &'a [u16],
     ) -> BoxFuture<'a, Result<Vec<u16>, ResourceError>> {
-        async move { Ok(self.service(sandbox, ports).await?) }.boxed()
+        async move { Ok(self.service(sandbox, ports).await.map_err(refusal)?) }.boxed()
     }
 
     fn led_to<'a>(
@@ -148,7 +149,11 @@ impl Exposures for ExposureWriter {
     ) -> BoxFuture<'a, Result<Vec<String>, ResourceError>> {
         async move {
             let wanted = ListParams::default();
-            let all = self.writer.matching::<Ingress>(namespace, &wanted).await?;
+            let all = self
+                .writer
+                .matching::<Ingress>(namespace, &wanted)
+                .await
+                .map_err(refusal)?;
             let leads = |ingress: &&Ingress| {
                 let rules = ingress.spec.as_ref().and_then(|spec| spec.rules.as_ref());
                 let mut rules = rules.into_iter().flatten();
@@ -169,6 +174,6 @@ impl Exposures for ExposureWriter {
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, Result<(), ResourceError>> {
-        async move { Ok(self.ingress(sandbox, host, port).await?) }.boxed()
+        async move { Ok(self.ingress(sandbox, host, port).await.map_err(refusal)?) }.boxed()
     }
 }

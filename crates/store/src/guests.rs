@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use tokio::sync::watch;
 
+use crate::error::refusal;
 use hutch_api::{MANAGED_BY, annotations, labels};
 use hutch_core::interfaces::{Guest, Guests, PodRef, ResourceError};
 use hutch_core::names::is_name;
@@ -48,7 +49,8 @@ impl Guests for GuestDirectory {
             let found = self
                 .reader
                 .matching::<Pod>(&self.namespace, &wanted)
-                .await?;
+                .await
+                .map_err(refusal)?;
             Ok(found.iter().any(|pod| guest(pod).is_some()))
         }
         .boxed()

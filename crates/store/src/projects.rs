@@ -12,6 +12,7 @@ use kube::Client;
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::error::refusal;
 use hutch_api::{Sandbox, managers};
 use hutch_core::interfaces::{ProjectReport, ProjectSandboxes, ResourceError};
 use hutch_core::names::is_name;
@@ -87,7 +88,7 @@ impl ProjectSandboxes for ProjectDirectory {
     }
 
     fn pod_lives<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>> {
-        async move { Ok(self.lives(name).await?) }.boxed()
+        async move { Ok(self.lives(name).await.map_err(refusal)?) }.boxed()
     }
 
     fn report<'a>(
@@ -95,7 +96,7 @@ impl ProjectSandboxes for ProjectDirectory {
         sandbox: &'a Sandbox,
         report: Option<&'a ProjectReport>,
     ) -> BoxFuture<'a, Result<(), ResourceError>> {
-        async move { Ok(self.tell(sandbox, report).await?) }.boxed()
+        async move { Ok(self.tell(sandbox, report).await.map_err(refusal)?) }.boxed()
     }
 
     fn warn<'a>(

@@ -112,7 +112,11 @@ impl Sandboxes for Directory {
             if !is_name(name) {
                 return Ok(None);
             }
-            Ok(self.writer.read(&self.namespace, name).await?)
+            Ok(self
+                .writer
+                .read(&self.namespace, name)
+                .await
+                .map_err(refusal)?)
         }
         .boxed()
     }
@@ -123,7 +127,11 @@ impl Sandboxes for Directory {
     ) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>> {
         async move {
             // The API server finds nothing by UID.
-            let all = self.writer.list::<Sandbox>(Some(&self.namespace)).await?;
+            let all = self
+                .writer
+                .list::<Sandbox>(Some(&self.namespace))
+                .await
+                .map_err(refusal)?;
             let meant = |it: &Sandbox| it.metadata.uid.as_deref() == Some(uid);
             Ok(all.into_iter().find(meant))
         }
@@ -163,7 +171,7 @@ impl Sandboxes for Directory {
     }
 
     fn create(&self, new: NewSandbox) -> BoxFuture<'_, Result<Sandbox, ResourceError>> {
-        async move { Ok(self.create_or_read(new).await?) }.boxed()
+        async move { Ok(self.create_or_read(new).await.map_err(refusal)?) }.boxed()
     }
 
     fn set_lifecycle<'a>(
@@ -173,7 +181,7 @@ impl Sandboxes for Directory {
     ) -> BoxFuture<'a, Result<bool, ResourceError>> {
         async move {
             let patch = json!({"spec": {"lifecycle": lifecycle}, "metadata": {}});
-            Ok(self.edit(name, Edit::Spec(patch)).await?)
+            Ok(self.edit(name, Edit::Spec(patch)).await.map_err(refusal)?)
         }
         .boxed()
     }
@@ -188,7 +196,10 @@ impl Sandboxes for Directory {
                 let taken = there.iter().any(|other| other.name == bucket.name);
                 (!taken).then(|| there.iter().chain([bucket]).cloned().collect())
             };
-            Ok(self.edit(name, Edit::Buckets(&add)).await?)
+            Ok(self
+                .edit(name, Edit::Buckets(&add))
+                .await
+                .map_err(refusal)?)
         }
         .boxed()
     }
@@ -204,7 +215,10 @@ impl Sandboxes for Directory {
                 let left: Vec<_> = left.cloned().collect();
                 (left.len() < there.len()).then_some(left)
             };
-            Ok(self.edit(name, Edit::Buckets(&remove)).await?)
+            Ok(self
+                .edit(name, Edit::Buckets(&remove))
+                .await
+                .map_err(refusal)?)
         }
         .boxed()
     }
@@ -221,7 +235,10 @@ impl Sandboxes for Directory {
             if let Some(trace) = trace {
                 status["traceparent"] = trace.into();
             }
-            Ok(self.edit(name, Edit::Status(status)).await?)
+            Ok(self
+                .edit(name, Edit::Status(status))
+                .await
+                .map_err(refusal)?)
         }
         .boxed()
     }

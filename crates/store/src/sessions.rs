@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::error::refusal;
 use hutch_api::{MANAGED_BY, Sandbox, SandboxSession, SandboxSessionSpec, labels};
 use hutch_core::interfaces::{ResourceError, SessionRecord, SessionRecords};
 use hutch_core::names;
@@ -81,7 +82,7 @@ impl SessionRecords for SessionDirectory {
         sandbox: &'a Sandbox,
         id: &'a str,
     ) -> BoxFuture<'a, Result<Option<SandboxSession>, ResourceError>> {
-        async move { Ok(self.create_new(sandbox, id).await?) }.boxed()
+        async move { Ok(self.create_new(sandbox, id).await.map_err(refusal)?) }.boxed()
     }
 
     fn record<'a>(
@@ -93,7 +94,7 @@ impl SessionRecords for SessionDirectory {
             let status = json!({"workingDirectory": record.cwd, "lastActivity": record.used});
             match self.writer.status(session, &status, false).await {
                 Ok(_) | Err(Error::NotFound(_) | Error::Stale(_)) => Ok(()),
-                Err(error) => Err(error.into()),
+                Err(error) => Err(refusal(error)),
             }
         }
         .boxed()
@@ -106,7 +107,7 @@ impl SessionRecords for SessionDirectory {
         async move {
             match self.writer.delete(session, false, false).await {
                 Ok(_) | Err(Error::Stale(_)) => Ok(()),
-                Err(error) => Err(error.into()),
+                Err(error) => Err(refusal(error)),
             }
         }
         .boxed()

@@ -14,9 +14,9 @@ use crate::progress::Progress;
 use crate::shell;
 use crate::versions::DEBIAN;
 
-/// Who Hutch is in its image: anybody but root. `hutch node` mounts, so it is root.
+/// Who Hutch is in its image: anybody but root. `hutch-node` mounts, so it is root.
 const USER: &str = "65532:65532";
-/// What `hutch node` needs beside itself.
+/// What `hutch-node` needs beside itself.
 const NODE_PACKAGES: &str = "ca-certificates,fuse,s3fs";
 /// Where programs look for the authorities that databases and others are signed by.
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
@@ -28,6 +28,8 @@ pub struct Images {
     pub hutch: PathBuf,
     /// The static `hutch-agent`.
     pub agent: PathBuf,
+    /// The static `hutch-node`.
+    pub node: PathBuf,
 }
 
 impl Images {
@@ -39,19 +41,20 @@ impl Images {
         let own = std::env::current_exe().context("the running program has no path")?;
         let profile = own.parent().unwrap_or(Path::new("."));
         let target = profile.parent().unwrap_or(Path::new("."));
-        Self::of(profile.join("hutch"), target.join("agent/hutch-agent"))
+        Self::of(profile, target.join("agent/hutch-agent"))
     }
 
-    /// Of these binaries.
+    /// Of `hutch` and `hutch-node` in the directory `programs`, and of that agent.
     ///
     /// # Errors
     /// When one of them is not there.
-    pub fn of(hutch: PathBuf, agent: PathBuf) -> Result<Self> {
-        for program in [&hutch, &agent] {
+    pub fn of(programs: &Path, agent: PathBuf) -> Result<Self> {
+        let (hutch, node) = (programs.join("hutch"), programs.join("hutch-node"));
+        for program in [&hutch, &agent, &node] {
             let there = program.is_file();
             anyhow::ensure!(there, "{} is missing: run `make image`", program.display());
         }
-        Ok(Self { hutch, agent })
+        Ok(Self { hutch, agent, node })
     }
 
     /// Writes the operator's image as an OCI archive: from scratch, two programs,
@@ -74,20 +77,20 @@ impl Images {
         image.write(archive, layer)
     }
 
-    /// The same for the image of `hutch node`: Debian with a mounter.
+    /// The same for the image of the node component: Debian with a mounter.
     ///
     /// # Errors
     /// As [`Images::operator`].
     pub fn node(&self, name: &str, archive: &Path) -> Result<()> {
-        let hutch = stripped(&self.hutch, archive)?;
+        let node = stripped(&self.node, archive)?;
         let mut layer = Layer::new(archive)?;
-        layer.file("hutch", &hutch)?;
-        fs::remove_file(hutch)?;
+        layer.file("hutch-node", &node)?;
+        fs::remove_file(node)?;
         let layer = layer.close()?;
         let image = Image {
-            entrypoint: &["/hutch"],
+            entrypoint: &["/hutch-node"],
             env: &["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-            ..Image::new(name, &["node"])
+            ..Image::new(name, &[])
         };
         image.write_with(archive, &[&base()?, &layer])?;
         Ok(fs::remove_file(layer)?)
@@ -149,9 +152,8 @@ mod tests {
         assert!(file.contains(&format!("--no-install-recommends {packages} ")));
         assert!(file.contains(&format!("FROM debian:{DEBIAN}-slim AS packages\n")));
         for line in [
-            "COPY --from=build /out/hutch /hutch",
-            r#"ENTRYPOINT ["/hutch"]"#,
-            r#"CMD ["node"]"#,
+            "COPY --from=build /out/hutch-node /hutch-node",
+            r#"ENTRYPOINT ["/hutch-node"]"#,
         ] {
             assert!(node.contains(line), "{line}");
         }

@@ -34,6 +34,8 @@ pub struct Quickstart {
     pub options: Options,
     /// The `hutch` binary.
     pub hutch: PathBuf,
+    /// The `hutch-node` binary.
+    pub node: PathBuf,
     /// The static `hutch-agent` binary.
     pub agent: PathBuf,
     /// The directory with `crds/` and `config/`.
@@ -78,6 +80,7 @@ impl Quickstart {
         Ok(Self {
             options,
             hutch: profile.join("hutch"),
+            node: profile.join("hutch-node"),
             agent: target.join("agent/hutch-agent"),
             sources: crate::options::workspace(),
         })
@@ -158,11 +161,16 @@ impl Quickstart {
     pub fn stop(options: &Options) -> Result<()> {
         let folder = options.root()?;
         operator::stop(&folder)?;
-        node::stop(&folder, &Self::here(options.clone())?.hutch)
+        node::stop(&folder, &Self::here(options.clone())?.node)
     }
 
     fn check(&self) -> Result<()> {
-        for (file, target) in [(&self.hutch, "hutch"), (&self.agent, "hutch-agent")] {
+        let programs = [
+            (&self.hutch, "hutch"),
+            (&self.node, "hutch-node"),
+            (&self.agent, "hutch-agent"),
+        ];
+        for (file, target) in programs {
             if !file.is_file() {
                 bail!(
                     "{target} is not built ({} is missing): use `make up`, which builds it",

@@ -34,7 +34,6 @@ pub(super) fn ensure(
     fs::create_dir_all(&state)?;
     let kubelet = cluster.kubelet_folder();
     let arguments = [
-        "node".to_owned(),
         "--node-name".to_owned(),
         pki::NODE.to_owned(),
         "--state-dir".to_owned(),
@@ -44,7 +43,7 @@ pub(super) fn ensure(
     ];
     let role = Role {
         name: NAME,
-        program: &quickstart.hutch,
+        program: &quickstart.node,
         arguments: arguments.to_vec(),
         kubeconfig: &kubeconfig,
         rest: None,
@@ -56,22 +55,21 @@ pub(super) fn ensure(
 }
 
 /// Stops it and ends the mounts that outlive it.
-pub(super) fn stop(folder: &Path, hutch: &Path) -> Result<()> {
+pub(super) fn stop(folder: &Path, node: &Path) -> Result<()> {
     background::stop(folder, NAME)?;
     let state = state(folder);
     if !state.exists() {
         return Ok(());
     }
-    if !hutch.is_file() {
+    if !node.is_file() {
         bail!(
-            "the mounts in {} are ended by `hutch node --end-mounts`, and {} is not built: use `make down`, which builds it",
+            "the mounts in {} are ended by `hutch-node --end-mounts`, and {} is not built: use `make down`, which builds it",
             state.display(),
-            hutch.display()
+            node.display()
         );
     }
-    let mut end = Command::new(hutch);
-    end.args(["node", "--end-mounts", "--state-dir"])
-        .arg(&state);
+    let mut end = Command::new(node);
+    end.args(["--end-mounts", "--state-dir"]).arg(&state);
     shell::run(&mut end).context("ending the mounts of buckets")
 }
 

@@ -1,0 +1,90 @@
+//! The parts of a controller that decide are functions of their arguments: no client,
+//! no clock, no waiting. Cargo cannot say this, so the sources are read.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files and directories below `src` that decide.
+const PURE: &[&str] = &[
+    "sandbox/plan.rs",
+    "sandbox/status.rs",
+    "sandbox/mounts.rs",
+    "sandbox/volumes.rs",
+    "sandbox/outdated.rs",
+    "sandbox/diagnosis.rs",
+    "sandbox/desired",
+    "session/status.rs",
+    "session/orphan.rs",
+];
+
+/// Words of code that does more.
+const IMPURE: &[&str] = &[
+    "async ",
+    ".await",
+    "::now()",
+    "kube::Client",
+    "kube::Api",
+    "std::env",
+    "std::fs",
+    "tokio::",
+];
+
+#[test]
+fn plan_status_and_desired_are_functions_of_their_arguments() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut offences = Vec::new();
+    for pure in PURE {
+        let files = sources(&source.join(pure));
+        assert!(!files.is_empty(), "{pure} is not there");
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            let name = file.strip_prefix(&source).unwrap().display();
+            offences.extend(impure(&text).map(|(line, word)| format!("{name}:{line}: `{word}`")));
+        }
+    }
+    assert!(offences.is_empty(), "\n{}\n", offences.join("\n"));
+}
+
+#[test]
+fn code_after_a_module_of_fixtures_is_read_too() {
+    let text = "#[cfg(test)]\nmod fixtures;\n// tokio::\nfn f() {\n    Timestamp::now()\n}\n\
+                #[cfg(test)]\nmod tests {\n    tokio::spawn()\n}\n";
+    assert_eq!(impure(text).collect::<Vec<_>>(), [(5, "::now()")]);
+}
+
+/// Lines of code, numbered from 1, with an impure word. Only a module of tests with a
+/// body ends the code; it stands at the end of a file.
+fn impure(text: &str) -> impl Iterator<Item = (usize, &'static str)> {
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let tests = (1..lines.len()).find(|&i| {
+        lines[i - 1] == "#[cfg(test)]" && lines[i].starts_with("mod ") && lines[i].ends_with('{')
+    });
+    let end = tests.unwrap_or(lines.len());
+    let mut found = Vec::new();
+    for (number, line) in lines[..end].iter().enumerate() {
+        if !line.starts_with("//") {
+            let words = IMPURE.iter().filter(|word| line.contains(**word));
+            found.extend(words.map(|word| (number + 1, *word)));
+        }
+    }
+    found.into_iter()
+}
+
+/// The Rust files at or below a path, without files of tests.
+fn sources(path: &Path) -> Vec<PathBuf> {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).unwrap();
+        return entries
+            .flat_map(|entry| sources(&entry.unwrap().path()))
+            .collect();
+    }
+    let tests = path.to_string_lossy().ends_with("_tests.rs");
+    let is_code = path.extension().is_some_and(|kind| kind == "rs") && !tests;
+    if is_code && path.is_file() {
+        vec![path.to_owned()]
+    } else {
+        Vec::new()
+    }
+}
