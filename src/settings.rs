@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 pub use access::{Access, KeyRing};
-pub use database::{Database, Port, Secret};
+pub use database::{Database, Secret};
 use hutch_api::{CSI_DRIVER, SecurityProfile};
 use hutch_core::deadlines;
 use hutch_telemetry::LogFormat;

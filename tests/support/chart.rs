@@ -202,8 +202,8 @@ pub fn run(mut command: Command, input: &str) -> Result<String, String> {
 
 /// The programs that the images are made of.
 pub fn programs() -> Images {
-    let hutch = Path::new(env!("CARGO_BIN_EXE_hutch")).to_path_buf();
-    Images::of(hutch, environment::agent_binary()).unwrap()
+    let hutch = Path::new(env!("CARGO_BIN_EXE_hutch"));
+    Images::of(hutch.parent().unwrap(), environment::agent_binary()).unwrap()
 }
 
 /// Puts the operator's image on the node, once.
