@@ -1,58 +1,61 @@
-"""Writes src/hutch/aio.py, the client for asyncio, from src/hutch/sync.py.
+"""Writes src/hutch/_sync.py from src/hutch/aio.py. Needs the package `unasync`.
 
-    python generate.py           writes it
-    python generate.py --check   fails where it is not up to date
+    python generate.py           writes the file
+    python generate.py --check   fails if the file is not up to date
+
+The check needs no package, so that it runs on a machine that has no unasync: the file
+carries a digest of its source, of this program and of itself.
 """
 
-import re
+import hashlib
 import sys
+import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).parent / "src/hutch/sync.py"
-TARGET = SOURCE.with_name("aio.py")
+SOURCE = Path(__file__).parent / "src/hutch/aio.py"
+TARGET = SOURCE.with_name("_sync.py")
 
-#: Methods that wait for an answer.
-WAITING = (
-    "run|run_script|set_env|write_file|read_file|read_bytes|make_directory|move|delete_file|"
-    "exists|mount_bucket|unmount_bucket|delete|call|create_session|list_sessions|destroy|"
-    "destroy_all|send|close"
-)
-REPLACED = (
-    (
-        r'"""The client for programs with threads, or without any."""',
-        '"""The client for asyncio. Made by generate.py from sync.py: change that one."""',
-    ),
-    # `create` is a method of the manager, and also the request that it sends.
-    (rf"    def ({WAITING}|create|__enter__|__exit__)\(", r"    async def \1("),
-    (r"__(enter|exit)__", r"__a\1__"),
-    (rf"(?<![\w.])((?:self|sandbox)\.(?:sandbox\.|manager\.)?(?:{WAITING})\()", r"await \1"),
-    (
-        r"return await self\.read_bytes\(path\)\.decode",
-        r"return (await self.read_bytes(path)).decode",
-    ),
-    (r"= self\._http\.request\(", r"= await self._http.request("),
-    (r"self\._http\.close\(", r"await self._http.aclose("),
-    (r"httpx\.Client", r"httpx.AsyncClient"),
-    (r"httpx\.HTTPTransport", r"httpx.AsyncHTTPTransport"),
-    (r"As a context it closes", r"As an async context it closes"),
-    (r" Can be used from several threads\.", r" For one event loop."),
-    (r"import threading\n", r""),
-    (r"        self\._lock = threading\.Lock\(\)\n", r""),
-    (r"        with self\._lock:\n    (        .*\n)", r"\1"),
-)
+#: unasync would turn `AsyncClient` into `SyncClient`.
+NAMES = {
+    "AsyncClient": "Client",
+    "AsyncHTTPTransport": "HTTPTransport",
+    "AsyncBaseTransport": "BaseTransport",
+    "aclose": "close",
+}
+SOURCE_HEADER = '"""The client for asyncio."""\n'
+HEADER = '"""The client for threads. Generated from aio.py by generate.py: do not edit."""\n'
+MARK = "# Digest: "
 
 
-def generated() -> str:
-    text = SOURCE.read_text()
-    for pattern, replacement in REPLACED:
-        text, count = re.subn(pattern, replacement, text)
-        if not count:
-            sys.exit(f"{pattern} is not in {SOURCE.name} any more")
-    return text
+def generated_body() -> str:
+    import unasync
+
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory, "_async", "client.py")
+        copy.parent.mkdir()
+        copy.write_text(SOURCE.read_text())
+        rule = unasync.Rule("/_async/", "/_sync/", additional_replacements=NAMES)
+        unasync.unasync_files([str(copy)], [rule])
+        text = Path(directory, "_sync", "client.py").read_text()
+    if not text.startswith(SOURCE_HEADER):
+        sys.exit(f"{SOURCE.name} does not start with {SOURCE_HEADER!r}")
+    return text.removeprefix(SOURCE_HEADER)
+
+
+def with_digest(body: str) -> str:
+    parts = (SOURCE.read_text(), Path(__file__).read_text(), body)
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return f"{HEADER}{MARK}{digest}\n{body}"
+
+
+def is_up_to_date() -> bool:
+    text = TARGET.read_text()
+    body = text.split("\n", 2)[2]
+    return text == with_digest(body)
 
 
 if __name__ == "__main__":
     if "--check" not in sys.argv:
-        TARGET.write_text(generated())
-    elif TARGET.read_text() != generated():
+        TARGET.write_text(with_digest(generated_body()))
+    elif not is_up_to_date():
         sys.exit(f"{TARGET.name} is not up to date: run python generate.py")

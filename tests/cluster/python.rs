@@ -42,13 +42,10 @@ pub fn contract(url: &str) {
     }
 }
 
-/// Runs our package's own tests and its examples with the service at `url`.
+/// Runs the package's live tests and its examples with the service at `url`.
 pub fn package(url: &str) {
     needs("httpx");
-    let tests = format!("{PACKAGE}/tests");
-    let said = python(url, &["-m", "unittest", "discover", &tests]);
-    let said = said.unwrap_or_else(|said| panic!("{said}"));
-    assert!(said.contains("\nOK"), "{said}");
+    unittest(url, "live");
     let readme = include_str!("../../clients/python/README.md");
     let examples = readme.split("```");
     let examples = examples.filter_map(|part| part.strip_prefix("python\n"));
@@ -66,6 +63,20 @@ pub fn package(url: &str) {
             .is_ok_and(|said| said.ends_with("/workspace/project\nhello\n")),
         "{said:?}"
     );
+}
+
+/// Runs the Python tests of one directory.
+fn unittest(url: &str, directory: &str) {
+    let tests = format!("{PACKAGE}/tests/{directory}");
+    let output = python(url, &["-m", "unittest", "discover", &tests]);
+    let output = output.unwrap_or_else(|output| panic!("{output}"));
+    assert!(output.contains("\nOK"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_unit_tests_pass() {
+    needs("httpx");
+    unittest("", "unit");
 }
 
 #[tokio::test(flavor = "multi_thread")]

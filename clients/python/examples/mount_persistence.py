@@ -1,5 +1,5 @@
-"""What is written to a bucket outlives the sandbox: one sandbox writes and is
-destroyed, another one reads.
+"""Files in a bucket outlive the sandbox: one sandbox writes a file and is destroyed,
+another one reads it.
 
     BUCKET=my-bucket ENDPOINT=https://s3.example.com \\
     AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… python mount_persistence.py

@@ -1,4 +1,4 @@
-"""A sandbox, a session that remembers, a file and a program."""
+"""Runs commands in a sandbox, keeps state in a session, and runs a program from a file."""
 
 from hutch import SandboxManager
 

@@ -5,21 +5,46 @@
     with SandboxManager() as manager, manager.create() as sandbox:
         print(sandbox.run("echo hi").stdout)
 
-Three layers: a `SandboxManager` makes and ends sandboxes, a `Sandbox` is one of
-them, an `ExecutionSession` keeps a working directory, variables and functions from
-command to command. `hutch.aio` has the same for asyncio.
+Three layers: a `SandboxManager` creates and destroys sandboxes, a `Sandbox` is one of
+them, an `ExecutionSession` keeps a working directory, variables and functions between
+commands. `hutch.aio` has the same classes for asyncio.
 """
 
-from .errors import CommandError, SandboxError
-from .models import Credentials, RunResult
-from .sync import ExecutionSession, Sandbox, SandboxManager
+from ._errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    CommandError,
+    ConflictError,
+    HutchError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+)
+from ._models import Credentials, RunResult
+from ._sync import ExecutionSession, Sandbox, SandboxManager
+
+__version__ = "0.1.0"
 
 __all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
     "CommandError",
+    "ConflictError",
     "Credentials",
     "ExecutionSession",
+    "HutchError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitError",
     "RunResult",
     "Sandbox",
-    "SandboxError",
     "SandboxManager",
+    "ServerError",
 ]

@@ -1,7 +1,9 @@
-"""The client for asyncio. Made by generate.py from sync.py: change that one."""
+"""The client for asyncio."""
 
 from __future__ import annotations
 
+import logging
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -9,20 +11,22 @@ from typing import TypeVar
 
 import httpx
 
-from . import answers, calls, scripts
-from .calls import Call
-from .errors import SandboxError
-from .models import Credentials, RunResult
-from .settings import Proxy, Settings
+from . import _answers, _calls, _scripts
+from ._calls import Call
+from ._errors import HutchError
+from ._models import Credentials, RunResult
+from ._settings import ENVIRONMENT, EnvironmentProxy, Proxy, Settings
 
 T = TypeVar("T")
 
+_log = logging.getLogger("hutch")
+
 
 class ExecutionSession:
-    """A session of a sandbox: its directory, variables and functions stay from
-    command to command. Commands of one session run one after another.
+    """A session of a sandbox. It keeps its working directory, variables and functions
+    between commands. Commands of one session run one after another.
 
-    `run` makes the session where it does not exist yet.
+    `run` creates the session if it does not exist.
     """
 
     def __init__(self, sandbox: Sandbox, session_id: str) -> None:
@@ -38,9 +42,9 @@ class ExecutionSession:
         timeout: float | None = None,
         check: bool = False,
     ) -> RunResult:
-        """Runs a command. `cwd` and `env` hold for it alone; `timeout` is in seconds,
-        and kills it; with `check` a failure is a CommandError."""
-        result = await self.sandbox.call(calls.run(command, self.id, cwd, env, timeout))
+        """Runs a command. `cwd` and `env` apply to this command only. The command is
+        killed after `timeout` seconds. With `check`, a failure raises CommandError."""
+        result = await self.sandbox.call(_calls.run(command, self.id, cwd, env, timeout))
         return result.check() if check else result
 
     async def run_script(
@@ -54,49 +58,50 @@ class ExecutionSession:
         timeout: float | None = None,
         check: bool = False,
     ) -> RunResult:
-        """Runs a program, given as its text: `python`, `bash`, `node`, or any other
-        interpreter that the sandbox has."""
-        script = scripts.path()
+        """Runs a program from its source text. `language` is `python`, `bash`, `node`,
+        or the name of another interpreter in the sandbox."""
+        script = _scripts.path()
         await self.write_file(script, source)
         try:
-            command = scripts.command(language, script, arguments)
+            command = _scripts.command(language, script, arguments)
             return await self.run(command, cwd=cwd, env=env, timeout=timeout, check=check)
         finally:
             await self.delete_file(script)
 
     async def set_env(self, env: Mapping[str, str]) -> None:
-        """Sets exported variables for the commands to come."""
-        await self.sandbox.call(calls.set_env(self.id, env))
+        """Sets exported variables for later commands."""
+        await self.sandbox.call(_calls.set_env(self.id, env))
 
     async def write_file(self, path: str, content: str | bytes) -> None:
-        """Writes a file, all at once; missing directories are made. A relative path
-        begins at the session's directory."""
-        await self.sandbox.call(calls.write_file(self.id, path, content))
+        """Writes a file atomically and creates missing directories. A relative path
+        starts at the session's working directory."""
+        await self.sandbox.call(_calls.write_file(self.id, path, content))
 
     async def read_file(self, path: str) -> str:
-        """The text of a file in UTF-8."""
-        return (await self.read_bytes(path)).decode()
+        """Returns the text of a UTF-8 file."""
+        content = await self.read_bytes(path)
+        return content.decode()
 
     async def read_bytes(self, path: str) -> bytes:
-        """The bytes of a file."""
-        return await self.sandbox.call(calls.read_file(self.id, path))
+        """Returns the bytes of a file."""
+        return await self.sandbox.call(_calls.read_file(self.id, path))
 
     async def make_directory(self, path: str, *, recursive: bool = True) -> None:
-        """Makes a directory; with `recursive` its parents, too, and one that is there
-        is no error."""
-        await self.sandbox.call(calls.make_directory(self.id, path, recursive))
+        """Creates a directory. With `recursive`, it also creates the parents, and an
+        existing directory is no error."""
+        await self.sandbox.call(_calls.make_directory(self.id, path, recursive))
 
     async def move(self, source: str, destination: str) -> None:
         """Moves or renames a file or directory."""
-        await self.sandbox.call(calls.move(self.id, source, destination))
+        await self.sandbox.call(_calls.move(self.id, source, destination))
 
     async def delete_file(self, path: str) -> None:
         """Deletes a file."""
-        await self.sandbox.call(calls.delete_file(self.id, path))
+        await self.sandbox.call(_calls.delete_file(self.id, path))
 
     async def exists(self, path: str) -> bool:
-        """Whether there is something at the path."""
-        return await self.sandbox.call(calls.exists(self.id, path))
+        """True if the path exists."""
+        return await self.sandbox.call(_calls.exists(self.id, path))
 
     async def mount_bucket(
         self,
@@ -111,9 +116,9 @@ class ExecutionSession:
         s3fs_options: Sequence[str] = (),
     ) -> None:
         """Mounts an S3 bucket into the sandbox, for all its sessions, until it is
-        unmounted. Without `credentials` the service's own are used."""
+        unmounted. Without `credentials`, the service uses its own keys."""
         await self.sandbox.call(
-            calls.mount_bucket(
+            _calls.mount_bucket(
                 self.id,
                 bucket,
                 mount_path,
@@ -127,12 +132,12 @@ class ExecutionSession:
         )
 
     async def unmount_bucket(self, mount_path: str) -> None:
-        """Ends a mount; everything written to it is in the bucket then."""
-        await self.sandbox.call(calls.unmount_bucket(self.id, mount_path))
+        """Unmounts a bucket. All written data is in the bucket when this returns."""
+        await self.sandbox.call(_calls.unmount_bucket(self.id, mount_path))
 
     async def delete(self) -> None:
-        """Ends the session with its running command; `default` begins anew."""
-        await self.sandbox.call(calls.delete_session(self.id))
+        """Deletes the session and kills its running command. `default` is reset."""
+        await self.sandbox.call(_calls.delete_session(self.id))
 
     async def __aenter__(self) -> ExecutionSession:
         return self
@@ -150,21 +155,20 @@ class ExecutionSession:
 
 
 class Sandbox:
-    """One sandbox. It is made by its first use, where it does not exist; as a context
-    it is destroyed at the end.
+    """One sandbox. Its first use creates it. As a context manager, it is destroyed at
+    the end.
 
-    What takes no session uses the session `default`; `run` uses none, so that
-    commands do not wait for each other.
+    `run` uses no session, so commands run concurrently.
     """
 
     def __init__(self, manager: SandboxManager, sandbox_id: str) -> None:
         self.manager = manager
         self.id = sandbox_id
-        #: The session that is always there.
+        #: The session that always exists.
         self.default = ExecutionSession(self, "default")
 
     async def call(self, call: Call[T]) -> T:
-        """Sends a request about this sandbox."""
+        """Sends a request for this sandbox."""
         return await self.manager.send(self.id, call)
 
     async def run(
@@ -176,12 +180,12 @@ class Sandbox:
         timeout: float | None = None,
         check: bool = False,
     ) -> RunResult:
-        """Runs a command of no session, as `ExecutionSession.run` does."""
-        result = await self.call(calls.run(command, None, cwd, env, timeout))
+        """Runs a command outside any session. Arguments: see `ExecutionSession.run`."""
+        result = await self.call(_calls.run(command, None, cwd, env, timeout))
         return result.check() if check else result
 
     def session(self, session_id: str) -> ExecutionSession:
-        """A session of that id, which may exist or not; nothing is sent."""
+        """Returns a handle of a session. Sends nothing."""
         return ExecutionSession(self, session_id)
 
     async def create_session(
@@ -191,17 +195,17 @@ class Sandbox:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> ExecutionSession:
-        """Makes a session; SandboxError with status 409 where it exists."""
+        """Creates a session. Raises ConflictError if it exists."""
         made = ExecutionSession(self, session_id or uuid.uuid4().hex)
-        await self.call(calls.create_session(made.id, cwd, env))
+        await self.call(_calls.create_session(made.id, cwd, env))
         return made
 
     async def list_sessions(self) -> list[str]:
-        """The ids of all sessions, `default` among them."""
-        return await self.call(calls.list_sessions())
+        """Returns the ids of all sessions, including `default`."""
+        return await self.call(_calls.list_sessions())
 
     async def destroy(self) -> None:
-        """Ends the sandbox and everything in it; that it does not exist is no error."""
+        """Destroys the sandbox. A sandbox that does not exist is no error."""
         await self.manager.destroy(self.id)
 
     async def __aenter__(self) -> Sandbox:
@@ -220,11 +224,16 @@ class Sandbox:
 
 
 class SandboxManager:
-    """Makes and ends sandboxes. As an async context it closes its connections at the end;
-    sandboxes stay. For one event loop.
+    """Creates and destroys sandboxes. As a context manager, it closes its connections at
+    the end; sandboxes stay.
 
-    What is not given comes from HUTCH_BASE_URL, HUTCH_API_KEY and HUTCH_PROXY
-    (`auto`, `off` or a URL); `timeout` is in seconds.
+    `hutch.SandboxManager` may be shared between threads. `hutch.aio.SandboxManager`
+    belongs to one event loop.
+
+    HUTCH_BASE_URL, HUTCH_API_KEY and HUTCH_PROXY supply missing arguments. `proxy` is
+    a URL, `"clash"` for a Clash on a local port, or None for no proxy; by default httpx
+    reads HTTPS_PROXY and similar variables. `timeout` is in seconds. `transport`
+    replaces the HTTP transport; then `proxy` has no effect.
     """
 
     def __init__(
@@ -232,15 +241,20 @@ class SandboxManager:
         base_url: str | None = None,
         api_key: str | None = None,
         *,
-        proxy: Proxy | None = None,
+        proxy: Proxy = ENVIRONMENT,
         timeout: float = 60.0,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.settings = Settings.read(base_url, api_key, proxy, timeout)
-        proxy_url = self.settings.proxy
+        chosen = self.settings.proxy
+        if transport is None and not isinstance(chosen, EnvironmentProxy):
+            # All versions of httpx accept a proxy here. A transport of its own also
+            # makes httpx ignore the proxy variables.
+            proxy_or_none = httpx.Proxy(chosen) if chosen else None
+            transport = httpx.AsyncHTTPTransport(proxy=proxy_or_none)
         self._http = httpx.AsyncClient(
             base_url=self.settings.base_url,
-            # The one way to name a proxy that all versions of httpx have.
-            transport=httpx.AsyncHTTPTransport(proxy=httpx.Proxy(proxy_url) if proxy_url else None),
+            transport=transport,
             timeout=timeout,
         )
         self._made: set[str] = set()
@@ -253,37 +267,39 @@ class SandboxManager:
         keep_alive: bool | None = None,
         normalize_id: bool | None = None,
     ) -> Sandbox:
-        """A sandbox that answers commands: made where it does not exist. It goes to
-        sleep after `sleep_after` (`30s`, `10m`, `1h`) without use, and wakes by itself."""
+        """Creates a sandbox if it does not exist, and waits until it runs commands. It
+        sleeps after `sleep_after` (`30s`, `10m`, `1h`) without use; a request wakes it."""
         sandbox = Sandbox(self, sandbox_id or f"sb-{uuid.uuid4().hex}")
         self._made.add(sandbox.id)
-        await sandbox.call(calls.create(sleep_after, keep_alive, normalize_id))
+        await sandbox.call(_calls.create(sleep_after, keep_alive, normalize_id))
         return sandbox
 
     def get(self, sandbox_id: str) -> Sandbox:
-        """The sandbox of that id, which may exist or not; nothing is sent."""
+        """Returns a handle of a sandbox. Sends nothing."""
         return Sandbox(self, sandbox_id)
 
     async def destroy(self, sandbox_id: str) -> None:
-        """Ends the sandbox of that id; that it does not exist is no error."""
-        await self.send(sandbox_id, calls.destroy())
+        """Destroys a sandbox. A sandbox that does not exist is no error."""
+        await self.send(sandbox_id, _calls.destroy())
         self._made.discard(sandbox_id)
 
     async def destroy_all(self) -> None:
-        """Ends every sandbox that this manager made. All are tried; the first failure
-        is raised in the end."""
-        made = sorted(self._made)
-        failures: list[SandboxError] = []
+        """Destroys all sandboxes that this manager created. It tries all of them, then
+        raises the first failure."""
+        # The copy is atomic: other threads may create sandboxes meanwhile.
+        made = sorted(self._made.copy())
+        failures: list[HutchError] = []
         for sandbox_id in made:
             try:
                 await self.destroy(sandbox_id)
-            except SandboxError as error:
+            except HutchError as error:
                 failures.append(error)
         if failures:
             raise failures[0]
 
     async def send(self, sandbox_id: str, call: Call[T]) -> T:
-        """Sends a request about a sandbox, once."""
+        """Sends a request for a sandbox. It is never sent twice."""
+        started = time.monotonic()
         try:
             answer = await self._http.request(
                 call.method,
@@ -294,8 +310,11 @@ class SandboxManager:
                 timeout=call.timeout or self.settings.timeout,
             )
         except httpx.HTTPError as error:
-            raise answers.lost(error, call.path) from error
-        return call.read(answers.data(answer))
+            _log.debug("%s %s: %s", call.method, call.path, type(error).__name__)
+            raise _answers.lost(error, call.path) from error
+        seconds = time.monotonic() - started
+        _log.debug("%s %s: %d in %.3f s", call.method, call.path, answer.status_code, seconds)
+        return call.read(_answers.data(answer))
 
     async def close(self) -> None:
         """Closes the connections."""

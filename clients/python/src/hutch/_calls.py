@@ -1,6 +1,5 @@
-"""The requests of the REST contract, as values: what to send, and how to read the
-answer. Nothing here sends anything, so that the clients for threads and for asyncio
-share every line."""
+"""The requests of the REST contract as values. Nothing here sends a request, so the
+clients for threads and for asyncio share this module."""
 
 from __future__ import annotations
 
@@ -9,24 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .models import Credentials, RunResult
+from ._models import Credentials, RunResult
 
 T = TypeVar("T")
 
-#: Seconds that the service and the network get beside the command's own time.
-GRACE = 30.0
+#: Seconds for the service and the network, added to the command's timeout.
+GRACE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """A request about one sandbox, and how its answer's `data` is read."""
+    """A request for one sandbox; `read` converts the `data` of its answer."""
 
     method: str
     path: str
     read: Callable[[Any], T]
     body: Mapping[str, Any] | None = None
     query: Mapping[str, str] | None = None
-    #: Seconds after which the client gives up; None is the client's own.
+    #: Seconds until the client gives up. None: the client's default.
     timeout: float | None = None
 
 
@@ -65,8 +64,8 @@ def run(
         timeout=round(timeout * 1000) if timeout is not None else None,
     )
     path = "/exec" if session is None else "/session/exec"
-    patience = timeout + GRACE if timeout is not None else None
-    return Call("POST", path, RunResult.read, body, timeout=patience)
+    client_timeout = timeout + GRACE_SECONDS if timeout is not None else None
+    return Call("POST", path, RunResult.read, body, timeout=client_timeout)
 
 
 def create_session(session: str, cwd: str | None, env: Mapping[str, str] | None) -> Call[None]:

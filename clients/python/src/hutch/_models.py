@@ -1,4 +1,4 @@
-"""What answers say, and what requests take."""
+"""The values that answers return and requests take."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import CommandError
+from ._errors import CommandError
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a command ended. `stdout` and `stderr` have lost one newline at the end."""
+    """The result of a command. `stdout` and `stderr` lack one trailing newline."""
 
     command: str
     exit_code: int
@@ -24,11 +24,11 @@ class RunResult:
 
     @property
     def success(self) -> bool:
-        """Whether the exit code is 0."""
+        """True if the exit code is 0."""
         return self.exit_code == 0
 
     def check(self) -> RunResult:
-        """This result, or a CommandError where the command failed."""
+        """Returns this result. Raises CommandError if the command failed."""
         if not self.success:
             raise CommandError(self)
         return self
@@ -50,7 +50,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Credentials:
-    """The keys of a bucket. The secret one is not shown."""
+    """The keys of a bucket. `repr` hides the secret key."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)

@@ -1,4 +1,4 @@
-"""A program as a file in the sandbox, and the command that runs it."""
+"""Stores a program as a file in the sandbox and builds the command that runs it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 import uuid
 from collections.abc import Sequence
 
-#: How a language's programs are run. Others are names of interpreters.
+#: Interpreters by language. Another language is used as the interpreter's name.
 INTERPRETERS = {
     "python": "python3",
     "bash": "bash",
@@ -19,7 +19,7 @@ INTERPRETERS = {
 
 
 def path() -> str:
-    """A path that no other script has."""
+    """A unique path for a script."""
     return f"/tmp/hutch-script-{uuid.uuid4().hex}"
 
 

@@ -1,8 +1,10 @@
-"""The client for programs with threads, or without any."""
+"""The client for threads. Generated from aio.py by generate.py: do not edit."""
+# Digest: b1ed69c678547fd5840f66ec7d498d774a8e34a4f5b9a412af9c183ddeedf9ce
 
 from __future__ import annotations
 
-import threading
+import logging
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -10,20 +12,22 @@ from typing import TypeVar
 
 import httpx
 
-from . import answers, calls, scripts
-from .calls import Call
-from .errors import SandboxError
-from .models import Credentials, RunResult
-from .settings import Proxy, Settings
+from . import _answers, _calls, _scripts
+from ._calls import Call
+from ._errors import HutchError
+from ._models import Credentials, RunResult
+from ._settings import ENVIRONMENT, EnvironmentProxy, Proxy, Settings
 
 T = TypeVar("T")
 
+_log = logging.getLogger("hutch")
+
 
 class ExecutionSession:
-    """A session of a sandbox: its directory, variables and functions stay from
-    command to command. Commands of one session run one after another.
+    """A session of a sandbox. It keeps its working directory, variables and functions
+    between commands. Commands of one session run one after another.
 
-    `run` makes the session where it does not exist yet.
+    `run` creates the session if it does not exist.
     """
 
     def __init__(self, sandbox: Sandbox, session_id: str) -> None:
@@ -39,9 +43,9 @@ class ExecutionSession:
         timeout: float | None = None,
         check: bool = False,
     ) -> RunResult:
-        """Runs a command. `cwd` and `env` hold for it alone; `timeout` is in seconds,
-        and kills it; with `check` a failure is a CommandError."""
-        result = self.sandbox.call(calls.run(command, self.id, cwd, env, timeout))
+        """Runs a command. `cwd` and `env` apply to this command only. The command is
+        killed after `timeout` seconds. With `check`, a failure raises CommandError."""
+        result = self.sandbox.call(_calls.run(command, self.id, cwd, env, timeout))
         return result.check() if check else result
 
     def run_script(
@@ -55,49 +59,50 @@ class ExecutionSession:
         timeout: float | None = None,
         check: bool = False,
     ) -> RunResult:
-        """Runs a program, given as its text: `python`, `bash`, `node`, or any other
-        interpreter that the sandbox has."""
-        script = scripts.path()
+        """Runs a program from its source text. `language` is `python`, `bash`, `node`,
+        or the name of another interpreter in the sandbox."""
+        script = _scripts.path()
         self.write_file(script, source)
         try:
-            command = scripts.command(language, script, arguments)
+            command = _scripts.command(language, script, arguments)
             return self.run(command, cwd=cwd, env=env, timeout=timeout, check=check)
         finally:
             self.delete_file(script)
 
     def set_env(self, env: Mapping[str, str]) -> None:
-        """Sets exported variables for the commands to come."""
-        self.sandbox.call(calls.set_env(self.id, env))
+        """Sets exported variables for later commands."""
+        self.sandbox.call(_calls.set_env(self.id, env))
 
     def write_file(self, path: str, content: str | bytes) -> None:
-        """Writes a file, all at once; missing directories are made. A relative path
-        begins at the session's directory."""
-        self.sandbox.call(calls.write_file(self.id, path, content))
+        """Writes a file atomically and creates missing directories. A relative path
+        starts at the session's working directory."""
+        self.sandbox.call(_calls.write_file(self.id, path, content))
 
     def read_file(self, path: str) -> str:
-        """The text of a file in UTF-8."""
-        return self.read_bytes(path).decode()
+        """Returns the text of a UTF-8 file."""
+        content = self.read_bytes(path)
+        return content.decode()
 
     def read_bytes(self, path: str) -> bytes:
-        """The bytes of a file."""
-        return self.sandbox.call(calls.read_file(self.id, path))
+        """Returns the bytes of a file."""
+        return self.sandbox.call(_calls.read_file(self.id, path))
 
     def make_directory(self, path: str, *, recursive: bool = True) -> None:
-        """Makes a directory; with `recursive` its parents, too, and one that is there
-        is no error."""
-        self.sandbox.call(calls.make_directory(self.id, path, recursive))
+        """Creates a directory. With `recursive`, it also creates the parents, and an
+        existing directory is no error."""
+        self.sandbox.call(_calls.make_directory(self.id, path, recursive))
 
     def move(self, source: str, destination: str) -> None:
         """Moves or renames a file or directory."""
-        self.sandbox.call(calls.move(self.id, source, destination))
+        self.sandbox.call(_calls.move(self.id, source, destination))
 
     def delete_file(self, path: str) -> None:
         """Deletes a file."""
-        self.sandbox.call(calls.delete_file(self.id, path))
+        self.sandbox.call(_calls.delete_file(self.id, path))
 
     def exists(self, path: str) -> bool:
-        """Whether there is something at the path."""
-        return self.sandbox.call(calls.exists(self.id, path))
+        """True if the path exists."""
+        return self.sandbox.call(_calls.exists(self.id, path))
 
     def mount_bucket(
         self,
@@ -112,9 +117,9 @@ class ExecutionSession:
         s3fs_options: Sequence[str] = (),
     ) -> None:
         """Mounts an S3 bucket into the sandbox, for all its sessions, until it is
-        unmounted. Without `credentials` the service's own are used."""
+        unmounted. Without `credentials`, the service uses its own keys."""
         self.sandbox.call(
-            calls.mount_bucket(
+            _calls.mount_bucket(
                 self.id,
                 bucket,
                 mount_path,
@@ -128,12 +133,12 @@ class ExecutionSession:
         )
 
     def unmount_bucket(self, mount_path: str) -> None:
-        """Ends a mount; everything written to it is in the bucket then."""
-        self.sandbox.call(calls.unmount_bucket(self.id, mount_path))
+        """Unmounts a bucket. All written data is in the bucket when this returns."""
+        self.sandbox.call(_calls.unmount_bucket(self.id, mount_path))
 
     def delete(self) -> None:
-        """Ends the session with its running command; `default` begins anew."""
-        self.sandbox.call(calls.delete_session(self.id))
+        """Deletes the session and kills its running command. `default` is reset."""
+        self.sandbox.call(_calls.delete_session(self.id))
 
     def __enter__(self) -> ExecutionSession:
         return self
@@ -151,21 +156,20 @@ class ExecutionSession:
 
 
 class Sandbox:
-    """One sandbox. It is made by its first use, where it does not exist; as a context
-    it is destroyed at the end.
+    """One sandbox. Its first use creates it. As a context manager, it is destroyed at
+    the end.
 
-    What takes no session uses the session `default`; `run` uses none, so that
-    commands do not wait for each other.
+    `run` uses no session, so commands run concurrently.
     """
 
     def __init__(self, manager: SandboxManager, sandbox_id: str) -> None:
         self.manager = manager
         self.id = sandbox_id
-        #: The session that is always there.
+        #: The session that always exists.
         self.default = ExecutionSession(self, "default")
 
     def call(self, call: Call[T]) -> T:
-        """Sends a request about this sandbox."""
+        """Sends a request for this sandbox."""
         return self.manager.send(self.id, call)
 
     def run(
@@ -177,12 +181,12 @@ class Sandbox:
         timeout: float | None = None,
         check: bool = False,
     ) -> RunResult:
-        """Runs a command of no session, as `ExecutionSession.run` does."""
-        result = self.call(calls.run(command, None, cwd, env, timeout))
+        """Runs a command outside any session. Arguments: see `ExecutionSession.run`."""
+        result = self.call(_calls.run(command, None, cwd, env, timeout))
         return result.check() if check else result
 
     def session(self, session_id: str) -> ExecutionSession:
-        """A session of that id, which may exist or not; nothing is sent."""
+        """Returns a handle of a session. Sends nothing."""
         return ExecutionSession(self, session_id)
 
     def create_session(
@@ -192,17 +196,17 @@ class Sandbox:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> ExecutionSession:
-        """Makes a session; SandboxError with status 409 where it exists."""
+        """Creates a session. Raises ConflictError if it exists."""
         made = ExecutionSession(self, session_id or uuid.uuid4().hex)
-        self.call(calls.create_session(made.id, cwd, env))
+        self.call(_calls.create_session(made.id, cwd, env))
         return made
 
     def list_sessions(self) -> list[str]:
-        """The ids of all sessions, `default` among them."""
-        return self.call(calls.list_sessions())
+        """Returns the ids of all sessions, including `default`."""
+        return self.call(_calls.list_sessions())
 
     def destroy(self) -> None:
-        """Ends the sandbox and everything in it; that it does not exist is no error."""
+        """Destroys the sandbox. A sandbox that does not exist is no error."""
         self.manager.destroy(self.id)
 
     def __enter__(self) -> Sandbox:
@@ -221,11 +225,16 @@ class Sandbox:
 
 
 class SandboxManager:
-    """Makes and ends sandboxes. As a context it closes its connections at the end;
-    sandboxes stay. Can be used from several threads.
+    """Creates and destroys sandboxes. As a context manager, it closes its connections at
+    the end; sandboxes stay.
 
-    What is not given comes from HUTCH_BASE_URL, HUTCH_API_KEY and HUTCH_PROXY
-    (`auto`, `off` or a URL); `timeout` is in seconds.
+    `hutch.SandboxManager` may be shared between threads. `hutch.aio.SandboxManager`
+    belongs to one event loop.
+
+    HUTCH_BASE_URL, HUTCH_API_KEY and HUTCH_PROXY supply missing arguments. `proxy` is
+    a URL, `"clash"` for a Clash on a local port, or None for no proxy; by default httpx
+    reads HTTPS_PROXY and similar variables. `timeout` is in seconds. `transport`
+    replaces the HTTP transport; then `proxy` has no effect.
     """
 
     def __init__(
@@ -233,19 +242,23 @@ class SandboxManager:
         base_url: str | None = None,
         api_key: str | None = None,
         *,
-        proxy: Proxy | None = None,
+        proxy: Proxy = ENVIRONMENT,
         timeout: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.settings = Settings.read(base_url, api_key, proxy, timeout)
-        proxy_url = self.settings.proxy
+        chosen = self.settings.proxy
+        if transport is None and not isinstance(chosen, EnvironmentProxy):
+            # All versions of httpx accept a proxy here. A transport of its own also
+            # makes httpx ignore the proxy variables.
+            proxy_or_none = httpx.Proxy(chosen) if chosen else None
+            transport = httpx.HTTPTransport(proxy=proxy_or_none)
         self._http = httpx.Client(
             base_url=self.settings.base_url,
-            # The one way to name a proxy that all versions of httpx have.
-            transport=httpx.HTTPTransport(proxy=httpx.Proxy(proxy_url) if proxy_url else None),
+            transport=transport,
             timeout=timeout,
         )
         self._made: set[str] = set()
-        self._lock = threading.Lock()
 
     def create(
         self,
@@ -255,40 +268,39 @@ class SandboxManager:
         keep_alive: bool | None = None,
         normalize_id: bool | None = None,
     ) -> Sandbox:
-        """A sandbox that answers commands: made where it does not exist. It goes to
-        sleep after `sleep_after` (`30s`, `10m`, `1h`) without use, and wakes by itself."""
+        """Creates a sandbox if it does not exist, and waits until it runs commands. It
+        sleeps after `sleep_after` (`30s`, `10m`, `1h`) without use; a request wakes it."""
         sandbox = Sandbox(self, sandbox_id or f"sb-{uuid.uuid4().hex}")
-        with self._lock:
-            self._made.add(sandbox.id)
-        sandbox.call(calls.create(sleep_after, keep_alive, normalize_id))
+        self._made.add(sandbox.id)
+        sandbox.call(_calls.create(sleep_after, keep_alive, normalize_id))
         return sandbox
 
     def get(self, sandbox_id: str) -> Sandbox:
-        """The sandbox of that id, which may exist or not; nothing is sent."""
+        """Returns a handle of a sandbox. Sends nothing."""
         return Sandbox(self, sandbox_id)
 
     def destroy(self, sandbox_id: str) -> None:
-        """Ends the sandbox of that id; that it does not exist is no error."""
-        self.send(sandbox_id, calls.destroy())
-        with self._lock:
-            self._made.discard(sandbox_id)
+        """Destroys a sandbox. A sandbox that does not exist is no error."""
+        self.send(sandbox_id, _calls.destroy())
+        self._made.discard(sandbox_id)
 
     def destroy_all(self) -> None:
-        """Ends every sandbox that this manager made. All are tried; the first failure
-        is raised in the end."""
-        with self._lock:
-            made = sorted(self._made)
-        failures: list[SandboxError] = []
+        """Destroys all sandboxes that this manager created. It tries all of them, then
+        raises the first failure."""
+        # The copy is atomic: other threads may create sandboxes meanwhile.
+        made = sorted(self._made.copy())
+        failures: list[HutchError] = []
         for sandbox_id in made:
             try:
                 self.destroy(sandbox_id)
-            except SandboxError as error:
+            except HutchError as error:
                 failures.append(error)
         if failures:
             raise failures[0]
 
     def send(self, sandbox_id: str, call: Call[T]) -> T:
-        """Sends a request about a sandbox, once."""
+        """Sends a request for a sandbox. It is never sent twice."""
+        started = time.monotonic()
         try:
             answer = self._http.request(
                 call.method,
@@ -299,8 +311,11 @@ class SandboxManager:
                 timeout=call.timeout or self.settings.timeout,
             )
         except httpx.HTTPError as error:
-            raise answers.lost(error, call.path) from error
-        return call.read(answers.data(answer))
+            _log.debug("%s %s: %s", call.method, call.path, type(error).__name__)
+            raise _answers.lost(error, call.path) from error
+        seconds = time.monotonic() - started
+        _log.debug("%s %s: %d in %.3f s", call.method, call.path, answer.status_code, seconds)
+        return call.read(_answers.data(answer))
 
     def close(self) -> None:
         """Closes the connections."""
