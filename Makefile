@@ -31,9 +31,10 @@ bench: agent build ## Measure on a real cluster, and print the README's table
 lint: ## Check formatting and lints
 	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings
 
-generate: build ## Write the custom resource definitions, and the reference of their fields, from the Rust types
+generate: build ## Write the custom resource definitions and their reference from the Rust types, and config/rbac from the chart (needs Helm)
 	for folder in crds charts/hutch/files/crds; do $(BIN)/hutch crds --write $$folder || exit; done
 	$(BIN)/hutch crds --reference > docs/reference.md
+	config/rbac/generate.sh config/rbac
 
 image: agent build ## Make both images (PROFILE=release: as they are shipped), and load them into the test cluster
 	@$(BIN)/testcluster image build $(TARGET)/images
