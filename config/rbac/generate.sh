@@ -12,6 +12,6 @@ for part in accounts driver rbac-controller rbac-facade rbac-node rbac-users; do
   {
     echo "# Generated from charts/hutch by \`make generate\`. Do not edit."
     # Helm does not manage these objects. Lines with its name would be wrong.
-    printf '%s\n' "$rendered" | sed '1{/^---$/d;}; /^# Source: /d; /helm\.sh\/chart:/d; /managed-by: Helm$/d'
+    printf '%s\n' "$rendered" | sed '1{/^---$/d;}; /^# Source: /d; /helm\.sh\/chart:/d; /managed-by: Helm$/d; s/ *$//'
   } > "$1/${part#rbac-}.yaml"
 done
