@@ -21,13 +21,13 @@ up: agent build ## Start a cluster and Hutch, and run a first command (HUTCH_KUB
 down: build ## Stop Hutch and the cluster of `up`, and remove their files
 	@$(BIN)/testcluster quickstart --down
 
-test: packages agent build ## Run every test, also those on a real cluster; needs root, installs Debian packages
+test: packages agent ## Run every test, also those on a real cluster; needs root, installs Debian packages
 	cargo test --workspace --profile $(PROFILE) --no-run && $(RUN) cargo test --workspace --profile $(PROFILE) --no-fail-fast
 
 unit: ## Run the unit tests only: no root, no cluster, no database
 	cargo test --workspace --lib --bins --profile $(PROFILE)
 
-bench: agent build ## Measure on a real cluster, and print the README's table
+bench: agent build ## Measure on a real cluster, and rewrite the table in docs/benchmarks.md
 	cargo build --release -p hutch-node && cargo bench --bench cluster --no-run && $(RUN) cargo bench --bench cluster
 
 lint: ## Check formatting and lints
@@ -36,9 +36,10 @@ lint: ## Check formatting and lints
 deny: ## Check licenses and sources of the dependencies (deny.toml; builds cargo-deny first)
 	.ci/deny
 
-generate: build ## Write the custom resource definitions, and the reference of their fields, from the Rust types
+generate: build ## Write the CRDs and their reference from the Rust types, and config/rbac from the chart (needs Helm)
 	for directory in crds charts/hutch/files/crds; do $(BIN)/hutch crds --write $$directory || exit; done
 	$(BIN)/hutch crds --reference > docs/reference.md
+	config/rbac/generate.sh config/rbac
 
 image: agent build ## Build both images (PROFILE=release: as shipped), and load them into the test cluster
 	@$(BIN)/testcluster image build $(TARGET)/images

@@ -90,7 +90,7 @@ async fn an_upgrade_from_another_revision_replaces_hutch_and_no_sandbox() {
     // Other settings as well, those of new sandboxes among them.
     let before = json!({"logFormat": "human", "sizes": {"lite": {"cpu": "400m"}}});
     release.apply_chart(&earlier, "install", TAGS[0], &before, &[]);
-    let account = format!("system:serviceaccount:{0}:{0}-facade", release.name());
+    let account = release.user("facade");
     let may = ["auth", "can-i", "list", "ingresses", "--as", &account];
     world.kubectl(&may, "").unwrap_err();
 
@@ -253,7 +253,11 @@ async fn a_namespace_that_is_restricted_has_sandboxes_that_are() {
     let enforce = "pod-security.kubernetes.io/enforce=restricted";
     let label = ["label", "namespace", &world.namespace, enforce];
     world.kubectl(&label, "").unwrap();
-    let release = Release::install(&world, json!({"profile": "restricted"})).await;
+    let release = Release::install(
+        &world,
+        json!({"sandboxes": {"defaultProfile": "restricted"}}),
+    )
+    .await;
     let client = release.tenant("a").await;
     assert_eq!(client.stdout("id -u").await, "1000");
 }

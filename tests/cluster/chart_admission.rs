@@ -60,8 +60,7 @@ impl Judge<'_> {
 async fn pods_are_held_to_their_profile_and_our_labels_are_kept_to_us() {
     let world = World::new("admission").await;
     let release = Release::install(&world, json!({})).await;
-    let home = release.name();
-    let controller = format!("system:serviceaccount:{home}:{home}-controller");
+    let controller = release.user("controller");
     let judge = Judge {
         world: &world,
         controller,
@@ -137,7 +136,7 @@ async fn pods_are_held_to_their_profile_and_our_labels_are_kept_to_us() {
 async fn a_tenant_has_its_share_and_no_more() {
     let world = World::new("share").await;
     let share = json!([{"namespace": world.namespace, "size": "lite", "sandboxes": 1,
-        "internet": true}]);
+        "allowInternet": true}]);
     let release = Release::install(&world, json!({"tenants": share})).await;
     let tenant = release.tenant("a").await;
     tenant.create().await.ok();

@@ -1,7 +1,8 @@
-//! What the chart renders, for several sets of values, judged by Helm and by the API
-//! server itself, and beside `config/rbac`, which is for a Hutch without the chart.
+//! Renders the chart with several sets of values. Helm and the API server validate the
+//! result. `config/rbac`, for a Hutch without the chart, is compared with the chart.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -24,10 +25,28 @@ fn documents(text: &str) -> Vec<Value> {
 
 fn tenants(world: &World) -> Value {
     json!([{"namespace": world.namespace, "create": true, "size": "lite", "sandboxes": 3,
-        "internet": true, "quota": {"pods": 10}}])
+        "allowInternet": true, "quota": {"pods": 10}}])
 }
 
-/// As few as possible, as many, and those of `tilt up`.
+/// Values of a component with all those that the components have in common.
+fn usual(mut values: Value) -> Value {
+    let usual = json!({
+        "podAnnotations": {"a": "b"}, "podLabels": {"a": "b"}, "nodeSelector": {"a": "b"},
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 1, "podAffinityTerm": {"topologyKey": "zone"}}]}},
+        "tolerations": [{"operator": "Exists"}],
+        "priorityClassName": "system-cluster-critical",
+        "serviceAccount": {"annotations": {"a": "b"}},
+        "extraEnv": [{"name": "A", "value": "b"}],
+        "extraVolumes": [{"name": "extra", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "extra", "mountPath": "/extra"}],
+    });
+    let values_of = values.as_object_mut().unwrap();
+    values_of.extend(usual.as_object().unwrap().clone());
+    values
+}
+
+/// Few values, nearly all values, and those of `tilt up`.
 fn sets(world: &World) -> [(&'static str, Value); 5] {
     let tenants = tenants(world);
     let dev = include_str!("../../config/dev/values.yaml");
@@ -39,22 +58,24 @@ fn sets(world: &World) -> [(&'static str, Value); 5] {
             "least",
             json!({"tenants": tenants, "crds": {"install": false},
             "admission": {"enabled": false}, "networkPolicies": {"enabled": false},
-            "controller": {"replicas": 1}, "facade": {"replicas": 1}, "profile": "restricted"}),
+            "controller": {"replicas": 1}, "facade": {"replicas": 1},
+            "sandboxes": {"defaultProfile": "restricted"}}),
         ),
         (
             "most",
-            json!({"tenants": tenants, "profile": "root", "databaseSecret": "db",
+            json!({"tenants": tenants, "sandboxes": {"defaultProfile": "root"},
+            "database": {"existingSecret": "db"}, "fullnameOverride": "most",
             "imagePullSecrets": [{"name": "pull"}], "watchNamespace": world.namespace,
             "otlpEndpoint": "http://collector:4317", "buckets": {"allowHttp": true, "csiDriver": "ru.yandex.s3.csi"},
-            "controller": {"nodeSelector": {"a": "b"}, "extraArgs": ["--default-profile=root"]},
-            "facade": {
+            "controller": usual(json!({"extraArgs": ["--default-profile=root"]})),
+            "facade": usual(json!({
                 "autoscaling": {"enabled": true}, "tls": {"secret": "tls"},
                 "ingress": {"enabled": true, "host": "hutch.example.com", "className": "nginx",
                     "tlsSecret": "cert", "annotations": {"a": "b"}},
                 "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
-                "bucketKeysSecret": "keys", "tolerations": [{"operator": "Exists"}],
-            },
-            "node": {"enabled": true, "nodeSelector": {"a": "b"}},
+                "bucketKeysSecret": "keys",
+            })),
+            "node": usual(json!({"enabled": true})),
             "dashboard": {"enabled": true}}),
         ),
         ("dev", dev),
@@ -107,7 +128,10 @@ async fn values_that_make_no_sense_are_refused_with_their_place() {
             json!({"sizes": {"tiny": {"cpu": "1", "memory": "1G", "workspace": "1Gi"}}}),
             "/sizes/tiny/memory",
         ),
-        (json!({"profile": "admin"}), "/profile"),
+        (
+            json!({"sandboxes": {"defaultProfile": "admin"}}),
+            "/sandboxes/defaultProfile",
+        ),
         (
             json!({"facade": {"ingress": {"enabled": true}}}),
             "facade.ingress.host is needed",
@@ -158,7 +182,7 @@ async fn prometheus_finds_every_component_and_grafana_its_dashboard() {
         .as_str()
         .unwrap();
     let dashboard: Value = serde_json::from_str(dashboard).unwrap();
-    // Every series that it shows is one that Hutch tells of.
+    // Every series of the dashboard is documented.
     let (documented, shown) = (
         include_str!("../../docs/operations.md"),
         dashboard.to_string(),
@@ -176,79 +200,62 @@ async fn prometheus_finds_every_component_and_grafana_its_dashboard() {
     }
 }
 
-/// API group, resource, names of objects, and verb.
-type Right = [String; 4];
-
-/// What roles with these beginnings of their names allow outside of Hutch's own
-/// namespace, and what there besides.
-fn rights(documents: &[Value], roles: &[&str]) -> [BTreeSet<Right>; 2] {
-    let allowed = |kind: &str| {
-        let mut rights = BTreeSet::new();
-        let name = |it: &Value| it["metadata"]["name"].as_str().unwrap().to_owned();
-        let meant = |it: &&Value| roles.iter().any(|role| name(it).starts_with(role));
-        let of_kind = documents.iter().filter(|it| it["kind"] == kind);
-        for rule in of_kind
-            .filter(meant)
-            .flat_map(|role| role["rules"].as_array().unwrap())
-        {
-            let all = |part: &str| -> Vec<String> {
-                serde_json::from_value(rule[part].clone()).unwrap_or_default()
-            };
-            let names = all("resourceNames").join(" ");
-            for group in all("apiGroups") {
-                for resource in all("resources") {
-                    for verb in all("verbs") {
-                        rights.insert([group.clone(), resource.clone(), names.clone(), verb]);
-                    }
-                }
-            }
-        }
-        rights
-    };
-    let (everywhere, at_home) = (allowed("ClusterRole"), allowed("Role"));
-    let more = at_home.difference(&everywhere).cloned().collect();
-    [everywhere, more]
+/// Documents by kind and name.
+fn named(documents: &[Value]) -> BTreeMap<(String, String), &Value> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let key = |it: &Value| (text(&it["kind"]), text(&it["metadata"]["name"]));
+    documents.iter().map(|it| (key(it), it)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_applies_config_rbac_gets_the_rights_that_the_chart_gives() {
-    let world = World::new("rbac").await;
-    let values = json!({"tenants": tenants(&world), "node": {"enabled": true}});
-    let chart = documents(&render(&world, &values).unwrap());
-    let by_hand = [
-        include_str!("../../config/rbac/controller.yaml"),
-        include_str!("../../config/rbac/driver.yaml"),
-        include_str!("../../config/rbac/facade.yaml"),
-        include_str!("../../config/rbac/node.yaml"),
-        include_str!("../../config/rbac/users.yaml"),
-    ];
-    let by_hand: Vec<_> = by_hand.iter().flat_map(|text| documents(text)).collect();
-    for (roles, same) in [
-        // One ServiceAccount has both there.
-        (
-            &["rendered-controller", "rendered-facade"][..],
-            &[
-                "hutch-controller",
-                "hutch-leader",
-                "hutch-buckets",
-                "hutch-facade",
-                "hutch-bucket-keys",
-            ][..],
-        ),
-        (&["rendered-node"], &["hutch-node"]),
-        (&["rendered-view"], &["hutch-view"]),
-        (&["rendered-edit"], &["hutch-edit"]),
+async fn config_rbac_is_up_to_date_with_the_chart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut generate = Command::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/config/rbac/generate.sh"
+    ));
+    generate.arg(directory.path());
+    generate.env("HUTCH_HELM", helm().get_program());
+    run(generate, "").unwrap_or_else(|said| panic!("{said}"));
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/config/rbac");
+    for file in directory.path().read_dir().unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        let wanted = std::fs::read_to_string(file.path()).unwrap();
+        let found = std::fs::read_to_string(format!("{committed}/{name}")).unwrap();
+        assert!(
+            found == wanted,
+            "config/rbac/{name} is not up to date: run `make generate`"
+        );
+        let kustomization = include_str!("../../config/rbac/kustomization.yaml");
+        assert!(kustomization.contains(&format!("- {name}\n")), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_follow_the_release_and_the_overrides_and_all_objects_are_labelled() {
+    let world = World::new("names").await;
+    for (more, prefix) in [
+        (json!({}), "rendered-hutch"),
+        (json!({"nameOverride": "boxes"}), "rendered-boxes"),
+        (json!({"nameOverride": "render"}), "rendered"),
+        (json!({"fullnameOverride": "other"}), "other"),
     ] {
-        let rights = [rights(&chart, roles), rights(&by_hand, same)];
-        assert!(rights[0][0].len() > 4, "{roles:?} were not found");
-        for (given, applied) in rights[0].iter().zip(&rights[1]) {
-            let differ: Vec<_> = given.symmetric_difference(applied).collect();
-            assert!(differ.is_empty(), "{roles:?}: {differ:?}");
+        let mut values = json!({"tenants": tenants(&world), "node": {"enabled": true}});
+        let more = more.as_object().unwrap().clone();
+        values.as_object_mut().unwrap().extend(more);
+        let documents = documents(&render(&world, &values).unwrap());
+        let named = named(&documents);
+        for component in ["controller", "facade"] {
+            let wanted = ("Deployment".to_owned(), format!("{prefix}-{component}"));
+            assert!(named.contains_key(&wanted), "{wanted:?}");
+        }
+        for ((kind, name), object) in named {
+            for label in ["name", "instance", "version", "component", "part-of"] {
+                let label = format!("app.kubernetes.io/{label}");
+                let value = &object["metadata"]["labels"][&label];
+                assert!(value.is_string(), "{kind} {name} has no label {label}");
+            }
         }
     }
-    let driver = |documents: &[Value]| {
-        let found = documents.iter().find(|it| it["kind"] == "CSIDriver");
-        found.unwrap()["spec"].clone()
-    };
-    assert_eq!(driver(&chart), driver(&by_hand));
 }

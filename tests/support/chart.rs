@@ -1,6 +1,6 @@
-//! The chart as Helm installs it, with the image that `make image` makes, in
-//! namespaces of one test: one of Hutch's own, and one that the sandboxes are in.
-//! Its controller looks at the latter only, as other tests share the cluster.
+//! Installs the chart with Helm and the image of `make image`. Each test has two
+//! namespaces: one for Hutch, one for the sandboxes. The controller watches only the
+//! latter, because other tests share the cluster.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,23 +17,22 @@ use super::environment::{self, Environment};
 use super::world::eventually;
 use super::{Tenant, World};
 
-/// The chart's folder.
+/// Directory of the chart.
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/hutch");
-/// The image under two tags: a release can be upgraded from one to the other.
+/// Two tags of the same image, so that a release can be upgraded.
 const REPOSITORY: &str = "hutch.dev/hutch";
 pub const TAGS: [&str; 2] = ["installed", "upgraded"];
 
-/// A release that is to be, or is, installed.
+/// A release before or after its installation.
 pub struct Release {
-    /// Hutch's own namespace, whose name the release has, too.
+    /// Hutch's own namespace. The release has the same name.
     pub home: World,
     /// Namespace of the sandboxes.
     pub tenant: String,
 }
 
 impl Release {
-    /// Installs the chart for the namespace of `world`, which is there, with further
-    /// values.
+    /// Installs the chart with further values, for the existing namespace of `world`.
     pub async fn install(world: &World, values: Value) -> Self {
         let home = World::new("chart").await;
         let tenant = world.namespace.clone();
@@ -42,7 +41,7 @@ impl Release {
         release
     }
 
-    /// Puts the image of `hutch node` on the node, under that tag.
+    /// Imports the image of `hutch node` into the node, under that tag.
     pub fn load_node(environment: &Environment, tag: &str) {
         let name = format!("{REPOSITORY}-node:{tag}");
         import(environment, |archive| programs().node(&name, archive));
@@ -53,12 +52,26 @@ impl Release {
         &self.home.namespace
     }
 
-    /// `helm install` or `helm upgrade`, waited for; what it said.
+    /// Beginning of the names of the chart's objects, by the rule of `hutch.fullname`.
+    pub fn fullname(&self) -> String {
+        match self.name() {
+            name if name.contains("hutch") => name.to_owned(),
+            name => format!("{name}-hutch"),
+        }
+    }
+
+    /// User name of a component's ServiceAccount.
+    pub fn user(&self, component: &str) -> String {
+        let (name, fullname) = (self.name(), self.fullname());
+        format!("system:serviceaccount:{name}:{fullname}-{component}")
+    }
+
+    /// Runs `helm install` or `helm upgrade`, waits for it and returns its output.
     pub fn apply(&self, what: &str, tag: &str, values: &Value, more: &[&str]) -> String {
         self.apply_chart(Path::new(CHART), what, tag, values, more)
     }
 
-    /// The same with another chart.
+    /// Like `apply`, with another chart.
     pub fn apply_chart(
         &self,
         chart: &Path,
@@ -77,22 +90,22 @@ impl Release {
             .unwrap_or_else(|said| panic!("helm {what}: {said}"))
     }
 
-    /// The values that make the release this test's own.
+    /// Values that separate the release from those of other tests.
     fn values(&self, tag: &str) -> Value {
         json!({
             "image": {"repository": REPOSITORY, "tag": tag},
-            // The cluster has them, and other tests need them.
+            // They exist already, and other tests need them.
             "crds": {"install": false},
             "watchNamespace": self.tenant,
             "tenants": [{"namespace": self.tenant, "size": "lite", "sandboxes": 20}],
             "node": {"driver": super::volume::driver(&self.tenant)},
-            // Less than in production, for a machine that runs other tests as well.
+            // Smaller than in production: other tests run on the same machine.
             "controller": {"resources": {"requests": {"cpu": "10m"}}},
             "facade": {"resources": {"requests": {"cpu": "10m"}}},
         })
     }
 
-    /// `helm ARGUMENTS` in Hutch's namespace, fed with `input`: what it said.
+    /// Runs `helm ARGUMENTS` in Hutch's namespace with `input` on stdin, and returns its output.
     pub fn helm(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let mut command = helm();
         command.env("KUBECONFIG", &self.home.environment.kubeconfig);
@@ -100,14 +113,14 @@ impl Release {
         run(command, input)
     }
 
-    /// A key for the sandboxes, made as NOTES.txt says.
+    /// Creates a key for the sandboxes with the command of NOTES.txt.
     pub fn key(&self, tenant: &str, more: &[&str]) -> String {
         self.key_to(&self.tenant, tenant, more)
     }
 
-    /// The same for the sandboxes of another namespace.
+    /// Like `key`, for the sandboxes of another namespace.
     pub fn key_to(&self, namespace: &str, tenant: &str, more: &[&str]) -> String {
-        let controller = format!("deploy/{}-controller", self.name());
+        let controller = format!("deploy/{}-controller", self.fullname());
         let create = [
             "exec",
             &controller,
@@ -125,7 +138,7 @@ impl Release {
     /// Base URL of the facade.
     pub async fn url(&self) -> String {
         let services = Api::<Service>::namespaced(self.home.client.clone(), self.name());
-        let service = services.get(self.name()).await.unwrap();
+        let service = services.get(&self.fullname()).await.unwrap();
         let address = service.spec.unwrap().cluster_ip.unwrap();
         format!("http://{address}:8787")
     }
@@ -135,12 +148,12 @@ impl Release {
         self.keyed_url_with(&["--scope", scopes]).await
     }
 
-    /// The same with what `hutch keys create` lets one say.
+    /// Like `keyed_url`, with further arguments of `hutch keys create`.
     pub async fn keyed_url_with(&self, more: &[&str]) -> String {
         self.url_of(&self.key("acme", more)).await
     }
 
-    /// Base URL with that key, once every replica knows it.
+    /// Waits until every replica knows the key, and returns the base URL with it.
     pub async fn url_of(&self, key: &str) -> String {
         let url = self.url().await;
         eventually("the key is known", async || {
@@ -166,7 +179,7 @@ impl Drop for Release {
                 self.home.kubectl(&logs, "").unwrap_or_else(|said| said)
             );
         }
-        // What it has outside of its namespaces would stay.
+        // Deleting the namespaces does not delete cluster-scoped objects.
         let arguments = ["uninstall", self.name(), "--ignore-not-found"];
         if let Err(said) = self.helm(&arguments, "") {
             eprintln!("helm uninstall: {said}");
@@ -174,7 +187,7 @@ impl Drop for Release {
     }
 }
 
-/// Helm, as `testcluster run` has built it, or builds it now.
+/// Helm as built by `testcluster run`. Builds it if there is none.
 pub fn helm() -> Command {
     static HELM: OnceLock<PathBuf> = OnceLock::new();
     Command::new(HELM.get_or_init(|| match std::env::var_os("HUTCH_HELM") {
@@ -183,7 +196,7 @@ pub fn helm() -> Command {
     }))
 }
 
-/// Runs a program, fed with `input`: what it said, in good and bad times.
+/// Runs a program with `input` on stdin. Returns its output, as an error if it fails.
 pub fn run(mut command: Command, input: &str) -> Result<String, String> {
     let run = || {
         let pipe = Stdio::piped;
@@ -200,13 +213,13 @@ pub fn run(mut command: Command, input: &str) -> Result<String, String> {
     output.status.success().then(|| said.clone()).ok_or(said)
 }
 
-/// The programs that the images are made of.
+/// The programs in the images.
 pub fn programs() -> Images {
     let hutch = Path::new(env!("CARGO_BIN_EXE_hutch"));
     Images::of(hutch.parent().unwrap(), environment::agent_binary()).unwrap()
 }
 
-/// Puts the operator's image on the node, once.
+/// Imports the operator's image into the node, once.
 fn load(environment: &Environment) {
     static LOADED: OnceLock<()> = OnceLock::new();
     LOADED.get_or_init(|| {
@@ -217,7 +230,7 @@ fn load(environment: &Environment) {
     });
 }
 
-/// Puts an image on the node that is written to an archive.
+/// Imports an image, which `write` writes to an archive, into the node.
 pub fn import(environment: &Environment, write: impl Fn(&Path) -> anyhow::Result<()>) {
     let cluster = environment.cluster.as_ref();
     let cluster = cluster.expect("images are tested on a test cluster");
@@ -229,7 +242,7 @@ pub fn import(environment: &Environment, write: impl Fn(&Path) -> anyhow::Result
     });
 }
 
-/// Puts `more` over `values`, as Helm does.
+/// Merges `more` into `values`, as Helm does.
 fn merge(values: &mut Value, more: &Value) {
     match (values, more) {
         (Value::Object(values), Value::Object(more)) => {

@@ -27,7 +27,7 @@ pub async fn given(release: &Release, components: &[&str]) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
     for (role, rules) in roles {
         let component = components.iter().find(|component| {
-            let own = format!("{name}-{component}");
+            let own = format!("{}-{component}", release.fullname());
             role == own || role.starts_with(&format!("{own}-"))
         });
         if let Some(component) = component {
@@ -67,7 +67,7 @@ pub fn used(release: &Release, components: &[&str]) -> (BTreeSet<Right>, Vec<Val
             continue;
         };
         let user = entry["user"]["username"].as_str().unwrap_or_default();
-        let own = format!("system:serviceaccount:{name}:{name}-");
+        let own = release.user("");
         let component = user.strip_prefix(&own).unwrap_or_default();
         let object = &entry["objectRef"];
         if !components.contains(&component) || object.is_null() {
