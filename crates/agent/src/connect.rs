@@ -1,9 +1,9 @@
-//! `hutch-agent connect`: joins stdin and stdout to the agent's socket.
+//! `hutch-agent connect`: copies bytes between stdin/stdout and the agent's socket.
 //!
-//! Every open channel of a facade costs one of these in the sandbox, so it has
-//! two plain threads, two buffers and no runtime. It knows nothing of the
-//! protocol. What one read of the socket gives is written to stdout in one go:
-//! stdout becomes WebSocket frames, and fewer, larger ones are better.
+//! Each open channel of a facade needs one such process in the sandbox, so it has two
+//! plain threads, two buffers and no async runtime. It does not interpret the protocol.
+//! It writes each read from the socket to stdout in one call: stdout becomes WebSocket
+//! frames, and fewer, larger frames are better.
 
 use std::io;
 use std::net::Shutdown;
@@ -19,17 +19,18 @@ use crate::{attach, socket};
 
 const BUFFER: usize = 64 << 10;
 const STACK: usize = 32 << 10;
-/// The agent binds its socket milliseconds after the container's start.
+/// Longest wait for the agent's socket. The agent binds it milliseconds after the
+/// container starts.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Pumps until the socket ends, or stdout does; the end of stdin is passed on.
-/// With `start`, the agent is started where none answers.
+/// Connects to the sandbox's agent and copies until the socket or stdout ends. The end
+/// of stdin is passed on.
 ///
 /// # Errors
-/// When nobody listens, or a read or write fails.
+/// If no agent listens, or a read or write fails.
 pub fn connect(start: bool) -> io::Result<()> {
-    // Its memory holds what other users of the sandbox must not read.
+    // The memory holds data that other users of the sandbox must not read.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let (socket, words) = match start {
         true => attach::dial_or_start()?,
@@ -42,7 +43,7 @@ pub fn connect(start: bool) -> io::Result<()> {
     })?;
     let received = pump(socket.as_fd(), rustix::stdio::stdout())?;
     match words {
-        // It has ended before it served anybody.
+        // The agent ended before it served any byte: report its error output.
         Some(words) if received == 0 => Err(io::Error::other(words.all())),
         _ => Ok(()),
     }
@@ -63,7 +64,7 @@ fn dial() -> io::Result<UnixStream> {
     }
 }
 
-/// Returns how many bytes there were.
+/// Copies until the end and returns the number of bytes.
 fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<u64> {
     let mut buffer = vec![0; BUFFER];
     let mut all = 0;

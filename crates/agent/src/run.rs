@@ -1,9 +1,8 @@
-//! `hutch-agent run`: builds the parts, joins them, and ends them in order.
+//! `hutch-agent run`: creates the parts, connects them and shuts them down in order.
 //!
-//! The one thread runs everything but the work on files; nothing may block it.
-//! The end comes with a
-//! SIGTERM that counts (see `signals`): everybody gets the signal and a short
-//! time, and PID 1's own exit kills who is left.
+//! One thread runs everything except file operations; nothing may block it. A SIGTERM
+//! that counts (see `signals`) ends it: all processes get SIGTERM and a short time, and
+//! the exit of PID 1 kills the rest.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
@@ -32,17 +31,18 @@ use crate::search::Search;
 use crate::server::{self, Service};
 use crate::session::Sessions;
 
-/// How long processes have to end after a SIGTERM: deleting a pod is quick.
+/// How long processes have to end after a SIGTERM; short, so that deleting a pod is
+/// quick.
 const ENDING: Duration = Duration::from_secs(2);
 
-/// Serves until a SIGTERM that counts. With `attached`, in a container of somebody
-/// else's, on a socket that was handed down.
+/// Serves until a SIGTERM that counts. With `attached`, it runs in a container that
+/// Hutch did not create, on an inherited socket.
 ///
 /// # Errors
-/// When it cannot begin: no socket, no memory.
+/// If it cannot start: no socket, no memory.
 pub fn run(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Result<()> {
     hold_little_memory();
-    // Its memory has what commands print, and its descriptors reach all of them.
+    // Its memory holds the output of commands, and its descriptors reach all of them.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_child_subreaper(Some(getpid()))?;
     tokio::runtime::Builder::new_current_thread()
@@ -55,7 +55,7 @@ pub fn run(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Result<
 }
 
 async fn serve(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Result<()> {
-    // One that is attached ends with its container, which nobody tells it of.
+    // An attached agent gets no signal from the kubelet; it ends with its container.
     let signals = Signals::block(attached || getpid().is_init())?;
     let listener = server::bind(attached).map_err(|problem| {
         io::Error::new(
@@ -129,7 +129,7 @@ async fn end_all(signals: &Signals, reaper: &Reaper) {
     log::line("ends, as it was asked to from outside");
     let deadline = Instant::now() + ENDING;
     tree::signal_descendants(Signal::TERM);
-    // A stopped process would not hear of it.
+    // A stopped process would not handle SIGTERM.
     tree::signal_descendants(Signal::CONT);
     while reaper.reap() {
         if timeout_at(deadline, signals.next()).await.is_err() {
@@ -170,7 +170,7 @@ fn start_entrypoint(arguments: &[OsString], starter: &Starter, user: &Arc<Lock<O
         let how = match ended.await {
             Ok(Ended::Exited(code)) => format!("ended with exit code {code}"),
             Ok(Ended::Killed(signal)) => format!("was killed by signal {signal}"),
-            // It may be continued; that is for whoever stopped it.
+            // It may be continued, by the process that stopped it.
             Ok(Ended::Stopped(signal)) => {
                 return log::line(&format!(
                     "the entrypoint {name} was stopped by signal {signal}"
@@ -183,7 +183,7 @@ fn start_entrypoint(arguments: &[OsString], starter: &Starter, user: &Arc<Lock<O
     });
 }
 
-/// An input that is at its end, also where the image has no `/dev/null`.
+/// An input that is at its end; it works without `/dev/null` in the image, too.
 fn nothing() -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     match openat(CWD, c"/dev/null", flags, Mode::empty()) {
@@ -201,8 +201,8 @@ fn random() -> io::Result<String> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Gives large pieces of memory back as they are freed. The allocator would
-/// otherwise learn from one 16 MB script to keep as much for ever.
+/// Returns large freed blocks to the kernel. Otherwise the allocator would raise its
+/// thresholds after one 16 MB script and keep that much memory for ever.
 fn hold_little_memory() {
     const THRESHOLD: i32 = 256 << 10;
     // SAFETY: mallopt has no preconditions; it only sets allocator parameters.

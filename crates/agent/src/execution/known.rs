@@ -1,6 +1,5 @@
-//! Executions by their ids: those that run, and for a while those that have
-//! ended and whose result nobody has fetched. Bounded in number, time and
-//! bytes.
+//! Executions by id: running ones, and for a while ended ones whose result no client
+//! has fetched. Number, age and bytes of the results are bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ const MOST: usize = 256;
 /// Most bytes of output in the results kept.
 const MOST_BYTES: usize = 32 << 20;
 
-/// All executions that can be attached to.
+/// All executions that a client can attach to.
 #[derive(Debug)]
 pub struct Executions {
     inner: Lock<Inner>,
@@ -64,7 +63,7 @@ impl Executions {
         self.inner.lock().known.get(id).cloned()
     }
 
-    /// A new execution runs.
+    /// Registers a new running execution.
     pub fn add(&self, execution: &Arc<Execution>) {
         let mut inner = self.inner.lock();
         inner
@@ -74,7 +73,7 @@ impl Executions {
         inner.last_event = Instant::now();
     }
 
-    /// An execution that was added has its result.
+    /// Records that a registered execution has its result.
     pub fn ended(&self, execution: &Arc<Execution>) {
         let mut inner = self.inner.lock();
         inner.running -= 1;
@@ -94,7 +93,7 @@ impl Executions {
         self.ended.notify_one();
     }
 
-    /// The client has all of this ended execution.
+    /// Removes an ended execution that the client has received completely.
     pub fn forget(&self, execution: &Arc<Execution>) {
         let mut inner = self.inner.lock();
         let Some(place) = inner
@@ -108,7 +107,7 @@ impl Executions {
         inner.known.remove(execution.id());
     }
 
-    /// Forgets results as their time comes; for ever.
+    /// Removes expired results; never returns.
     pub async fn expire(&self) {
         loop {
             let oldest = self.inner.lock().ended.front().map(|(moment, _)| *moment);
@@ -120,12 +119,12 @@ impl Executions {
         }
     }
 
-    /// How many run.
+    /// Number of running executions.
     pub fn running(&self) -> u32 {
         self.inner.lock().running
     }
 
-    /// Since the last execution started or ended.
+    /// Time since the last execution started or ended.
     pub fn idle(&self) -> Duration {
         self.inner.lock().last_event.elapsed()
     }

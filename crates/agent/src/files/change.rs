@@ -1,4 +1,4 @@
-//! `MakeFolder`, `Rename` and `Delete`: one name each, in one step.
+//! `MakeFolder`, `Rename` and `Delete`. Each changes one name in one system call.
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -8,10 +8,10 @@ use super::place::{Home, kind, open, same};
 use super::request::Wanted;
 use super::trouble::Trouble;
 
-/// Makes a folder. Returns whether it is new.
+/// Creates a directory. Returns true if it is new.
 ///
 /// # Errors
-/// As the protocol says.
+/// As in the protocol.
 pub fn make_folder(home: &Home, wanted: &Wanted, recursive: bool) -> Result<bool, Trouble> {
     let mut place = home.locate(wanted)?;
     if !place.missing.is_empty() && !recursive {
@@ -30,10 +30,10 @@ fn is_folder(folder: &std::os::fd::OwnedFd, name: &std::ffi::CStr) -> bool {
     opened.and_then(fstat).is_ok()
 }
 
-/// Gives what is at `from` the path `to`.
+/// Renames `from` to `to`.
 ///
 /// # Errors
-/// As the protocol says.
+/// As in the protocol.
 pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), Trouble> {
     let from = home.locate(from)?;
     let source = from.look()?.ok_or(Errno::NOENT)?;
@@ -58,10 +58,10 @@ pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), Trouble> {
     }
 }
 
-/// Deletes a name that is no folder.
+/// Deletes a name that is not a directory.
 ///
 /// # Errors
-/// As the protocol says.
+/// As in the protocol.
 pub fn delete(home: &Home, wanted: &Wanted) -> Result<(), Trouble> {
     let place = home.locate(wanted)?;
     let there = place.look()?.ok_or(Errno::NOENT)?;

@@ -1,5 +1,6 @@
-//! A rename to another file system: a copy that appears whole, and then the
-//! deletion of the original. In between both exist; never neither.
+//! A rename to another file system: copies the file under a temporary name, renames the
+//! copy, then deletes the original. In between both exist; there is no moment without
+//! either.
 
 use rustix::fs::{
     AtFlags, FileType, Stat, Timespec, Timestamps, futimens, readlinkat, symlinkat, unlinkat,
@@ -16,7 +17,7 @@ const PIECE: usize = 256 << 10;
 /// Moves a file or a symbolic link.
 ///
 /// # Errors
-/// What the kernel says; folders, devices, pipes and sockets are refused.
+/// The kernel's error; directories, devices, pipes and sockets are refused.
 pub fn across(from: &Place, source: &Stat, to: Place) -> Result<(), Trouble> {
     match kind(source) {
         FileType::RegularFile => copy_file(from, to)?,
@@ -45,8 +46,8 @@ fn copy_file(from: &Place, to: Place) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// A link has no bytes that could be half there: where the new name is free, it
-/// is made in one step; where not, the name is freed first.
+/// A link cannot be half written: if the new name is free, one call creates it;
+/// otherwise the old name is removed first.
 fn copy_link(from: &Place, to: &Place) -> Result<(), Trouble> {
     let link = readlinkat(&from.folder, &from.name, Vec::new())?;
     match symlinkat(&link, &to.folder, &to.name) {

@@ -1,4 +1,4 @@
-//! `Stat` and `List`: what is there. Nothing is opened for reading but folders.
+//! `Stat` and `List`. Only directories are opened for reading.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use super::service::PATIENCE;
 use super::trouble::Trouble;
 use super::worker::{Away, work};
 
-/// Entries of one message; with the longest names they fill half of a chunk.
+/// Entries in one message; with the longest names they fill half a chunk.
 const ENTRIES: usize = 128;
 
-/// What `List` answers with.
+/// The response stream of `List`.
 pub type Outputs = ReceiverStream<Result<ListOutput, Status>>;
 
-/// What is at a path.
+/// Returns what is at a path.
 ///
 /// # Errors
-/// As the protocol says; that nothing is there is none.
+/// As in the protocol; a missing file is not an error.
 pub fn stat(home: &Home, wanted: &Wanted) -> Result<StatReply, Trouble> {
     let found = home
         .start(wanted)
@@ -47,7 +47,7 @@ pub fn stat(home: &Home, wanted: &Wanted) -> Result<StatReply, Trouble> {
     })
 }
 
-/// The kind as clients are told.
+/// The file type as the protocol has it.
 pub const fn told(kind: FileType) -> Kind {
     match kind {
         FileType::RegularFile => Kind::File,
@@ -57,11 +57,11 @@ pub const fn told(kind: FileType) -> Kind {
     }
 }
 
-/// Opens a folder and begins to send its entries. `permit` is held until all
-/// are sent.
+/// Opens a directory and starts to send its entries. `permit` is held until all are
+/// sent.
 ///
 /// # Errors
-/// As the protocol says.
+/// As in the protocol.
 pub async fn list(
     home: &Arc<Home>,
     request: ListRequest,
@@ -102,7 +102,7 @@ pub async fn list(
     Ok(ReceiverStream::new(receiver))
 }
 
-/// The next entries; none at the end.
+/// Reads the next entries; empty at the end.
 fn some(mut folder: Dir) -> Result<(Away<Dir>, Vec<Entry>), Trouble> {
     let mut entries = Vec::new();
     while entries.len() < ENTRIES {

@@ -1,8 +1,8 @@
-//! `ReadFile`: a regular file's bytes to the client, at the client's pace.
+//! `ReadFile`: streams a regular file at the client's pace.
 //!
-//! At most two chunks per call are in memory. The file is looked at before it
-//! is opened, as opening a device can do things, and again through the open
-//! descriptor, as it may have been swapped.
+//! At most two chunks per call are in memory. The file's type is checked before the
+//! open, because opening a device can have effects, and again on the open descriptor,
+//! because the file may have been replaced in between.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -28,10 +28,10 @@ const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
 
-/// What `ReadFile` answers with.
+/// The response stream of `ReadFile`.
 pub type Outputs = ReceiverStream<Result<ReadOutput, Status>>;
 
-/// An open file, and how much of it may be read.
+/// An open file and its read limit.
 #[derive(Debug)]
 pub struct Reader {
     file: OwnedFd,
@@ -41,10 +41,10 @@ pub struct Reader {
     limit: u64,
 }
 
-/// Opens a file and begins to send it. `permit` is held until all is sent.
+/// Opens a file and starts to send it. `permit` is held until all is sent.
 ///
 /// # Errors
-/// As the protocol says.
+/// As in the protocol.
 pub async fn stream(
     home: &Arc<Home>,
     request: ReadRequest,
@@ -67,7 +67,7 @@ pub async fn stream(
     tokio::spawn(async move {
         let _permit = permit;
         if let Err(trouble) = send(&sender, start.unwrap_or_default(), reader, bytes).await {
-            // To one who does not read, the missing end says as much.
+            // If the client does not read, it sees that the end is missing.
             let told = sender.send(Err(trouble.status(&what)));
             let _ = tokio::time::timeout(PATIENCE, told).await;
         }
@@ -84,7 +84,7 @@ async fn send(
     mut bytes: Bytes,
 ) -> Result<(), Trouble> {
     give(sender, Output::Start(start)).await?;
-    // Only the end of the file comes as less than a chunk.
+    // A piece shorter than a chunk is the end of the file.
     while !bytes.is_empty() {
         let last = bytes.len() < CHUNK;
         give(sender, Output::Data(bytes)).await?;
@@ -108,7 +108,7 @@ async fn give(sender: &Sender, output: Output) -> Result<(), Trouble> {
         output: Some(output),
     };
     match tokio::time::timeout(PATIENCE, sender.send(Ok(message))).await {
-        // Whether it was taken or the client has left makes no difference here.
+        // Ignored: the client may have received the message or left.
         Ok(_) => Ok(()),
         Err(_) => Err(Trouble::Stalled),
     }
@@ -117,7 +117,7 @@ async fn give(sender: &Sender, output: Output) -> Result<(), Trouble> {
 /// Opens a regular file for reading.
 ///
 /// # Errors
-/// When it is something else, or not the user's.
+/// If it is of another type or refused.
 pub fn open_regular(place: &super::place::Place) -> Result<(OwnedFd, Stat), Trouble> {
     regular(&place.look()?.ok_or(Errno::NOENT)?)?;
     let file = open(&place.folder, &place.name, FILE)?;
@@ -131,16 +131,16 @@ fn regular(stat: &Stat) -> Result<(), Trouble> {
     match kind(stat) {
         FileType::RegularFile => Ok(()),
         FileType::Directory => Err(Trouble::Folder),
-        // Of a link that was swapped in, the kernel says the same.
+        // A link that replaced the file: the open would fail with the same error.
         FileType::Symlink => Err(Errno::LOOP.into()),
         _ => Err(Trouble::Special),
     }
 }
 
-/// Fills `buffer` unless the file ends before.
+/// Fills `buffer`, or less at the end of the file.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn fill(file: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -176,15 +176,15 @@ impl Reader {
         Ok(())
     }
 
-    /// The next chunk; shorter at the end of the file, and then empty.
+    /// Reads the next chunk. The last one is shorter or empty.
     fn next(&mut self) -> Result<Bytes, Trouble> {
         let left = self.size.saturating_sub(self.read);
-        // One more byte than is left, to see the end in the same job.
+        // Read one more byte than expected, to see the end in the same job.
         let room = usize::try_from(left).map_or(CHUNK, |left| left.saturating_add(1).min(CHUNK));
         let mut buffer = vec![0; room];
         let mut filled = fill(&self.file, &mut buffer)?;
         if filled == room && room < CHUNK {
-            // It has grown, or it is one of those that tell no size.
+            // The file has grown, or reports no size (as in sysfs).
             buffer.resize(CHUNK, 0);
             filled += fill(&self.file, &mut buffer[filled..])?;
         }

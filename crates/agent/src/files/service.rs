@@ -1,5 +1,5 @@
-//! The protocol's `Files` service: checks requests, sends the work to the
-//! workers, and turns troubles into statuses. It decides nothing else.
+//! The gRPC service `Files`: validates requests, runs the work on the workers and turns
+//! errors into statuses. It decides nothing else.
 
 use std::io;
 use std::sync::Arc;
@@ -17,13 +17,12 @@ use super::trouble::Trouble;
 use super::worker::work;
 use super::{change, look, read, write};
 
-/// How long a client may neither read nor write in the middle of a call: what
-/// it holds is bounded and others may wait for it.
+/// Longest time in which a client neither reads nor writes during a call. The memory
+/// that it uses is limited and other calls may wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Streams at the same time, which bounds their memory; others wait.
+/// Most concurrent streams, which bounds their memory; further calls wait.
 const STREAMS: usize = 64;
 
-/// The service.
 #[derive(Debug)]
 pub struct Files {
     home: Arc<Home>,
@@ -31,10 +30,10 @@ pub struct Files {
 }
 
 impl Files {
-    /// With the agent's working directory for relative paths.
+    /// Creates the service. Relative paths start at the agent's working directory.
     ///
     /// # Errors
-    /// When that cannot be opened.
+    /// If this directory cannot be opened.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             home: Arc::new(Home::current()?),
@@ -42,7 +41,7 @@ impl Files {
         })
     }
 
-    /// For the server.
+    /// Wraps the service for the gRPC server.
     pub fn server(self) -> FilesServer<Self> {
         FilesServer::new(self)
             .max_decoding_message_size(MAX_FILE_MESSAGE)

@@ -1,7 +1,7 @@
-//! `WriteFile`: bytes from the client into a draft, and the draft's appearing.
+//! `WriteFile`: writes the client's bytes into a draft and then completes it.
 //!
-//! What comes is gathered to larger pieces, and a file that fits one piece is
-//! written in one job. At most one piece per call is in memory.
+//! Input is collected into larger pieces; a file that fits in one piece is written in
+//! one job. At most one piece per call is in memory.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use super::service::PATIENCE;
 use super::trouble::Trouble;
 use super::worker::{Away, work};
 
-/// Bytes gathered before they are written.
+/// Bytes collected before they are written.
 const PIECE: usize = 4 * CHUNK;
 
-/// Writes a file from its inputs.
+/// Writes a file from the input stream.
 ///
 /// # Errors
-/// As the protocol says; then nothing has changed.
+/// As in the protocol; then nothing has changed.
 pub async fn write(
     home: &Arc<Home>,
     mut inputs: Streaming<WriteInput>,
@@ -76,11 +76,11 @@ async fn next(inputs: &mut Streaming<WriteInput>, what: &str) -> Result<Option<I
     }
 }
 
-/// A write on its way.
+/// The state of one `WriteFile` call.
 struct Course {
     home: Arc<Home>,
     wanted: Wanted,
-    /// None until the first piece.
+    /// `None` until the first piece.
     draft: Away<Option<Draft>>,
     gathered: Vec<u8>,
 }

@@ -1,5 +1,5 @@
-//! Processes of the sandbox: how they are found, started, followed, ended.
-//! Nothing here knows the protocol or what a process is for.
+//! Processes of the sandbox: find, start, reap, kill. Nothing here knows the protocol
+//! or the purpose of a process.
 
 pub mod environment;
 pub mod folder;

@@ -1,7 +1,7 @@
-//! Runs a search on the workers in slices, each a job of its own.
+//! Runs a search on the workers in slices; each slice is a job of its own.
 //!
-//! Between slices nothing runs, so that a client that reads slowly keeps no
-//! thread, and one that has left is noticed at once.
+//! Nothing runs between slices: a client that reads slowly holds no thread, and a
+//! client that has left is noticed at once.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::files::PATIENCE;
 use crate::files::trouble::Trouble;
 use crate::files::worker::{Away, work};
 
-/// Longest slice, if no single step is longer.
+/// Longest slice, unless a single step takes longer.
 const SLICE: Duration = Duration::from_millis(50);
 
 /// A search that can be interrupted.
@@ -24,24 +24,24 @@ pub trait Work: Send + 'static {
     /// A message to the client.
     type Output: Send + 'static;
 
-    /// Goes on for a moment; returns whether the search has ended.
+    /// Does a small piece of work; returns true at the end of the search.
     fn step(&mut self) -> bool;
-    /// About how many bytes wait to be sent.
+    /// Estimated bytes that wait to be sent.
     fn held(&self) -> usize;
-    /// The messages that wait.
+    /// Takes the waiting messages.
     fn take(&mut self) -> Vec<Self::Output>;
     /// The last message.
     fn end(&self) -> Self::Output;
 }
 
-/// What a search answers with.
+/// The response stream of a search.
 pub type Outputs<T> = BoxStream<'static, Result<T, Status>>;
 
-/// Begins a search and sends what it finds. `permit` is held to its end; `what`
-/// is for errors.
+/// Begins a search and sends its results. `permit` is held until its end; `what` is for
+/// error texts.
 ///
 /// # Errors
-/// When it cannot begin.
+/// If it cannot begin.
 pub async fn stream<W: Work>(
     begin: impl FnOnce() -> Result<W, Trouble> + Send + 'static,
     what: String,
@@ -53,8 +53,8 @@ pub async fn stream<W: Work>(
     tokio::spawn(async move {
         let _permit = permit;
         loop {
-            // All at once: they leave in large frames then, and a connection takes
-            // only so many small ones (h2's ENHANCE_YOUR_CALM) before it breaks.
+            // Send a slice at once: it then leaves in large frames. h2 breaks a
+            // connection that gets too many small frames (ENHANCE_YOUR_CALM).
             let sent = tokio::time::timeout(PATIENCE, sender.send(Ok(done.outputs))).await;
             if !matches!(sent, Ok(Ok(()))) {
                 return stalled(&sender, &what);
@@ -82,13 +82,13 @@ pub async fn stream<W: Work>(
     Ok(outputs.boxed())
 }
 
-/// For a client that is there and does not read.
+/// Reports the timeout to a client that is connected but does not read.
 fn stalled<T>(sender: &mpsc::Sender<Result<T, Status>>, what: &str) {
     let _ = sender.try_send(Err(Trouble::Stalled.status(what)));
 }
 
 struct Done<W: Work> {
-    /// None at the end.
+    /// `None` at the end.
     search: Option<Away<W>>,
     outputs: Vec<W::Output>,
 }

@@ -1,4 +1,4 @@
-//! Where a search begins: what its path leads to, opened.
+//! Opens the path where a search starts.
 
 use std::os::fd::OwnedFd;
 
@@ -10,27 +10,25 @@ use crate::files::read::open_regular;
 use crate::files::request::Wanted;
 use crate::files::trouble::Trouble;
 
-/// What a path leads to.
+/// The opened start of a search.
 #[derive(Debug)]
 pub enum Start {
-    /// A folder.
     Folder(OwnedFd),
-    /// A regular file.
     File(OwnedFd),
-    /// A device, pipe, socket or, if it was not followed, a symbolic link.
+    /// A device, pipe, socket, or a symbolic link that was not followed.
     Other,
 }
 
-/// Opens what is at the path, symbolic links followed.
+/// Opens the path and follows symbolic links.
 ///
 /// # Errors
-/// When nothing is there, or it is not the user's.
+/// If nothing is there, or the path is refused.
 pub fn followed(home: &Home, wanted: &Wanted) -> Result<Start, Trouble> {
     at(&home.follow(wanted)?)
 }
 
-/// Opens what is at the path. A symbolic link at its end is followed only if a
-/// slash comes after it.
+/// Opens the path. A symbolic link at its end is followed only if a slash comes after
+/// it.
 ///
 /// # Errors
 /// As for [`followed`].

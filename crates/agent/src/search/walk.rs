@@ -1,10 +1,10 @@
-//! A walk through a folder and all below it, one entry at a time.
+//! Walks through a directory tree, one entry at a time.
 //!
-//! Symbolic links are not followed, and what is mounted into itself is entered
-//! once. `/proc` and the agent's own folder are passed over. Memory and
-//! descriptors are bounded, however wide and deep the folders are: names are
-//! read in batches, and only the deepest folders are kept open; those above are
-//! found again as their children's parents.
+//! Symbolic links are not followed. A directory that is mounted into itself is entered
+//! once. `/proc` and the agent's own directory are skipped. Memory and descriptors are
+//! bounded for trees of any width and depth: names are read in batches and only the
+//! deepest directories stay open; the upper ones are opened again as parents of their
+//! children.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -15,32 +15,31 @@ use rustix::io::Errno;
 
 use crate::files::place::{FOLDER_ITSELF, kind, open, refuse_proc};
 
-/// Names of a folder that are read, and sorted, at once.
+/// Names of one directory that are read and sorted at once.
 const BATCH: usize = 16 << 10;
-/// Names kept of all folders on the way, past which batches are small.
+/// Most names in memory for all open levels; above it, batches are small.
 const HELD: usize = 64 << 10;
-/// Folders kept open.
+/// Most directories that stay open.
 const OPEN: usize = 32;
-/// Deepest folder, as seen from the first.
+/// Deepest level below the start.
 const DEEPEST: usize = 4096;
-/// How much of a folder the kernel gives at once, and how much of it if memory
-/// is short.
+/// Bytes of directory entries in one system call, usually and when memory is short.
 const PIECE: usize = 32 << 10;
 const SMALL_PIECE: usize = 4 << 10;
 
-/// What the walk comes across. Its path is [`Walk::path`].
+/// One step of the walk. Its path is [`Walk::path`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// An entry. A folder is entered next, unless it is skipped.
+    /// An entry. A directory is entered next unless it is skipped.
     Entry(FileType),
-    /// A folder that cannot be entered or read.
+    /// A directory that cannot be entered or read.
     Closed(Errno),
 }
 
 /// Device and inode.
 type Id = (u64, u64);
 
-/// A walk.
+/// The state of a walk.
 #[derive(Debug)]
 pub struct Walk {
     levels: Vec<Level>,
@@ -55,22 +54,22 @@ pub struct Walk {
 
 #[derive(Debug)]
 struct Level {
-    /// None while it is not among the deepest.
+    /// `None` while it is not among the deepest.
     folder: Option<OwnedFd>,
     id: Id,
-    /// The last one is next.
+    /// The names left, in reverse order.
     names: Vec<(CString, FileType)>,
-    /// There are names after those.
+    /// True if the directory has more names.
     more: bool,
     /// Length of its path.
     path: usize,
 }
 
 impl Walk {
-    /// Through what is in `folder`; paths begin with `path`.
+    /// Walks through `directory`; the paths begin with `path`.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// If the directory cannot be read.
     pub fn new(folder: OwnedFd, path: &[u8]) -> Result<Self, Errno> {
         let own = statat(CWD, c"/.hutch", AtFlags::SYMLINK_NOFOLLOW);
         let mut walk = Self {
@@ -87,7 +86,7 @@ impl Walk {
         Ok(walk)
     }
 
-    /// Goes on to what comes next; nothing at the end.
+    /// Moves to the next entry; `None` at the end.
     pub fn next(&mut self) -> Option<Event> {
         loop {
             if std::mem::take(&mut self.enters)
@@ -115,7 +114,7 @@ impl Walk {
         }
     }
 
-    /// Passes over what is in the last entry.
+    /// Skips the content of the last entry.
     pub const fn skip(&mut self) {
         self.enters = false;
     }
@@ -130,12 +129,12 @@ impl Walk {
         &self.name
     }
 
-    /// How deep the last entry is; 1 in the folder that the walk began at.
+    /// Depth of the last entry; 1 in the start directory.
     pub const fn depth(&self) -> usize {
         self.levels.len()
     }
 
-    /// Whether something was passed over to bound memory or descriptors.
+    /// True if something was skipped to bound memory or descriptors.
     pub const fn truncated(&self) -> bool {
         self.truncated
     }
@@ -143,7 +142,7 @@ impl Walk {
     /// Opens the last entry.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn open(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
         let level = self.levels.last().and_then(|level| level.folder.as_ref());
         open(level.ok_or(Errno::NOENT)?, &self.name, flags)
@@ -176,7 +175,7 @@ impl Walk {
         self.read().inspect_err(|_| self.leave())
     }
 
-    /// Reads the next names of the deepest folder.
+    /// Reads the next names of the deepest directory.
     fn read(&mut self) -> Result<(), Errno> {
         let Some(level) = self.levels.last_mut() else {
             return Ok(());
@@ -211,7 +210,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Goes back up.
+    /// Returns to the parent directory.
     fn leave(&mut self) {
         let Some(gone) = self.levels.pop() else {
             return;
@@ -230,7 +229,7 @@ impl Walk {
             fstat(folder).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == level.id)
         });
         if level.folder.is_none() {
-            // It was moved meanwhile.
+            // The directory was moved meanwhile.
             self.truncated = true;
             self.held -= level.names.len();
             level.names.clear();

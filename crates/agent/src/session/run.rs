@@ -1,5 +1,5 @@
-//! One command of a session: from its start over its turn to its end, and the
-//! shell for the command after it.
+//! Runs one command of a session: waits for its turn, runs it, saves the value and
+//! prepares the next shell.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::execution::{Checked, Course, Early, Execution, Settle, Source, check,
 
 /// Exit code of a command that could not be started.
 const NOT_STARTED: i32 = 126;
-/// Exit code of a command whose session was closed before its turn: that of one
-/// that was killed.
+/// Exit code of a command whose session was closed before its turn: that of a killed
+/// command.
 const CLOSED: i32 = 128 + libc::SIGKILL;
 
-/// The end of a command whose session was closed before its turn.
+/// The exit of a command whose session was closed before its turn.
 fn closed(created: bool) -> Exit {
     Exit {
         code: CLOSED,
@@ -47,10 +47,10 @@ struct Job {
 }
 
 impl Sessions {
-    /// Takes a command for the session that it names.
+    /// Accepts a command for the session that it names.
     ///
     /// # Errors
-    /// As the protocol has them: then nothing was started, and will not be.
+    /// As in the protocol; then nothing was started and nothing will be.
     pub fn start(self: &Arc<Self>, mut start: Start) -> Result<Arc<Execution>, Status> {
         let (program, cwd) = check(&mut start)?;
         let Checked::Script(script) = program else {
@@ -81,7 +81,7 @@ impl Sessions {
         let sessions = Arc::clone(self);
         tokio::spawn(async move {
             let turn = place.turn().await;
-            // The session may have been closed while the turn was on its way.
+            // The session may have been closed while the turn was being passed.
             match turn.filter(|_| !job.session.line.closed()) {
                 Some(turn) => sessions.run(job, turn).await,
                 None => sessions.end_without_process(&job.execution, closed(job.created)),
@@ -146,8 +146,7 @@ impl Sessions {
         self.starter.executions.ended(execution);
     }
 
-    /// The shell that runs a command, on its way; and whether the session's
-    /// value was lost.
+    /// Gives the command to a shell. The flag is true if the session's value was lost.
     fn shell(&self, job: &Job) -> Result<(Running, bool), Status> {
         let ready = job.session.state.lock().waiting.take();
         let ready = ready.filter(|_| !job.stdin);
@@ -163,7 +162,7 @@ impl Sessions {
         Ok((running, lost))
     }
 
-    /// Starts a shell for the session.
+    /// Prepares a shell for the session.
     pub(super) fn begin(
         &self,
         session: &Session,
@@ -179,7 +178,7 @@ impl Sessions {
         Ok((waiting, lost))
     }
 
-    /// Takes over what an ended command has left.
+    /// Saves the value that an ended command has left.
     fn settle(
         &self,
         session: &Session,

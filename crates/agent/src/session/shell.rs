@@ -1,6 +1,6 @@
-//! A shell of a session: started and restored ahead of its command, then given
-//! it. Each runs one command and ends. How it waits is `execution`'s; what it
-//! restores and dumps is `text`'s.
+//! A shell of a session: it is started and restores the value ahead of its command,
+//! gets the command, runs it and exits. `execution` implements the waiting, `text` the
+//! restore and dump scripts.
 
 use std::ffi::CString;
 use std::io;
@@ -19,18 +19,18 @@ use crate::execution::{
 use crate::process::Environment;
 use crate::process::shell::Shell;
 
-/// The numbers of the line and the files of a shell that is not bash: none past
-/// 9 is known there.
+/// Descriptor numbers of the control socket and the files in a shell that is not bash;
+/// such shells know none above 9.
 const LINE: i32 = 9;
 const FILES: [i32; 3] = [8, 6, 7];
-/// Places of the files: the command, what is restored ahead of it, and what
-/// right before it; in bash, its dump.
+/// Indexes of the files: the command, the early restore, the restore right before the
+/// command, and (bash only) the dump.
 const COMMAND: usize = 0;
 const AHEAD: usize = 1;
 const LAST: usize = 2;
 const DUMP: usize = 3;
 
-/// A shell that waits for its command.
+/// A shell that has restored a value and waits for its command.
 #[derive(Debug)]
 pub struct Waiting {
     held: Held,
@@ -39,7 +39,7 @@ pub struct Waiting {
     dump: Dump,
 }
 
-/// The kind of the values that sessions have; none where there is no shell.
+/// The kind of values for this image's shell; `None` if there is no shell.
 pub fn kind(starter: &Starter) -> Option<Kind> {
     if starter.waiting.copies() {
         return Some(Kind::Bash);
@@ -60,8 +60,8 @@ impl Waiting {
     /// Starts a shell that restores `value` and then waits.
     ///
     /// # Errors
-    /// FAILED_PRECONDITION where there is no shell, RESOURCE_EXHAUSTED where
-    /// there is nothing left for it.
+    /// FAILED_PRECONDITION without a shell, RESOURCE_EXHAUSTED without resources for
+    /// it.
     pub fn start(
         starter: &Starter,
         value: Value,
@@ -95,10 +95,10 @@ impl Waiting {
         Ok(Self { held, value, dump })
     }
 
-    /// Gives it its command, with what is to be restored right before it.
+    /// Passes the command and the final restore to the shell, which then runs it.
     ///
     /// # Errors
-    /// When there is no memory for the command.
+    /// If there is no memory for the command.
     pub fn go(self, last: &[u8], command: &[u8]) -> io::Result<Running> {
         self.held.fill(LAST, last)?;
         self.held.fill(COMMAND, command)?;
@@ -113,7 +113,7 @@ impl Waiting {
         })
     }
 
-    /// Whether it still waits.
+    /// True while it waits.
     pub fn lives(&mut self) -> bool {
         self.held.lives()
     }
@@ -124,15 +124,15 @@ impl Waiting {
 pub struct Running {
     /// Its process and pipes.
     pub started: Started,
-    /// The agent's end of its line.
+    /// The agent's end of its control socket.
     pub line: UnixStream,
-    /// The value it had restored.
+    /// The value that it had restored.
     pub value: Value,
-    /// Where it dumps.
+    /// Where it dumps its value.
     pub dump: Dump,
 }
 
-/// Why there are no sessions in an image without a shell.
+/// The error for sessions in an image without a shell.
 pub fn no_shell() -> Status {
     Status::failed_precondition(
         "the image has no shell (neither bash nor sh), which sessions need: \
@@ -140,7 +140,7 @@ pub fn no_shell() -> Status {
     )
 }
 
-/// Starts a shell that waits.
+/// Starts a waiting shell.
 fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<Held, Status> {
     let environment = &starter.environment;
     let arguments = if shell.is_bash() {
@@ -168,7 +168,7 @@ fn posix_arguments(environment: &Environment, dump: &Dump) -> io::Result<Vec<CSt
     Ok(vec![c"sh".into(), c"-c".into(), begin, c"sh".into(), dump])
 }
 
-/// Sets what was withheld and belongs to the command.
+/// Sets the variables that were withheld at the start but belong to the command.
 fn exports(environment: &Environment) -> String {
     let mut exports = String::new();
     for name in ["BASH_ENV", "ENV"] {
