@@ -21,20 +21,20 @@ use crate::process::{Environment, Launch, launch};
 use crate::socket;
 
 /// Longest wait between another process binding the socket and listening on it.
-const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(5);
+const SOCKET_OWNER_TIMEOUT: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// Most bytes of a new agent's error output that are passed on.
-const WORDS: u64 = 1024;
+const MAX_STARTUP_ERROR_BYTES: u64 = 1024;
 
 /// The standard error of an agent that was just started, until it serves.
-pub struct Words(OwnedFd);
+pub struct StartupErrors(OwnedFd);
 
 /// Returns a stream to this container's agent and, if the agent was started here, its
 /// error output.
 ///
 /// # Errors
 /// If no agent can be started, or another user's process listens on the socket.
-pub fn dial_or_start() -> io::Result<(UnixStream, Option<Words>)> {
+pub fn dial_or_start() -> io::Result<(UnixStream, Option<StartupErrors>)> {
     let address = socket::of_this_container()?;
     let begin = Instant::now();
     loop {
@@ -51,14 +51,14 @@ pub fn dial_or_start() -> io::Result<(UnixStream, Option<Words>)> {
                 let words = start(&listener)?;
                 return Ok((UnixStream::connect_addr(&address)?, Some(words)));
             }
-            Err(_) if begin.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            Err(_) if begin.elapsed() < SOCKET_OWNER_TIMEOUT => std::thread::sleep(RETRY_INTERVAL),
             Err(problem) => return Err(problem),
         }
     }
 }
 
 /// Starts the agent. Its sessions are in a directory beside its binary.
-fn start(listener: &UnixListener) -> io::Result<Words> {
+fn start(listener: &UnixListener) -> io::Result<StartupErrors> {
     let own = std::env::current_exe()?;
     let state = own.with_file_name("state");
     // If this directory cannot be created, the agent chooses another place and logs
@@ -86,16 +86,16 @@ fn start(listener: &UnixListener) -> io::Result<Words> {
         inherited: &[(listener.as_fd(), socket::HANDED_DOWN)],
     })
     .map_err(|problem| io::Error::other(format!("the agent cannot be started: {problem:?}")))?;
-    Ok(Words(words))
+    Ok(StartupErrors(words))
 }
 
-impl Words {
+impl StartupErrors {
     /// Returns the text that is available now.
-    pub fn all(self) -> String {
+    pub fn read(self) -> String {
         let mut text = Vec::new();
         // The pipe is non-blocking: the read ends when the pipe is empty.
         let _ = std::fs::File::from(self.0)
-            .take(WORDS)
+            .take(MAX_STARTUP_ERROR_BYTES)
             .read_to_end(&mut text);
         String::from_utf8_lossy(&text).trim().to_owned()
     }

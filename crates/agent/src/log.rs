@@ -7,12 +7,12 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Longest line: a pipe that is writable takes it in one piece.
-const LONGEST: usize = 2048;
+const MAX_LINE_BYTES: usize = 2048;
 
 /// Writes one line, cut to [`MAX_LINE_BYTES`].
 pub fn line(text: &str) {
     let mut line = format!("hutch-agent: {}", text.replace('\n', " "));
-    line.truncate(line.floor_char_boundary(LONGEST));
+    line.truncate(line.floor_char_boundary(MAX_LINE_BYTES));
     line.push('\n');
     let stderr = rustix::stdio::stderr();
     let now = Timespec {

@@ -23,7 +23,6 @@
 //! The sizes that both ends agree on are in `hutch_wire::limits`.
 
 mod attach;
-mod both;
 mod cli;
 mod connect;
 mod execution;
@@ -31,6 +30,7 @@ mod files;
 mod install;
 mod lock;
 mod log;
+mod path_router;
 mod process;
 mod run;
 mod search;
@@ -55,7 +55,8 @@ fn main() -> ExitCode {
             entrypoint,
             attached,
         }) => run::run(&state, &entrypoint, attached),
-        Ok(Command::Connect { start }) => connect::connect(start),
+        Ok(Command::Connect { start: false }) => connect::connect(),
+        Ok(Command::Connect { start: true }) => connect::connect_or_start(),
         Ok(Command::Install(folder)) => install::install(&folder),
         Err(problem) => {
             log::line(&problem);

@@ -21,19 +21,19 @@ use rustix::process::{
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::{Instant, timeout_at};
 
-use crate::execution::{Executions, Starter, Waiting};
+use crate::execution::{Executions, ShellPool, Starter};
 use crate::files::{self, Files};
 use crate::lock::Lock;
 use crate::log;
 use crate::process::signals::{Event, Signals};
-use crate::process::{Ended, Environment, Home, Launch, Pid, Reaper, launch, tree};
+use crate::process::{Ended, Environment, Launch, Pid, Reaper, WorkingDirectory, launch, tree};
 use crate::search::Search;
 use crate::server::{self, Service};
 use crate::session::Sessions;
 
 /// How long processes have to end after a SIGTERM; short, so that deleting a pod is
 /// quick.
-const ENDING: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves until a SIGTERM that counts. With `attached`, it runs in a container that
 /// Hutch did not create, on an inherited socket.
@@ -41,15 +41,15 @@ const ENDING: Duration = Duration::from_secs(2);
 /// # Errors
 /// If it cannot start: no socket, no memory.
 pub fn run(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Result<()> {
-    hold_little_memory();
+    limit_allocator_memory();
     // Its memory holds the output of commands, and its descriptors reach all of them.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_child_subreaper(Some(getpid()))?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(files::THREADS)
-        .thread_keep_alive(files::IDLE)
-        .thread_stack_size(files::STACK)
+        .max_blocking_threads(files::MAX_THREADS)
+        .thread_keep_alive(files::THREAD_IDLE_TIMEOUT)
+        .thread_stack_size(files::STACK_BYTES)
         .build()?
         .block_on(serve(state, entrypoint, attached))
 }
@@ -63,38 +63,9 @@ async fn serve(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Res
             format!("cannot open the agent's socket: {problem}"),
         )
     })?;
-    let executions = Arc::new(Executions::default());
     let reaper = Reaper::default();
-    let environment = Environment::of_the_agent();
-    let waiting = Arc::new(Waiting::new(&environment, nothing()?, &reaper));
-    tokio::spawn(Arc::clone(&waiting).keep());
-    let starter = Arc::new(Starter {
-        home: Home::current().map_err(|problem| {
-            let problem = io::Error::from(problem);
-            let text = format!("the workspace is closed to the agent's user: {problem}");
-            io::Error::new(problem.kind(), text)
-        })?,
-        environment,
-        nothing: nothing()?,
-        reaper: reaper.clone(),
-        executions: Arc::clone(&executions),
-        waiting,
-    });
-    let user = Arc::new(Lock::new(None));
-    let mark = random()?;
-    let sessions = Arc::new(Sessions::load(Arc::clone(&starter), state, &mark));
-    log::line(&format!("version {} serves", env!("CARGO_PKG_VERSION")));
-    start_entrypoint(entrypoint, &starter, &user);
-    let instance = random()?;
-    let service = Service {
-        instance,
-        starter,
-        executions: Arc::clone(&executions),
-        sessions: Arc::clone(&sessions),
-        entrypoint: user,
-    };
-    tokio::spawn(async move { executions.expire().await });
-    tokio::spawn(async move { sessions.expire().await });
+    let starter = starter(&reaper)?;
+    let service = service(starter, state, entrypoint)?;
     let server = tokio::spawn(server::serve(
         listener,
         service,
@@ -113,7 +84,45 @@ async fn serve(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Res
     }
 }
 
-/// The sandbox is to end.
+/// Creates the part that starts processes, and its pool of idle shells.
+fn starter(reaper: &Reaper) -> io::Result<Arc<Starter>> {
+    let environment = Environment::of_the_agent();
+    let shells = Arc::new(ShellPool::new(&environment, nothing()?, reaper));
+    tokio::spawn(Arc::clone(&shells).run());
+    Ok(Arc::new(Starter {
+        home: WorkingDirectory::current().map_err(|problem| {
+            let problem = io::Error::from(problem);
+            let text = format!("the workspace is closed to the agent's user: {problem}");
+            io::Error::new(problem.kind(), text)
+        })?,
+        environment,
+        nothing: nothing()?,
+        reaper: reaper.clone(),
+        executions: Arc::new(Executions::default()),
+        shells,
+    }))
+}
+
+/// Loads the sessions, starts the entrypoint and creates the `Agent` service.
+fn service(starter: Arc<Starter>, state: &Path, entrypoint: &[OsString]) -> io::Result<Service> {
+    let sessions = Arc::new(Sessions::load(Arc::clone(&starter), state, &random()?));
+    log::line(&format!("version {} serves", env!("CARGO_PKG_VERSION")));
+    let user = Arc::new(Lock::new(None));
+    start_entrypoint(entrypoint, &starter, &user);
+    let executions = Arc::clone(&starter.executions);
+    let service = Service {
+        instance: random()?,
+        starter,
+        executions: Arc::clone(&executions),
+        sessions: Arc::clone(&sessions),
+        entrypoint: user,
+    };
+    tokio::spawn(async move { executions.expire().await });
+    tokio::spawn(async move { sessions.expire().await });
+    Ok(service)
+}
+
+/// The sandbox must end.
 struct Terminated;
 
 async fn until_terminated(signals: &Signals, reaper: &Reaper) -> Result<Infallible, Terminated> {
@@ -127,7 +136,7 @@ async fn until_terminated(signals: &Signals, reaper: &Reaper) -> Result<Infallib
 
 async fn end_all(signals: &Signals, reaper: &Reaper) {
     log::line("ends, as it was asked to from outside");
-    let deadline = Instant::now() + ENDING;
+    let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
     tree::signal_descendants(Signal::TERM);
     // A stopped process would not handle SIGTERM.
     tree::signal_descendants(Signal::CONT);
@@ -203,7 +212,7 @@ fn random() -> io::Result<String> {
 
 /// Returns large freed blocks to the kernel. Otherwise the allocator would raise its
 /// thresholds after one 16 MB script and keep that much memory for ever.
-fn hold_little_memory() {
+fn limit_allocator_memory() {
     const THRESHOLD: i32 = 256 << 10;
     // SAFETY: mallopt has no preconditions; it only sets allocator parameters.
     #[allow(unsafe_code)]

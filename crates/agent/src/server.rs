@@ -20,22 +20,22 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::both::Both;
 use crate::execution::{Executions, Starter, Stream, listen};
 use crate::files::Files;
 use crate::lock::Lock;
 use crate::log;
+use crate::path_router::PathRouter;
 use crate::process::{Pid, tree};
 use crate::search::Search;
 use crate::session::Sessions;
 use crate::socket;
 
-const STREAMS: u32 = 1024;
+const MAX_STREAMS: u32 = 1024;
 /// A channel whose far end has vanished is detected and closed; otherwise its `connect`
 /// process would stay for ever.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Pause after a failed accept.
-const PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// The service `Agent`.
 #[derive(Debug)]
@@ -54,9 +54,10 @@ pub struct Service {
 /// # Errors
 /// If another agent has bound it.
 pub fn bind(handed_down: bool) -> io::Result<UnixListener> {
-    let listener = match handed_down {
-        true => socket::handed_down()?,
-        false => std_unix::UnixListener::bind_addr(&socket::of_a_sandbox()?)?,
+    let listener = if handed_down {
+        socket::handed_down()?
+    } else {
+        std_unix::UnixListener::bind_addr(&socket::of_a_sandbox()?)?
     };
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
@@ -83,13 +84,13 @@ pub async fn serve(
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_frame_size(limits::FRAME)
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .serve_with_incoming(
-            Both {
+            PathRouter {
                 named: files,
-                rest: Both {
+                rest: PathRouter {
                     named: search.server(),
                     rest: service,
                 },
@@ -110,7 +111,7 @@ async fn accept(listener: UnixListener, sender: mpsc::Sender<io::Result<UnixStre
             }
             Err(problem) => {
                 log::line(&format!("cannot accept a connection: {problem}"));
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }

@@ -18,7 +18,7 @@ use super::{Execution, Intake, Source};
 
 /// Pause after a full read of discarded output, so that a background process that
 /// floods the pipe does not use up the sandbox's CPU.
-const PAUSE: Duration = Duration::from_millis(5);
+const DRAIN_PAUSE: Duration = Duration::from_millis(5);
 
 thread_local! {
     /// Shared read buffer: one buffer per pipe would cost 64 KiB each.
@@ -74,7 +74,7 @@ pub async fn drain(pipe: Receiver) {
     loop {
         match read(&pipe, CHUNK, |_| ()) {
             Ok(0) => return,
-            Ok(CHUNK) => tokio::time::sleep(PAUSE).await,
+            Ok(CHUNK) => tokio::time::sleep(DRAIN_PAUSE).await,
             Ok(_) => tokio::task::yield_now().await,
             Err(Errno::AGAIN) => readable(&pipe).await,
             Err(Errno::INTR) => {}

@@ -17,14 +17,14 @@ use crate::process::{Ended, Pid, tree};
 
 /// Longest wait for a killed process to end. A process that hangs in the kernel (for
 /// example on a dead file system) never ends and must not block its call.
-const DYING: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Longest wait for a process to exit after its shell has reported the end of the
 /// command.
-const LEAVING: Duration = Duration::from_secs(1);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Exit code of a command that exceeded its timeout, as in `timeout(1)`.
-const TIMED_OUT: i32 = 124;
+const TIMED_OUT_EXIT_CODE: i32 = 124;
 
 /// The inputs of the task.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ async fn leave(main: Pid, mut ended: oneshot::Receiver<Ended>) {
     if ended.is_terminated() {
         return;
     }
-    if let Err(_) | Ok(Ok(Ended::Stopped(_))) = timeout(LEAVING, &mut ended).await {
+    if let Err(_) | Ok(Ok(Ended::Stopped(_))) = timeout(EXIT_TIMEOUT, &mut ended).await {
         let _ = kill_process(main, Signal::KILL);
     }
 }
@@ -175,7 +175,7 @@ async fn end(
         by_itself = timeout(limit, &mut over) => by_itself,
         () = stopped(stop) => {
             tree::kill(main);
-            let _ = timeout(DYING, over).await;
+            let _ = timeout(KILL_TIMEOUT, over).await;
             return exit(Ended::Killed(libc::SIGKILL));
         }
     };
@@ -188,12 +188,12 @@ async fn end(
         }
         Err(_) => {
             tree::kill(main);
-            let signal = match timeout(DYING, over).await {
+            let signal = match timeout(KILL_TIMEOUT, over).await {
                 Ok(Ended::Exited(_)) => 0,
                 _ => libc::SIGKILL,
             };
             Exit {
-                code: TIMED_OUT,
+                code: TIMED_OUT_EXIT_CODE,
                 signal,
                 timed_out: true,
                 ..Exit::default()

@@ -35,19 +35,19 @@ const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bash.so"));
 
 /// Descriptor numbers in the server: its control socket (as in `bash/bash.h`) and the
 /// library.
-const NUMBERS: [i32; 2] = [105, 106];
+const SERVER_FDS: [i32; 2] = [105, 106];
 /// Most files in one message; the same number as in `bash/fork_server.c`.
-const MOST: usize = 16;
+const MAX_FILES: usize = 16;
 /// Loads the builtins and becomes the server. A copy continues after this text, with
 /// the received word in `REPLY`.
 const SERVE: &str = "enable -f /proc/self/fd/106 __hutch_fork __hutch_dump&&exec 106<&-&&\
 __hutch_fork&&";
 /// Longest wait for the server to start.
-const STARTING: Duration = Duration::from_secs(2);
+const START_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for one copy; the agent's thread blocks for it. A copy takes 0.2 ms,
 /// and much longer only if the sandbox has used up its CPU quota or the server was
 /// stopped just now.
-const COPYING: Timespec = Timespec {
+const COPY_TIMEOUT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 500_000_000,
 };
@@ -73,7 +73,7 @@ impl ForkServer {
         reaper: &Reaper,
     ) -> Option<Self> {
         let server = Self::launch(shell, script, environment, nothing, reaper).ok()?;
-        let first = tokio::time::timeout(STARTING, server.line.readable()).await;
+        let first = tokio::time::timeout(START_TIMEOUT, server.line.readable()).await;
         first.ok()?.ok()?;
         (server.answer().ok()? == server.main).then_some(server)
     }
@@ -104,7 +104,10 @@ impl ForkServer {
             environment,
             stdin: nothing,
             output: Some((nothing, nothing)),
-            inherited: &[(child.as_fd(), NUMBERS[0]), (library.as_fd(), NUMBERS[1])],
+            inherited: &[
+                (child.as_fd(), SERVER_FDS[0]),
+                (library.as_fd(), SERVER_FDS[1]),
+            ],
         })
         .map_err(|problem| io::Error::other(format!("{problem:?}")))?;
         Ok(Self {
@@ -125,7 +128,7 @@ impl ForkServer {
             .flat_map(|(_, number)| number.to_ne_bytes())
             .collect();
         let files: Vec<BorrowedFd<'_>> = files.iter().map(|(file, _)| *file).collect();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !control.push(SendAncillaryMessage::ScmRights(&files)) {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -142,7 +145,10 @@ impl ForkServer {
         )?;
         // No await here: a copy that ends at once must not be reaped before it is
         // watched.
-        poll(&mut [PollFd::new(&line, PollFlags::IN)], Some(&COPYING))?;
+        poll(
+            &mut [PollFd::new(&line, PollFlags::IN)],
+            Some(&COPY_TIMEOUT),
+        )?;
         let copy = self.answer()?;
         if copy != self.main && runs(copy) {
             Ok(copy)

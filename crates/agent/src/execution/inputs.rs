@@ -13,7 +13,7 @@ use tonic::{Status, Streaming};
 use super::{Execution, Executions};
 
 /// Longest wait, after the exit was sent, for the client to acknowledge it.
-const CLOSING: Duration = Duration::from_secs(5);
+const FINAL_ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Handles the inputs of client `number` until its stream is over.
 ///
@@ -31,7 +31,7 @@ pub async fn listen(
         biased;
         _ = over => {
             if execution.told(number) {
-                let _ = tokio::time::timeout(CLOSING, end).await;
+                let _ = tokio::time::timeout(FINAL_ACK_TIMEOUT, end).await;
             }
         }
         end = &mut end => if let Err(fault) = end {

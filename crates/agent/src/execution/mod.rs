@@ -10,14 +10,14 @@
 mod collect;
 mod course;
 mod fork_server;
-mod held;
+mod idle_shell;
 mod inputs;
-mod known;
+mod registry;
 mod request;
+mod shell_pool;
 mod start;
 mod stdin;
 mod stream;
-mod waiting;
 mod window;
 
 use std::task::Waker;
@@ -29,13 +29,13 @@ use tokio::time::Instant;
 use tonic::Status;
 
 pub use course::{Course, Early, Settle, follow};
-pub use held::{Held, Hold};
+pub use idle_shell::{IdleShell, IdleShellSpec};
 pub use inputs::listen;
-pub use known::Executions;
+pub use registry::Executions;
 pub use request::{Checked, check, check_environment};
+pub use shell_pool::{FILES, GO, LINE, SESSION, ShellPool, WAIT, WITHHELD};
 pub use start::{Started, Starter, exhausted};
 pub use stream::Stream;
-pub use waiting::{FILES, GO, LINE, SESSION, WAIT, WITHHELD, Waiting};
 
 use crate::lock::Lock;
 use stdin::Stdin;
@@ -43,11 +43,11 @@ use window::Window;
 
 /// How long a command waits for an absent client. After that its output is dropped and
 /// its input ends.
-const GRACE: Duration = Duration::from_secs(30);
+const CLIENT_GRACE: Duration = Duration::from_secs(30);
 
 /// How long the response's headers wait for the result, so that a short command's
 /// answer is sent in one piece.
-const MOMENT: Duration = Duration::from_millis(4);
+const FIRST_REPLY_DELAY: Duration = Duration::from_millis(4);
 
 /// Which output stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +206,7 @@ impl Execution {
 
     fn intake(&self, source: Source) -> Intake {
         let mut state = self.state.lock();
-        let given_up = state.client.gone.map(|gone| gone + GRACE);
+        let given_up = state.client.gone.map(|gone| gone + CLIENT_GRACE);
         let window = &mut state.windows[source as usize];
         let mut room = window.room();
         if room == 0 && given_up.is_some_and(|moment| moment <= Instant::now()) {
@@ -261,7 +261,7 @@ impl Execution {
                 self.news.notified().await;
             }
         };
-        let _ = tokio::time::timeout(MOMENT, result).await;
+        let _ = tokio::time::timeout(FIRST_REPLY_DELAY, result).await;
     }
 
     fn is_complete(&self) -> bool {
@@ -277,7 +277,7 @@ impl Execution {
     async fn given_up(&self) {
         loop {
             let gone = self.state.lock().client.gone;
-            match gone.map(|gone| gone + GRACE) {
+            match gone.map(|gone| gone + CLIENT_GRACE) {
                 None => self.client_moved.notified().await,
                 Some(moment) if moment <= Instant::now() => return,
                 Some(moment) => {
@@ -322,9 +322,9 @@ mod tests {
     async fn a_client_that_comes_back_in_time_loses_nothing() {
         let execution = full();
         execution.detach(1);
-        tokio::time::advance(GRACE / 2).await;
+        tokio::time::advance(CLIENT_GRACE / 2).await;
         let number = execution.attach([0, 0]).unwrap();
-        tokio::time::advance(GRACE).await;
+        tokio::time::advance(CLIENT_GRACE).await;
         assert_eq!(execution.intake(Source::Stdout), Intake::Wait(None));
         execution.acknowledge(1, [u64::MAX, 0]);
         assert_eq!(

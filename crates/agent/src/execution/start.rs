@@ -19,19 +19,21 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::course::{Course, follow};
-use super::held::input;
+use super::idle_shell::input;
 use super::request::{Checked, check};
-use super::{Execution, Executions, Source, Waiting};
+use super::{Execution, Executions, ShellPool, Source};
 use crate::process::launch::INHERITED;
 use crate::process::program::describe;
 use crate::process::shell::Shell;
-use crate::process::{Ended, Environment, Home, Launch, NotLaunched, Pid, Reaper, launch};
+use crate::process::{
+    Ended, Environment, Launch, NotLaunched, Pid, Reaper, WorkingDirectory, launch,
+};
 
 /// Starts executions.
 #[derive(Debug)]
 pub struct Starter {
     /// The agent's working directory.
-    pub home: Home,
+    pub home: WorkingDirectory,
     /// The agent's environment.
     pub environment: Environment,
     /// An input that is at its end (`/dev/null`).
@@ -40,7 +42,7 @@ pub struct Starter {
     /// Where executions are registered.
     pub executions: Arc<Executions>,
     /// Idle shells for scripts.
-    pub waiting: Arc<Waiting>,
+    pub shells: Arc<ShellPool>,
 }
 
 /// A process, its end, and the agent's ends of its pipes.
@@ -129,7 +131,7 @@ impl Starter {
     fn run(&self, program: &Checked, folder: &CStr, start: &Start) -> Result<Started, NotStarted> {
         let plain = folder.is_empty() && start.env.is_empty() && !start.stdin;
         if let (true, Checked::Script(script)) = (plain, program)
-            && let Some(started) = self.waiting.run(script)
+            && let Some(started) = self.shells.run_script(script)
         {
             return Ok(started);
         }

@@ -15,10 +15,10 @@ use tokio::sync::Notify;
 use crate::lock::Lock;
 
 /// Bytes queued for a process that reads slowly.
-const USUAL: usize = 128 << 10;
+const QUEUE_BYTES: usize = 128 << 10;
 /// Bytes queued while output waits for acknowledgement: more than a client has in
 /// flight.
-const STALLED: usize = 8 << 20;
+const STALLED_QUEUE_BYTES: usize = 8 << 20;
 
 /// The queue.
 #[derive(Debug, Default)]
@@ -41,7 +41,13 @@ struct Queue {
 
 impl Queue {
     fn takes_more(&self) -> bool {
-        self.closed || self.size < if self.stalled { STALLED } else { USUAL }
+        self.closed
+            || self.size
+                < if self.stalled {
+                    STALLED_QUEUE_BYTES
+                } else {
+                    QUEUE_BYTES
+                }
     }
 }
 

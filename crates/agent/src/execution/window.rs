@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use hutch_wire::limits::{CHUNK, WINDOW};
 
 /// Capacity above which an empty window frees its memory.
-const SMALL: usize = 16 << 10;
+const MAX_IDLE_CAPACITY: usize = 16 << 10;
 
 /// Unacknowledged output.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Window {
         let count = usize::try_from(offset - self.base).unwrap_or_default();
         self.kept.drain(..count);
         self.base = offset;
-        if self.kept.is_empty() && self.kept.capacity() > SMALL {
+        if self.kept.is_empty() && self.kept.capacity() > MAX_IDLE_CAPACITY {
             self.kept = VecDeque::new();
         }
     }

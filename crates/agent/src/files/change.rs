@@ -4,20 +4,20 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, renameat, unli
 use rustix::io::Errno;
 
 use super::copy;
+use super::error::FileError;
 use super::place::{Home, kind, open, same};
 use super::request::Wanted;
-use super::trouble::Trouble;
 
 /// Creates a directory. Returns true if it is new.
 ///
 /// # Errors
 /// As in the protocol.
-pub fn make_folder(home: &Home, wanted: &Wanted, recursive: bool) -> Result<bool, Trouble> {
+pub fn make_directory(home: &Home, wanted: &Wanted, recursive: bool) -> Result<bool, FileError> {
     let mut place = home.locate(wanted)?;
     if !place.missing.is_empty() && !recursive {
         return Err(Errno::NOENT.into());
     }
-    place.make_folders()?;
+    place.make_directories()?;
     match mkdirat(&place.folder, &place.name, Mode::from_raw_mode(0o777)) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) if recursive && is_folder(&place.folder, &place.name) => Ok(false),
@@ -34,12 +34,12 @@ fn is_folder(folder: &std::os::fd::OwnedFd, name: &std::ffi::CStr) -> bool {
 ///
 /// # Errors
 /// As in the protocol.
-pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), Trouble> {
+pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), FileError> {
     let from = home.locate(from)?;
     let source = from.look()?.ok_or(Errno::NOENT)?;
     let to = home.locate(to)?;
     if !from.is_named() {
-        return Err(Trouble::NoName);
+        return Err(FileError::NoName);
     }
     if !to.missing.is_empty() {
         return Err(Errno::NOENT.into());
@@ -47,7 +47,7 @@ pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), Trouble> {
     let folder = kind(&source) == FileType::Directory;
     match to.look()? {
         Some(there) if same(&there, &source) => {}
-        Some(there) if kind(&there) == FileType::Directory => return Err(Trouble::Taken),
+        Some(there) if kind(&there) == FileType::Directory => return Err(FileError::Taken),
         Some(_) if folder => return Err(Errno::EXIST.into()),
         None if to.means_folder() && !folder => return Err(Errno::NOTDIR.into()),
         _ => {}
@@ -62,11 +62,11 @@ pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), Trouble> {
 ///
 /// # Errors
 /// As in the protocol.
-pub fn delete(home: &Home, wanted: &Wanted) -> Result<(), Trouble> {
+pub fn delete(home: &Home, wanted: &Wanted) -> Result<(), FileError> {
     let place = home.locate(wanted)?;
     let there = place.look()?.ok_or(Errno::NOENT)?;
     if kind(&there) == FileType::Directory {
-        return Err(Trouble::Folder);
+        return Err(FileError::Folder);
     }
     Ok(unlinkat(&place.folder, &place.name, AtFlags::empty())?)
 }

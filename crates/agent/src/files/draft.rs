@@ -17,10 +17,10 @@ use rustix::fs::{
 use rustix::io::{Errno, write};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::place::{FOLDER_ITSELF, Place, kind};
-use super::trouble::Trouble;
+use super::error::FileError;
+use super::place::{DIRECTORY_FLAGS, Place, kind};
 
-const SET_ID: u32 = 0o6000;
+const SET_ID_BITS: u32 = 0o6000;
 
 /// An unfinished file.
 #[derive(Debug)]
@@ -49,16 +49,16 @@ impl Draft {
     ///
     /// # Errors
     /// If no file can be written there.
-    pub fn begin(place: Place, like: Option<Stat>) -> Result<Self, Trouble> {
+    pub fn begin(place: Place, like: Option<Stat>) -> Result<Self, FileError> {
         let there = place.look()?;
         match there.as_ref().map(kind) {
             // A symbolic link was followed before, or it is replaced itself.
             None | Some(FileType::RegularFile | FileType::Symlink) => {}
-            Some(FileType::Directory) => return Err(Trouble::Folder),
-            Some(_) => return Err(Trouble::Special),
+            Some(FileType::Directory) => return Err(FileError::Folder),
+            Some(_) => return Err(FileError::Special),
         }
         if place.means_folder() || !place.is_named() {
-            return Err(Trouble::Folder);
+            return Err(FileError::Folder);
         }
         let created = there.is_none();
         let replaced = there.filter(|there| kind(there) == FileType::RegularFile);
@@ -84,7 +84,7 @@ impl Draft {
     ///
     /// # Errors
     /// The kernel's error, most often a full disk.
-    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), Trouble> {
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), FileError> {
         let Some(file) = &self.file else {
             return Err(Errno::BADF.into());
         };
@@ -105,7 +105,7 @@ impl Draft {
     ///
     /// # Errors
     /// The kernel's error; then the destination is unchanged.
-    pub fn commit(mut self, durable: bool) -> Result<(u64, bool), Trouble> {
+    pub fn commit(mut self, durable: bool) -> Result<(u64, bool), FileError> {
         let Some(file) = self.file.take() else {
             return Err(Errno::BADF.into());
         };
@@ -116,7 +116,7 @@ impl Draft {
             fsync(&file)?;
         }
         close(file)?;
-        self.place.make_folders()?;
+        self.place.make_directories()?;
         renameat(
             &self.scratch.folder,
             &self.scratch.name,
@@ -125,7 +125,7 @@ impl Draft {
         )?;
         self.scratch.used = true;
         if durable {
-            let folder = openat(&self.place.folder, c".", FOLDER_ITSELF, Mode::empty())?;
+            let folder = openat(&self.place.folder, c".", DIRECTORY_FLAGS, Mode::empty())?;
             fsync(folder)?;
         }
         Ok((self.size, self.created))
@@ -146,7 +146,7 @@ fn inherit(file: &OwnedFd, like: &Stat) -> Result<(), Errno> {
         let owner = Some(Uid::from_raw(like.st_uid));
         let group = Some(Gid::from_raw(like.st_gid));
         if fchown(file, owner, group).is_err() {
-            mode &= !SET_ID;
+            mode &= !SET_ID_BITS;
             // Changing the group alone is often allowed.
             let _ = fchown(file, None, group);
         }

@@ -10,14 +10,14 @@
 mod change;
 mod copy;
 mod draft;
+pub mod error;
 pub mod look;
 pub mod place;
 pub mod read;
 pub mod request;
 mod service;
-pub mod trouble;
 pub mod worker;
 mod write;
 
-pub use service::{Files, PATIENCE};
-pub use worker::{IDLE, STACK, THREADS};
+pub use service::{CLIENT_STALL_TIMEOUT, Files};
+pub use worker::{MAX_THREADS, STACK_BYTES, THREAD_IDLE_TIMEOUT};

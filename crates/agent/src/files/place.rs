@@ -14,16 +14,16 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::error::FileError;
 use super::request::Wanted;
-use super::trouble::Trouble;
 
 /// Most symbolic links followed; the kernel's own limit.
-const LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 /// A path cannot have more levels than bytes.
-const DEEPEST: usize = hutch_wire::limits::MAX_PATH;
-const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+const MAX_DEPTH: usize = hutch_wire::limits::MAX_PATH;
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 /// Flags to open a directory in order to read or flush its entries.
-pub const FOLDER_ITSELF: OFlags = OFlags::RDONLY
+pub const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
@@ -79,9 +79,9 @@ pub fn same(one: &Stat, other: &Stat) -> bool {
 ///
 /// # Errors
 /// [`FileError::OfTheKernel`].
-pub fn refuse_proc(file: impl AsFd) -> Result<(), Trouble> {
+pub fn refuse_proc(file: impl AsFd) -> Result<(), FileError> {
     if fstatfs(file)?.f_type == PROC_SUPER_MAGIC {
-        return Err(Trouble::OfTheKernel);
+        return Err(FileError::OfTheKernel);
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ impl Home {
     /// # Errors
     /// If it cannot be opened.
     pub fn current() -> Result<Self, Errno> {
-        openat(CWD, c".", FOLDER | OFlags::CLOEXEC, Mode::empty()).map(Self)
+        openat(CWD, c".", DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map(Self)
     }
 
     /// Opens the directory where the path starts.
@@ -101,8 +101,10 @@ impl Home {
     /// If the request's base directory cannot be entered.
     pub fn start(&self, wanted: &Wanted) -> Result<OwnedFd, Errno> {
         match &wanted.base {
-            Some(base) if !wanted.path.as_bytes().starts_with(b"/") => open(&self.0, base, FOLDER),
-            _ => open(&self.0, c".", FOLDER),
+            Some(base) if !wanted.path.as_bytes().starts_with(b"/") => {
+                open(&self.0, base, DIRECTORY)
+            }
+            _ => open(&self.0, c".", DIRECTORY),
         }
     }
 
@@ -110,7 +112,7 @@ impl Home {
     ///
     /// # Errors
     /// If a directory on the path does not exist, or the place is refused.
-    pub fn locate(&self, wanted: &Wanted) -> Result<Place, Trouble> {
+    pub fn locate(&self, wanted: &Wanted) -> Result<Place, FileError> {
         let place = Place::below(self.start(wanted)?, wanted.path.as_bytes())?;
         place.guard()?;
         Ok(place)
@@ -120,9 +122,9 @@ impl Home {
     ///
     /// # Errors
     /// As for [`Home::locate`].
-    pub fn follow(&self, wanted: &Wanted) -> Result<Place, Trouble> {
+    pub fn follow(&self, wanted: &Wanted) -> Result<Place, FileError> {
         let mut place = self.locate(wanted)?;
-        for _ in 0..LINKS {
+        for _ in 0..MAX_LINKS {
             if !place.missing.is_empty() {
                 return Ok(place);
             }
@@ -149,7 +151,7 @@ impl Place {
     /// Splits a path into directory and name.
     fn below(start: OwnedFd, path: &[u8]) -> Result<Self, Errno> {
         let start = match path.first() {
-            Some(b'/') => open(&start, c"/", FOLDER)?,
+            Some(b'/') => open(&start, c"/", DIRECTORY)?,
             _ => start,
         };
         let slash = path.ends_with(b"/");
@@ -178,7 +180,7 @@ impl Place {
     /// Refuses places in `/proc` and in the agent's directory. The second check is no
     /// security boundary, as a command can reach what its user can reach; it keeps a
     /// wrong path from breaking the sandbox.
-    fn guard(&self) -> Result<(), Trouble> {
+    fn guard(&self) -> Result<(), FileError> {
         refuse_proc(&self.folder)?;
         let name = self.missing.first().unwrap_or(&self.name);
         guard(self.folder.as_fd(), name)
@@ -188,20 +190,20 @@ impl Place {
     ///
     /// # Errors
     /// The kernel's error, or a link that led to a refused place.
-    pub fn make_folders(&mut self) -> Result<(), Trouble> {
+    pub fn make_directories(&mut self) -> Result<(), FileError> {
         for name in std::mem::take(&mut self.missing) {
             self.enter_new(&name)?;
         }
         Ok(())
     }
 
-    fn enter_new(&mut self, name: &CStr) -> Result<(), Trouble> {
+    fn enter_new(&mut self, name: &CStr) -> Result<(), FileError> {
         guard(self.folder.as_fd(), name)?;
         match mkdirat(&self.folder, name, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(other) => return Err(other.into()),
         }
-        self.folder = open(&self.folder, name, FOLDER)?;
+        self.folder = open(&self.folder, name, DIRECTORY)?;
         Ok(())
     }
 
@@ -239,7 +241,7 @@ fn descend(start: OwnedFd, names: Vec<CString>) -> Result<(OwnedFd, Vec<CString>
     let mut folder = start;
     let mut names = names.into_iter();
     while let Some(name) = names.next() {
-        match open(&folder, &name, FOLDER) {
+        match open(&folder, &name, DIRECTORY) {
             Ok(next) => folder = next,
             Err(Errno::NOENT) => return Ok((folder, std::iter::once(name).chain(names).collect())),
             Err(other) => return Err(other),
@@ -249,22 +251,22 @@ fn descend(start: OwnedFd, names: Vec<CString>) -> Result<(OwnedFd, Vec<CString>
 }
 
 /// Walks up to the root and refuses the agent's directory on the way.
-fn guard(folder: BorrowedFd<'_>, name: &CStr) -> Result<(), Trouble> {
+fn guard(folder: BorrowedFd<'_>, name: &CStr) -> Result<(), FileError> {
     let own = statat(CWD, c"/.hutch", AtFlags::SYMLINK_NOFOLLOW);
     let mut here = fstat(folder)?;
     if name == OWN && same(&here, &statat(CWD, c"/", AtFlags::empty())?) {
-        return Err(Trouble::OfTheAgent);
+        return Err(FileError::OfTheAgent);
     }
     let Ok(own) = own else { return Ok(()) };
     let mut above: Option<OwnedFd> = None;
-    for _ in 0..DEEPEST {
+    for _ in 0..MAX_DEPTH {
         if same(&here, &own) {
-            return Err(Trouble::OfTheAgent);
+            return Err(FileError::OfTheAgent);
         }
         let current = above.as_ref().map_or(folder, AsFd::as_fd);
         // A deleted directory, or one whose parents the agent cannot read, was not
         // reached through the agent's directory.
-        let Ok(parent) = openat(current, c"..", FOLDER | OFlags::CLOEXEC, Mode::empty()) else {
+        let Ok(parent) = openat(current, c"..", DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
             return Ok(());
         };
         let there = fstat(&parent)?;

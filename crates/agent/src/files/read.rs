@@ -17,11 +17,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::error::FileError;
 use super::place::{Home, kind, open, refuse_proc};
 use super::request::Wanted;
-use super::service::PATIENCE;
-use super::trouble::Trouble;
-use super::worker::{Away, work};
+use super::service::CLIENT_STALL_TIMEOUT;
+use super::worker::{DropOnWorker, work};
 
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
@@ -56,7 +56,7 @@ pub async fn stream(
     let begun = work(move || {
         let mut reader = Reader::open(&home, &wanted, request.limit)?;
         let bytes = reader.next()?;
-        Ok((Away::new(reader), bytes))
+        Ok((DropOnWorker::new(reader), bytes))
     });
     let (mut reader, bytes) = begun.await.map_err(|trouble| trouble.status(&what))?;
     let start = reader.get().map(|reader| ReadStart {
@@ -69,7 +69,7 @@ pub async fn stream(
         if let Err(trouble) = send(&sender, start.unwrap_or_default(), reader, bytes).await {
             // If the client does not read, it sees that the end is missing.
             let told = sender.send(Err(trouble.status(&what)));
-            let _ = tokio::time::timeout(PATIENCE, told).await;
+            let _ = tokio::time::timeout(CLIENT_STALL_TIMEOUT, told).await;
         }
     });
     Ok(ReceiverStream::new(receiver))
@@ -80,9 +80,9 @@ type Sender = mpsc::Sender<Result<ReadOutput, Status>>;
 async fn send(
     sender: &Sender,
     start: ReadStart,
-    mut reader: Away<Reader>,
+    mut reader: DropOnWorker<Reader>,
     mut bytes: Bytes,
-) -> Result<(), Trouble> {
+) -> Result<(), FileError> {
     give(sender, Output::Start(start)).await?;
     // A piece shorter than a chunk is the end of the file.
     while !bytes.is_empty() {
@@ -96,21 +96,21 @@ async fn send(
         };
         (reader, bytes) = work(move || {
             let bytes = open.next()?;
-            Ok((Away::new(open), bytes))
+            Ok((DropOnWorker::new(open), bytes))
         })
         .await?;
     }
     give(sender, Output::End(ReadEnd {})).await
 }
 
-async fn give(sender: &Sender, output: Output) -> Result<(), Trouble> {
+async fn give(sender: &Sender, output: Output) -> Result<(), FileError> {
     let message = ReadOutput {
         output: Some(output),
     };
-    match tokio::time::timeout(PATIENCE, sender.send(Ok(message))).await {
+    match tokio::time::timeout(CLIENT_STALL_TIMEOUT, sender.send(Ok(message))).await {
         // Ignored: the client may have received the message or left.
         Ok(_) => Ok(()),
-        Err(_) => Err(Trouble::Stalled),
+        Err(_) => Err(FileError::Stalled),
     }
 }
 
@@ -118,7 +118,7 @@ async fn give(sender: &Sender, output: Output) -> Result<(), Trouble> {
 ///
 /// # Errors
 /// If it is of another type or refused.
-pub fn open_regular(place: &super::place::Place) -> Result<(OwnedFd, Stat), Trouble> {
+pub fn open_regular(place: &super::place::Place) -> Result<(OwnedFd, Stat), FileError> {
     regular(&place.look()?.ok_or(Errno::NOENT)?)?;
     let file = open(&place.folder, &place.name, FILE)?;
     let stat = fstat(&file)?;
@@ -127,13 +127,13 @@ pub fn open_regular(place: &super::place::Place) -> Result<(OwnedFd, Stat), Trou
     Ok((file, stat))
 }
 
-fn regular(stat: &Stat) -> Result<(), Trouble> {
+fn regular(stat: &Stat) -> Result<(), FileError> {
     match kind(stat) {
         FileType::RegularFile => Ok(()),
-        FileType::Directory => Err(Trouble::Folder),
+        FileType::Directory => Err(FileError::Folder),
         // A link that replaced the file: the open would fail with the same error.
         FileType::Symlink => Err(Errno::LOOP.into()),
-        _ => Err(Trouble::Special),
+        _ => Err(FileError::Special),
     }
 }
 
@@ -155,7 +155,7 @@ pub fn fill(file: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
 }
 
 impl Reader {
-    fn open(home: &Home, wanted: &Wanted, limit: u64) -> Result<Self, Trouble> {
+    fn open(home: &Home, wanted: &Wanted, limit: u64) -> Result<Self, FileError> {
         let (file, stat) = open_regular(&home.follow(wanted)?)?;
         let limit = if limit == 0 { u64::MAX } else { limit };
         let reader = Self {
@@ -169,15 +169,15 @@ impl Reader {
         Ok(reader)
     }
 
-    fn check(&self, size: u64) -> Result<(), Trouble> {
+    fn check(&self, size: u64) -> Result<(), FileError> {
         if size > self.limit {
-            return Err(Trouble::TooLarge(size, self.limit));
+            return Err(FileError::TooLarge(size, self.limit));
         }
         Ok(())
     }
 
     /// Reads the next chunk. The last one is shorter or empty.
-    fn next(&mut self) -> Result<Bytes, Trouble> {
+    fn next(&mut self) -> Result<Bytes, FileError> {
         let left = self.size.saturating_sub(self.read);
         // Read one more byte than expected, to see the end in the same job.
         let room = usize::try_from(left).map_or(CHUNK, |left| left.saturating_add(1).min(CHUNK));

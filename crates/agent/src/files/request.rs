@@ -7,7 +7,7 @@ use hutch_wire::v1::Path;
 use tonic::Status;
 
 /// Most characters of a path in an error.
-const SHOWN: usize = 200;
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// A path that is valid for the kernel.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ impl Wanted {
     /// The path for error messages: quoted, escaped and shortened.
     pub fn shown(&self) -> String {
         let text = String::from_utf8_lossy(self.path.as_bytes());
-        let short: String = text.chars().take(SHOWN).collect();
+        let short: String = text.chars().take(MAX_SHOWN_CHARS).collect();
         let rest = if short.len() < text.len() { "…" } else { "" };
         format!("{short:?}{rest}")
     }

@@ -11,17 +11,17 @@ use hutch_wire::v1::files_server::FilesServer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::error::FileError;
 use super::place::Home;
 use super::request::Wanted;
-use super::trouble::Trouble;
 use super::worker::work;
 use super::{change, look, read, write};
 
 /// Longest time in which a client neither reads nor writes during a call. The memory
 /// that it uses is limited and other calls may wait for it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most concurrent streams, which bounds their memory; further calls wait.
-const STREAMS: usize = 64;
+const MAX_STREAMS: usize = 64;
 
 #[derive(Debug)]
 pub struct Files {
@@ -37,7 +37,7 @@ impl Files {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             home: Arc::new(Home::current()?),
-            streams: Arc::new(Semaphore::new(STREAMS)),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         })
     }
 
@@ -57,7 +57,7 @@ impl Files {
         &self,
         verb: &str,
         path: Option<wire::Path>,
-        job: impl FnOnce(&Home, &Wanted) -> Result<T, Trouble> + Send + 'static,
+        job: impl FnOnce(&Home, &Wanted) -> Result<T, FileError> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let wanted = Wanted::check(path, "the path")?;
         let what = format!("{verb} {}", wanted.shown());
@@ -97,7 +97,7 @@ impl wire::files_server::Files for Files {
     ) -> Result<Response<wire::MakeFolderReply>, Status> {
         let wire::MakeFolderRequest { path, recursive } = request.into_inner();
         self.at("make the folder", path, move |home, wanted| {
-            let created = change::make_folder(home, wanted, recursive)?;
+            let created = change::make_directory(home, wanted, recursive)?;
             Ok(wire::MakeFolderReply { created })
         })
         .await

@@ -9,32 +9,32 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
-use super::trouble::Trouble;
+use super::error::FileError;
 
 /// Most file operations that run at the same time; others wait.
-pub const THREADS: usize = 16;
+pub const MAX_THREADS: usize = 16;
 /// Stack of a worker thread; its calls are shallow.
-pub const STACK: usize = 256 << 10;
+pub const STACK_BYTES: usize = 256 << 10;
 /// How long an idle thread lives.
-pub const IDLE: Duration = Duration::from_secs(5);
+pub const THREAD_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `job` on a worker.
 ///
 /// # Errors
 /// Those of the job.
 pub async fn work<T: Send + 'static>(
-    job: impl FnOnce() -> Result<T, Trouble> + Send + 'static,
-) -> Result<T, Trouble> {
+    job: impl FnOnce() -> Result<T, FileError> + Send + 'static,
+) -> Result<T, FileError> {
     spawn_blocking(job)
         .await
-        .unwrap_or(Err(Trouble::ShuttingDown))
+        .unwrap_or(Err(FileError::ShuttingDown))
 }
 
 /// A value that is dropped on a worker, wherever its owner drops it.
 #[derive(Debug)]
-pub struct Away<T: Send + 'static>(Option<T>);
+pub struct DropOnWorker<T: Send + 'static>(Option<T>);
 
-impl<T: Send + 'static> Away<T> {
+impl<T: Send + 'static> DropOnWorker<T> {
     pub const fn new(value: T) -> Self {
         Self(Some(value))
     }
@@ -49,7 +49,7 @@ impl<T: Send + 'static> Away<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Away<T> {
+impl<T: Send + 'static> Drop for DropOnWorker<T> {
     fn drop(&mut self) {
         let Some(value) = self.0.take() else { return };
         if let Ok(runtime) = Handle::try_current() {

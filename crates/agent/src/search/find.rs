@@ -8,9 +8,9 @@ use super::quote::of_find;
 use super::slices::Work;
 use super::start::{Start, itself};
 use super::walk::{Event, Walk};
+use crate::files::error::FileError;
 use crate::files::place::Home;
 use crate::files::request::Wanted;
-use crate::files::trouble::Trouble;
 
 /// The state of one search.
 pub struct Find {
@@ -60,7 +60,7 @@ impl Find {
         }
     }
 
-    fn trouble(&mut self, path: &[u8], trouble: &Trouble) {
+    fn trouble(&mut self, path: &[u8], trouble: &FileError) {
         self.troubled = true;
         self.printed.stderr(&of_find(path, trouble));
     }

@@ -14,9 +14,9 @@ use super::quote::{of_grep, reason};
 use super::slices::Work;
 use super::start::{Start, followed};
 use super::walk::{Event, Walk};
+use crate::files::error::FileError;
 use crate::files::place::{Home, kind, refuse_proc};
 use crate::files::request::Wanted;
-use crate::files::trouble::Trouble;
 
 /// Open flags that cannot block, even if another file type has replaced the file.
 pub const FILE: OFlags = OFlags::RDONLY
@@ -67,7 +67,7 @@ impl Grep {
         grep
     }
 
-    fn begin(&mut self, home: &Home, wanted: &Wanted) -> Result<(), Trouble> {
+    fn begin(&mut self, home: &Home, wanted: &Wanted) -> Result<(), FileError> {
         match followed(home, wanted)? {
             Start::Folder(folder) => {
                 while self.path.ends_with(b"//") && self.path.len() > 2 {
@@ -76,12 +76,12 @@ impl Grep {
                 self.walk = Some(Walk::new(folder, &self.path)?);
             }
             Start::File(file) => self.lines = Some(Lines::new(file, Vec::new())),
-            Start::Other => return Err(Trouble::Special),
+            Start::Other => return Err(FileError::Special),
         }
         Ok(())
     }
 
-    fn trouble(&mut self, trouble: &Trouble) {
+    fn trouble(&mut self, trouble: &FileError) {
         self.troubled = true;
         self.printed.stderr(&of_grep(&self.path, &reason(trouble)));
     }

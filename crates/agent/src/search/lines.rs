@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::files::read::fill;
 
 /// Bytes of one read.
-const PIECE: usize = 96 << 10;
+const READ_BYTES: usize = 96 << 10;
 
 /// A regular expression and its search cache.
 #[derive(Debug)]
@@ -75,12 +75,12 @@ impl Lines {
     ) -> Result<bool, Errno> {
         let begin = self.held;
         // One more byte for a missing line end at the end of the file.
-        if self.buffer.len() <= begin + PIECE {
-            self.buffer.resize(begin + PIECE + 1, 0);
+        if self.buffer.len() <= begin + READ_BYTES {
+            self.buffer.resize(begin + READ_BYTES + 1, 0);
         }
-        let count = fill(&self.file, &mut self.buffer[begin..begin + PIECE])?;
+        let count = fill(&self.file, &mut self.buffer[begin..begin + READ_BYTES])?;
         let mut end = begin + count;
-        let last = count < PIECE;
+        let last = count < READ_BYTES;
         self.split_at_nuls(begin, end);
         let whole = memrchr(b'\n', &self.buffer[begin..end]).map_or(0, |at| begin + at + 1);
         let too_long = whole == 0 && end >= MAX_LINE;

@@ -13,11 +13,11 @@ use regex_automata::util::syntax;
 use super::bracket::{self, SPACE};
 
 /// Largest compiled expression, and largest cache of its automaton, in bytes.
-const SIZE: usize = 1 << 20;
+const MAX_AUTOMATON_BYTES: usize = 1 << 20;
 /// Deepest nesting; the engine's compiler is recursive.
-const NESTING: u32 = 50;
+const MAX_NESTING: u32 = 50;
 /// Most repetitions in an interval (RE_DUP_MAX).
-const MOST: u32 = 32767;
+const MAX_REPETITIONS: u32 = 32767;
 
 const TOO_BIG: &str = "Regular expression too big";
 
@@ -48,11 +48,11 @@ fn build(expression: &str) -> Option<Regex> {
     let syntax = syntax::Config::new()
         .utf8(false)
         .multi_line(true)
-        .nest_limit(NESTING);
+        .nest_limit(MAX_NESTING);
     let config = Config::new()
         .utf8_empty(false)
-        .nfa_size_limit(Some(SIZE))
-        .hybrid_cache_capacity(SIZE);
+        .nfa_size_limit(Some(MAX_AUTOMATON_BYTES))
+        .hybrid_cache_capacity(MAX_AUTOMATON_BYTES);
     Regex::builder()
         .syntax(syntax)
         .configure(config)
@@ -201,7 +201,10 @@ impl<'a> Translation<'a> {
         let number = |text: &str| match text {
             "" => Ok(None),
             text if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-                let number = text.parse().ok().filter(|number| *number <= MOST);
+                let number = text
+                    .parse()
+                    .ok()
+                    .filter(|number| *number <= MAX_REPETITIONS);
                 number.map(Some).ok_or(TOO_BIG)
             }
             _ => Err("Invalid content of \\{\\}"),

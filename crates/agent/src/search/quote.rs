@@ -2,14 +2,14 @@
 
 use rustix::io::Errno;
 
-use crate::files::trouble::Trouble;
+use crate::files::error::FileError;
 
 /// The error text of strerror(3).
-pub fn reason(trouble: &Trouble) -> String {
+pub fn reason(trouble: &FileError) -> String {
     let errno = match trouble {
-        Trouble::Kernel(errno) => *errno,
-        Trouble::Folder => Errno::ISDIR,
-        Trouble::Special => return "is a device, pipe or socket".into(),
+        FileError::Kernel(errno) => *errno,
+        FileError::Folder => Errno::ISDIR,
+        FileError::Special => return "is a device, pipe or socket".into(),
         _ => Errno::ACCESS,
     };
     let text = std::io::Error::from(errno).to_string();
@@ -23,7 +23,7 @@ pub fn of_grep(path: &[u8], what: &str) -> Vec<u8> {
 }
 
 /// A line of find on stderr. The path is quoted and its control characters are escaped.
-pub fn of_find(path: &[u8], trouble: &Trouble) -> Vec<u8> {
+pub fn of_find(path: &[u8], trouble: &FileError) -> Vec<u8> {
     let mut line = String::from("find: ‘");
     for chunk in path.utf8_chunks() {
         for c in chunk.valid().chars() {

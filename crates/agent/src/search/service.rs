@@ -19,7 +19,7 @@ use crate::files::request::Wanted;
 
 /// Most concurrent searches. That bounds their memory and leaves most workers to file
 /// calls; further searches wait.
-const SEARCHES: usize = 4;
+const MAX_SEARCHES: usize = 4;
 
 #[derive(Debug)]
 pub struct Search {
@@ -35,7 +35,7 @@ impl Search {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             home: Arc::new(Home::current()?),
-            searches: Arc::new(Semaphore::new(SEARCHES)),
+            searches: Arc::new(Semaphore::new(MAX_SEARCHES)),
         })
     }
 

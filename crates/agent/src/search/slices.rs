@@ -12,12 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::files::PATIENCE;
-use crate::files::trouble::Trouble;
-use crate::files::worker::{Away, work};
+use crate::files::CLIENT_STALL_TIMEOUT;
+use crate::files::error::FileError;
+use crate::files::worker::{DropOnWorker, work};
 
 /// Longest slice, unless a single step takes longer.
-const SLICE: Duration = Duration::from_millis(50);
+const MAX_SLICE: Duration = Duration::from_millis(50);
 
 /// A search that can be interrupted.
 pub trait Work: Send + 'static {
@@ -43,7 +43,7 @@ pub type Outputs<T> = BoxStream<'static, Result<T, Status>>;
 /// # Errors
 /// If it cannot begin.
 pub async fn stream<W: Work>(
-    begin: impl FnOnce() -> Result<W, Trouble> + Send + 'static,
+    begin: impl FnOnce() -> Result<W, FileError> + Send + 'static,
     what: String,
     permit: OwnedSemaphorePermit,
 ) -> Result<Outputs<W::Output>, Status> {
@@ -55,15 +55,16 @@ pub async fn stream<W: Work>(
         loop {
             // Send a slice at once: it then leaves in large frames. h2 breaks a
             // connection that gets too many small frames (ENHANCE_YOUR_CALM).
-            let sent = tokio::time::timeout(PATIENCE, sender.send(Ok(done.outputs))).await;
+            let sent =
+                tokio::time::timeout(CLIENT_STALL_TIMEOUT, sender.send(Ok(done.outputs))).await;
             if !matches!(sent, Ok(Ok(()))) {
                 return stalled(&sender, &what);
             }
-            let Some(search) = done.search.and_then(Away::take) else {
+            let Some(search) = done.search.and_then(DropOnWorker::take) else {
                 return;
             };
             if sender.is_closed() {
-                return drop(Away::new(search));
+                return drop(DropOnWorker::new(search));
             }
             done = match work(move || slice(search)).await {
                 Ok(done) => done,
@@ -84,18 +85,18 @@ pub async fn stream<W: Work>(
 
 /// Reports the timeout to a client that is connected but does not read.
 fn stalled<T>(sender: &mpsc::Sender<Result<T, Status>>, what: &str) {
-    let _ = sender.try_send(Err(Trouble::Stalled.status(what)));
+    let _ = sender.try_send(Err(FileError::Stalled.status(what)));
 }
 
 struct Done<W: Work> {
     /// `None` at the end.
-    search: Option<Away<W>>,
+    search: Option<DropOnWorker<W>>,
     outputs: Vec<W::Output>,
 }
 
-fn slice<W: Work>(mut search: W) -> Result<Done<W>, Trouble> {
+fn slice<W: Work>(mut search: W) -> Result<Done<W>, FileError> {
     let begin = Instant::now();
-    while search.held() < CHUNK && begin.elapsed() < SLICE {
+    while search.held() < CHUNK && begin.elapsed() < MAX_SLICE {
         if search.step() {
             let mut outputs = search.take();
             outputs.push(search.end());
@@ -107,7 +108,7 @@ fn slice<W: Work>(mut search: W) -> Result<Done<W>, Trouble> {
     }
     let outputs = search.take();
     Ok(Done {
-        search: Some(Away::new(search)),
+        search: Some(DropOnWorker::new(search)),
         outputs,
     })
 }

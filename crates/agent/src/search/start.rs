@@ -5,10 +5,10 @@ use std::os::fd::OwnedFd;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::files::place::{FOLDER_ITSELF, Home, Place, kind, open, refuse_proc};
+use crate::files::error::FileError;
+use crate::files::place::{DIRECTORY_FLAGS, Home, Place, kind, open, refuse_proc};
 use crate::files::read::open_regular;
 use crate::files::request::Wanted;
-use crate::files::trouble::Trouble;
 
 /// The opened start of a search.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub enum Start {
 ///
 /// # Errors
 /// If nothing is there, or the path is refused.
-pub fn followed(home: &Home, wanted: &Wanted) -> Result<Start, Trouble> {
+pub fn followed(home: &Home, wanted: &Wanted) -> Result<Start, FileError> {
     at(&home.follow(wanted)?)
 }
 
@@ -32,7 +32,7 @@ pub fn followed(home: &Home, wanted: &Wanted) -> Result<Start, Trouble> {
 ///
 /// # Errors
 /// As for [`followed`].
-pub fn itself(home: &Home, wanted: &Wanted) -> Result<Start, Trouble> {
+pub fn itself(home: &Home, wanted: &Wanted) -> Result<Start, FileError> {
     let place = home.locate(wanted)?;
     if place.means_folder() {
         return followed(home, wanted);
@@ -40,11 +40,11 @@ pub fn itself(home: &Home, wanted: &Wanted) -> Result<Start, Trouble> {
     at(&place)
 }
 
-fn at(place: &Place) -> Result<Start, Trouble> {
+fn at(place: &Place) -> Result<Start, FileError> {
     let stat = place.look()?.ok_or(Errno::NOENT)?;
     match kind(&stat) {
         FileType::Directory => {
-            let folder = open(&place.folder, &place.name, FOLDER_ITSELF)?;
+            let folder = open(&place.folder, &place.name, DIRECTORY_FLAGS)?;
             refuse_proc(&folder)?;
             Ok(Start::Folder(folder))
         }

@@ -12,11 +12,11 @@ use super::grep::open_file;
 use super::slices::Work;
 use super::start::{Start, followed};
 use super::walk::{Event, Walk};
+use crate::files::error::FileError;
 use crate::files::look::told;
 use crate::files::place::Home;
 use crate::files::read::fill;
 use crate::files::request::Wanted;
-use crate::files::trouble::Trouble;
 
 /// Directories that hold only generated files.
 const LEFT_OUT: [&[u8]; 2] = [b"node_modules", b"__pycache__"];
@@ -42,7 +42,7 @@ impl Tree {
     ///
     /// # Errors
     /// If nothing is there, or the path is refused.
-    pub fn new(home: &Home, request: &TreeRequest, wanted: &Wanted) -> Result<Self, Trouble> {
+    pub fn new(home: &Home, request: &TreeRequest, wanted: &Wanted) -> Result<Self, FileError> {
         let mut tree = Self {
             walk: None,
             ready: Vec::new(),

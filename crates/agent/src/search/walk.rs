@@ -13,19 +13,19 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, OFlags, RawDir, fstat, statat};
 use rustix::io::Errno;
 
-use crate::files::place::{FOLDER_ITSELF, kind, open, refuse_proc};
+use crate::files::place::{DIRECTORY_FLAGS, kind, open, refuse_proc};
 
 /// Names of one directory that are read and sorted at once.
-const BATCH: usize = 16 << 10;
+const NAMES_PER_BATCH: usize = 16 << 10;
 /// Most names in memory for all open levels; above it, batches are small.
-const HELD: usize = 64 << 10;
+const MAX_HELD_NAMES: usize = 64 << 10;
 /// Most directories that stay open.
-const OPEN: usize = 32;
+const MAX_OPEN_DIRECTORIES: usize = 32;
 /// Deepest level below the start.
-const DEEPEST: usize = 4096;
+const MAX_DEPTH: usize = 4096;
 /// Bytes of directory entries in one system call, usually and when memory is short.
-const PIECE: usize = 32 << 10;
-const SMALL_PIECE: usize = 4 << 10;
+const READ_BUFFER_BYTES: usize = 32 << 10;
+const SMALL_READ_BUFFER_BYTES: usize = 4 << 10;
 
 /// One step of the walk. Its path is [`Walk::path`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Walk {
             enters: false,
             held: 0,
             own: own.ok().map(|own| (own.st_dev, own.st_ino)),
-            buffer: vec![MaybeUninit::uninit(); PIECE],
+            buffer: vec![MaybeUninit::uninit(); READ_BUFFER_BYTES],
             truncated: false,
         };
         walk.enter(folder)?;
@@ -90,7 +90,7 @@ impl Walk {
     pub fn next(&mut self) -> Option<Event> {
         loop {
             if std::mem::take(&mut self.enters)
-                && let Err(problem) = self.open(FOLDER_ITSELF).and_then(|it| self.enter(it))
+                && let Err(problem) = self.open(DIRECTORY_FLAGS).and_then(|it| self.enter(it))
             {
                 return Some(Event::Closed(problem));
             }
@@ -157,7 +157,7 @@ impl Walk {
         if self.levels.iter().any(|level| level.id == id) {
             return Err(Errno::LOOP);
         }
-        if self.levels.len() == DEEPEST {
+        if self.levels.len() == MAX_DEPTH {
             return Err(Errno::NAMETOOLONG);
         }
         self.levels.push(Level {
@@ -167,7 +167,7 @@ impl Walk {
             more: true,
             path: self.path.len(),
         });
-        let above = self.levels.len().checked_sub(OPEN + 1);
+        let above = self.levels.len().checked_sub(MAX_OPEN_DIRECTORIES + 1);
         if let Some(level) = above.and_then(|above| self.levels.get_mut(above)) {
             level.folder = None;
             self.truncated |= std::mem::take(&mut level.more);
@@ -181,10 +181,10 @@ impl Walk {
             return Ok(());
         };
         level.more = false;
-        let (most, piece) = if self.held < HELD {
-            (BATCH, PIECE)
+        let (most, piece) = if self.held < MAX_HELD_NAMES {
+            (NAMES_PER_BATCH, READ_BUFFER_BYTES)
         } else {
-            (1, SMALL_PIECE)
+            (1, SMALL_READ_BUFFER_BYTES)
         };
         let folder = level.folder.as_ref().ok_or(Errno::NOENT)?;
         let mut entries = RawDir::new(folder, &mut self.buffer[..piece]);
@@ -224,7 +224,7 @@ impl Walk {
         }
         let above = gone
             .folder
-            .and_then(|gone| open(gone, c"..", FOLDER_ITSELF).ok());
+            .and_then(|gone| open(gone, c"..", DIRECTORY_FLAGS).ok());
         level.folder = above.filter(|folder| {
             fstat(folder).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == level.id)
         });

@@ -106,7 +106,7 @@ fn declare(name: &str, value: &[u8]) -> Vec<u8> {
 /// Selects the variables that a session keeps from `declared`, the output of its shell.
 /// Variables hidden during the command are taken from `before`. `None` if the text is
 /// incomplete.
-pub fn keep(
+pub fn kept_variables(
     declared: &[u8],
     before: &[u8],
     hidden: &[String],
@@ -240,7 +240,7 @@ mod tests {
             variables: baseline.iter().map(line).collect(),
             ..Baseline::default()
         };
-        let kept = keep(declared.as_bytes(), before.as_bytes(), &hidden, &baseline);
+        let kept = kept_variables(declared.as_bytes(), before.as_bytes(), &hidden, &baseline);
         String::from_utf8(kept.unwrap()).unwrap()
     }
 

@@ -29,13 +29,13 @@ use crate::process::Environment;
 
 /// Largest dump; a part of it is not kept. It is in memory, so a command must not be
 /// able to grow it freely.
-pub const MOST: usize = 2 * MAX_SESSION_VALUE;
+pub const MAX_DUMP_BYTES: usize = 2 * MAX_SESSION_VALUE;
 /// Longest report.
-const WORD: usize = 64;
+const MAX_WORD_BYTES: usize = 64;
 /// The start and the end of the report, around the exit code.
 const WORD_IS: (&[u8], &[u8]) = (b"declare -- __hutch_c=\"", b"\"\n");
 /// A higher exit code may come from a signal; only the process's end can tell.
-const HIGHEST: i32 = 128;
+const MAX_OWN_EXIT_CODE: i32 = 128;
 
 /// The files for one shell's dump.
 #[derive(Debug)]
@@ -94,7 +94,9 @@ impl Dump {
         let size = match &self.memory {
             // The file's size is its limit; the shell's file position is the length of
             // the dump.
-            Some(memory) => usize::try_from(tell(memory)?).unwrap_or(MOST).min(MOST),
+            Some(memory) => usize::try_from(tell(memory)?)
+                .unwrap_or(MAX_DUMP_BYTES)
+                .min(MAX_DUMP_BYTES),
             None => 0,
         };
         let Some(memory) = self.memory.as_ref().filter(|_| size > 0) else {
@@ -122,7 +124,7 @@ impl Dump {
 pub async fn word(line: Line, dump: Arc<Dump>, before: Arc<Before>) -> i32 {
     if let Ok(line) = UnixStream::from_std(line)
         && let Some(code) = read_word(&line).await
-        && code <= HIGHEST
+        && code <= MAX_OWN_EXIT_CODE
         && dump.whole(&before)
     {
         return code;
@@ -131,12 +133,12 @@ pub async fn word(line: Line, dump: Arc<Dump>, before: Arc<Before>) -> i32 {
 }
 
 async fn read_word(line: &UnixStream) -> Option<i32> {
-    let mut word = Vec::with_capacity(WORD);
+    let mut word = Vec::with_capacity(MAX_WORD_BYTES);
     while !word.ends_with(b"\n") {
         line.readable().await.ok()?;
         match line.try_read_buf(&mut word) {
             Ok(0) => return None,
-            Ok(_) if word.len() >= WORD => return None,
+            Ok(_) if word.len() >= MAX_WORD_BYTES => return None,
             Err(problem) if problem.kind() != io::ErrorKind::WouldBlock => return None,
             _ => {}
         }

@@ -9,8 +9,8 @@
 
 mod declared;
 mod dump;
-mod line;
 mod open;
+mod queue;
 mod ready;
 mod run;
 mod shell;
@@ -32,14 +32,14 @@ use tonic::Status;
 use crate::execution::{Starter, WITHHELD};
 use crate::lock::Lock;
 use declared::Baseline;
-use line::Line;
+use queue::Queue;
 use ready::Ready;
-use shell::Waiting;
+use shell::PreparedShell;
 use store::Store;
 use value::{Kind, Value};
 
 /// Largest value that is also kept in memory.
-const SMALL: usize = 16 << 10;
+const MAX_CACHED_VALUE_BYTES: usize = 16 << 10;
 
 /// All sessions of the sandbox.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub struct Sessions {
 #[derive(Debug)]
 struct Session {
     id: String,
-    line: Arc<Line>,
+    queue: Arc<Queue>,
     state: Lock<State>,
 }
 
@@ -75,14 +75,14 @@ struct State {
     /// A cache of that value if it is small: the volume may be slow.
     value: Option<Value>,
     /// The prepared shell of the next command.
-    waiting: Option<Waiting>,
+    waiting: Option<PreparedShell>,
 }
 
 impl Session {
     fn new(id: &str, cwd: Vec<u8>) -> Arc<Self> {
         Arc::new(Self {
             id: id.to_owned(),
-            line: Arc::default(),
+            queue: Arc::default(),
             state: Lock::new(State {
                 cwd,
                 used: Instant::now(),
@@ -186,7 +186,7 @@ impl Sessions {
     }
 
     /// Saves a value; it is written to disk only if it has changed.
-    fn keep(&self, session: &Session, value: &Value) -> Result<(), Status> {
+    fn save(&self, session: &Session, value: &Value) -> Result<(), Status> {
         let (store, _) = self.able()?;
         if value.cwd.len() > hutch_wire::limits::MAX_PATH {
             let text = "the session's directory has a path that is too long to go back to";
@@ -210,7 +210,7 @@ impl Sessions {
         let mut state = session.state.lock();
         state.written = sum;
         state.cwd.clone_from(&value.cwd);
-        state.value = (encoded.len() <= SMALL).then(|| value.clone());
+        state.value = (encoded.len() <= MAX_CACHED_VALUE_BYTES).then(|| value.clone());
         Ok(())
     }
 

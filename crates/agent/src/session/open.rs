@@ -53,7 +53,7 @@ impl Sessions {
         let session = Session::new(&request.id, cwd.as_os_str().as_bytes().to_vec());
         let mut value = super::Value::new(kind, cwd.as_os_str().as_bytes().to_vec());
         value.export(&request.env);
-        self.keep(&session, &value)?;
+        self.save(&session, &value)?;
         self.own(&session, &request.owner)?;
         known.insert(request.id.clone(), session);
         Ok(())
@@ -86,7 +86,7 @@ impl Sessions {
             _ => return Err(Status::not_found("there is no session of this id")),
         };
         known.remove(id);
-        session.line.close();
+        session.queue.close();
         let waiting = session.state.lock().waiting.take();
         drop(waiting);
         if let Some(store) = &self.store {
@@ -113,15 +113,15 @@ impl Sessions {
         check_environment(env)?;
         self.able()?;
         let (session, created) = self.find_or_make(id)?;
-        let place = session.line.join()?;
-        let turn = place.turn().await.filter(|_| !session.line.closed());
+        let place = session.queue.join()?;
+        let turn = place.turn().await.filter(|_| !session.queue.closed());
         let turn = turn.ok_or_else(|| Status::aborted("the session was closed"))?;
         // This shell has restored the old value.
         let waiting = session.state.lock().waiting.take();
         drop(waiting);
         let (mut value, _) = self.value(&session)?;
         value.export(env);
-        self.keep(&session, &value)?;
+        self.save(&session, &value)?;
         session.touch();
         drop(turn);
         Ok(created)
@@ -140,7 +140,7 @@ impl Sessions {
 }
 
 fn describe(session: &Arc<Session>) -> v1::Session {
-    let commands = u32::try_from(session.line.length()).unwrap_or(u32::MAX);
+    let commands = u32::try_from(session.queue.length()).unwrap_or(u32::MAX);
     let state = session.state.lock();
     v1::Session {
         id: session.id.clone(),

@@ -13,9 +13,9 @@ use super::{Session, Sessions};
 use crate::lock::Lock;
 
 /// Most prepared shells.
-const MOST: usize = 16;
+const MAX_SHELLS: usize = 16;
 /// How long a prepared shell waits.
-const KEPT: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The sessions with a prepared shell and since when, oldest first.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl Ready {
         let mut queue = self.queue.lock();
         queue.retain(|(_, other)| other.as_ptr() != Arc::as_ptr(session));
         queue.push_back((Instant::now(), Arc::downgrade(session)));
-        if queue.len() > MOST {
+        if queue.len() > MAX_SHELLS {
             dismiss(queue.pop_front());
         }
         self.filled.notify_one();
@@ -41,10 +41,10 @@ impl Ready {
             let oldest = self.queue.lock().front().map(|(moment, _)| *moment);
             match oldest {
                 None => self.filled.notified().await,
-                Some(moment) if moment.elapsed() >= KEPT => {
+                Some(moment) if moment.elapsed() >= IDLE_TIMEOUT => {
                     dismiss(self.queue.lock().pop_front());
                 }
-                Some(moment) => sleep_until(moment + KEPT).await,
+                Some(moment) => sleep_until(moment + IDLE_TIMEOUT).await,
             }
         }
     }
@@ -64,7 +64,7 @@ impl Sessions {
         tokio::spawn(async move {
             tokio::task::yield_now().await;
             // No await from here on: the session's state must not change in between.
-            if session.line.closed() || session.line.length() > 0 {
+            if session.queue.closed() || session.queue.length() > 0 {
                 return;
             }
             if let Ok((waiting, false)) = sessions.begin(&session, false) {

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::dump::{Dump, word};
-use super::line::Turn;
-use super::shell::{Running, Waiting};
+use super::queue::Turn;
+use super::shell::{PreparedShell, RunningShell};
 use super::text::Before;
 use super::{Session, Sessions, text};
 use crate::execution::{Checked, Course, Early, Execution, Settle, Source, check, follow};
@@ -63,7 +63,7 @@ impl Sessions {
         }
         self.able()?;
         let (session, created) = self.find_or_make(&start.session)?;
-        let place = session.line.join()?;
+        let place = session.queue.join()?;
         let limit = start.output_limit;
         let execution = Arc::new(Execution::new(start.id, start.stdin, limit));
         executions.add(&execution);
@@ -82,7 +82,7 @@ impl Sessions {
         tokio::spawn(async move {
             let turn = place.turn().await;
             // The session may have been closed while the turn was being passed.
-            match turn.filter(|_| !job.session.line.closed()) {
+            match turn.filter(|_| !job.session.queue.closed()) {
                 Some(turn) => sessions.run(job, turn).await,
                 None => sessions.end_without_process(&job.execution, closed(job.created)),
             }
@@ -147,7 +147,7 @@ impl Sessions {
     }
 
     /// Gives the command to a shell. The flag is true if the session's value was lost.
-    fn shell(&self, job: &Job) -> Result<(Running, bool), Status> {
+    fn shell(&self, job: &Job) -> Result<(RunningShell, bool), Status> {
         let ready = job.session.state.lock().waiting.take();
         let ready = ready.filter(|_| !job.stdin);
         let (waiting, lost) = match ready.and_then(|mut ready| ready.lives().then_some(ready)) {
@@ -167,14 +167,14 @@ impl Sessions {
         &self,
         session: &Session,
         with_stdin: bool,
-    ) -> Result<(Waiting, bool), Status> {
+    ) -> Result<(PreparedShell, bool), Status> {
         let (store, _) = self.able()?;
         let (value, lost) = self.value(session)?;
         if session.state.lock().written.is_none() {
             let _ = store.prepare(&session.id);
         }
         let dump = Dump::new(&store.folder(&session.id), self.number(), &self.mark);
-        let waiting = Waiting::start(&self.starter, value, dump, with_stdin)?;
+        let waiting = PreparedShell::start(&self.starter, value, dump, with_stdin)?;
         Ok((waiting, lost))
     }
 
@@ -189,7 +189,7 @@ impl Sessions {
         exit: &mut Exit,
     ) {
         session.touch();
-        if session.line.closed() {
+        if session.queue.closed() {
             exit.session_closed = true;
             return;
         }
@@ -200,7 +200,7 @@ impl Sessions {
         if own_folder {
             value.cwd.clone_from(&before.value.cwd);
         }
-        if let Err(problem) = self.keep(session, &value) {
+        if let Err(problem) = self.save(session, &value) {
             let line = format!("{}; it stays as it was\n", problem.message());
             execution.add_output(Source::Stderr, line.as_bytes());
             exit.session_reset = true;

@@ -9,12 +9,12 @@ use std::os::unix::net::UnixStream;
 
 use tonic::Status;
 
-use super::dump::{Dump, MOST};
+use super::dump::{Dump, MAX_DUMP_BYTES};
 use super::text;
 use super::value::{Kind, Value};
 use crate::execution::{
-    FILES as BASH_FILES, GO, Held, Hold, LINE as BASH_LINE, SESSION, Started, Starter, WAIT,
-    WITHHELD, exhausted,
+    FILES as BASH_FILES, GO, IdleShell, IdleShellSpec, LINE as BASH_LINE, SESSION, Started,
+    Starter, WAIT, WITHHELD, exhausted,
 };
 use crate::process::Environment;
 use crate::process::shell::Shell;
@@ -32,8 +32,8 @@ const DUMP: usize = 3;
 
 /// A shell that has restored a value and waits for its command.
 #[derive(Debug)]
-pub struct Waiting {
-    held: Held,
+pub struct PreparedShell {
+    held: IdleShell,
     /// The value it has restored.
     pub value: Value,
     dump: Dump,
@@ -41,7 +41,7 @@ pub struct Waiting {
 
 /// The kind of values for this image's shell; `None` if there is no shell.
 pub fn kind(starter: &Starter) -> Option<Kind> {
-    if starter.waiting.copies() {
+    if starter.shells.copies() {
         return Some(Kind::Bash);
     }
     let shell = Shell::find(starter.environment.path())?;
@@ -56,7 +56,7 @@ fn kind_of(shell: &Shell) -> Kind {
     }
 }
 
-impl Waiting {
+impl PreparedShell {
     /// Starts a shell that restores `value` and then waits.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Waiting {
         let kept = if with_stdin {
             None
         } else {
-            starter.waiting.take()
+            starter.shells.take()
         };
         let (held, kind) = match kept {
             Some(kept) => (kept, Kind::Bash),
@@ -86,7 +86,7 @@ impl Waiting {
         if kind == Kind::Bash {
             let text = dump.text(kind, held.copied, &starter.environment);
             ahead = text::prepare(&text, &exports(&starter.environment));
-            held.bound(DUMP, MOST as u64).map_err(exhausted)?;
+            held.bound(DUMP, MAX_DUMP_BYTES as u64).map_err(exhausted)?;
         }
         ahead.extend(text::restore(&value));
         held.fill(AHEAD, &ahead)
@@ -99,13 +99,13 @@ impl Waiting {
     ///
     /// # Errors
     /// If there is no memory for the command.
-    pub fn go(self, last: &[u8], command: &[u8]) -> io::Result<Running> {
+    pub fn go(self, last: &[u8], command: &[u8]) -> io::Result<RunningShell> {
         self.held.fill(LAST, last)?;
         self.held.fill(COMMAND, command)?;
         self.held.say(b"\n")?;
         let mut dump = self.dump;
         dump.memory = self.held.files.into_iter().nth(DUMP);
-        Ok(Running {
+        Ok(RunningShell {
             started: self.held.started,
             line: self.held.line,
             value: self.value,
@@ -121,7 +121,7 @@ impl Waiting {
 
 /// A shell that runs its command.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningShell {
     /// Its process and pipes.
     pub started: Started,
     /// The agent's end of its control socket.
@@ -141,7 +141,7 @@ pub fn no_shell() -> Status {
 }
 
 /// Starts a waiting shell.
-fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<Held, Status> {
+fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<IdleShell, Status> {
     let environment = &starter.environment;
     let arguments = if shell.is_bash() {
         shell
@@ -150,7 +150,7 @@ fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<Hel
     } else {
         posix_arguments(environment, dump)
     };
-    let hold = Hold {
+    let hold = IdleShellSpec {
         file: &shell.file,
         arguments: &arguments.map_err(exhausted)?,
         environment: &environment.without(&WITHHELD),
@@ -159,7 +159,7 @@ fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<Hel
         line: if shell.is_bash() { BASH_LINE } else { LINE },
         files: if shell.is_bash() { &BASH_FILES } else { &FILES },
     };
-    Held::start(&hold, &starter.reaper)
+    IdleShell::start(&hold, &starter.reaper)
 }
 
 fn posix_arguments(environment: &Environment, dump: &Dump) -> io::Result<Vec<CString>> {

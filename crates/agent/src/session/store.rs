@@ -21,9 +21,9 @@ const VALUE: &str = "value";
 /// The file beside it with the name of the session's owner.
 const OWNER: &str = "owner";
 /// Longest id that is completely in the directory's name.
-const WHOLE: usize = 100;
+const MAX_PLAIN_ID_BYTES: usize = 100;
 /// Largest file that is read: a value and its header.
-const MOST: u64 = 2 * hutch_wire::limits::MAX_SESSION_VALUE as u64;
+const MAX_FILE_BYTES: u64 = 2 * hutch_wire::limits::MAX_SESSION_VALUE as u64;
 
 /// The state folder.
 #[derive(Debug)]
@@ -161,11 +161,11 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
         .custom_flags(flags)
         .open(path)?;
     let status = file.metadata()?;
-    if !status.is_file() || status.len() > MOST {
+    if !status.is_file() || status.len() > MAX_FILE_BYTES {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(status.len()).unwrap_or_default());
-    file.take(MOST).read_to_end(&mut bytes)?;
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -214,7 +214,7 @@ fn make(folder: &Path) -> io::Result<()> {
 fn name(id: &str) -> String {
     let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
     let bytes = id.as_bytes();
-    if bytes.len() <= WHOLE {
+    if bytes.len() <= MAX_PLAIN_ID_BYTES {
         return hex(bytes);
     }
     let backwards: Vec<u8> = bytes.iter().rev().copied().collect();

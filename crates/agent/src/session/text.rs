@@ -221,7 +221,8 @@ pub fn parse(dumped: &[u8], mark: &str, before: &Before) -> Option<Value> {
             let declared = [first, second].concat();
             let mut value = Value::new(kind, cwd.strip_suffix(b"\n")?.to_vec());
             let old = &before.value.variables;
-            value.variables = declared::keep(&declared, old, &before.hidden, &before.baseline)?;
+            value.variables =
+                declared::kept_variables(&declared, old, &before.hidden, &before.baseline)?;
             let options = Options::read(&declared)?;
             let mask = if mask == before.baseline.mask {
                 &[]

@@ -11,7 +11,7 @@ use tonic::server::NamedService;
 
 /// One named service and a fallback. The fallback may be another `PathRouter`.
 #[derive(Debug, Clone)]
-pub struct Both<N, R> {
+pub struct PathRouter<N, R> {
     /// Handles requests whose path names this service.
     pub named: N,
     /// Handles all other requests; rejects unknown paths.
@@ -20,7 +20,7 @@ pub struct Both<N, R> {
 
 type Answer = BoxFuture<http::Response<Body>, Infallible>;
 
-impl<N, R, B> Service<http::Request<B>> for Both<N, R>
+impl<N, R, B> Service<http::Request<B>> for PathRouter<N, R>
 where
     N: NamedService + Service<http::Request<B>, Error = Infallible, Future = Answer>,
     R: Service<

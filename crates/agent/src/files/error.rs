@@ -5,7 +5,7 @@ use tonic::{Code, Status};
 
 /// The reason why a file operation failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum FileError {
     /// An error of the kernel.
     Kernel(Errno),
     /// A directory, but a file is needed.
@@ -30,13 +30,13 @@ pub enum Trouble {
     ShuttingDown,
 }
 
-impl From<Errno> for Trouble {
+impl From<Errno> for FileError {
     fn from(errno: Errno) -> Self {
         Self::Kernel(errno)
     }
 }
 
-impl Trouble {
+impl FileError {
     /// The status of a failed operation; `what` is a verb and a path.
     pub fn status(&self, what: &str) -> Status {
         let (code, why) = self.explain();

@@ -11,7 +11,7 @@ use crate::lock::Lock;
 
 /// The waiting commands, and whether one runs.
 #[derive(Debug, Default)]
-pub struct Line(Lock<Inner>);
+pub struct Queue(Lock<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -24,13 +24,13 @@ struct Inner {
 
 /// The right to use a session. Dropping it gives the turn to the next command.
 #[derive(Debug)]
-pub struct Turn(Arc<Line>);
+pub struct Turn(Arc<Queue>);
 
 /// A place in the queue.
 #[derive(Debug)]
 pub struct Place(oneshot::Receiver<Turn>);
 
-impl Line {
+impl Queue {
     /// Takes the last place.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ use crate::process::{Environment, Launch, NotLaunched, Pid, Reaper, launch, reap
 
 /// How to start an idle shell.
 #[derive(Debug)]
-pub struct Hold<'a> {
+pub struct IdleShellSpec<'a> {
     /// The shell's binary.
     pub file: &'a CStr,
     /// Its arguments; they make it wait.
@@ -44,7 +44,7 @@ pub struct Hold<'a> {
 
 /// A waiting shell. It exits by itself when this is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct IdleShell {
     /// Its process and pipes.
     pub started: Started,
     /// The agent's end of the control socket.
@@ -61,12 +61,12 @@ struct Ends<'a> {
     inherited: &'a [(BorrowedFd<'a>, i32)],
 }
 
-impl Held {
+impl IdleShell {
     /// Starts a shell.
     ///
     /// # Errors
     /// RESOURCE_EXHAUSTED if the sandbox cannot have another process.
-    pub fn start(hold: &Hold<'_>, reaper: &Reaper) -> Result<Self, Status> {
+    pub fn start(hold: &IdleShellSpec<'_>, reaper: &Reaper) -> Result<Self, Status> {
         let (stdin_child, stdin) = input(hold.fed)?;
         let mut held = Self::with(hold.line, hold.files, reaper, |ends| {
             launch(&Launch {

@@ -14,20 +14,20 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::fork_server::ForkServer;
-use super::held::{Held, Hold};
+use super::idle_shell::{IdleShell, IdleShellSpec};
 use super::start::Started;
 use crate::lock::Lock;
 use crate::process::shell::Shell;
 use crate::process::{Environment, Reaper};
 
 /// Size of the pool: one shell in use, one starting, one spare.
-const KEPT: usize = 3;
+const POOL_SIZE: usize = 3;
 /// The pool is emptied when no script has come for this long.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay before a used shell is replaced, so that the command's answer is sent first.
-const REST: Duration = Duration::from_millis(1);
+const REFILL_DELAY: Duration = Duration::from_millis(1);
 /// Longest script that a pooled shell gets.
-const LONGEST: usize = 1 << 20;
+const MAX_SCRIPT_BYTES: usize = 1 << 20;
 
 /// Variables that would change a shell before its script begins.
 pub const WITHHELD: [&str; 5] = [
@@ -67,8 +67,8 @@ BASH_EXECUTION_STRING=$MAPFILE&&unset MAPFILE REPLY&&eval -- \"$BASH_EXECUTION_S
 
 /// The idle shells.
 #[derive(Debug)]
-pub struct Waiting {
-    shells: Lock<VecDeque<Held>>,
+pub struct ShellPool {
+    shells: Lock<VecDeque<IdleShell>>,
     /// Creates copies, if this image's bash supports it.
     server: Lock<Option<ForkServer>>,
     used: Notify,
@@ -80,7 +80,7 @@ pub struct Waiting {
     plain: bool,
 }
 
-impl Waiting {
+impl ShellPool {
     /// Creates an empty pool. Its shells get this environment and `nothing` as input.
     pub fn new(environment: &Environment, nothing: OwnedFd, reaper: &Reaper) -> Self {
         let plain = WITHHELD.iter().all(|name| environment.get(name).is_none());
@@ -96,8 +96,8 @@ impl Waiting {
     }
 
     /// Runs `script` in an idle shell; `None` if there is none.
-    pub fn run(&self, script: &[u8]) -> Option<Started> {
-        if !self.plain || script.len() > LONGEST || script.contains(&0) {
+    pub fn run_script(&self, script: &[u8]) -> Option<Started> {
+        if !self.plain || script.len() > MAX_SCRIPT_BYTES || script.contains(&0) {
             return None;
         }
         loop {
@@ -115,7 +115,7 @@ impl Waiting {
     }
 
     /// Returns an idle shell, or a quick copy; `None` if there is neither.
-    pub fn take(&self) -> Option<Held> {
+    pub fn take(&self) -> Option<IdleShell> {
         self.used.notify_one();
         loop {
             let next = self.shells.lock().pop_front();
@@ -129,19 +129,19 @@ impl Waiting {
     }
 
     /// Fills the pool while scripts come, and empties it when they stop. Never returns.
-    pub async fn keep(self: Arc<Self>) {
+    pub async fn run(self: Arc<Self>) {
         loop {
             self.used.notified().await;
             let mut able = true;
             loop {
-                sleep(REST).await;
+                sleep(REFILL_DELAY).await;
                 // A fork server that was lost is started again; one that cannot start
                 // is not retried.
                 if able && !self.copies() {
                     able = self.serve().await;
                 }
                 self.refill().await;
-                if timeout(IDLE, self.used.notified()).await.is_err() {
+                if timeout(IDLE_TIMEOUT, self.used.notified()).await.is_err() {
                     break;
                 }
             }
@@ -153,7 +153,7 @@ impl Waiting {
     /// Starts the missing shells. A failure is no error here: the fresh shell that the
     /// command then starts reports it.
     async fn refill(&self) {
-        while self.shells.lock().len() < KEPT {
+        while self.shells.lock().len() < POOL_SIZE {
             let Some(shell) = self.copy().or_else(|| self.start()) else {
                 return;
             };
@@ -179,19 +179,19 @@ impl Waiting {
     }
 
     /// Makes a copy. A server that fails to is dropped.
-    fn copy(&self) -> Option<Held> {
+    fn copy(&self) -> Option<IdleShell> {
         let mut server = self.server.lock();
-        let made = Held::copy(server.as_ref()?, LINE, &FILES, &self.reaper);
+        let made = IdleShell::copy(server.as_ref()?, LINE, &FILES, &self.reaper);
         if made.is_err() {
             *server = None;
         }
         made.ok()
     }
 
-    fn start(&self) -> Option<Held> {
+    fn start(&self) -> Option<IdleShell> {
         let shell = Shell::bash(self.environment.path())?;
         let wait = [GUARD, WAIT, GO].concat();
-        let hold = Hold {
+        let hold = IdleShellSpec {
             file: &shell.file,
             arguments: &shell.invoke(wait.as_bytes()).ok()?.arguments,
             environment: &self.environment,
@@ -200,6 +200,6 @@ impl Waiting {
             line: LINE,
             files: &FILES,
         };
-        Held::start(&hold, &self.reaper).ok()
+        IdleShell::start(&hold, &self.reaper).ok()
     }
 }

@@ -16,13 +16,13 @@ use crate::log;
 
 /// The agent's own working directory.
 #[derive(Debug)]
-pub struct Home(OwnedFd);
+pub struct WorkingDirectory(OwnedFd);
 
 /// The agent is in the other directory while this value lives.
 #[must_use]
-pub struct Visit<'a>(Option<&'a Home>);
+pub struct Visit<'a>(Option<&'a WorkingDirectory>);
 
-impl Home {
+impl WorkingDirectory {
     /// The directory in which the agent was started.
     ///
     /// # Errors

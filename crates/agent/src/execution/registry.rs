@@ -12,11 +12,11 @@ use tokio::time::{Instant, sleep_until};
 use super::Execution;
 use crate::lock::Lock;
 
-const KEPT: Duration = Duration::from_secs(RESULT_KEPT_SECONDS);
+const RESULT_TTL: Duration = Duration::from_secs(RESULT_KEPT_SECONDS);
 /// Most results kept.
-const MOST: usize = 256;
+const MAX_RESULTS: usize = 256;
 /// Most bytes of output in the results kept.
-const MOST_BYTES: usize = 32 << 20;
+const MAX_RESULT_BYTES: usize = 32 << 20;
 
 /// All executions that a client can attach to.
 #[derive(Debug)]
@@ -86,7 +86,8 @@ impl Executions {
             .iter()
             .map(|(_, execution)| execution.size())
             .sum();
-        while inner.ended.len() > MOST || (bytes > MOST_BYTES && inner.ended.len() > 1) {
+        while inner.ended.len() > MAX_RESULTS || (bytes > MAX_RESULT_BYTES && inner.ended.len() > 1)
+        {
             bytes -= inner.ended.front().map_or(0, |(_, oldest)| oldest.size());
             inner.forget_oldest();
         }
@@ -113,8 +114,8 @@ impl Executions {
             let oldest = self.inner.lock().ended.front().map(|(moment, _)| *moment);
             match oldest {
                 None => self.ended.notified().await,
-                Some(moment) if moment.elapsed() >= KEPT => self.inner.lock().forget_oldest(),
-                Some(moment) => sleep_until(moment + KEPT).await,
+                Some(moment) if moment.elapsed() >= RESULT_TTL => self.inner.lock().forget_oldest(),
+                Some(moment) => sleep_until(moment + RESULT_TTL).await,
             }
         }
     }
