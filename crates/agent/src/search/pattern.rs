@@ -309,7 +309,7 @@ mod tests {
                 let _ = compile(&pattern);
             }
         };
-        let thread = std::thread::Builder::new().stack_size(crate::files::STACK);
+        let thread = std::thread::Builder::new().stack_size(crate::files::STACK_BYTES);
         thread.spawn(test).unwrap().join().unwrap();
     }
 }
