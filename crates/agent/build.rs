@@ -1,15 +1,15 @@
-//! Builds the builtins that the agent's copies of bash have: a library that bash
-//! loads, and that needs nothing but what bash itself has loaded.
+//! Builds `bash.so`, the bash builtins of the agent (`bash/*.c`). bash loads it; it
+//! links to nothing and uses only symbols that bash itself has loaded.
 
 use std::env;
 use std::error::Error;
 use std::path::PathBuf;
 
-const FOLDER: &str = "bash";
+const SOURCE_DIRECTORY: &str = "bash";
 const SOURCES: [&str; 2] = ["bash/fork_server.c", "bash/dump.c"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed={FOLDER}");
+    println!("cargo::rerun-if-changed={SOURCE_DIRECTORY}");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets no OUT_DIR")?).join("bash.so");
     let status = cc::Build::new()
         .warnings_into_errors(true)

@@ -1,6 +1,6 @@
 /*
- * What the builtins here use of bash, as its headers have it. Everything is weak:
- * a bash that lacks some of it can be told from one that suits.
+ * The declarations of bash that these builtins use, as in bash's own headers. All
+ * are weak symbols, so that the builtin can detect a bash that lacks some of them.
  */
 #ifndef HUTCH_BASH_H
 #define HUTCH_BASH_H
@@ -52,15 +52,16 @@ OF_BASH int unbind_func(const char *name);
 OF_BASH struct alias **all_aliases(void);
 OF_BASH int declare_builtin(struct words *), printf_builtin(struct words *), pwd_builtin(struct words *),
 	trap_builtin(struct words *), umask_builtin(struct words *), unset_builtin(struct words *);
-/* Other libraries keep their thread's id where only their own fork renews it. */
+/* Only glibc is supported: other C libraries cache the thread id, and only their
+   own fork() renews it. */
 OF_BASH const char *gnu_get_libc_version(void);
 
-/* The agent has the same numbers: fork_server.rs, waiting.rs. */
+/* Descriptor numbers; the same as in fork_server.rs and shell_pool.rs. */
 enum { LINE = 100, SCRIPT, AHEAD, LAST, DUMP, SERVER };
 
-/* Writes all of it to the agent; tells whether it could. */
+/* Sends all of the text to the agent; returns 0 on failure. */
 int say(int line, const char *text, size_t size);
-/* Has bash learn once what every dump asks for. */
+/* Runs one dump, so that bash initialises before the first copy what every dump uses. */
 void warm_up(void);
 
 extern struct builtin __hutch_fork_struct, __hutch_dump_struct;

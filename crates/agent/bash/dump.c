@@ -1,7 +1,6 @@
 /*
- * The builtin with which a session's shell leaves its value: it does what
- * bash_dump.sh does, in the same form, at a third of the cost. No trap runs
- * while a builtin does.
+ * The builtin that dumps a session's value. It does the same as bash_dump.sh, with
+ * the same output, at a third of the cost. No trap runs while a builtin runs.
  */
 #include "bash.h"
 
@@ -13,7 +12,7 @@
 
 enum { MOST_WORDS = 5 };
 
-/* Calls a builtin with these words, which NULL ends. */
+/* Calls a builtin with these words; NULL ends the list. */
 static void call(int (*builtin)(struct words *), ...)
 {
 	struct word word[MOST_WORDS];
@@ -36,7 +35,7 @@ static char alias_format[] = "BASH_ALIASES[%q]=%q\\n";
 static void write_value(const char *mark)
 {
 	const char *line = "declare -- __hutch_m=\"%s\"\n";
-	/* The next shell uses both to restore. */
+	/* The next shell uses both names to restore. */
 	unbind_func("declare");
 	unbind_func(".");
 	fprintf(stdout, line, mark);
@@ -51,7 +50,7 @@ static void write_value(const char *mark)
 	fprintf(stdout, line, mark);
 	call(pwd_builtin, NULL);
 	fprintf(stdout, line, mark);
-	/* The mark is among them. */
+	/* The list contains the mark, too. */
 	call(declare_builtin, "-p", NULL);
 	fprintf(stdout, line, mark);
 	struct alias **aliases = all_aliases();
@@ -60,7 +59,7 @@ static void write_value(const char *mark)
 	fprintf(stdout, line, mark);
 }
 
-/* Collects the value in memory: bash flushes after each line. */
+/* Collects the value in memory, because bash flushes stdout after each line. */
 static char *value(const char *mark, size_t *size)
 {
 	char *text = 0;
@@ -110,7 +109,7 @@ static int dump(struct words *words)
 		file = open(argument[3], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	size_t size;
 	char *text = value(argument[2], &size);
-	/* One that is still in a file is ended by a signal. */
+	/* A shell that is still inside a sourced file is ended by a signal: it must not report. */
 	if (text && write_all(file, text, size) && !strcmp(argument[1], "0")) {
 		char word[64];
 		int length = snprintf(word, sizeof word, "declare -- __hutch_c=\"%s\"\n", argument[0]);
@@ -120,7 +119,7 @@ static int dump(struct words *words)
 	return SUCCESS;
 }
 
-static char *const documentation[] = { "Leaves what a session keeps.", 0 };
+static char *const documentation[] = { "Dumps the value of a session.", 0 };
 
 struct builtin __hutch_dump_struct = {
 	"__hutch_dump", dump, ENABLED | SPECIAL, documentation, "__hutch_dump", 0,

@@ -1,15 +1,15 @@
 /*
- * The builtin that makes bash a fork server: for each message on its line it
- * makes a copy of the shell. In the copy it waits for the word to go, puts it
- * into REPLY, and returns, so that what stands behind it in the script is run;
- * in the server it never does.
+ * The builtin that makes bash a fork server: for each message on its control
+ * socket it makes a copy of the shell. In the copy it waits for a word, stores it
+ * in REPLY and returns, so that the rest of the script runs. In the server it
+ * never returns.
  *
- * A message has the numbers that the copy is to have files under, and those
- * files. The copy answers with one byte; who it is, the kernel tells. Where
- * there can be no copy, the server itself answers.
+ * A message has files and the descriptor numbers that they get in the copy. The
+ * copy answers with one byte, and the kernel adds its pid. If there can be no
+ * copy, the server itself answers.
  *
- * Copies are made by a plain clone(2): by CLONE_PARENT they are children of the
- * agent, and to bash each of them is the shell that was started, not a subshell.
+ * Copies are made by a plain clone(2). CLONE_PARENT makes them children of the
+ * agent; bash treats each as the shell that was started, not as a subshell.
  */
 #include "bash.h"
 
@@ -21,7 +21,7 @@
 /* Most files of one message, as in fork_server.rs. */
 enum { MOST = 16 };
 
-/* bash 5.1 and later do, on glibc. */
+/* True for bash 5.1 and later on glibc. */
 static int suits(void)
 {
 	return &terminating_signal && &dollar_dollar_pid && &shell_pgrp && &shell_start_time && &shellstart && seedrand &&
@@ -35,11 +35,11 @@ int say(int line, const char *text, size_t size)
 	return send(line, text, size, MSG_NOSIGNAL) == (ssize_t)size;
 }
 
-/* Sets what bash knows of itself since its start: `$$`, its group, SECONDS, RANDOM. */
+/* Renews the values that bash sets at its start: `$$`, group, SECONDS, RANDOM. */
 static void become_itself(void)
 {
 	setsid();
-	/* That was the server's. */
+	/* The signal was for the server. */
 	terminating_signal = 0;
 	dollar_dollar_pid = shell_pgrp = getpid();
 	gettimeofday(&shellstart, 0);
@@ -47,7 +47,7 @@ static void become_itself(void)
 	seedrand();
 }
 
-/* The files of one message; none that are not all there. */
+/* Receives the files of one message and returns their number; 0 if some are missing. */
 static int receive(int *numbers, int *files)
 {
 	union {
@@ -75,13 +75,13 @@ static int receive(int *numbers, int *files)
 	return 0;
 }
 
-/* The word on the copy's line, without its newline. */
+/* Reads the word on the copy's control socket, without its newline. */
 static void wait_for_word(void)
 {
 	char word[16];
 	size_t size = 0;
 	for (;;) {
-		/* bash sees to a signal that is to end it only when it is back. */
+		/* bash handles a terminating signal only after this builtin returns. */
 		if (terminating_signal || read(LINE, word + size, 1) != 1 || size == sizeof word - 1)
 			_exit(0);
 		if (word[size] == '\n')
@@ -90,7 +90,7 @@ static void wait_for_word(void)
 	}
 	word[size] = 0;
 	bind_variable("REPLY", word, 0);
-	/* Who has no session is not to see anything of ours. */
+	/* Scripts without a session must not see the agent's builtins. */
 	builtin_address_internal("__hutch_fork", 1)->flags = DELETED | STATIC;
 	if (!size)
 		builtin_address_internal("__hutch_dump", 1)->flags = DELETED | STATIC;

@@ -1,9 +1,9 @@
-//! `hutch-agent connect --start`: the agent of a container that is not Hutch's.
+//! `hutch-agent connect --start`: the agent of a container that Hutch did not create.
 //!
-//! Where no agent answers, one is started: a daemon in a session of its own, that
-//! has nothing of the exec which brought it and outlives it. Whoever opens the
-//! socket starts the agent and hands the socket down to it, so that of many who
-//! come at once one does.
+//! Starts an agent if none answers. The new agent is a daemon in its own session; it
+//! inherits nothing of the exec that started it and outlives it. The process that binds
+//! the socket starts the agent and passes the socket to it, so concurrent callers start
+//! only one agent.
 
 use std::ffi::CString;
 use std::fs::DirBuilder;
@@ -20,20 +20,21 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::process::{Environment, Launch, launch};
 use crate::socket;
 
-/// How long others may be between opening the socket and listening on it.
-const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(5);
-/// Longest last words of an agent that are passed on.
-const WORDS: u64 = 1024;
+/// Longest wait between another process binding the socket and listening on it.
+const SOCKET_OWNER_TIMEOUT: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
+/// Most bytes of a new agent's error output that are passed on.
+const MAX_STARTUP_ERROR_BYTES: u64 = 1024;
 
-/// What an agent says on its standard error before it serves.
-pub struct Words(OwnedFd);
+/// The standard error of an agent that was just started, until it serves.
+pub struct StartupErrors(OwnedFd);
 
-/// A stream to this container's agent, and the words of one that was started.
+/// Returns a stream to this container's agent and, if the agent was started here, its
+/// error output.
 ///
 /// # Errors
-/// When none can be started, or somebody else listens in its place.
-pub fn dial_or_start() -> io::Result<(UnixStream, Option<Words>)> {
+/// If no agent can be started, or another user's process listens on the socket.
+pub fn dial_or_start() -> io::Result<(UnixStream, Option<StartupErrors>)> {
     let address = socket::of_this_container()?;
     let begin = Instant::now();
     loop {
@@ -50,17 +51,18 @@ pub fn dial_or_start() -> io::Result<(UnixStream, Option<Words>)> {
                 let words = start(&listener)?;
                 return Ok((UnixStream::connect_addr(&address)?, Some(words)));
             }
-            Err(_) if begin.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            Err(_) if begin.elapsed() < SOCKET_OWNER_TIMEOUT => std::thread::sleep(RETRY_INTERVAL),
             Err(problem) => return Err(problem),
         }
     }
 }
 
-/// Starts the agent, with its sessions in a folder beside its binary.
-fn start(listener: &UnixListener) -> io::Result<Words> {
+/// Starts the agent. Its sessions are in a directory beside its binary.
+fn start(listener: &UnixListener) -> io::Result<StartupErrors> {
     let own = std::env::current_exe()?;
     let state = own.with_file_name("state");
-    // Where it cannot be made, the agent finds another place, and says so.
+    // If this directory cannot be created, the agent chooses another place and logs
+    // that.
     let _ = DirBuilder::new().mode(0o700).create(&state);
     let arguments = [
         c"hutch-agent".into(),
@@ -84,16 +86,16 @@ fn start(listener: &UnixListener) -> io::Result<Words> {
         inherited: &[(listener.as_fd(), socket::HANDED_DOWN)],
     })
     .map_err(|problem| io::Error::other(format!("the agent cannot be started: {problem:?}")))?;
-    Ok(Words(words))
+    Ok(StartupErrors(words))
 }
 
-impl Words {
-    /// What there is of them.
-    pub fn all(self) -> String {
+impl StartupErrors {
+    /// Returns the text that is available now.
+    pub fn read(self) -> String {
         let mut text = Vec::new();
-        // It ends where nothing more has been said.
+        // The pipe is non-blocking: the read ends when the pipe is empty.
         let _ = std::fs::File::from(self.0)
-            .take(WORDS)
+            .take(MAX_STARTUP_ERROR_BYTES)
             .read_to_end(&mut text);
         String::from_utf8_lossy(&text).trim().to_owned()
     }

@@ -1,6 +1,5 @@
-//! The command line. It is parsed by hand: four commands do not pay for a
-//! parser's half a megabyte in every sandbox. Nothing here acts on what it
-//! reads.
+//! The command line, parsed by hand: an argument parser would add half a megabyte to
+//! every sandbox for four commands. Nothing here executes a command.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -8,23 +7,23 @@ use std::path::PathBuf;
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Be the sandbox's first process.
+    /// Serve as the sandbox's first process.
     Run {
-        /// Where sessions keep their values.
+        /// Directory of the session values.
         state: PathBuf,
         /// The user's entrypoint and its arguments.
         entrypoint: Vec<OsString>,
-        /// Be a further process of a container that is not Hutch's.
+        /// Run as an additional process of a container that Hutch did not create.
         attached: bool,
     },
     /// Join stdin and stdout to the agent's socket.
     Connect {
-        /// Start the agent of this container where none answers.
+        /// Start this container's agent if none answers.
         start: bool,
     },
-    /// Copy this binary into a folder.
+    /// Copy this binary into a directory.
     Install(PathBuf),
-    /// Print a text (help, version) and leave.
+    /// Print a text (help, version) and exit.
     Print(String),
 }
 
@@ -61,10 +60,10 @@ Usage:
   hutch-agent --help
 ";
 
-/// Reads the arguments that follow the program's name.
+/// Parses the arguments after the program's name.
 ///
 /// # Errors
-/// A text for the user, where they make no sense.
+/// A message for the user if the arguments are invalid.
 pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
     let mut rest = arguments.into_iter();
     let Some(first) = rest.next() else {
@@ -117,7 +116,8 @@ fn version() -> String {
     )
 }
 
-/// Writes a text to standard output; nobody is there to hear of a failure.
+/// Writes a text to standard output. A failure is ignored: there is nowhere to report
+/// it.
 pub fn print(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());

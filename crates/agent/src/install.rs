@@ -1,16 +1,16 @@
-//! `hutch-agent install DIR`: the binary copies itself, for an init container.
-//! The copy appears whole or not at all, so that a retried init container and a
-//! pod that starts meanwhile never meet half a file.
+//! `hutch-agent install DIR`: copies the binary, for an init container. The copy
+//! appears completely or not at all, so a retried init container or a pod that starts
+//! meanwhile never sees half a file.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Copies this binary to `folder/hutch-agent` with mode 0755.
+/// Copies this binary to `directory/hutch-agent` with mode 0755.
 ///
 /// # Errors
-/// What the file system says, with the path it was about.
+/// The file system's error, with the path.
 pub fn install(folder: &Path) -> io::Result<()> {
     let unfinished = folder.join(format!(".hutch-agent.{}", std::process::id()));
     let copied = copy(&unfinished)

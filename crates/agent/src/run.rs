@@ -1,9 +1,8 @@
-//! `hutch-agent run`: builds the parts, joins them, and ends them in order.
+//! `hutch-agent run`: creates the parts, connects them and shuts them down in order.
 //!
-//! The one thread runs everything but the work on files; nothing may block it.
-//! The end comes with a
-//! SIGTERM that counts (see `signals`): everybody gets the signal and a short
-//! time, and PID 1's own exit kills who is left.
+//! One thread runs everything except file operations; nothing may block it. A SIGTERM
+//! that counts (see `signals`) ends it: all processes get SIGTERM and a short time, and
+//! the exit of PID 1 kills the rest.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
@@ -22,40 +21,41 @@ use rustix::process::{
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::{Instant, timeout_at};
 
-use crate::execution::{Executions, Starter, Waiting};
+use crate::execution::{Executions, ShellPool, Starter};
 use crate::files::{self, Files};
 use crate::lock::Lock;
 use crate::log;
 use crate::process::signals::{Event, Signals};
-use crate::process::{Ended, Environment, Home, Launch, Pid, Reaper, launch, tree};
+use crate::process::{Ended, Environment, Launch, Pid, Reaper, WorkingDirectory, launch, tree};
 use crate::search::Search;
 use crate::server::{self, Service};
 use crate::session::Sessions;
 
-/// How long processes have to end after a SIGTERM: deleting a pod is quick.
-const ENDING: Duration = Duration::from_secs(2);
+/// How long processes have to end after a SIGTERM; short, so that deleting a pod is
+/// quick.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves until a SIGTERM that counts. With `attached`, in a container of somebody
-/// else's, on a socket that was handed down.
+/// Serves until a SIGTERM that counts. With `attached`, it runs in a container that
+/// Hutch did not create, on an inherited socket.
 ///
 /// # Errors
-/// When it cannot begin: no socket, no memory.
+/// If it cannot start: no socket, no memory.
 pub fn run(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Result<()> {
-    hold_little_memory();
-    // Its memory has what commands print, and its descriptors reach all of them.
+    limit_allocator_memory();
+    // Its memory holds the output of commands, and its descriptors reach all of them.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_child_subreaper(Some(getpid()))?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(files::THREADS)
-        .thread_keep_alive(files::IDLE)
-        .thread_stack_size(files::STACK)
+        .max_blocking_threads(files::MAX_THREADS)
+        .thread_keep_alive(files::THREAD_IDLE_TIMEOUT)
+        .thread_stack_size(files::STACK_BYTES)
         .build()?
         .block_on(serve(state, entrypoint, attached))
 }
 
 async fn serve(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Result<()> {
-    // One that is attached ends with its container, which nobody tells it of.
+    // An attached agent gets no signal from the kubelet; it ends with its container.
     let signals = Signals::block(attached || getpid().is_init())?;
     let listener = server::bind(attached).map_err(|problem| {
         io::Error::new(
@@ -63,38 +63,9 @@ async fn serve(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Res
             format!("cannot open the agent's socket: {problem}"),
         )
     })?;
-    let executions = Arc::new(Executions::default());
     let reaper = Reaper::default();
-    let environment = Environment::of_the_agent();
-    let waiting = Arc::new(Waiting::new(&environment, nothing()?, &reaper));
-    tokio::spawn(Arc::clone(&waiting).keep());
-    let starter = Arc::new(Starter {
-        home: Home::current().map_err(|problem| {
-            let problem = io::Error::from(problem);
-            let text = format!("the workspace is closed to the agent's user: {problem}");
-            io::Error::new(problem.kind(), text)
-        })?,
-        environment,
-        nothing: nothing()?,
-        reaper: reaper.clone(),
-        executions: Arc::clone(&executions),
-        waiting,
-    });
-    let user = Arc::new(Lock::new(None));
-    let mark = random()?;
-    let sessions = Arc::new(Sessions::load(Arc::clone(&starter), state, &mark));
-    log::line(&format!("version {} serves", env!("CARGO_PKG_VERSION")));
-    start_entrypoint(entrypoint, &starter, &user);
-    let instance = random()?;
-    let service = Service {
-        instance,
-        starter,
-        executions: Arc::clone(&executions),
-        sessions: Arc::clone(&sessions),
-        entrypoint: user,
-    };
-    tokio::spawn(async move { executions.expire().await });
-    tokio::spawn(async move { sessions.expire().await });
+    let starter = starter(&reaper)?;
+    let service = service(starter, state, entrypoint)?;
     let server = tokio::spawn(server::serve(
         listener,
         service,
@@ -113,7 +84,45 @@ async fn serve(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Res
     }
 }
 
-/// The sandbox is to end.
+/// Creates the part that starts processes, and its pool of idle shells.
+fn starter(reaper: &Reaper) -> io::Result<Arc<Starter>> {
+    let environment = Environment::of_the_agent();
+    let shells = Arc::new(ShellPool::new(&environment, nothing()?, reaper));
+    tokio::spawn(Arc::clone(&shells).run());
+    Ok(Arc::new(Starter {
+        home: WorkingDirectory::current().map_err(|problem| {
+            let problem = io::Error::from(problem);
+            let text = format!("the workspace is closed to the agent's user: {problem}");
+            io::Error::new(problem.kind(), text)
+        })?,
+        environment,
+        nothing: nothing()?,
+        reaper: reaper.clone(),
+        executions: Arc::new(Executions::default()),
+        shells,
+    }))
+}
+
+/// Loads the sessions, starts the entrypoint and creates the `Agent` service.
+fn service(starter: Arc<Starter>, state: &Path, entrypoint: &[OsString]) -> io::Result<Service> {
+    let sessions = Arc::new(Sessions::load(Arc::clone(&starter), state, &random()?));
+    log::line(&format!("version {} serves", env!("CARGO_PKG_VERSION")));
+    let user = Arc::new(Lock::new(None));
+    start_entrypoint(entrypoint, &starter, &user);
+    let executions = Arc::clone(&starter.executions);
+    let service = Service {
+        instance: random()?,
+        starter,
+        executions: Arc::clone(&executions),
+        sessions: Arc::clone(&sessions),
+        entrypoint: user,
+    };
+    tokio::spawn(async move { executions.expire().await });
+    tokio::spawn(async move { sessions.expire().await });
+    Ok(service)
+}
+
+/// The sandbox must end.
 struct Terminated;
 
 async fn until_terminated(signals: &Signals, reaper: &Reaper) -> Result<Infallible, Terminated> {
@@ -127,9 +136,9 @@ async fn until_terminated(signals: &Signals, reaper: &Reaper) -> Result<Infallib
 
 async fn end_all(signals: &Signals, reaper: &Reaper) {
     log::line("ends, as it was asked to from outside");
-    let deadline = Instant::now() + ENDING;
+    let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
     tree::signal_descendants(Signal::TERM);
-    // A stopped process would not hear of it.
+    // A stopped process would not handle SIGTERM.
     tree::signal_descendants(Signal::CONT);
     while reaper.reap() {
         if timeout_at(deadline, signals.next()).await.is_err() {
@@ -170,7 +179,7 @@ fn start_entrypoint(arguments: &[OsString], starter: &Starter, user: &Arc<Lock<O
         let how = match ended.await {
             Ok(Ended::Exited(code)) => format!("ended with exit code {code}"),
             Ok(Ended::Killed(signal)) => format!("was killed by signal {signal}"),
-            // It may be continued; that is for whoever stopped it.
+            // It may be continued, by the process that stopped it.
             Ok(Ended::Stopped(signal)) => {
                 return log::line(&format!(
                     "the entrypoint {name} was stopped by signal {signal}"
@@ -183,7 +192,7 @@ fn start_entrypoint(arguments: &[OsString], starter: &Starter, user: &Arc<Lock<O
     });
 }
 
-/// An input that is at its end, also where the image has no `/dev/null`.
+/// An input that is at its end; it works without `/dev/null` in the image, too.
 fn nothing() -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     match openat(CWD, c"/dev/null", flags, Mode::empty()) {
@@ -201,9 +210,9 @@ fn random() -> io::Result<String> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Gives large pieces of memory back as they are freed. The allocator would
-/// otherwise learn from one 16 MB script to keep as much for ever.
-fn hold_little_memory() {
+/// Returns large freed blocks to the kernel. Otherwise the allocator would raise its
+/// thresholds after one 16 MB script and keep that much memory for ever.
+fn limit_allocator_memory() {
     const THRESHOLD: i32 = 256 << 10;
     // SAFETY: mallopt has no preconditions; it only sets allocator parameters.
     #[allow(unsafe_code)]

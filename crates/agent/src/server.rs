@@ -1,5 +1,5 @@
-//! The protocol's service, and the socket it is served on. It translates
-//! between gRPC and the executions, and decides nothing else.
+//! The gRPC server on the agent's socket and the service `Agent`. It translates between
+//! gRPC and executions or sessions, and decides nothing else.
 
 use std::io;
 use std::os::unix::net as std_unix;
@@ -20,55 +20,53 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::both::Both;
 use crate::execution::{Executions, Starter, Stream, listen};
 use crate::files::Files;
 use crate::lock::Lock;
 use crate::log;
+use crate::path_router::PathRouter;
 use crate::process::{Pid, tree};
 use crate::search::Search;
 use crate::session::Sessions;
 use crate::socket;
 
-const STREAMS: u32 = 1024;
-/// A channel whose far end is gone without a word is noticed, and closed, or
-/// its `connect` would stay for ever.
+const MAX_STREAMS: u32 = 1024;
+/// A channel whose far end has vanished is detected and closed; otherwise its `connect`
+/// process would stay for ever.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Pause after a connection that could not be accepted.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Pause after a failed accept.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// The service.
+/// The service `Agent`.
 #[derive(Debug)]
 pub struct Service {
-    /// New with every start of the agent.
+    /// Random; new with every start of the agent.
     pub instance: String,
-    /// Starts executions.
     pub starter: Arc<Starter>,
-    /// Knows them.
     pub executions: Arc<Executions>,
-    /// Run the commands that name one.
     pub sessions: Arc<Sessions>,
     /// The user's entrypoint, while it lives.
     pub entrypoint: Arc<Lock<Option<Pid>>>,
 }
 
-/// Opens the agent's socket, or takes the one that was opened for it.
+/// Binds the agent's socket, or takes the inherited one.
 ///
 /// # Errors
-/// When another agent has it already.
+/// If another agent has bound it.
 pub fn bind(handed_down: bool) -> io::Result<UnixListener> {
-    let listener = match handed_down {
-        true => socket::handed_down()?,
-        false => std_unix::UnixListener::bind_addr(&socket::of_a_sandbox()?)?,
+    let listener = if handed_down {
+        socket::handed_down()?
+    } else {
+        std_unix::UnixListener::bind_addr(&socket::of_a_sandbox()?)?
     };
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
 }
 
-/// Serves the protocol on the socket, for ever.
+/// Serves the protocol on the socket; never returns in normal operation.
 ///
 /// # Errors
-/// When the server ends, which it should not.
+/// If the server ends.
 pub async fn serve(
     listener: UnixListener,
     service: Service,
@@ -86,13 +84,13 @@ pub async fn serve(
         .initial_stream_window_size(limits::STREAM_WINDOW)
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_frame_size(limits::FRAME)
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .serve_with_incoming(
-            Both {
+            PathRouter {
                 named: files,
-                rest: Both {
+                rest: PathRouter {
                     named: search.server(),
                     rest: service,
                 },
@@ -113,7 +111,7 @@ async fn accept(listener: UnixListener, sender: mpsc::Sender<io::Result<UnixStre
             }
             Err(problem) => {
                 log::line(&format!("cannot accept a connection: {problem}"));
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
@@ -154,8 +152,8 @@ impl Service {
     }
 
     fn background(&self) -> u32 {
-        // All that the agent has started itself; an entrypoint that somebody has
-        // stopped is watched no more, and still no background process.
+        // All processes that the agent started itself. A stopped entrypoint is no
+        // longer watched, but it is no background process.
         let mut roots = self.starter.reaper.watched();
         let entrypoint = *self.entrypoint.lock();
         roots.extend(entrypoint.map(|pid| pid.as_raw_nonzero().get()));

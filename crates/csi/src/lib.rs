@@ -1,7 +1,7 @@
-//! What the kubelet and a storage driver say to each other: the services
-//! Identity and Node of the Container Storage Interface, and the kubelet's
-//! registration of plugins. Generated from `proto/`; nothing but messages and
-//! the servers' traits. None of the messages can be printed: some carry secrets.
+//! The protocol between the kubelet and a storage driver: the services Identity and
+//! Node of the Container Storage Interface (CSI) and the kubelet's plugin registration.
+//! It is generated from `proto/` and has only messages and server traits. The messages
+//! have no `Debug`, because some carry secrets.
 
 /// The Container Storage Interface, version 1.
 #[allow(missing_docs, clippy::all)]
@@ -9,7 +9,7 @@ pub mod v1 {
     tonic::include_proto!("csi.v1");
 }
 
-/// How a plugin makes itself known to the kubelet.
+/// The kubelet's plugin registration.
 #[allow(missing_docs, clippy::all)]
 pub mod registration {
     tonic::include_proto!("pluginregistration");

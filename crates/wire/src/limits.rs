@@ -1,9 +1,10 @@
-//! Sizes that both ends must agree on, in bytes unless said otherwise.
+//! Limits that both ends must agree on, in bytes unless stated otherwise. This is the
+//! only source of these numbers.
 
-/// Longest script, argument list or environment of one start, together.
+/// Most bytes of the script or arguments plus the environment of one start.
 pub const MAX_START: usize = 16 << 20;
 
-/// Largest message either end accepts: a start, and some room for its framing.
+/// Largest message that either end accepts: a start and its framing.
 pub const MAX_MESSAGE: usize = MAX_START + (1 << 20);
 
 /// Most bytes of output or input in one message.
@@ -12,15 +13,15 @@ pub const CHUNK: usize = 64 << 10;
 /// Unacknowledged output that the agent keeps for each stream of an execution.
 pub const WINDOW: usize = 1 << 20;
 
-/// A client acknowledges at the latest after this many bytes.
+/// A client acknowledges output at the latest after this many bytes.
 pub const ACK_EVERY: u64 = (WINDOW / 4) as u64;
 
-/// Largest payload of an HTTP/2 frame: with its head of 9 bytes it fills one frame
-/// of the exec stream, of which each costs every process on the way the same.
+/// Largest payload of an HTTP/2 frame. With its head of 9 bytes it fills one frame of
+/// the exec stream; each such frame has the same cost for every process on the way.
 pub const FRAME: u32 = (32 << 10) - 9;
 
-/// HTTP/2 flow-control window of one stream: enough for full throughput over an
-/// exec stream, whose every process holds some of it, and small enough that a bulk
+/// HTTP/2 flow-control window of one stream: large enough for full throughput over an
+/// exec stream, where every process buffers some of it, and small enough that a bulk
 /// transfer delays a short request by milliseconds only.
 pub const STREAM_WINDOW: u32 = 1 << 20;
 
@@ -36,7 +37,7 @@ pub const MAX_SESSION_ID: usize = 512;
 /// Longest name of a session's owner.
 pub const MAX_OWNER: usize = 512;
 
-/// Most sessions of a sandbox.
+/// Most sessions of one sandbox.
 pub const MAX_SESSIONS: usize = 1024;
 
 /// Most commands of one session that wait for their turn.
@@ -48,25 +49,25 @@ pub const MAX_SESSION_VALUE: usize = 1 << 20;
 /// The session that always exists.
 pub const DEFAULT_SESSION: &str = "default";
 
-/// How long the agent keeps the result of an ended execution that nobody
+/// How long the agent keeps the result of an ended execution that no client has
 /// fetched, in seconds.
 pub const RESULT_KEPT_SECONDS: u64 = 60;
 
-/// Longest path of a file, and of the folder it begins at.
+/// Longest path of a file, and of its base directory.
 pub const MAX_PATH: usize = 4096;
 
-/// Largest message of the files' service: a chunk, or paths, and their framing.
+/// Largest message of the `Files` service: a chunk, or paths, and their framing.
 pub const MAX_FILE_MESSAGE: usize = CHUNK + 4 * MAX_PATH;
 
 /// Longest pattern of a search.
 pub const MAX_PATTERN: usize = 16 << 10;
 
-/// Longest line that a search looks at in one piece.
+/// Longest line that a search handles in one piece.
 pub const MAX_LINE: usize = 1 << 20;
 
-/// Largest file whose content a tree gives.
+/// Largest file whose content a tree returns.
 pub const MAX_CONTENT: u64 = 1 << 20;
 
-/// Largest message of the searches: a chunk, or a pattern and paths, and their
+/// Largest message of the `Search` service: a chunk, or a pattern and paths, and their
 /// framing.
 pub const MAX_SEARCH_MESSAGE: usize = CHUNK + MAX_PATTERN + 4 * MAX_PATH;

@@ -1,9 +1,9 @@
-//! Reading one output pipe of a process into its window, or into nothing.
+//! Reads one output pipe of a process into its window, or discards the output.
 //!
-//! End-of-file is never waited for: a background process may hold the pipe
-//! open for ever. When the main process has ended, what lies in the pipe at
-//! that moment is counted and read, and no more. Afterwards the pipe is drained
-//! as long as somebody writes, or a background server would die of SIGPIPE.
+//! It never waits for end-of-file: a background process may hold the pipe open for
+//! ever. When the main process has ended, only the bytes that are in the pipe at that
+//! moment are read. After that the pipe is drained while any process can write to it;
+//! otherwise a background server would die of SIGPIPE.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,16 +16,17 @@ use tokio::time::timeout_at;
 
 use super::{Execution, Intake, Source};
 
-/// Pause after a full read of output that nobody gets: a background flood must
-/// not cost the sandbox's processor.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Pause after a full read of discarded output, so that a background process that
+/// floods the pipe does not use up the sandbox's CPU.
+const DRAIN_PAUSE: Duration = Duration::from_millis(5);
 
 thread_local! {
-    /// What is read goes through here: a buffer per pipe would cost 64 KiB each.
+    /// Shared read buffer: one buffer per pipe would cost 64 KiB each.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
 }
 
-/// Reads until the pipe ends, or the process has and its last output is read.
+/// Reads until the pipe ends, or until the process has ended and its last output is
+/// read.
 pub async fn collect(execution: &Execution, source: Source, pipe: &Receiver) {
     let woken = &execution.collectors[source as usize];
     let mut left: Option<u64> = None;
@@ -68,12 +69,12 @@ pub async fn collect(execution: &Execution, source: Source, pipe: &Receiver) {
     }
 }
 
-/// Reads and drops until nobody holds the other end any more.
+/// Reads and discards until no process holds the other end.
 pub async fn drain(pipe: Receiver) {
     loop {
         match read(&pipe, CHUNK, |_| ()) {
             Ok(0) => return,
-            Ok(CHUNK) => tokio::time::sleep(PAUSE).await,
+            Ok(CHUNK) => tokio::time::sleep(DRAIN_PAUSE).await,
             Ok(_) => tokio::task::yield_now().await,
             Err(Errno::AGAIN) => readable(&pipe).await,
             Err(Errno::INTR) => {}
@@ -82,8 +83,8 @@ pub async fn drain(pipe: Receiver) {
     }
 }
 
-/// Reads past tokio's idea of readiness, which lags behind the kernel: bytes
-/// that lie in the pipe when the process ends must be found now.
+/// Reads without tokio's readiness state, which lags behind the kernel: bytes that are
+/// in the pipe when the process ends must be found now.
 fn read(pipe: &Receiver, most: usize, take: impl FnOnce(&[u8])) -> Result<usize, Errno> {
     SCRATCH.with_borrow_mut(|buffer| {
         let most = most.min(buffer.len());
@@ -93,7 +94,7 @@ fn read(pipe: &Receiver, most: usize, take: impl FnOnce(&[u8])) -> Result<usize,
     })
 }
 
-/// Waits for more, after a read has found nothing.
+/// Waits for more data after a read found none.
 async fn readable(pipe: &Receiver) {
     let _ = pipe.try_io(|| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     let _ = pipe.readable().await;

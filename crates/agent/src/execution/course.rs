@@ -1,5 +1,5 @@
-//! An execution from its start to its result, and the draining of its pipes
-//! after that. One task per execution.
+//! Follows one execution from its start to its result, then drains its pipes. There is
+//! one task per execution.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,47 +15,47 @@ use super::collect::{collect, drain};
 use super::{Execution, Executions, Source};
 use crate::process::{Ended, Pid, tree};
 
-/// How long a killed process may take to go. One that hangs in the kernel, on a
-/// dead file system, never does, and must not hold its call.
-const DYING: Duration = Duration::from_secs(2);
+/// Longest wait for a killed process to end. A process that hangs in the kernel (for
+/// example on a dead file system) never ends and must not block its call.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a process may stay whose command is over by its own word.
-const LEAVING: Duration = Duration::from_secs(1);
+/// Longest wait for a process to exit after its shell has reported the end of the
+/// command.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Exit code of a command that passed its time limit, as of `timeout(1)`.
-const TIMED_OUT: i32 = 124;
+/// Exit code of a command that exceeded its timeout, as in `timeout(1)`.
+const TIMED_OUT_EXIT_CODE: i32 = 124;
 
-/// What the task needs.
+/// The inputs of the task.
 #[derive(Debug)]
 pub struct Course {
-    /// The execution it is about.
     pub execution: Arc<Execution>,
-    /// Where its end is made known.
+    /// Where the end of the execution is recorded.
     pub executions: Arc<Executions>,
     /// The main process.
     pub main: Pid,
-    /// Its end.
+    /// Resolves when the main process ends.
     pub ended: oneshot::Receiver<Ended>,
     /// Its output.
     pub stdout: Receiver,
     /// Its error output.
     pub stderr: Receiver,
-    /// Its input, if the client feeds it.
+    /// The process's standard input, if the client feeds it.
     pub stdin: Option<Sender>,
     /// When it was started.
     pub begun: Instant,
-    /// Its time limit; zero: none.
+    /// The timeout; zero means none.
     pub timeout: Duration,
-    /// Ends it before its time.
+    /// Ends the command early.
     pub stop: Option<oneshot::Receiver<()>>,
-    /// Resolves with the exit code when the command is over and its process only
-    /// has to go yet; pending for ever where that is not to be known.
+    /// Resolves with the exit code when the command is over but its process has not
+    /// exited yet. Pending for ever if the shell cannot report that.
     pub early: Option<Early>,
-    /// What is to be done between its end and its answer.
+    /// Runs after the end of the command and before the client gets the result.
     pub settle: Option<Settle>,
 }
 
-/// Tells that a command is over before its process has ended.
+/// Reports that a command is over before its process has ended.
 pub struct Early(pub Pin<Box<dyn Future<Output = i32> + Send>>);
 
 impl std::fmt::Debug for Early {
@@ -64,7 +64,8 @@ impl std::fmt::Debug for Early {
     }
 }
 
-/// Sees an ended execution, and its exit, before the client does.
+/// A callback that gets the ended execution and may change its exit before the client
+/// sees it.
 pub struct Settle(pub Box<SettleWith>);
 
 /// What [`Settle`] calls.
@@ -76,7 +77,7 @@ impl std::fmt::Debug for Settle {
     }
 }
 
-/// Follows an execution to its end, and its pipes beyond.
+/// Follows an execution to its end, then drains its pipes.
 pub async fn follow(course: Course) {
     let Course {
         execution,
@@ -118,18 +119,18 @@ pub async fn follow(course: Course) {
     tokio::join!(leave(main, ended), drain(stdout), drain(stderr));
 }
 
-/// Sees that a process whose command is over goes: one that has said so and
-/// stays has lied.
+/// Kills the process if it does not exit after its shell has reported the end: the
+/// report may be forged.
 async fn leave(main: Pid, mut ended: oneshot::Receiver<Ended>) {
     if ended.is_terminated() {
         return;
     }
-    if let Err(_) | Ok(Ok(Ended::Stopped(_))) = timeout(LEAVING, &mut ended).await {
+    if let Err(_) | Ok(Ok(Ended::Stopped(_))) = timeout(EXIT_TIMEOUT, &mut ended).await {
         let _ = kill_process(main, Signal::KILL);
     }
 }
 
-/// The end of a command: its process's, or an earlier word of it.
+/// Resolves with the end of the process or with the shell's earlier report of it.
 async fn over(ended: &mut oneshot::Receiver<Ended>, early: Option<Early>) -> Ended {
     let early = async {
         match early {
@@ -144,8 +145,8 @@ async fn over(ended: &mut oneshot::Receiver<Ended>, early: Option<Early>) -> End
     }
 }
 
-/// Feeds standard input until it ends, or its client has been away for too
-/// long.
+/// Feeds standard input until it ends or its client has been away for longer than the
+/// grace period.
 async fn feed(execution: &Execution, pipe: Option<Sender>) -> std::convert::Infallible {
     if let (Some(stdin), Some(pipe)) = (&execution.stdin, pipe) {
         tokio::select! {
@@ -156,7 +157,7 @@ async fn feed(execution: &Execution, pipe: Option<Sender>) -> std::convert::Infa
     std::future::pending().await
 }
 
-/// Waits for the end of the command, or makes it.
+/// Waits for the end of the command, or kills the command on stop or timeout.
 async fn end(
     main: Pid,
     over: impl Future<Output = Ended>,
@@ -174,7 +175,7 @@ async fn end(
         by_itself = timeout(limit, &mut over) => by_itself,
         () = stopped(stop) => {
             tree::kill(main);
-            let _ = timeout(DYING, over).await;
+            let _ = timeout(KILL_TIMEOUT, over).await;
             return exit(Ended::Killed(libc::SIGKILL));
         }
     };
@@ -187,12 +188,12 @@ async fn end(
         }
         Err(_) => {
             tree::kill(main);
-            let signal = match timeout(DYING, over).await {
+            let signal = match timeout(KILL_TIMEOUT, over).await {
                 Ok(Ended::Exited(_)) => 0,
                 _ => libc::SIGKILL,
             };
             Exit {
-                code: TIMED_OUT,
+                code: TIMED_OUT_EXIT_CODE,
                 signal,
                 timed_out: true,
                 ..Exit::default()
@@ -201,7 +202,7 @@ async fn end(
     }
 }
 
-/// Resolves when somebody says so; for ever pending if nobody can any more.
+/// Resolves on a stop request. Pending for ever if none can come any more.
 async fn stopped(stop: Option<oneshot::Receiver<()>>) {
     if let Some(stop) = stop
         && stop.await.is_ok()

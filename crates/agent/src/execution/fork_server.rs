@@ -1,14 +1,13 @@
-//! A bash that is started once and makes a copy of itself for each shell that is
-//! wanted. A copy costs a quarter of what a start costs: the kernel shares the
-//! memory, and nothing is loaded, linked or set up again.
+//! A bash that is started once and copied (forked) for each shell. A copy costs a
+//! quarter of a start: the kernel shares the memory, and nothing is loaded, linked or
+//! initialised again.
 //!
-//! It takes a builtin that bash loads (`bash/fork_server.c`). Where bash cannot have
-//! it, or is too old, there is no fork server, and shells are started as usual.
-//! A copy has its own `$$`, group, session, RANDOM and SECONDS, and the agent is
-//! its parent: nothing but two more names in `compgen -b` tells it from a shell
-//! that was started. The server is no more trusted than any process of the
-//! sandbox: it cannot name a process that is not the agent's child, and it cannot
-//! hold the agent up for long.
+//! It uses a builtin that bash loads (`bash/fork_server.c`). If bash cannot load it or
+//! is too old, there is no fork server and shells are started as usual. A copy has its
+//! own `$$`, group, session, RANDOM and SECONDS, and the agent is its parent; the only
+//! visible difference to a started shell is two more names in `compgen -b`. The server
+//! is not trusted more than any other process of the sandbox: it cannot name a process
+//! that is not the agent's child, and it cannot block the agent for long.
 
 use std::ffi::CString;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -34,36 +33,38 @@ use crate::process::{Ended, Environment, Launch, Pid, Reaper, launch};
 
 const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bash.so"));
 
-/// The numbers of its line, which `bash/bash.h` has, too, and of the library.
-const NUMBERS: [i32; 2] = [105, 106];
-/// Most files of one message, as in `bash/fork_server.c`.
-const MOST: usize = 16;
-/// Loads the builtins and becomes the server; a copy goes on behind it, with the
-/// word to go in `REPLY`.
+/// Descriptor numbers in the server: its control socket (as in `bash/bash.h`) and the
+/// library.
+const SERVER_FDS: [i32; 2] = [105, 106];
+/// Most files in one message; the same number as in `bash/fork_server.c`.
+const MAX_FILES: usize = 16;
+/// Loads the builtins and becomes the server. A copy continues after this text, with
+/// the received word in `REPLY`.
 const SERVE: &str = "enable -f /proc/self/fd/106 __hutch_fork __hutch_dump&&exec 106<&-&&\
 __hutch_fork&&";
-/// How long it may take to start.
-const STARTING: Duration = Duration::from_secs(2);
-/// How long it may take for a copy, which the agent waits for. It takes a fifth of
-/// a millisecond, and much longer only where the sandbox has used up its share of
-/// the processor, or where somebody has stopped the server just now.
-const COPYING: Timespec = Timespec {
+/// Longest wait for the server to start.
+const START_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for one copy; the agent's thread blocks for it. A copy takes 0.2 ms,
+/// and much longer only if the sandbox has used up its CPU quota or the server was
+/// stopped just now.
+const COPY_TIMEOUT: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 500_000_000,
 };
 
-/// A shell that is copied. Dropped, it is killed; its copies stay.
+/// The bash process that is copied. Dropping it kills it; its copies stay.
 #[derive(Debug)]
 pub struct ForkServer {
     main: Pid,
-    /// Keeps it among those that are watched: it is no leftover of a command.
+    /// Keeps the server in the list of watched processes, so that it does not count as
+    /// a background process.
     ended: oneshot::Receiver<Ended>,
     line: UnixStream,
 }
 
 impl ForkServer {
-    /// Starts one whose copies run `script`, which is one line; resolves when it
-    /// serves. None where this bash cannot.
+    /// Starts a server whose copies run `script` (one line). Resolves when it serves;
+    /// `None` if this bash cannot.
     pub async fn start(
         shell: &Shell,
         script: &str,
@@ -72,7 +73,7 @@ impl ForkServer {
         reaper: &Reaper,
     ) -> Option<Self> {
         let server = Self::launch(shell, script, environment, nothing, reaper).ok()?;
-        let first = tokio::time::timeout(STARTING, server.line.readable()).await;
+        let first = tokio::time::timeout(START_TIMEOUT, server.line.readable()).await;
         first.ok()?.ok()?;
         (server.answer().ok()? == server.main).then_some(server)
     }
@@ -103,7 +104,10 @@ impl ForkServer {
             environment,
             stdin: nothing,
             output: Some((nothing, nothing)),
-            inherited: &[(child.as_fd(), NUMBERS[0]), (library.as_fd(), NUMBERS[1])],
+            inherited: &[
+                (child.as_fd(), SERVER_FDS[0]),
+                (library.as_fd(), SERVER_FDS[1]),
+            ],
         })
         .map_err(|problem| io::Error::other(format!("{problem:?}")))?;
         Ok(Self {
@@ -113,19 +117,18 @@ impl ForkServer {
         })
     }
 
-    /// Makes a copy that has these files under these numbers, of which there are
-    /// [`MOST`] at most. It is in a session of its own.
+    /// Creates a copy that has these files (at most [`MAX_FILES`]) under these
+    /// descriptor numbers, in a session of its own.
     ///
     /// # Errors
-    /// When there is no copy, be it that the sandbox can have no more processes
-    /// or that the server is gone.
+    /// If there is no copy: the sandbox has no processes left, or the server is gone.
     pub fn fork(&self, files: &[(BorrowedFd<'_>, i32)]) -> io::Result<Pid> {
         let numbers: Vec<u8> = files
             .iter()
             .flat_map(|(_, number)| number.to_ne_bytes())
             .collect();
         let files: Vec<BorrowedFd<'_>> = files.iter().map(|(file, _)| *file).collect();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !control.push(SendAncillaryMessage::ScmRights(&files)) {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -140,8 +143,12 @@ impl ForkServer {
             &mut control,
             SendFlags::NOSIGNAL,
         )?;
-        // No await: a copy that ends at once must not be reaped before it is watched.
-        poll(&mut [PollFd::new(&line, PollFlags::IN)], Some(&COPYING))?;
+        // No await here: a copy that ends at once must not be reaped before it is
+        // watched.
+        poll(
+            &mut [PollFd::new(&line, PollFlags::IN)],
+            Some(&COPY_TIMEOUT),
+        )?;
         let copy = self.answer()?;
         if copy != self.main && runs(copy) {
             Ok(copy)
@@ -150,7 +157,7 @@ impl ForkServer {
         }
     }
 
-    /// Who has answered, as the kernel tells.
+    /// Reads one answer. The kernel tells the sender's pid.
     fn answer(&self) -> io::Result<Pid> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -167,7 +174,7 @@ impl ForkServer {
 
 impl Drop for ForkServer {
     fn drop(&mut self) {
-        // One that is stopped would not see the end of its line.
+        // A stopped server would not notice that its control socket closed.
         if !matches!(
             self.ended.try_recv(),
             Ok(Ended::Exited(_) | Ended::Killed(_))

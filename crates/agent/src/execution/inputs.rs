@@ -1,4 +1,4 @@
-//! What the attached client says: acknowledgements and standard input.
+//! Handles the attached client's messages: acknowledgements and standard input.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use tonic::{Status, Streaming};
 
 use super::{Execution, Executions};
 
-/// How long after the exit a client may take to say that it has it.
-const CLOSING: Duration = Duration::from_secs(5);
+/// Longest wait, after the exit was sent, for the client to acknowledge it.
+const FINAL_ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Follows the inputs of the client with this number until its stream is over.
+/// Handles the inputs of client `number` until its stream is over.
 ///
-/// When a client says that it has the exit, the result is forgotten at once. One that
-/// was cut off at that moment may come back for it.
+/// The result is dropped as soon as the client acknowledges the exit. A client that was
+/// cut off at that moment may attach again for it.
 pub async fn listen(
     execution: Arc<Execution>,
     number: u64,
@@ -31,7 +31,7 @@ pub async fn listen(
         biased;
         _ = over => {
             if execution.told(number) {
-                let _ = tokio::time::timeout(CLOSING, end).await;
+                let _ = tokio::time::timeout(FINAL_ACK_TIMEOUT, end).await;
             }
         }
         end = &mut end => if let Err(fault) = end {
@@ -40,7 +40,7 @@ pub async fn listen(
     }
 }
 
-/// Reads to the end of the inputs, or to the word that the client has everything.
+/// Reads to the end of the inputs, or until the client acknowledges the exit.
 async fn follow(
     execution: &Arc<Execution>,
     number: u64,

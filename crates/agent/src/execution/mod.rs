@@ -1,22 +1,23 @@
-//! One execution: a command from its start to the moment its result is fetched.
+//! One execution: a command from its start until its result is fetched.
 //!
-//! The execution belongs to the agent. Clients come and go: `stream` is the one
-//! that is attached, `inputs` what it says; `collect` reads the process's
-//! output into the windows, `course` follows the process to its end. All of
-//! them meet in [`Execution`], which does no I/O itself. [`Executions`] knows
-//! them by their ids.
+//! The execution belongs to the agent; clients come and go. `stream` sends the output
+//! to the attached client and `inputs` handles its messages. `collect` reads the
+//! process's output into the windows (`window` holds the output limits) and `course`
+//! follows the process to its end. All of them share [`Execution`], which does no I/O
+//! itself. [`Executions`] finds them by id; `shell_pool`, `idle_shell` and
+//! `fork_server` start shells ahead.
 
 mod collect;
 mod course;
 mod fork_server;
-mod held;
+mod idle_shell;
 mod inputs;
-mod known;
+mod registry;
 mod request;
+mod shell_pool;
 mod start;
 mod stdin;
 mod stream;
-mod waiting;
 mod window;
 
 use std::task::Waker;
@@ -28,24 +29,25 @@ use tokio::time::Instant;
 use tonic::Status;
 
 pub use course::{Course, Early, Settle, follow};
-pub use held::{Held, Hold};
+pub use idle_shell::{IdleShell, IdleShellSpec};
 pub use inputs::listen;
-pub use known::Executions;
+pub use registry::Executions;
 pub use request::{Checked, check, check_environment};
+pub use shell_pool::{FILES, GO, LINE, SESSION, ShellPool, WAIT, WITHHELD};
 pub use start::{Started, Starter, exhausted};
 pub use stream::Stream;
-pub use waiting::{FILES, GO, LINE, SESSION, WAIT, WITHHELD, Waiting};
 
 use crate::lock::Lock;
 use stdin::Stdin;
 use window::Window;
 
-/// How long a command waits for a client that has gone away, before its output
-/// is dropped and its input ends.
-const GRACE: Duration = Duration::from_secs(30);
+/// How long a command waits for an absent client. After that its output is dropped and
+/// its input ends.
+const CLIENT_GRACE: Duration = Duration::from_secs(30);
 
-/// How long a start waits for its result.
-const MOMENT: Duration = Duration::from_millis(4);
+/// How long the response's headers wait for the result, so that a short command's
+/// answer is sent in one piece.
+const FIRST_REPLY_DELAY: Duration = Duration::from_millis(4);
 
 /// Which output stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,32 +64,31 @@ pub struct Execution {
     id: String,
     stdin: Option<Stdin>,
     state: Lock<State>,
-    /// Wakes the collector of each stream.
+    /// Wakes the collector of each stream (indexed by [`Source`]).
     collectors: [Notify; 2],
-    /// Wakes who waits for the client's absence.
+    /// Wakes the task that waits for the client's absence.
     client_moved: Notify,
-    /// Wakes who waits for the result.
+    /// Wakes the task that waits for the result.
     news: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     windows: [Window; 2],
-    /// The main process has ended; what lies in the pipes is still to be read.
+    /// The main process has ended; the pipes may still hold output.
     process_ended: bool,
     exit: Option<Exit>,
     client: Client,
 }
 
-/// Who is attached. A new one takes over, and is told from earlier ones by its
-/// number.
+/// The attached client. A new client replaces the old one and gets a new number.
 #[derive(Debug, Default)]
 struct Client {
     number: u64,
     waker: Option<Waker>,
     gone: Option<Instant>,
     fault: Option<Status>,
-    /// The exit is on its way to it.
+    /// True once the exit was handed to the client's stream.
     told: bool,
 }
 
@@ -109,7 +110,7 @@ enum Intake {
 }
 
 impl Execution {
-    /// An execution that has not begun.
+    /// Creates an execution that has not begun.
     pub fn new(id: String, stdin: bool, output_limit: u64) -> Self {
         let state = State {
             windows: [Window::new(output_limit), Window::new(output_limit)],
@@ -132,11 +133,11 @@ impl Execution {
         &self.id
     }
 
-    /// Attaches a client that has so many bytes of the streams; an earlier one
-    /// is sent away. Returns the client's number.
+    /// Attaches a client that already has `offsets` bytes of the streams; an earlier
+    /// client is disconnected. Returns the client's number.
     ///
     /// # Errors
-    /// OUT_OF_RANGE, where those bytes are not kept any more.
+    /// OUT_OF_RANGE if the output at these offsets is no longer kept.
     pub fn attach(&self, offsets: [u64; 2]) -> Result<u64, Status> {
         let mut state = self.state.lock();
         let reachable = state
@@ -161,7 +162,7 @@ impl Execution {
         Ok(state.client.number)
     }
 
-    /// The client of that number has gone away.
+    /// Detaches client `number`.
     fn detach(&self, number: u64) {
         let mut state = self.state.lock();
         if state.client.number == number {
@@ -176,7 +177,7 @@ impl Execution {
         self.collectors.iter().for_each(Notify::notify_one);
     }
 
-    /// The client of that number has so many bytes.
+    /// Drops the output that client `number` has acknowledged.
     fn acknowledge(&self, number: u64, offsets: [u64; 2]) {
         let mut state = self.state.lock();
         if state.client.number != number {
@@ -188,14 +189,13 @@ impl Execution {
         self.collectors.iter().for_each(Notify::notify_one);
     }
 
-    /// Whether the client of that number can have the exit.
+    /// True if the exit was sent to client `number`.
     fn told(&self, number: u64) -> bool {
         let client = &self.state.lock().client;
         client.told && client.number == number
     }
 
-    /// Ends the stream of the client of that number with an error; the command
-    /// goes on.
+    /// Ends the stream of client `number` with an error; the command continues.
     fn fail_client(&self, number: u64, fault: Status) {
         let mut state = self.state.lock();
         if state.client.number == number {
@@ -206,7 +206,7 @@ impl Execution {
 
     fn intake(&self, source: Source) -> Intake {
         let mut state = self.state.lock();
-        let given_up = state.client.gone.map(|gone| gone + GRACE);
+        let given_up = state.client.gone.map(|gone| gone + CLIENT_GRACE);
         let window = &mut state.windows[source as usize];
         let mut room = window.room();
         if room == 0 && given_up.is_some_and(|moment| moment <= Instant::now()) {
@@ -223,7 +223,7 @@ impl Execution {
         }
     }
 
-    /// Adds to one of its streams.
+    /// Appends output to one stream.
     pub fn add_output(&self, source: Source, bytes: &[u8]) {
         let mut state = self.state.lock();
         state.windows[source as usize].push(bytes);
@@ -234,7 +234,7 @@ impl Execution {
         self.state.lock().process_ended
     }
 
-    /// Its process is no more, or there will be none.
+    /// Records that the process has ended, or that there will be none.
     pub fn process_ended(&self) {
         self.state.lock().process_ended = true;
         self.collectors.iter().for_each(Notify::notify_one);
@@ -243,7 +243,7 @@ impl Execution {
         }
     }
 
-    /// All output has been collected: the result is complete.
+    /// Sets the result, after all output was collected.
     pub fn complete(&self, mut exit: Exit) {
         let mut state = self.state.lock();
         exit.stdout_truncated = state.windows[Source::Stdout as usize].truncated();
@@ -253,15 +253,15 @@ impl Execution {
         self.news.notify_one();
     }
 
-    /// Resolves with the result, or a moment after the start: what a short command
-    /// has to say then leaves in one piece with the answer's head.
+    /// Resolves with the result, or a few milliseconds after the start: the output of a
+    /// short command is then sent together with the response's headers.
     pub async fn first_word(&self) {
         let result = async {
             while !self.is_complete() {
                 self.news.notified().await;
             }
         };
-        let _ = tokio::time::timeout(MOMENT, result).await;
+        let _ = tokio::time::timeout(FIRST_REPLY_DELAY, result).await;
     }
 
     fn is_complete(&self) -> bool {
@@ -273,11 +273,11 @@ impl Execution {
         self.state.lock().windows.iter().map(Window::size).sum()
     }
 
-    /// Resolves when no client has been there for the whole of the grace.
+    /// Resolves when no client was attached for the whole grace period.
     async fn given_up(&self) {
         loop {
             let gone = self.state.lock().client.gone;
-            match gone.map(|gone| gone + GRACE) {
+            match gone.map(|gone| gone + CLIENT_GRACE) {
                 None => self.client_moved.notified().await,
                 Some(moment) if moment <= Instant::now() => return,
                 Some(moment) => {
@@ -322,9 +322,9 @@ mod tests {
     async fn a_client_that_comes_back_in_time_loses_nothing() {
         let execution = full();
         execution.detach(1);
-        tokio::time::advance(GRACE / 2).await;
+        tokio::time::advance(CLIENT_GRACE / 2).await;
         let number = execution.attach([0, 0]).unwrap();
-        tokio::time::advance(GRACE).await;
+        tokio::time::advance(CLIENT_GRACE).await;
         assert_eq!(execution.intake(Source::Stdout), Intake::Wait(None));
         execution.acknowledge(1, [u64::MAX, 0]);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Checking a start before anything is done for it. Pure.
+//! Validates a start before anything is done for it. Pure.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -9,7 +9,7 @@ use hutch_wire::v1::Start;
 use hutch_wire::v1::start::Program;
 use tonic::Status;
 
-/// What is to run, fit for the kernel.
+/// A validated program.
 #[derive(Debug)]
 pub enum Checked {
     /// A program and its arguments; at least one.
@@ -18,10 +18,10 @@ pub enum Checked {
     Script(Bytes),
 }
 
-/// The program of a start, and the directory for it.
+/// Validates a start; returns its program and directory.
 ///
 /// # Errors
-/// INVALID_ARGUMENT, with what is wrong.
+/// INVALID_ARGUMENT with the reason.
 pub fn check(start: &mut Start) -> Result<(Checked, CString), Status> {
     check_id(&start.id)?;
     check_environment(&start.env)?;
@@ -72,10 +72,10 @@ fn check_id(id: &str) -> Result<(), Status> {
     Err(refuse("the id is not 1 to 64 of [A-Za-z0-9-]"))
 }
 
-/// Whether these variables can be given to a process.
+/// Checks that a process can be given these variables.
 ///
 /// # Errors
-/// INVALID_ARGUMENT, with the one that cannot.
+/// INVALID_ARGUMENT with the invalid variable.
 pub fn check_environment(env: &HashMap<String, String>) -> Result<(), Status> {
     for (name, value) in env {
         let mut bytes = name.bytes();

@@ -1,9 +1,9 @@
-//! From a start to a running process.
+//! Turns a start request into a running process.
 //!
-//! All of it happens without an await, which is what makes an id start at most
-//! once, and lets the reaper never miss an end. What a shell would say about a
-//! command that cannot be run is the result of an execution, not an error: only
-//! a start that is wrong in itself, or a sandbox that has nothing left, is one.
+//! There is no await in it. That guarantees that an id starts at most once and that the
+//! reaper misses no end. If a shell would only print an error for a command (not found,
+//! not executable), that is the result of an execution and not an RPC error. RPC errors
+//! are only invalid starts and a sandbox without resources.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,29 +19,30 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::course::{Course, follow};
-use super::held::input;
+use super::idle_shell::input;
 use super::request::{Checked, check};
-use super::{Execution, Executions, Source, Waiting};
+use super::{Execution, Executions, ShellPool, Source};
 use crate::process::launch::INHERITED;
 use crate::process::program::describe;
 use crate::process::shell::Shell;
-use crate::process::{Ended, Environment, Home, Launch, NotLaunched, Pid, Reaper, launch};
+use crate::process::{
+    Ended, Environment, Launch, NotLaunched, Pid, Reaper, WorkingDirectory, launch,
+};
 
 /// Starts executions.
 #[derive(Debug)]
 pub struct Starter {
     /// The agent's working directory.
-    pub home: Home,
+    pub home: WorkingDirectory,
     /// The agent's environment.
     pub environment: Environment,
-    /// An input that is at its end.
+    /// An input that is at its end (`/dev/null`).
     pub nothing: OwnedFd,
-    /// Tells of ends.
     pub reaper: Reaper,
-    /// Where executions are made known.
+    /// Where executions are registered.
     pub executions: Arc<Executions>,
-    /// Shells that wait for a script.
-    pub waiting: Arc<Waiting>,
+    /// Idle shells for scripts.
+    pub shells: Arc<ShellPool>,
 }
 
 /// A process, its end, and the agent's ends of its pipes.
@@ -61,9 +62,9 @@ pub struct Started {
 
 /// Why there is no process.
 enum NotStarted {
-    /// The call fails.
+    /// The RPC fails.
     Refused(Status),
-    /// The execution ends like this, with a line on stderr.
+    /// The execution ends with this exit code and this line on stderr.
     Result(i32, String),
 }
 
@@ -77,9 +78,9 @@ impl Starter {
     /// Starts what the client asks for.
     ///
     /// # Errors
-    /// INVALID_ARGUMENT for a start that is wrong in itself, ALREADY_EXISTS for
-    /// an id that is known, RESOURCE_EXHAUSTED where the sandbox cannot have
-    /// another process, FAILED_PRECONDITION for a script without a shell.
+    /// INVALID_ARGUMENT for an invalid start, ALREADY_EXISTS for a known id,
+    /// RESOURCE_EXHAUSTED if the sandbox cannot have another process,
+    /// FAILED_PRECONDITION for a script without a shell.
     pub fn start(&self, mut start: Start) -> Result<Arc<Execution>, Status> {
         let (program, folder) = check(&mut start)?;
         if self.executions.find(&start.id).is_some() {
@@ -113,7 +114,7 @@ impl Starter {
         Ok(execution)
     }
 
-    /// The result of a command that a shell would have refused to run.
+    /// Records the result of a command that a shell would have refused to run.
     fn without_process(&self, start: Start, code: i32, line: &str) -> Arc<Execution> {
         let execution = Arc::new(Execution::new(start.id, false, start.output_limit));
         self.executions.add(&execution);
@@ -130,7 +131,7 @@ impl Starter {
     fn run(&self, program: &Checked, folder: &CStr, start: &Start) -> Result<Started, NotStarted> {
         let plain = folder.is_empty() && start.env.is_empty() && !start.stdin;
         if let (true, Checked::Script(script)) = (plain, program)
-            && let Some(started) = self.waiting.run(script)
+            && let Some(started) = self.shells.run_script(script)
         {
             return Ok(started);
         }
@@ -139,7 +140,8 @@ impl Starter {
             .home
             .visit(folder)
             .map_err(|problem| no_folder(folder, problem))?;
-        // All that may fail comes before the launch: what runs must be known.
+        // Everything that may fail comes before the launch: a running process must be
+        // registered.
         let (stdout, stdout_child) = output_pipe()?;
         let (stderr, stderr_child) = output_pipe()?;
         let (stdin_child, stdin) = input(start.stdin)?;
@@ -194,24 +196,24 @@ fn run_script(
     launched.map_err(|problem| not_launched(&shell.file, problem))
 }
 
-/// A pipe that no child inherits by itself.
+/// A pipe that children do not inherit (close-on-exec).
 ///
 /// # Errors
-/// RESOURCE_EXHAUSTED, where there are no descriptors left.
+/// RESOURCE_EXHAUSTED if no descriptors are left.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd), Status> {
     pipe_with(PipeFlags::CLOEXEC).map_err(|problem| exhausted(problem.into()))
 }
 
-/// A pipe for output: the agent's end and the child's.
+/// A pipe for output: the agent's end and the child's end.
 ///
 /// # Errors
-/// RESOURCE_EXHAUSTED, where there are no descriptors left.
+/// RESOURCE_EXHAUSTED if no descriptors are left.
 pub fn output_pipe() -> Result<(Receiver, OwnedFd), Status> {
     let (ours, child) = pipe()?;
     Ok((Receiver::from_owned_fd(ours).map_err(exhausted)?, child))
 }
 
-/// The sandbox has nothing left for another process.
+/// The error for a sandbox that has no resources for another process.
 pub fn exhausted(problem: std::io::Error) -> Status {
     Status::resource_exhausted(format!(
         "the sandbox cannot start another process: {problem}"

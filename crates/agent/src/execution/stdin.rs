@@ -1,9 +1,9 @@
-//! Standard input on its way from the client to the process.
+//! The queue of standard input between the client and the process.
 //!
-//! It is bounded: a process that does not read holds the client back. With one
-//! exception. Acknowledgements come behind the input on the same stream, so
-//! while the process waits for its output to be acknowledged, input is taken
-//! beyond the bound, or the two would wait for each other for ever.
+//! It is bounded, so a process that does not read holds the client back. There is one
+//! exception. Acknowledgements follow the input on the same stream. While the process
+//! waits for its output to be acknowledged, input is accepted beyond the bound;
+//! otherwise both sides would wait for each other for ever.
 
 use std::collections::VecDeque;
 
@@ -14,12 +14,13 @@ use tokio::sync::Notify;
 
 use crate::lock::Lock;
 
-/// Bytes held for a process that is slow to read.
-const USUAL: usize = 128 << 10;
-/// Bytes held while output waits: more than a client has under way.
-const STALLED: usize = 8 << 20;
+/// Bytes queued for a process that reads slowly.
+const QUEUE_BYTES: usize = 128 << 10;
+/// Bytes queued while output waits for acknowledgement: more than a client has in
+/// flight.
+const STALLED_QUEUE_BYTES: usize = 8 << 20;
 
-/// The queue between the two.
+/// The queue.
 #[derive(Debug, Default)]
 pub struct Stdin {
     queue: Lock<Queue>,
@@ -32,21 +33,27 @@ struct Queue {
     pieces: VecDeque<Bytes>,
     size: usize,
     stalled: bool,
-    /// No more comes.
+    /// True after the client's end of input.
     ended: bool,
-    /// Nobody reads any more.
+    /// True when the process no longer reads.
     closed: bool,
 }
 
 impl Queue {
     fn takes_more(&self) -> bool {
-        self.closed || self.size < if self.stalled { STALLED } else { USUAL }
+        self.closed
+            || self.size
+                < if self.stalled {
+                    STALLED_QUEUE_BYTES
+                } else {
+                    QUEUE_BYTES
+                }
     }
 }
 
 impl Stdin {
-    /// Adds input, as soon as there is room. What comes after the end, or for a
-    /// process that reads no more, is dropped.
+    /// Appends input when there is room. Input after the end, or for a process that no
+    /// longer reads, is dropped.
     pub async fn push(&self, piece: Bytes) {
         while !self.queue.lock().takes_more() {
             self.emptied.notified().await;
@@ -59,19 +66,19 @@ impl Stdin {
         }
     }
 
-    /// No more input comes.
+    /// Marks the end of input.
     pub fn end(&self) {
         self.queue.lock().ended = true;
         self.filled.notify_one();
     }
 
-    /// Whether output waits for the client.
+    /// Sets whether output waits for the client.
     pub fn stall(&self, stalled: bool) {
         self.queue.lock().stalled = stalled;
         self.emptied.notify_one();
     }
 
-    /// Nobody reads any more.
+    /// Drops the queue: the process no longer reads.
     pub fn close(&self) {
         let mut queue = self.queue.lock();
         queue.closed = true;
@@ -96,8 +103,8 @@ impl Stdin {
         }
     }
 
-    /// Writes the input to `pipe` until it ends, and then closes it. A process
-    /// that has closed its end reads no more, which is no error.
+    /// Writes the input to `pipe` until it ends, then closes the pipe. A process that
+    /// has closed its end is no error.
     pub async fn feed(&self, mut pipe: pipe::Sender) {
         while let Some(piece) = self.next().await {
             if pipe.write_all(&piece).await.is_err() {

@@ -1,5 +1,5 @@
-//! The output of an execution on its way to the client that is attached.
-//! It is polled as fast as HTTP/2 sends, so a slow client needs nothing here.
+//! The output stream to the attached client. HTTP/2 polls it as fast as it can send, so
+//! slow clients need no special care here.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use super::{Execution, Source};
 pub struct Stream {
     execution: Arc<Execution>,
     number: u64,
-    /// Who goes first when both streams have something.
+    /// The stream to send first when both have output (they alternate).
     turn: Source,
     finished: bool,
-    /// Dropped with the stream, it tells the inputs' reader.
+    /// Dropped with the stream; that notifies the task that reads the inputs.
     _over: oneshot::Sender<()>,
 }
 
 impl Stream {
-    /// The stream of the client with this number, and what resolves when it is
-    /// over.
+    /// Creates the stream of client `number` and a receiver that resolves when the
+    /// stream is over.
     pub fn new(execution: Arc<Execution>, number: u64) -> (Self, oneshot::Receiver<()>) {
         let (over, receiver) = oneshot::channel();
         let stream = Self {

@@ -1,14 +1,15 @@
-//! The part of one output stream that the agent keeps: what the client has not
-//! acknowledged, at most a window of it. Offsets count the bytes of the stream
-//! from its start, kept or gone. No I/O, no clock.
+//! The part of one output stream that the agent keeps: the bytes that the client has
+//! not acknowledged, at most [`WINDOW`]. The output limit of a command is applied here.
+//! Offsets count the bytes of the stream from its start, kept or dropped. No I/O, no
+//! clock.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use hutch_wire::limits::{CHUNK, WINDOW};
 
-/// Memory that an emptied window may hold on to.
-const SMALL: usize = 16 << 10;
+/// Capacity above which an empty window frees its memory.
+const MAX_IDLE_CAPACITY: usize = 16 << 10;
 
 /// Unacknowledged output.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// An empty one; `limit` 0 means no limit.
+    /// Creates an empty window; `limit` 0 means no limit.
     pub fn new(limit: u64) -> Self {
         let limit = if limit == 0 { u64::MAX } else { limit };
         Self {
@@ -40,8 +41,8 @@ impl Window {
         self.base + self.kept.len() as u64
     }
 
-    /// Bytes it can take now; none where it is full. A stream that is cut takes
-    /// everything, into nothing.
+    /// Bytes that it accepts now; 0 if it is full. A truncated stream accepts
+    /// everything and drops it.
     pub fn room(&self) -> usize {
         if self.end() >= self.limit {
             usize::MAX
@@ -50,8 +51,8 @@ impl Window {
         }
     }
 
-    /// Adds output, at most [`Self::room`] bytes; what is past the limit is
-    /// dropped, and the stream counts as truncated.
+    /// Adds at most [`Self::room`] bytes. Bytes past the limit are dropped and the
+    /// stream counts as truncated.
     pub fn push(&mut self, bytes: &[u8]) {
         let left = usize::try_from(self.limit - self.end()).unwrap_or(usize::MAX);
         let taken = &bytes[..bytes.len().min(left)];
@@ -59,12 +60,12 @@ impl Window {
         self.kept.extend(taken);
     }
 
-    /// Cuts the stream here: what is kept stays, what comes is dropped.
+    /// Truncates the stream here: kept bytes stay, later bytes are dropped.
     pub fn close(&mut self) {
         self.limit = self.limit.min(self.end());
     }
 
-    /// Whether output was dropped.
+    /// True if output was dropped.
     pub fn truncated(&self) -> bool {
         self.cut
     }
@@ -74,7 +75,7 @@ impl Window {
         self.kept.len()
     }
 
-    /// The next piece to send, at most a chunk.
+    /// The next piece to send, at most one chunk.
     pub fn take(&mut self) -> Option<Bytes> {
         let start = usize::try_from(self.next - self.base).ok()?;
         let count = self.kept.len().checked_sub(start)?.min(CHUNK);
@@ -92,24 +93,23 @@ impl Window {
         Some(piece.freeze())
     }
 
-    /// Forgets what lies before `offset`; offsets that make no sense count as
-    /// the nearest that does.
+    /// Drops the bytes before `offset`; offsets out of range are clamped.
     pub fn acknowledge(&mut self, offset: u64) {
         let offset = offset.clamp(self.base, self.next);
         let count = usize::try_from(offset - self.base).unwrap_or_default();
         self.kept.drain(..count);
         self.base = offset;
-        if self.kept.is_empty() && self.kept.capacity() > SMALL {
+        if self.kept.is_empty() && self.kept.capacity() > MAX_IDLE_CAPACITY {
             self.kept = VecDeque::new();
         }
     }
 
-    /// Whether a client that has `offset` bytes can continue from here.
+    /// True if a client that has `offset` bytes can continue from here.
     pub fn reaches(&self, offset: u64) -> bool {
         (self.base..=self.end()).contains(&offset)
     }
 
-    /// Sends again from `offset`, which [`Self::reaches`] allows.
+    /// Sends again from `offset`, which [`Self::reaches`] must allow.
     pub fn resume(&mut self, offset: u64) {
         self.next = offset;
         self.acknowledge(offset);

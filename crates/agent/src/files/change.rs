@@ -1,23 +1,23 @@
-//! `MakeFolder`, `Rename` and `Delete`: one name each, in one step.
+//! `MakeFolder`, `Rename` and `Delete`. Each changes one name in one system call.
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::copy;
+use super::error::FileError;
 use super::place::{Home, kind, open, same};
 use super::request::Wanted;
-use super::trouble::Trouble;
 
-/// Makes a folder. Returns whether it is new.
+/// Creates a directory. Returns true if it is new.
 ///
 /// # Errors
-/// As the protocol says.
-pub fn make_folder(home: &Home, wanted: &Wanted, recursive: bool) -> Result<bool, Trouble> {
+/// As in the protocol.
+pub fn make_directory(home: &Home, wanted: &Wanted, recursive: bool) -> Result<bool, FileError> {
     let mut place = home.locate(wanted)?;
     if !place.missing.is_empty() && !recursive {
         return Err(Errno::NOENT.into());
     }
-    place.make_folders()?;
+    place.make_directories()?;
     match mkdirat(&place.folder, &place.name, Mode::from_raw_mode(0o777)) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) if recursive && is_folder(&place.folder, &place.name) => Ok(false),
@@ -30,16 +30,16 @@ fn is_folder(folder: &std::os::fd::OwnedFd, name: &std::ffi::CStr) -> bool {
     opened.and_then(fstat).is_ok()
 }
 
-/// Gives what is at `from` the path `to`.
+/// Renames `from` to `to`.
 ///
 /// # Errors
-/// As the protocol says.
-pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), Trouble> {
+/// As in the protocol.
+pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), FileError> {
     let from = home.locate(from)?;
     let source = from.look()?.ok_or(Errno::NOENT)?;
     let to = home.locate(to)?;
     if !from.is_named() {
-        return Err(Trouble::NoName);
+        return Err(FileError::NoName);
     }
     if !to.missing.is_empty() {
         return Err(Errno::NOENT.into());
@@ -47,7 +47,7 @@ pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), Trouble> {
     let folder = kind(&source) == FileType::Directory;
     match to.look()? {
         Some(there) if same(&there, &source) => {}
-        Some(there) if kind(&there) == FileType::Directory => return Err(Trouble::Taken),
+        Some(there) if kind(&there) == FileType::Directory => return Err(FileError::Taken),
         Some(_) if folder => return Err(Errno::EXIST.into()),
         None if to.means_folder() && !folder => return Err(Errno::NOTDIR.into()),
         _ => {}
@@ -58,15 +58,15 @@ pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), Trouble> {
     }
 }
 
-/// Deletes a name that is no folder.
+/// Deletes a name that is not a directory.
 ///
 /// # Errors
-/// As the protocol says.
-pub fn delete(home: &Home, wanted: &Wanted) -> Result<(), Trouble> {
+/// As in the protocol.
+pub fn delete(home: &Home, wanted: &Wanted) -> Result<(), FileError> {
     let place = home.locate(wanted)?;
     let there = place.look()?.ok_or(Errno::NOENT)?;
     if kind(&there) == FileType::Directory {
-        return Err(Trouble::Folder);
+        return Err(FileError::Folder);
     }
     Ok(unlinkat(&place.folder, &place.name, AtFlags::empty())?)
 }

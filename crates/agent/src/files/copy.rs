@@ -1,5 +1,6 @@
-//! A rename to another file system: a copy that appears whole, and then the
-//! deletion of the original. In between both exist; never neither.
+//! A rename to another file system: copies the file under a temporary name, renames the
+//! copy, then deletes the original. In between both exist; there is no moment without
+//! either.
 
 use rustix::fs::{
     AtFlags, FileType, Stat, Timespec, Timestamps, futimens, readlinkat, symlinkat, unlinkat,
@@ -7,30 +8,30 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::draft::Draft;
+use super::error::FileError;
 use super::place::{Place, kind};
 use super::read::{fill, open_regular};
-use super::trouble::Trouble;
 
-const PIECE: usize = 256 << 10;
+const COPY_BUFFER_BYTES: usize = 256 << 10;
 
 /// Moves a file or a symbolic link.
 ///
 /// # Errors
-/// What the kernel says; folders, devices, pipes and sockets are refused.
-pub fn across(from: &Place, source: &Stat, to: Place) -> Result<(), Trouble> {
+/// The kernel's error; directories, devices, pipes and sockets are refused.
+pub fn across(from: &Place, source: &Stat, to: Place) -> Result<(), FileError> {
     match kind(source) {
         FileType::RegularFile => copy_file(from, to)?,
         FileType::Symlink => copy_link(from, &to)?,
-        FileType::Directory => return Err(Trouble::FolderAcross),
-        _ => return Err(Trouble::Special),
+        FileType::Directory => return Err(FileError::FolderAcross),
+        _ => return Err(FileError::Special),
     }
     Ok(unlinkat(&from.folder, &from.name, AtFlags::empty())?)
 }
 
-fn copy_file(from: &Place, to: Place) -> Result<(), Trouble> {
+fn copy_file(from: &Place, to: Place) -> Result<(), FileError> {
     let (file, stat) = open_regular(from)?;
     let mut draft = Draft::begin(to, Some(stat))?;
-    let mut buffer = vec![0; PIECE];
+    let mut buffer = vec![0; COPY_BUFFER_BYTES];
     loop {
         let count = fill(&file, &mut buffer)?;
         draft.write(&buffer[..count])?;
@@ -45,9 +46,9 @@ fn copy_file(from: &Place, to: Place) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// A link has no bytes that could be half there: where the new name is free, it
-/// is made in one step; where not, the name is freed first.
-fn copy_link(from: &Place, to: &Place) -> Result<(), Trouble> {
+/// A link cannot be half written: if the new name is free, one call creates it;
+/// otherwise the old name is removed first.
+fn copy_link(from: &Place, to: &Place) -> Result<(), FileError> {
     let link = readlinkat(&from.folder, &from.name, Vec::new())?;
     match symlinkat(&link, &to.folder, &to.name) {
         Err(Errno::EXIST) => {

@@ -1,12 +1,11 @@
-//! A file that is being written, under a name of its own until it is whole.
+//! A file that is being written. It has a temporary name until it is complete.
 //!
-//! It lies in the folder of its destination, or in the deepest one on the way
-//! that exists, so that the rename at the end is one step and folders are made
-//! only then. Dropped before that, it is gone. Without `durable` nothing is
-//! flushed: what was written outlives processes, pods and the detaching of the
-//! volume, all of which go through the same kernel; only a node's crash could
-//! lose it, as it could what any command writes, and a flush takes many times
-//! as long as everything else here.
+//! It is in the directory of its destination, or in the deepest existing one on the
+//! path, so that one rename completes it; missing directories are created only then. If
+//! it is dropped before that, it is deleted. Without `durable` nothing is flushed: the
+//! data survives processes, pods and the detaching of the volume, because they all use
+//! the same kernel. Only a node's crash could lose it, as it could lose what any
+//! command writes. A flush takes many times as long as everything else here.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -18,25 +17,25 @@ use rustix::fs::{
 use rustix::io::{Errno, write};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::place::{FOLDER_ITSELF, Place, kind};
-use super::trouble::Trouble;
+use super::error::FileError;
+use super::place::{DIRECTORY_FLAGS, Place, kind};
 
-const SET_ID: u32 = 0o6000;
+const SET_ID_BITS: u32 = 0o6000;
 
-/// A file that is not there yet.
+/// An unfinished file.
 #[derive(Debug)]
 pub struct Draft {
     place: Place,
-    /// The file it takes mode and owner from.
+    /// The file whose mode and owner it takes.
     like: Option<Stat>,
-    /// Nothing was at the destination.
+    /// True if nothing was at the destination.
     created: bool,
     file: Option<OwnedFd>,
     size: u64,
     scratch: Scratch,
 }
 
-/// A name that is taken away again.
+/// A temporary name. It is removed on drop unless `used` is set.
 #[derive(Debug)]
 struct Scratch {
     folder: OwnedFd,
@@ -45,21 +44,21 @@ struct Scratch {
 }
 
 impl Draft {
-    /// Begins a file for `place`; mode and owner are those of `like`, else of the
-    /// file that it replaces, else what any new file gets.
+    /// Begins a file for `place`. Mode and owner are those of `like`, else of the file
+    /// that it replaces, else those of a new file.
     ///
     /// # Errors
-    /// When no file can be written there.
-    pub fn begin(place: Place, like: Option<Stat>) -> Result<Self, Trouble> {
+    /// If no file can be written there.
+    pub fn begin(place: Place, like: Option<Stat>) -> Result<Self, FileError> {
         let there = place.look()?;
         match there.as_ref().map(kind) {
-            // A symbolic link has been followed, or is to be replaced.
+            // A symbolic link was followed before, or it is replaced itself.
             None | Some(FileType::RegularFile | FileType::Symlink) => {}
-            Some(FileType::Directory) => return Err(Trouble::Folder),
-            Some(_) => return Err(Trouble::Special),
+            Some(FileType::Directory) => return Err(FileError::Folder),
+            Some(_) => return Err(FileError::Special),
         }
         if place.means_folder() || !place.is_named() {
-            return Err(Trouble::Folder);
+            return Err(FileError::Folder);
         }
         let created = there.is_none();
         let replaced = there.filter(|there| kind(there) == FileType::RegularFile);
@@ -68,7 +67,7 @@ impl Draft {
             accessat(&place.folder, &place.name, write, AtFlags::empty())?;
         }
         let like = like.or(replaced);
-        // A private file's bytes are private from the beginning.
+        // The content of a private file is private from the beginning.
         let mode = if like.is_some() { 0o600 } else { 0o666 };
         let (scratch, file) = Scratch::make(place.folder.try_clone(), mode)?;
         Ok(Self {
@@ -81,11 +80,11 @@ impl Draft {
         })
     }
 
-    /// Adds bytes.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// What the kernel says, a full disk above all.
-    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), Trouble> {
+    /// The kernel's error, most often a full disk.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), FileError> {
         let Some(file) = &self.file else {
             return Err(Errno::BADF.into());
         };
@@ -102,11 +101,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Lets the file appear. Returns its size, and whether it is new.
+    /// Renames the file to its destination. Returns its size, and true if it is new.
     ///
     /// # Errors
-    /// What the kernel says; then the destination is as it was.
-    pub fn commit(mut self, durable: bool) -> Result<(u64, bool), Trouble> {
+    /// The kernel's error; then the destination is unchanged.
+    pub fn commit(mut self, durable: bool) -> Result<(u64, bool), FileError> {
         let Some(file) = self.file.take() else {
             return Err(Errno::BADF.into());
         };
@@ -117,7 +116,7 @@ impl Draft {
             fsync(&file)?;
         }
         close(file)?;
-        self.place.make_folders()?;
+        self.place.make_directories()?;
         renameat(
             &self.scratch.folder,
             &self.scratch.name,
@@ -126,20 +125,20 @@ impl Draft {
         )?;
         self.scratch.used = true;
         if durable {
-            let folder = openat(&self.place.folder, c".", FOLDER_ITSELF, Mode::empty())?;
+            let folder = openat(&self.place.folder, c".", DIRECTORY_FLAGS, Mode::empty())?;
             fsync(folder)?;
         }
         Ok((self.size, self.created))
     }
 
-    /// The file, for what is not bytes.
+    /// The open file, to set its metadata.
     pub const fn file(&self) -> Option<&OwnedFd> {
         self.file.as_ref()
     }
 }
 
-/// Hands down owner and mode. A file that could not be given away does not
-/// lend its new owner's rights.
+/// Copies owner and mode. If the owner cannot be set, the set-id bits are dropped: the
+/// file must not give the rights of its new owner.
 fn inherit(file: &OwnedFd, like: &Stat) -> Result<(), Errno> {
     let mine = fstat(file)?;
     let mut mode = like.st_mode & 0o7777;
@@ -147,8 +146,8 @@ fn inherit(file: &OwnedFd, like: &Stat) -> Result<(), Errno> {
         let owner = Some(Uid::from_raw(like.st_uid));
         let group = Some(Gid::from_raw(like.st_gid));
         if fchown(file, owner, group).is_err() {
-            mode &= !SET_ID;
-            // The group alone is often possible.
+            mode &= !SET_ID_BITS;
+            // Changing the group alone is often allowed.
             let _ = fchown(file, None, group);
         }
     }
@@ -159,8 +158,8 @@ fn inherit(file: &OwnedFd, like: &Stat) -> Result<(), Errno> {
     }
 }
 
-/// Closes a file and hears of it: that is when a bucket or a network's file
-/// system says that it could not keep the bytes.
+/// Closes a file and returns the error of close(2): buckets and network file systems
+/// report there that they could not store the data.
 fn close(file: OwnedFd) -> Result<(), Errno> {
     match nix::unistd::close(file) {
         Ok(()) | Err(nix::errno::Errno::EINTR) => Ok(()),

@@ -1,4 +1,4 @@
-//! `Stat` and `List`: what is there. Nothing is opened for reading but folders.
+//! `Stat` and `List`. Only directories are opened for reading.
 
 use std::sync::Arc;
 
@@ -9,23 +9,23 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::place::{FOLDER_ITSELF, Home, kind, open, refuse_proc};
+use super::error::FileError;
+use super::place::{DIRECTORY_FLAGS, Home, kind, open, refuse_proc};
 use super::request::Wanted;
-use super::service::PATIENCE;
-use super::trouble::Trouble;
-use super::worker::{Away, work};
+use super::service::CLIENT_STALL_TIMEOUT;
+use super::worker::{DropOnWorker, work};
 
-/// Entries of one message; with the longest names they fill half of a chunk.
-const ENTRIES: usize = 128;
+/// Entries in one message; with the longest names they fill half a chunk.
+const ENTRIES_PER_MESSAGE: usize = 128;
 
-/// What `List` answers with.
+/// The response stream of `List`.
 pub type Outputs = ReceiverStream<Result<ListOutput, Status>>;
 
-/// What is at a path.
+/// Returns what is at a path.
 ///
 /// # Errors
-/// As the protocol says; that nothing is there is none.
-pub fn stat(home: &Home, wanted: &Wanted) -> Result<StatReply, Trouble> {
+/// As in the protocol; a missing file is not an error.
+pub fn stat(home: &Home, wanted: &Wanted) -> Result<StatReply, FileError> {
     let found = home
         .start(wanted)
         .and_then(|folder| open(folder, &wanted.path, OFlags::PATH))
@@ -47,7 +47,7 @@ pub fn stat(home: &Home, wanted: &Wanted) -> Result<StatReply, Trouble> {
     })
 }
 
-/// The kind as clients are told.
+/// The file type as the protocol has it.
 pub const fn told(kind: FileType) -> Kind {
     match kind {
         FileType::RegularFile => Kind::File,
@@ -57,11 +57,11 @@ pub const fn told(kind: FileType) -> Kind {
     }
 }
 
-/// Opens a folder and begins to send its entries. `permit` is held until all
-/// are sent.
+/// Opens a directory and starts to send its entries. `permit` is held until all are
+/// sent.
 ///
 /// # Errors
-/// As the protocol says.
+/// As in the protocol.
 pub async fn list(
     home: &Arc<Home>,
     request: ListRequest,
@@ -75,7 +75,7 @@ pub async fn list(
         if !place.missing.is_empty() {
             return Err(Errno::NOENT.into());
         }
-        let folder = open(&place.folder, &place.name, FOLDER_ITSELF)?;
+        let folder = open(&place.folder, &place.name, DIRECTORY_FLAGS)?;
         refuse_proc(&folder)?;
         some(Dir::new(folder)?)
     });
@@ -85,7 +85,7 @@ pub async fn list(
         let _permit = permit;
         while !entries.is_empty() {
             let output = Ok(ListOutput { entries });
-            match tokio::time::timeout(PATIENCE, sender.send(output)).await {
+            match tokio::time::timeout(CLIENT_STALL_TIMEOUT, sender.send(output)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return,
             }
@@ -102,10 +102,10 @@ pub async fn list(
     Ok(ReceiverStream::new(receiver))
 }
 
-/// The next entries; none at the end.
-fn some(mut folder: Dir) -> Result<(Away<Dir>, Vec<Entry>), Trouble> {
+/// Reads the next entries; empty at the end.
+fn some(mut folder: Dir) -> Result<(DropOnWorker<Dir>, Vec<Entry>), FileError> {
     let mut entries = Vec::new();
-    while entries.len() < ENTRIES {
+    while entries.len() < ENTRIES_PER_MESSAGE {
         let Some(entry) = folder.read() else { break };
         let entry = entry?;
         let name = entry.file_name();
@@ -122,5 +122,5 @@ fn some(mut folder: Dir) -> Result<(Away<Dir>, Vec<Entry>), Trouble> {
             kind: told(kind).into(),
         });
     }
-    Ok((Away::new(folder), entries))
+    Ok((DropOnWorker::new(folder), entries))
 }

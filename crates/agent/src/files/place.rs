@@ -1,9 +1,9 @@
-//! Where a path leads, found by the kernel (`openat2`) in the sandbox's root.
+//! Resolves paths with the kernel (`openat2`), in the sandbox's root.
 //!
-//! A place is an open folder and a name in it, so that what was checked is what
-//! is used, whatever is renamed meanwhile. Links of `/proc` that lead to files
-//! without a path are never followed: they would lead into the agent's own
-//! descriptors. Nothing here changes anything but [`Place::make_folders`].
+//! A place is an open directory and a name in it, so a check and the later use see the
+//! same directory even if something is renamed in between. Magic links of `/proc`
+//! (links to files without a path) are never followed: they would lead into the agent's
+//! own descriptors. Only [`Place::make_directories`] changes anything.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,115 +14,117 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::error::FileError;
 use super::request::Wanted;
-use super::trouble::Trouble;
 
-/// As many as the kernel follows.
-const LINKS: usize = 40;
-/// No path is deeper than it has bytes.
-const DEEPEST: usize = hutch_wire::limits::MAX_PATH;
-const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
-/// How a folder is opened whose entries are to be read or flushed.
-pub const FOLDER_ITSELF: OFlags = OFlags::RDONLY
+/// Most symbolic links followed; the kernel's own limit.
+const MAX_LINKS: usize = 40;
+/// A path cannot have more levels than bytes.
+const MAX_DEPTH: usize = hutch_wire::limits::MAX_PATH;
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+/// Flags to open a directory in order to read or flush its entries.
+pub const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::CLOEXEC);
-/// The agent's folder in the root.
+/// The agent's directory in the root.
 const OWN: &CStr = c".hutch";
 
-/// Where relative paths begin.
+/// The directory where relative paths start.
 #[derive(Debug)]
 pub struct Home(OwnedFd);
 
-/// A name in a folder; whether something has that name is another question.
+/// A name in a directory. The name may or may not exist.
 #[derive(Debug)]
 pub struct Place {
-    /// The folder, or the deepest one on the way to it that exists.
+    /// The directory, or the deepest existing one on the path to it.
     pub folder: OwnedFd,
-    /// The folders below it that do not exist.
+    /// The missing directories below it.
     pub missing: Vec<CString>,
-    /// The name; `.` where the path names the folder itself.
+    /// The name; `.` if the path names the directory itself.
     pub name: CString,
-    /// The path ends in a slash, so only a folder is meant.
+    /// True if the path ends in a slash, so it can only mean a directory.
     slash: bool,
 }
 
-/// Opens a path as it would be for any program of the sandbox, but for the
-/// links of `/proc`.
+/// Opens a path as any program of the sandbox would, but without the magic links of
+/// `/proc`.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn open(folder: impl AsFd, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::CLOEXEC;
     loop {
         let resolve = ResolveFlags::NO_MAGICLINKS;
         match openat2(folder.as_fd(), path, flags, Mode::empty(), resolve) {
-            // A mounted bucket may be interrupted.
+            // Calls on a mounted bucket may be interrupted.
             Err(Errno::INTR) => {}
             other => return other,
         }
     }
 }
 
-/// What kind of thing it is.
+/// The file type.
 pub fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// Whether both are the same thing.
+/// True if both are the same file.
 pub fn same(one: &Stat, other: &Stat) -> bool {
     (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
-/// Refuses what belongs to `/proc`: `self` would be the agent.
+/// Refuses files of `/proc`: `/proc/self` would be the agent.
 ///
 /// # Errors
-/// [`Trouble::OfTheKernel`].
-pub fn refuse_proc(file: impl AsFd) -> Result<(), Trouble> {
+/// [`FileError::OfTheKernel`].
+pub fn refuse_proc(file: impl AsFd) -> Result<(), FileError> {
     if fstatfs(file)?.f_type == PROC_SUPER_MAGIC {
-        return Err(Trouble::OfTheKernel);
+        return Err(FileError::OfTheKernel);
     }
     Ok(())
 }
 
 impl Home {
-    /// The directory the agent was started in.
+    /// The directory in which the agent was started.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// If it cannot be opened.
     pub fn current() -> Result<Self, Errno> {
-        openat(CWD, c".", FOLDER | OFlags::CLOEXEC, Mode::empty()).map(Self)
+        openat(CWD, c".", DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map(Self)
     }
 
-    /// The folder that the path begins at.
+    /// Opens the directory where the path starts.
     ///
     /// # Errors
-    /// When the request's one cannot be entered.
+    /// If the request's base directory cannot be entered.
     pub fn start(&self, wanted: &Wanted) -> Result<OwnedFd, Errno> {
         match &wanted.base {
-            Some(base) if !wanted.path.as_bytes().starts_with(b"/") => open(&self.0, base, FOLDER),
-            _ => open(&self.0, c".", FOLDER),
+            Some(base) if !wanted.path.as_bytes().starts_with(b"/") => {
+                open(&self.0, base, DIRECTORY)
+            }
+            _ => open(&self.0, c".", DIRECTORY),
         }
     }
 
-    /// Where the path leads, a symbolic link at its end not followed.
+    /// Resolves the path without following a symbolic link at its end.
     ///
     /// # Errors
-    /// When the way there is none, or the place is not the user's.
-    pub fn locate(&self, wanted: &Wanted) -> Result<Place, Trouble> {
+    /// If a directory on the path does not exist, or the place is refused.
+    pub fn locate(&self, wanted: &Wanted) -> Result<Place, FileError> {
         let place = Place::below(self.start(wanted)?, wanted.path.as_bytes())?;
         place.guard()?;
         Ok(place)
     }
 
-    /// Where the path leads, all symbolic links followed.
+    /// Resolves the path and follows all symbolic links.
     ///
     /// # Errors
     /// As for [`Home::locate`].
-    pub fn follow(&self, wanted: &Wanted) -> Result<Place, Trouble> {
+    pub fn follow(&self, wanted: &Wanted) -> Result<Place, FileError> {
         let mut place = self.locate(wanted)?;
-        for _ in 0..LINKS {
+        for _ in 0..MAX_LINKS {
             if !place.missing.is_empty() {
                 return Ok(place);
             }
@@ -131,7 +133,7 @@ impl Home {
                 Err(Errno::INVAL | Errno::NOENT) => return Ok(place),
                 Err(other) => return Err(other.into()),
             };
-            // The kernel decides whether it may be followed.
+            // Let the kernel decide if this link may be followed.
             match open(&place.folder, &place.name, OFlags::PATH) {
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(other) => return Err(other.into()),
@@ -146,10 +148,10 @@ impl Home {
 }
 
 impl Place {
-    /// Splits a path into its folder and its name.
+    /// Splits a path into directory and name.
     fn below(start: OwnedFd, path: &[u8]) -> Result<Self, Errno> {
         let start = match path.first() {
-            Some(b'/') => open(&start, c"/", FOLDER)?,
+            Some(b'/') => open(&start, c"/", DIRECTORY)?,
             _ => start,
         };
         let slash = path.ends_with(b"/");
@@ -175,41 +177,41 @@ impl Place {
         })
     }
 
-    /// Refuses places in `/proc` and in the agent's folder. The latter protects
-    /// nobody from a command, which can reach what its user may reach; it keeps
-    /// a mistaken path from breaking the sandbox.
-    fn guard(&self) -> Result<(), Trouble> {
+    /// Refuses places in `/proc` and in the agent's directory. The second check is no
+    /// security boundary, as a command can reach what its user can reach; it keeps a
+    /// wrong path from breaking the sandbox.
+    fn guard(&self) -> Result<(), FileError> {
         refuse_proc(&self.folder)?;
         let name = self.missing.first().unwrap_or(&self.name);
         guard(self.folder.as_fd(), name)
     }
 
-    /// Makes the missing folders.
+    /// Creates the missing directories.
     ///
     /// # Errors
-    /// What the kernel says; or that a link led to where nothing may be made.
-    pub fn make_folders(&mut self) -> Result<(), Trouble> {
+    /// The kernel's error, or a link that led to a refused place.
+    pub fn make_directories(&mut self) -> Result<(), FileError> {
         for name in std::mem::take(&mut self.missing) {
             self.enter_new(&name)?;
         }
         Ok(())
     }
 
-    fn enter_new(&mut self, name: &CStr) -> Result<(), Trouble> {
+    fn enter_new(&mut self, name: &CStr) -> Result<(), FileError> {
         guard(self.folder.as_fd(), name)?;
         match mkdirat(&self.folder, name, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(other) => return Err(other.into()),
         }
-        self.folder = open(&self.folder, name, FOLDER)?;
+        self.folder = open(&self.folder, name, DIRECTORY)?;
         Ok(())
     }
 
-    /// What has the name, a symbolic link not followed.
+    /// Stats the name without following a symbolic link.
     ///
     /// # Errors
-    /// What the kernel says; ENOTDIR, where only a folder is meant and it is
-    /// none.
+    /// The kernel's error; ENOTDIR if the path ends in a slash and this is no
+    /// directory.
     pub fn look(&self) -> Result<Option<Stat>, Errno> {
         if !self.missing.is_empty() {
             return Ok(None);
@@ -222,23 +224,24 @@ impl Place {
         }
     }
 
-    /// Whether the path can only mean a folder.
+    /// True if the path can only mean a directory.
     pub const fn means_folder(&self) -> bool {
         self.slash
     }
 
-    /// Whether the path ends in a name, which can be changed.
+    /// True if the path ends in a name, which can be changed.
     pub fn is_named(&self) -> bool {
         self.name.as_bytes() != b"."
     }
 }
 
-/// Walks down as far as there are folders.
+/// Walks down through the existing directories. Returns the last one and the missing
+/// names.
 fn descend(start: OwnedFd, names: Vec<CString>) -> Result<(OwnedFd, Vec<CString>), Errno> {
     let mut folder = start;
     let mut names = names.into_iter();
     while let Some(name) = names.next() {
-        match open(&folder, &name, FOLDER) {
+        match open(&folder, &name, DIRECTORY) {
             Ok(next) => folder = next,
             Err(Errno::NOENT) => return Ok((folder, std::iter::once(name).chain(names).collect())),
             Err(other) => return Err(other),
@@ -247,23 +250,23 @@ fn descend(start: OwnedFd, names: Vec<CString>) -> Result<(OwnedFd, Vec<CString>
     Ok((folder, Vec::new()))
 }
 
-/// Walks up to the root, past the agent's folder or not.
-fn guard(folder: BorrowedFd<'_>, name: &CStr) -> Result<(), Trouble> {
+/// Walks up to the root and refuses the agent's directory on the way.
+fn guard(folder: BorrowedFd<'_>, name: &CStr) -> Result<(), FileError> {
     let own = statat(CWD, c"/.hutch", AtFlags::SYMLINK_NOFOLLOW);
     let mut here = fstat(folder)?;
     if name == OWN && same(&here, &statat(CWD, c"/", AtFlags::empty())?) {
-        return Err(Trouble::OfTheAgent);
+        return Err(FileError::OfTheAgent);
     }
     let Ok(own) = own else { return Ok(()) };
     let mut above: Option<OwnedFd> = None;
-    for _ in 0..DEEPEST {
+    for _ in 0..MAX_DEPTH {
         if same(&here, &own) {
-            return Err(Trouble::OfTheAgent);
+            return Err(FileError::OfTheAgent);
         }
         let current = above.as_ref().map_or(folder, AsFd::as_fd);
-        // A folder that was deleted, or whose parents are closed to the agent,
-        // was not reached through the agent's.
-        let Ok(parent) = openat(current, c"..", FOLDER | OFlags::CLOEXEC, Mode::empty()) else {
+        // A deleted directory, or one whose parents the agent cannot read, was not
+        // reached through the agent's directory.
+        let Ok(parent) = openat(current, c"..", DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
             return Ok(());
         };
         let there = fstat(&parent)?;

@@ -1,8 +1,8 @@
-//! `ReadFile`: a regular file's bytes to the client, at the client's pace.
+//! `ReadFile`: streams a regular file at the client's pace.
 //!
-//! At most two chunks per call are in memory. The file is looked at before it
-//! is opened, as opening a device can do things, and again through the open
-//! descriptor, as it may have been swapped.
+//! At most two chunks per call are in memory. The file's type is checked before the
+//! open, because opening a device can have effects, and again on the open descriptor,
+//! because the file may have been replaced in between.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::error::FileError;
 use super::place::{Home, kind, open, refuse_proc};
 use super::request::Wanted;
-use super::service::PATIENCE;
-use super::trouble::Trouble;
-use super::worker::{Away, work};
+use super::service::CLIENT_STALL_TIMEOUT;
+use super::worker::{DropOnWorker, work};
 
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
 
-/// What `ReadFile` answers with.
+/// The response stream of `ReadFile`.
 pub type Outputs = ReceiverStream<Result<ReadOutput, Status>>;
 
-/// An open file, and how much of it may be read.
+/// An open file and its read limit.
 #[derive(Debug)]
 pub struct Reader {
     file: OwnedFd,
@@ -41,10 +41,10 @@ pub struct Reader {
     limit: u64,
 }
 
-/// Opens a file and begins to send it. `permit` is held until all is sent.
+/// Opens a file and starts to send it. `permit` is held until all is sent.
 ///
 /// # Errors
-/// As the protocol says.
+/// As in the protocol.
 pub async fn stream(
     home: &Arc<Home>,
     request: ReadRequest,
@@ -56,7 +56,7 @@ pub async fn stream(
     let begun = work(move || {
         let mut reader = Reader::open(&home, &wanted, request.limit)?;
         let bytes = reader.next()?;
-        Ok((Away::new(reader), bytes))
+        Ok((DropOnWorker::new(reader), bytes))
     });
     let (mut reader, bytes) = begun.await.map_err(|trouble| trouble.status(&what))?;
     let start = reader.get().map(|reader| ReadStart {
@@ -67,9 +67,9 @@ pub async fn stream(
     tokio::spawn(async move {
         let _permit = permit;
         if let Err(trouble) = send(&sender, start.unwrap_or_default(), reader, bytes).await {
-            // To one who does not read, the missing end says as much.
+            // If the client does not read, it sees that the end is missing.
             let told = sender.send(Err(trouble.status(&what)));
-            let _ = tokio::time::timeout(PATIENCE, told).await;
+            let _ = tokio::time::timeout(CLIENT_STALL_TIMEOUT, told).await;
         }
     });
     Ok(ReceiverStream::new(receiver))
@@ -80,11 +80,11 @@ type Sender = mpsc::Sender<Result<ReadOutput, Status>>;
 async fn send(
     sender: &Sender,
     start: ReadStart,
-    mut reader: Away<Reader>,
+    mut reader: DropOnWorker<Reader>,
     mut bytes: Bytes,
-) -> Result<(), Trouble> {
+) -> Result<(), FileError> {
     give(sender, Output::Start(start)).await?;
-    // Only the end of the file comes as less than a chunk.
+    // A piece shorter than a chunk is the end of the file.
     while !bytes.is_empty() {
         let last = bytes.len() < CHUNK;
         give(sender, Output::Data(bytes)).await?;
@@ -96,29 +96,29 @@ async fn send(
         };
         (reader, bytes) = work(move || {
             let bytes = open.next()?;
-            Ok((Away::new(open), bytes))
+            Ok((DropOnWorker::new(open), bytes))
         })
         .await?;
     }
     give(sender, Output::End(ReadEnd {})).await
 }
 
-async fn give(sender: &Sender, output: Output) -> Result<(), Trouble> {
+async fn give(sender: &Sender, output: Output) -> Result<(), FileError> {
     let message = ReadOutput {
         output: Some(output),
     };
-    match tokio::time::timeout(PATIENCE, sender.send(Ok(message))).await {
-        // Whether it was taken or the client has left makes no difference here.
+    match tokio::time::timeout(CLIENT_STALL_TIMEOUT, sender.send(Ok(message))).await {
+        // Ignored: the client may have received the message or left.
         Ok(_) => Ok(()),
-        Err(_) => Err(Trouble::Stalled),
+        Err(_) => Err(FileError::Stalled),
     }
 }
 
 /// Opens a regular file for reading.
 ///
 /// # Errors
-/// When it is something else, or not the user's.
-pub fn open_regular(place: &super::place::Place) -> Result<(OwnedFd, Stat), Trouble> {
+/// If it is of another type or refused.
+pub fn open_regular(place: &super::place::Place) -> Result<(OwnedFd, Stat), FileError> {
     regular(&place.look()?.ok_or(Errno::NOENT)?)?;
     let file = open(&place.folder, &place.name, FILE)?;
     let stat = fstat(&file)?;
@@ -127,20 +127,20 @@ pub fn open_regular(place: &super::place::Place) -> Result<(OwnedFd, Stat), Trou
     Ok((file, stat))
 }
 
-fn regular(stat: &Stat) -> Result<(), Trouble> {
+fn regular(stat: &Stat) -> Result<(), FileError> {
     match kind(stat) {
         FileType::RegularFile => Ok(()),
-        FileType::Directory => Err(Trouble::Folder),
-        // Of a link that was swapped in, the kernel says the same.
+        FileType::Directory => Err(FileError::Folder),
+        // A link that replaced the file: the open would fail with the same error.
         FileType::Symlink => Err(Errno::LOOP.into()),
-        _ => Err(Trouble::Special),
+        _ => Err(FileError::Special),
     }
 }
 
-/// Fills `buffer` unless the file ends before.
+/// Fills `buffer`, or less at the end of the file.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn fill(file: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -155,7 +155,7 @@ pub fn fill(file: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
 }
 
 impl Reader {
-    fn open(home: &Home, wanted: &Wanted, limit: u64) -> Result<Self, Trouble> {
+    fn open(home: &Home, wanted: &Wanted, limit: u64) -> Result<Self, FileError> {
         let (file, stat) = open_regular(&home.follow(wanted)?)?;
         let limit = if limit == 0 { u64::MAX } else { limit };
         let reader = Self {
@@ -169,22 +169,22 @@ impl Reader {
         Ok(reader)
     }
 
-    fn check(&self, size: u64) -> Result<(), Trouble> {
+    fn check(&self, size: u64) -> Result<(), FileError> {
         if size > self.limit {
-            return Err(Trouble::TooLarge(size, self.limit));
+            return Err(FileError::TooLarge(size, self.limit));
         }
         Ok(())
     }
 
-    /// The next chunk; shorter at the end of the file, and then empty.
-    fn next(&mut self) -> Result<Bytes, Trouble> {
+    /// Reads the next chunk. The last one is shorter or empty.
+    fn next(&mut self) -> Result<Bytes, FileError> {
         let left = self.size.saturating_sub(self.read);
-        // One more byte than is left, to see the end in the same job.
+        // Read one more byte than expected, to see the end in the same job.
         let room = usize::try_from(left).map_or(CHUNK, |left| left.saturating_add(1).min(CHUNK));
         let mut buffer = vec![0; room];
         let mut filled = fill(&self.file, &mut buffer)?;
         if filled == room && room < CHUNK {
-            // It has grown, or it is one of those that tell no size.
+            // The file has grown, or reports no size (as in sysfs).
             buffer.resize(CHUNK, 0);
             filled += fill(&self.file, &mut buffer[filled..])?;
         }

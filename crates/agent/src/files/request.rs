@@ -1,4 +1,4 @@
-//! Checking a path before anything is done with it. Pure.
+//! Validates a path before it is used. Pure.
 
 use std::ffi::CString;
 
@@ -6,23 +6,23 @@ use hutch_wire::limits::MAX_PATH;
 use hutch_wire::v1::Path;
 use tonic::Status;
 
-/// Characters of a path that an error repeats.
-const SHOWN: usize = 200;
+/// Most characters of a path in an error.
+const MAX_SHOWN_CHARS: usize = 200;
 
-/// A path that the kernel can take.
+/// A path that is valid for the kernel.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Where relative paths begin; none: at the agent's working directory.
+    /// The directory where a relative path starts; `None` means the agent's working
+    /// directory.
     pub base: Option<CString>,
-    /// The path.
     pub path: CString,
 }
 
 impl Wanted {
-    /// Checks a request's path.
+    /// Validates a request's path.
     ///
     /// # Errors
-    /// INVALID_ARGUMENT, with what is wrong.
+    /// INVALID_ARGUMENT with the reason.
     pub fn check(path: Option<Path>, what: &str) -> Result<Self, Status> {
         let Path { path, base } = path.unwrap_or_default();
         if path.is_empty() {
@@ -39,10 +39,10 @@ impl Wanted {
         Ok(Self { base, path })
     }
 
-    /// The path as errors show it: in quotes, escaped, cut.
+    /// The path for error messages: quoted, escaped and shortened.
     pub fn shown(&self) -> String {
         let text = String::from_utf8_lossy(self.path.as_bytes());
-        let short: String = text.chars().take(SHOWN).collect();
+        let short: String = text.chars().take(MAX_SHOWN_CHARS).collect();
         let rest = if short.len() < text.len() { "…" } else { "" };
         format!("{short:?}{rest}")
     }

@@ -1,5 +1,5 @@
-//! The protocol's `Files` service: checks requests, sends the work to the
-//! workers, and turns troubles into statuses. It decides nothing else.
+//! The gRPC service `Files`: validates requests, runs the work on the workers and turns
+//! errors into statuses. It decides nothing else.
 
 use std::io;
 use std::sync::Arc;
@@ -11,19 +11,18 @@ use hutch_wire::v1::files_server::FilesServer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::error::FileError;
 use super::place::Home;
 use super::request::Wanted;
-use super::trouble::Trouble;
 use super::worker::work;
 use super::{change, look, read, write};
 
-/// How long a client may neither read nor write in the middle of a call: what
-/// it holds is bounded and others may wait for it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Streams at the same time, which bounds their memory; others wait.
-const STREAMS: usize = 64;
+/// Longest time in which a client neither reads nor writes during a call. The memory
+/// that it uses is limited and other calls may wait for it.
+pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Most concurrent streams, which bounds their memory; further calls wait.
+const MAX_STREAMS: usize = 64;
 
-/// The service.
 #[derive(Debug)]
 pub struct Files {
     home: Arc<Home>,
@@ -31,18 +30,18 @@ pub struct Files {
 }
 
 impl Files {
-    /// With the agent's working directory for relative paths.
+    /// Creates the service. Relative paths start at the agent's working directory.
     ///
     /// # Errors
-    /// When that cannot be opened.
+    /// If this directory cannot be opened.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             home: Arc::new(Home::current()?),
-            streams: Arc::new(Semaphore::new(STREAMS)),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         })
     }
 
-    /// For the server.
+    /// Wraps the service for the gRPC server.
     pub fn server(self) -> FilesServer<Self> {
         FilesServer::new(self)
             .max_decoding_message_size(MAX_FILE_MESSAGE)
@@ -58,7 +57,7 @@ impl Files {
         &self,
         verb: &str,
         path: Option<wire::Path>,
-        job: impl FnOnce(&Home, &Wanted) -> Result<T, Trouble> + Send + 'static,
+        job: impl FnOnce(&Home, &Wanted) -> Result<T, FileError> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let wanted = Wanted::check(path, "the path")?;
         let what = format!("{verb} {}", wanted.shown());
@@ -98,7 +97,7 @@ impl wire::files_server::Files for Files {
     ) -> Result<Response<wire::MakeFolderReply>, Status> {
         let wire::MakeFolderRequest { path, recursive } = request.into_inner();
         self.at("make the folder", path, move |home, wanted| {
-            let created = change::make_folder(home, wanted, recursive)?;
+            let created = change::make_directory(home, wanted, recursive)?;
             Ok(wire::MakeFolderReply { created })
         })
         .await

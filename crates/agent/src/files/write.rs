@@ -1,7 +1,7 @@
-//! `WriteFile`: bytes from the client into a draft, and the draft's appearing.
+//! `WriteFile`: writes the client's bytes into a draft and then completes it.
 //!
-//! What comes is gathered to larger pieces, and a file that fits one piece is
-//! written in one job. At most one piece per call is in memory.
+//! Input is collected into larger pieces; a file that fits in one piece is written in
+//! one job. At most one piece per call is in memory.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
 use super::draft::Draft;
+use super::error::FileError;
 use super::place::Home;
 use super::request::Wanted;
-use super::service::PATIENCE;
-use super::trouble::Trouble;
-use super::worker::{Away, work};
+use super::service::CLIENT_STALL_TIMEOUT;
+use super::worker::{DropOnWorker, work};
 
-/// Bytes gathered before they are written.
-const PIECE: usize = 4 * CHUNK;
+/// Bytes collected before they are written.
+const WRITE_BUFFER_BYTES: usize = 4 * CHUNK;
 
-/// Writes a file from its inputs.
+/// Writes a file from the input stream.
 ///
 /// # Errors
-/// As the protocol says; then nothing has changed.
+/// As in the protocol; then nothing has changed.
 pub async fn write(
     home: &Arc<Home>,
     mut inputs: Streaming<WriteInput>,
@@ -36,15 +36,15 @@ pub async fn write(
     let WriteStart { path, durable } = start;
     let wanted = Wanted::check(path, "the path")?;
     let what = format!("write {}", wanted.shown());
-    let mut course = Course {
+    let mut upload = Upload {
         home: Arc::clone(home),
         wanted,
-        draft: Away::new(None),
+        draft: DropOnWorker::new(None),
         gathered: Vec::new(),
     };
     loop {
         match next(&mut inputs, &what).await? {
-            Some(Input::Data(bytes)) => course.add(bytes).await,
+            Some(Input::Data(bytes)) => upload.add(bytes).await,
             Some(Input::End(_)) => break,
             Some(Input::Start(_)) => {
                 return Err(Status::invalid_argument("a second start"));
@@ -57,7 +57,7 @@ pub async fn write(
         }
         .map_err(|trouble| trouble.status(&what))?;
     }
-    let (size, created) = course
+    let (size, created) = upload
         .end(durable)
         .await
         .map_err(|trouble| trouble.status(&what))?;
@@ -65,37 +65,37 @@ pub async fn write(
 }
 
 async fn next(inputs: &mut Streaming<WriteInput>, what: &str) -> Result<Option<Input>, Status> {
-    match timeout(PATIENCE, inputs.message()).await {
+    match timeout(CLIENT_STALL_TIMEOUT, inputs.message()).await {
         Ok(Ok(Some(message))) => message
             .input
             .map(Some)
             .ok_or_else(|| Status::invalid_argument("an input without content")),
         Ok(Ok(None)) => Ok(None),
         Ok(Err(status)) => Err(status),
-        Err(_) => Err(Trouble::Stalled.status(what)),
+        Err(_) => Err(FileError::Stalled.status(what)),
     }
 }
 
-/// A write on its way.
-struct Course {
+/// The state of one `WriteFile` call.
+struct Upload {
     home: Arc<Home>,
     wanted: Wanted,
-    /// None until the first piece.
-    draft: Away<Option<Draft>>,
+    /// `None` until the first piece.
+    draft: DropOnWorker<Option<Draft>>,
     gathered: Vec<u8>,
 }
 
-impl Course {
-    async fn add(&mut self, bytes: Bytes) -> Result<(), Trouble> {
+impl Upload {
+    async fn add(&mut self, bytes: Bytes) -> Result<(), FileError> {
         self.gathered.extend_from_slice(&bytes);
-        if self.gathered.len() < PIECE {
+        if self.gathered.len() < WRITE_BUFFER_BYTES {
             return Ok(());
         }
         let (draft, home, wanted) = (self.take(), Arc::clone(&self.home), self.wanted.clone());
         let piece = std::mem::take(&mut self.gathered);
         let (draft, mut piece) = work(move || {
             let draft = extended(draft, &home, &wanted, &piece)?;
-            Ok((Away::new(Some(draft)), piece))
+            Ok((DropOnWorker::new(Some(draft)), piece))
         })
         .await?;
         self.draft = draft;
@@ -104,7 +104,7 @@ impl Course {
         Ok(())
     }
 
-    async fn end(mut self, durable: bool) -> Result<(u64, bool), Trouble> {
+    async fn end(mut self, durable: bool) -> Result<(u64, bool), FileError> {
         let draft = self.take();
         let Self {
             home,
@@ -125,7 +125,7 @@ fn extended(
     home: &Home,
     wanted: &Wanted,
     bytes: &[u8],
-) -> Result<Draft, Trouble> {
+) -> Result<Draft, FileError> {
     let mut draft = match draft {
         Some(draft) => draft,
         None => Draft::begin(home.follow(wanted)?, None)?,

@@ -1,21 +1,21 @@
-//! The environment that processes start with: the agent's own, which is the
-//! container's, with a command's variables on top.
+//! The environment of new processes: the agent's own (which is the container's) plus a
+//! command's variables.
 
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 
-/// Where programs are looked for when there is no `PATH`.
+/// The search path if there is no `PATH`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Variables as `execve` takes them.
+/// Variables in the form of `execve`.
 #[derive(Debug, Clone)]
 pub struct Environment {
     variables: Vec<CString>,
 }
 
 impl Environment {
-    /// The agent's own. Read once: nothing ever changes it.
+    /// The agent's own environment. It never changes.
     pub fn of_the_agent() -> Self {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| {
@@ -28,8 +28,8 @@ impl Environment {
         Self { variables }
     }
 
-    /// This one with `more` on top. Variables that hold a NUL are left out; the
-    /// caller has refused them before.
+    /// Returns a copy with `more` added or replaced. Variables with a NUL are left out;
+    /// the caller has refused them before.
     pub fn with(&self, more: &HashMap<String, String>) -> Self {
         let kept = self.variables.iter().filter(|variable| {
             let name = variable
@@ -47,7 +47,7 @@ impl Environment {
         }
     }
 
-    /// This one without some names.
+    /// Returns a copy without these names.
     pub fn without(&self, names: &[&str]) -> Self {
         let kept = self.variables.iter().filter(|variable| {
             let (name, _) = split(variable.to_bytes());
@@ -58,7 +58,7 @@ impl Environment {
         }
     }
 
-    /// The names that a shell can have as variables.
+    /// The names that are valid shell variables.
     pub fn names(&self) -> Vec<&str> {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
         self.variables
@@ -78,12 +78,11 @@ impl Environment {
             .find_map(|(other, value)| (other == name.as_bytes()).then_some(value))
     }
 
-    /// As `execve` takes it.
     pub fn variables(&self) -> &[CString] {
         &self.variables
     }
 
-    /// `PATH`, or a usual one where there is none.
+    /// `PATH`, or a default if it is not set.
     pub fn path(&self) -> &[u8] {
         self.variables
             .iter()

@@ -1,8 +1,8 @@
-//! Starting one process, in a session and process group of its own.
+//! Starts one process, in a session and process group of its own.
 //!
-//! `posix_spawn` and not `fork`: the agent's memory is not copied, which keeps
-//! a start cheap however much the agent holds. The child begins with default
-//! signal handling and an empty mask, for the agent blocks every signal.
+//! It uses `posix_spawn` instead of `fork`: the agent's memory is not copied, so a
+//! start is cheap however much memory the agent has. The child gets default signal
+//! handling and an empty signal mask, because the agent blocks every signal.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,38 +16,34 @@ use super::program::Missing;
 use super::shell::Shell;
 use super::{Environment, Pid, program};
 
-/// Number under which the child has a script that is a file; out of the way of
-/// those that scripts use.
+/// Descriptor number of a script file in the child; out of the range that scripts use.
 pub const INHERITED: i32 = 100;
 
-/// What to start.
+/// The parameters of a start.
 #[derive(Debug)]
 pub struct Launch<'a> {
     /// The arguments, the program's name first; never empty.
     pub arguments: &'a [CString],
-    /// The program's file, where it is known; else the first argument is
-    /// looked for.
+    /// The program's file if known; otherwise the first argument is looked up.
     pub file: Option<&'a CStr>,
-    /// Its environment.
     pub environment: &'a Environment,
-    /// Standard input.
     pub stdin: BorrowedFd<'a>,
-    /// Standard output and error; none: the agent's own.
+    /// Standard output and error; `None` means the agent's own.
     pub output: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
-    /// Further files and their numbers in the child.
+    /// More files and their descriptor numbers in the child.
     pub inherited: &'a [(BorrowedFd<'a>, i32)],
 }
 
-/// Why nothing was started.
+/// The reason why no process was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotLaunched {
     /// There is no such program.
     NotFound,
-    /// The program's file is there, but not the interpreter that it names.
+    /// The file exists, but the interpreter in its first line does not.
     NoInterpreter,
     /// The file cannot be run.
     NotExecutable(Errno),
-    /// The sandbox has no processes, memory or files left.
+    /// The sandbox has no processes, memory or descriptors left.
     Exhausted(Errno),
 }
 
@@ -63,7 +59,7 @@ impl From<Missing> for NotLaunched {
 /// Starts a process and returns once its program runs.
 ///
 /// # Errors
-/// [`NotLaunched`]; then no process is left.
+/// [`NotLaunched`]; then there is no process.
 pub fn launch(what: &Launch<'_>) -> Result<Pid, NotLaunched> {
     let name = what.arguments.first().ok_or(NotLaunched::NotFound)?;
     let found;
@@ -89,7 +85,7 @@ pub fn launch(what: &Launch<'_>) -> Result<Pid, NotLaunched> {
 fn reason(problem: NixErrno, file: &CStr) -> NotLaunched {
     let errno = Errno::from_raw_os_error(problem as i32);
     match errno {
-        // The file was there a moment ago: what its first line names is not.
+        // The file exists, so its interpreter is missing.
         Errno::NOENT if program::check(file).is_ok() => NotLaunched::NoInterpreter,
         Errno::NOENT | Errno::NOTDIR => NotLaunched::NotFound,
         Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE => NotLaunched::Exhausted(errno),
@@ -97,8 +93,8 @@ fn reason(problem: NixErrno, file: &CStr) -> NotLaunched {
     }
 }
 
-/// Copies of those files whose number in the agent is one that the child will
-/// have for another: it would be gone before its turn.
+/// Duplicates the files whose number in the agent is also a target number in the child:
+/// dup2 would overwrite them before their turn.
 fn clear_of(inherited: &[(BorrowedFd<'_>, i32)]) -> Result<Vec<Option<OwnedFd>>, NixErrno> {
     let highest = inherited.iter().map(|(_, number)| *number).max();
     let taken = |file: i32| inherited.iter().any(|(_, number)| *number == file);

@@ -1,25 +1,24 @@
-//! Finding a program by its name, as `execvp` and the shells do.
-//! Nothing is started here.
+//! Finds a program by name, as `execvp` and shells do. It starts nothing.
 
 use std::ffi::{CStr, CString};
 
 use rustix::fs::{Access, CWD, FileType, accessat, stat};
 use rustix::io::Errno;
 
-/// Why a name cannot be run.
+/// The reason why a name cannot be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// There is nothing of that name: exit code 127.
+    /// There is no such file: exit code 127.
     NotFound,
-    /// There is, but it is no program: exit code 126.
+    /// The file exists but is not executable: exit code 126.
     NotExecutable(Errno),
 }
 
-/// The file that `name` stands for. A name with a slash is a path, any other is
-/// looked for in `path`, whose empty parts mean the current directory.
+/// Finds the file for `name`. A name with a slash is a path; any other name is looked
+/// up in `path`, where empty parts mean the current directory.
 ///
 /// # Errors
-/// [`Missing`], where no part of `path` has a program of that name.
+/// [`Missing`] if no part of `path` has such a program.
 pub fn find(name: &CStr, path: &[u8]) -> Result<CString, Missing> {
     if name.to_bytes().contains(&b'/') {
         return check(name).map(|()| name.to_owned());
@@ -42,10 +41,10 @@ pub fn find(name: &CStr, path: &[u8]) -> Result<CString, Missing> {
     Err(answer)
 }
 
-/// Whether this very file can be run.
+/// Checks that this file can be run.
 ///
 /// # Errors
-/// [`Missing`], where not.
+/// [`Missing`] if not.
 pub fn check(file: &CStr) -> Result<(), Missing> {
     let status = stat(file).map_err(|problem| match problem {
         Errno::NOENT | Errno::NOTDIR => Missing::NotFound,
@@ -59,7 +58,7 @@ pub fn check(file: &CStr) -> Result<(), Missing> {
     }
 }
 
-/// The text of an error as every shell prints it, without a number.
+/// The text of an error as shells print it, without a number.
 pub fn describe(problem: Errno) -> &'static str {
     nix::errno::Errno::from_raw(problem.raw_os_error()).desc()
 }

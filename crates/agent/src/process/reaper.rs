@@ -1,8 +1,7 @@
-//! The one place that waits for processes.
+//! The only place that waits for processes.
 //!
-//! PID 1 inherits every orphan, so statuses are taken for all children alike
-//! and handed to those who watch one. Nothing else may call `wait`: a status
-//! can be had only once.
+//! PID 1 inherits every orphan, so it takes the statuses of all children and sends them
+//! to the watchers. Nothing else may call `wait`: a status can be taken only once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,27 +13,26 @@ use tokio::sync::oneshot;
 use super::Pid;
 use crate::lock::Lock;
 
-/// How a process came to its end.
+/// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, with this code.
+    /// It exited with this code.
     Exited(i32),
-    /// By this signal.
+    /// This signal killed it.
     Killed(i32),
-    /// Not at all: it was stopped by this signal, and nobody is there who would
-    /// continue it.
+    /// It did not end: this signal stopped it, and nobody would continue it.
     Stopped(i32),
 }
 
-/// Hands out the ends of processes.
+/// Reports the ends of processes to their watchers.
 #[derive(Debug, Clone, Default)]
 pub struct Reaper {
     watched: Arc<Lock<HashMap<i32, oneshot::Sender<Ended>>>>,
 }
 
 impl Reaper {
-    /// The end of a child. Call it right after the start, without an await
-    /// between: an end that comes earlier is not kept.
+    /// Watches a child. Call it right after the start, without an await in between: an
+    /// earlier end is not stored.
     pub fn watch(&self, pid: Pid) -> oneshot::Receiver<Ended> {
         let (sender, receiver) = oneshot::channel();
         self.watched
@@ -43,12 +41,12 @@ impl Reaper {
         receiver
     }
 
-    /// The processes that are watched and have not ended.
+    /// The watched processes that have not ended.
     pub fn watched(&self) -> Vec<i32> {
         self.watched.lock().keys().copied().collect()
     }
 
-    /// Takes every status there is. Returns whether children are left.
+    /// Takes all available statuses. Returns true if children are left.
     pub fn reap(&self) -> bool {
         loop {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
@@ -74,8 +72,7 @@ impl Reaper {
     }
 }
 
-/// Whether a child has not ended or stopped; its status, if there is one, stays
-/// to be taken.
+/// True if a child has neither ended nor stopped. Its status, if any, stays available.
 pub fn runs(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED
         | WaitIdOptions::STOPPED

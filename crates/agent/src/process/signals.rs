@@ -1,9 +1,9 @@
 //! The agent's signals, as events instead of handlers.
 //!
-//! All are blocked and read from a descriptor, which tells who sent one: inside
-//! the sandbox anybody may send SIGTERM to PID 1, but only one from outside its
-//! pid namespace may end it. The other signals that would end a process are
-//! read and forgotten.
+//! All signals are blocked and read from a descriptor, which reports the sender. Inside
+//! the sandbox anybody may send SIGTERM to PID 1, but only a sender from outside its
+//! pid namespace may end it. Other signals that would end a process are read and
+//! ignored.
 
 use std::io;
 
@@ -15,13 +15,13 @@ use tokio::io::unix::AsyncFd;
 /// What a signal means to the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A child's status may be there to be taken.
+    /// A child's status may be available.
     Child,
-    /// The sandbox is to end.
+    /// The sandbox must end.
     Terminate,
 }
 
-/// The stream of events.
+/// The stream of signal events.
 #[derive(Debug)]
 pub struct Signals {
     descriptor: AsyncFd<SignalFd>,
@@ -29,15 +29,15 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks all signals and opens the stream; within the runtime, and before
-    /// anything is started. With `only_from_outside`, SIGTERM of the agent's
-    /// own pid namespace does not count.
+    /// Blocks all signals and opens the stream. Call it within the runtime and before
+    /// starting anything. With `only_from_outside`, SIGTERM from the agent's own pid
+    /// namespace is ignored.
     ///
     /// # Errors
-    /// When the kernel gives no descriptor.
+    /// If the kernel gives no descriptor.
     pub fn block(only_from_outside: bool) -> io::Result<Self> {
         let mut set = SigSet::all();
-        // The agent's own faults: blocked, they would end it all the same.
+        // Faults of the agent itself: they would end it even if blocked.
         for fault in [
             Signal::SIGSEGV,
             Signal::SIGBUS,
@@ -63,7 +63,7 @@ impl Signals {
         })
     }
 
-    /// The next event. May be dropped and called again.
+    /// Returns the next event. Cancel-safe.
     pub async fn next(&self) -> Event {
         loop {
             let Ok(mut ready) = self.descriptor.readable().await else {
@@ -91,7 +91,7 @@ impl Signals {
     }
 }
 
-/// The kernel gives a sender that the namespace cannot see the pid 0. With
+/// The kernel reports pid 0 for a sender that this namespace cannot see. With
 /// `sigqueue` a sender chooses the pid itself, so only plain kills count.
 fn from_outside(signal: &siginfo) -> bool {
     signal.ssi_code == libc::SI_USER && signal.ssi_pid == 0

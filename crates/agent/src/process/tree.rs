@@ -1,8 +1,8 @@
-//! Who descends from whom, read from `/proc`.
+//! The process tree, read from `/proc`.
 //!
-//! A process leaves its group with one call, so a group alone does not tell
-//! what a command has started; its parents do, as long as they live. Without a
-//! readable `/proc` the group is all that is known.
+//! A process can leave its group with one call, so a group alone does not show all
+//! processes that a command has started; parent ids do, while the parents live. Without
+//! a readable `/proc` only the group is known.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,15 +11,14 @@ use rustix::process::{Signal, getpid, kill_process, kill_process_group};
 
 use super::Pid;
 
-/// Most looks at `/proc` while stopping a tree that keeps growing.
+/// Most reads of `/proc` while stopping a tree that keeps growing.
 const ROUNDS: usize = 64;
 
-/// One process, as `/proc/PID/stat` has it.
+/// One process, from `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
-    /// Its id.
     pub pid: i32,
-    /// Its parent's id; 0 for one from outside the pid namespace.
+    /// Its parent's pid; 0 if the parent is outside the pid namespace.
     pub parent: i32,
     group: i32,
     session: i32,
@@ -39,7 +38,7 @@ pub fn processes() -> Vec<Process> {
 }
 
 fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
-    // The name in parentheses may hold anything, spaces and parentheses too.
+    // The name in parentheses may contain anything, including spaces and parentheses.
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let mut fields = std::str::from_utf8(&stat[end + 1..])
         .ok()?
@@ -57,7 +56,7 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
     })
 }
 
-/// The `roots`, what is in their groups and sessions, and all descendants.
+/// The `roots`, the members of their groups and sessions, and all descendants.
 fn members(all: &[Process], roots: &[i32]) -> HashSet<i32> {
     let mut found: HashSet<i32> = roots.iter().copied().collect();
     found.extend(
@@ -78,10 +77,10 @@ fn members(all: &[Process], roots: &[i32]) -> HashSet<i32> {
     }
 }
 
-/// Kills `root`, its group and session, and all that descends from it.
+/// Kills `root`, its group and session, and all descendants.
 ///
-/// They are stopped first, until no new one appears: what is killed while its
-/// children live gives them to PID 1, and they would be found no more.
+/// They are stopped first, until no new one appears: the children of a killed process
+/// move to PID 1 and could no longer be found.
 pub fn kill(root: Pid) {
     let root_id = root.as_raw_nonzero().get();
     let own = getpid().as_raw_nonzero().get();
@@ -127,9 +126,9 @@ fn signal(pid: i32, sent: Signal) {
     }
 }
 
-/// How many live processes the agent has inherited from those it started,
-/// without what still belongs to one of `roots`. What came through an exec from
-/// outside (parent 0) is not the sandbox's own.
+/// Counts the live processes that the agent inherited from those it started, without
+/// those that still belong to one of `roots`. Processes of an exec from outside (parent
+/// 0) are not counted.
 pub fn left_behind(roots: &[i32]) -> u32 {
     let own = getpid().as_raw_nonzero().get();
     let all = processes();

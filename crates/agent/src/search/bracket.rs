@@ -1,12 +1,12 @@
-//! Bracket expressions of basic regular expressions, as classes of the engine.
-//! Pure.
+//! Translates bracket expressions of basic regular expressions into character classes
+//! of the regex engine. Pure.
 //!
-//! Ranges go by code points, as in the C.UTF-8 locale; characters of several
-//! letters, which locales may have between `[.` and `.]`, there are none.
+//! Ranges go by code points, as in the C.UTF-8 locale. Multi-character collating
+//! elements (between `[.` and `.]`) do not exist there.
 
 use std::fmt::Write as _;
 
-/// What glibc takes for white space, without the line's end.
+/// White space as in glibc, without the line feed.
 pub const SPACE: &str = "\\t\\x0b\\x0c\\r\\x20\\x{1680}\\x{2000}-\\x{2006}\\x{2008}-\\x{200a}\
                          \\x{2028}\\x{2029}\\x{205f}\\x{3000}";
 const BLANK: &str = "\\t\\x20\\x{1680}\\x{2000}-\\x{2006}\\x{2008}-\\x{200a}\\x{205f}\\x{3000}";
@@ -15,7 +15,7 @@ const CONTROL: &str = "\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f\\x{2028}\\x{2029}";
 const UNMATCHED: &str = "Unmatched [, [^, [:, [., or [=";
 const RANGE: &str = "Invalid range end";
 
-/// Appends a character that stands for itself.
+/// Appends a literal character.
 pub fn literal(out: &mut String, c: char) {
     if c.is_ascii_alphanumeric() {
         out.push(c);
@@ -24,11 +24,10 @@ pub fn literal(out: &mut String, c: char) {
     }
 }
 
-/// Translates the expression whose `[` has been read, and returns what follows
-/// it.
+/// Translates the expression after its `[`. Returns the class and the rest of the text.
 ///
 /// # Errors
-/// What is wrong, as grep says it.
+/// The message that grep would print.
 pub fn translate(text: &str) -> Result<(String, &str), &'static str> {
     let (negated, mut rest) = match text.strip_prefix('^') {
         Some(rest) => (true, rest),
@@ -106,8 +105,7 @@ impl<'a> Item<'a> {
     }
 }
 
-/// A class by its name, as glibc has it in the C.UTF-8 locale, for all
-/// characters that anybody would notice.
+/// A named class as in glibc's C.UTF-8 locale, for all characters in practical use.
 fn named(class: &mut String, name: &str) -> Result<(), &'static str> {
     match name {
         "alpha" => class.push_str("[\\w--[0-9_]]"),
@@ -133,8 +131,8 @@ fn named(class: &mut String, name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// All characters of a kind. They are asked for one by one, which takes some
-/// milliseconds: whoever needs them is rare, and a table would be large.
+/// All characters of a kind. Testing every character takes some milliseconds; it is
+/// rarely needed, and a table would be large.
 fn all(class: &mut String, is: fn(char) -> bool) {
     let mut begin: Option<char> = None;
     let mut last = '\0';

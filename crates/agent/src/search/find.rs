@@ -1,4 +1,4 @@
-//! `find PATH -name NAME`, a step at a time.
+//! `find PATH -name NAME`, one step at a time. It only reads directories.
 
 use hutch_wire::v1::SearchOutput;
 
@@ -8,11 +8,11 @@ use super::quote::of_find;
 use super::slices::Work;
 use super::start::{Start, itself};
 use super::walk::{Event, Walk};
+use crate::files::error::FileError;
 use crate::files::place::Home;
 use crate::files::request::Wanted;
-use crate::files::trouble::Trouble;
 
-/// The search.
+/// The state of one search.
 pub struct Find {
     glob: Glob,
     printed: Printed,
@@ -20,7 +20,7 @@ pub struct Find {
     walk: Option<Walk>,
 }
 
-/// The name that a path ends in, as find takes it: all that there is of a root.
+/// The last component of a path as find has it; `/` for the root.
 fn name(path: &[u8]) -> &[u8] {
     let slashes = path.iter().rev().take_while(|byte| **byte == b'/').count();
     match &path[..path.len() - slashes] {
@@ -30,7 +30,7 @@ fn name(path: &[u8]) -> &[u8] {
 }
 
 impl Find {
-    /// Begins; what is wrong with the path is already part of the answer.
+    /// Begins the search. An invalid path is reported in the output.
     pub fn new(home: &Home, pattern: &str, wanted: &Wanted, limit: u64) -> Self {
         let mut find = Self {
             glob: Glob::new(pattern),
@@ -60,7 +60,7 @@ impl Find {
         }
     }
 
-    fn trouble(&mut self, path: &[u8], trouble: &Trouble) {
+    fn trouble(&mut self, path: &[u8], trouble: &FileError) {
         self.troubled = true;
         self.printed.stderr(&of_find(path, trouble));
     }

@@ -1,11 +1,10 @@
-//! Patterns of names as fnmatch(3) takes them, without flags, in a UTF-8
-//! locale. Pure.
+//! Patterns of fnmatch(3) without flags, in a UTF-8 locale. Pure.
 //!
-//! A name that does not match by its characters may match by its bytes, as with
-//! glibc: names need not be UTF-8. A `[` without its end stands for itself. The
-//! time is bounded by the lengths of pattern and name, multiplied.
+//! As in glibc, a name that does not match by characters may match by bytes: names need
+//! not be UTF-8. A `[` without its end is a literal. The time is bounded by pattern
+//! length times name length.
 
-/// A pattern.
+/// A parsed pattern.
 #[derive(Debug)]
 pub struct Glob {
     characters: Vec<Token>,
@@ -21,7 +20,7 @@ enum Token {
         negated: bool,
         items: Vec<Item>,
     },
-    /// What is wrong in itself matches nothing.
+    /// Invalid; matches nothing.
     Never,
 }
 
@@ -32,7 +31,7 @@ enum Item {
 }
 
 impl Glob {
-    /// Reads a pattern; every text is one.
+    /// Parses a pattern; every text is valid.
     pub fn new(pattern: &str) -> Self {
         let characters: Vec<u32> = pattern.chars().map(u32::from).collect();
         let bytes: Vec<u32> = pattern.bytes().map(byte).collect();
@@ -42,7 +41,7 @@ impl Glob {
         }
     }
 
-    /// Whether it matches the whole name.
+    /// True if it matches the whole name.
     pub fn matches(&self, name: &[u8]) -> bool {
         let characters = std::str::from_utf8(name).is_ok_and(|name| {
             let name: Vec<u32> = name.chars().map(u32::from).collect();
@@ -55,7 +54,7 @@ impl Glob {
     }
 }
 
-/// A byte that is no character of ASCII is no character at all.
+/// Maps a non-ASCII byte to a number that is no character.
 fn byte(byte: u8) -> u32 {
     let offset = if byte.is_ascii() { 0 } else { 0x11_0000 };
     offset + u32::from(byte)
@@ -93,7 +92,7 @@ fn tokens(pattern: &[u32]) -> Vec<Token> {
     tokens
 }
 
-/// The set whose `[` has been read, and what follows it; none without an end.
+/// Parses the set after its `[`; returns it and the rest. `None` if it has no end.
 fn set(text: &[u32]) -> Option<(Token, &[u32])> {
     let (negated, mut rest) = match text {
         [c, rest @ ..] if is(*c, '!') || is(*c, '^') => (true, rest),
@@ -140,7 +139,7 @@ fn set(text: &[u32]) -> Option<(Token, &[u32])> {
     }
 }
 
-/// One end of a range, and what follows it.
+/// Parses one end of a range; returns it and the rest.
 fn character<'a>(text: &'a [u32], valid: &mut bool) -> Option<(u32, &'a [u32])> {
     match text {
         [a, mark, inside @ ..] if is(*a, '[') && (is(*mark, '.') || is(*mark, '=')) => {
@@ -190,7 +189,7 @@ fn fits(token: &Token, c: u32) -> bool {
     }
 }
 
-/// Only the last star ever has to give way.
+/// Matches with backtracking to the last star only, which is sufficient.
 fn run(tokens: &[Token], name: &[u32]) -> bool {
     let (mut t, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

@@ -1,4 +1,5 @@
-//! `grep -r PATTERN PATH`, a step at a time.
+//! `grep -r PATTERN PATH`, one step at a time. It only reads directories and regular
+//! files.
 
 use std::os::fd::OwnedFd;
 
@@ -13,32 +14,32 @@ use super::quote::{of_grep, reason};
 use super::slices::Work;
 use super::start::{Start, followed};
 use super::walk::{Event, Walk};
+use crate::files::error::FileError;
 use crate::files::place::{Home, kind, refuse_proc};
 use crate::files::request::Wanted;
-use crate::files::trouble::Trouble;
 
-/// How files are opened, so that nothing that took a file's place can block.
+/// Open flags that cannot block, even if another file type has replaced the file.
 pub const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
 
-/// The search.
+/// The state of one search.
 pub struct Grep {
     printed: Printed,
     matched: bool,
     troubled: bool,
-    /// None where nothing is to be searched.
+    /// `None` if there is nothing to search.
     matcher: Option<Matcher>,
     walk: Option<Walk>,
     lines: Option<Lines>,
-    /// Of the file that is searched, as it is printed.
+    /// The path of the current file, as printed.
     path: Vec<u8>,
     buffer: Vec<u8>,
 }
 
 impl Grep {
-    /// Begins; what is wrong with pattern or path is already part of the answer.
+    /// Begins the search. An invalid pattern or path is reported in the output.
     pub fn new(home: &Home, pattern: &str, wanted: &Wanted, limit: u64) -> Self {
         let mut grep = Self {
             printed: Printed::new(limit),
@@ -66,7 +67,7 @@ impl Grep {
         grep
     }
 
-    fn begin(&mut self, home: &Home, wanted: &Wanted) -> Result<(), Trouble> {
+    fn begin(&mut self, home: &Home, wanted: &Wanted) -> Result<(), FileError> {
         match followed(home, wanted)? {
             Start::Folder(folder) => {
                 while self.path.ends_with(b"//") && self.path.len() > 2 {
@@ -75,12 +76,12 @@ impl Grep {
                 self.walk = Some(Walk::new(folder, &self.path)?);
             }
             Start::File(file) => self.lines = Some(Lines::new(file, Vec::new())),
-            Start::Other => return Err(Trouble::Special),
+            Start::Other => return Err(FileError::Special),
         }
         Ok(())
     }
 
-    fn trouble(&mut self, trouble: &Trouble) {
+    fn trouble(&mut self, trouble: &FileError) {
         self.troubled = true;
         self.printed.stderr(&of_grep(&self.path, &reason(trouble)));
     }
@@ -116,7 +117,7 @@ impl Grep {
         self.buffer = lines.into_buffer();
     }
 
-    /// The last entry of the walk.
+    /// Opens the last entry of the walk.
     fn open(&mut self, walk: &Walk) {
         self.path.clear();
         self.path.extend_from_slice(walk.path());
@@ -150,10 +151,11 @@ impl Grep {
     }
 }
 
-/// A regular file that is the user's, open for reading.
+/// Opens the last entry of the walk; `None` unless it is a regular file outside
+/// `/proc`.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn open_file(walk: &Walk) -> Result<Option<OwnedFd>, Errno> {
     let file = walk.open(FILE)?;
     let regular = kind(&fstat(&file)?) == FileType::RegularFile;

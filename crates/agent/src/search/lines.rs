@@ -1,9 +1,8 @@
-//! The lines of one file that match, as GNU grep finds them.
+//! Finds the matching lines of one file, as GNU grep does.
 //!
-//! A file with a NUL is binary from the piece on that has the first one, and
-//! its NULs end lines; that it matches is all that is said of it. So is it of
-//! lines that are not UTF-8. No more than one line of `MAX_LINE` bytes and a
-//! piece are in memory.
+//! A file is binary from the piece with its first NUL on, and its NULs end lines. For a
+//! binary file, or lines that are not UTF-8, only the fact of a match is reported. At
+//! most one line of `MAX_LINE` bytes and one piece are in memory.
 
 use std::os::fd::OwnedFd;
 
@@ -15,10 +14,10 @@ use rustix::io::Errno;
 
 use crate::files::read::fill;
 
-/// How much is read at once.
-const PIECE: usize = 96 << 10;
+/// Bytes of one read.
+const READ_BYTES: usize = 96 << 10;
 
-/// An expression, and the memory that searches with it need.
+/// A regular expression and its search cache.
 #[derive(Debug)]
 pub struct Matcher {
     regex: Regex,
@@ -32,22 +31,22 @@ impl From<Regex> for Matcher {
     }
 }
 
-/// A file that is searched.
+/// A file that is being searched.
 #[derive(Debug)]
 pub struct Lines {
     file: OwnedFd,
     buffer: Vec<u8>,
-    /// Bytes of a line that is not at its end yet.
+    /// Bytes of an incomplete line at the start of the buffer.
     held: usize,
     binary: bool,
-    /// Something matches that cannot be shown.
+    /// True if something matched that cannot be shown.
     pub hidden: bool,
-    /// A line was too long for one piece.
+    /// True if a line was too long for one piece.
     pub cut: bool,
 }
 
 impl Lines {
-    /// Of a file; `buffer` may be that of an earlier one.
+    /// Searches a file; `buffer` may come from an earlier one.
     pub const fn new(file: OwnedFd, buffer: Vec<u8>) -> Self {
         Self {
             file,
@@ -59,29 +58,29 @@ impl Lines {
         }
     }
 
-    /// The buffer, for the next file.
+    /// Returns the buffer for the next file.
     pub fn into_buffer(self) -> Vec<u8> {
         self.buffer
     }
 
-    /// Reads a piece and gives its matching lines to `found`, with their ends,
-    /// until that says no. Returns whether the file has been dealt with.
+    /// Reads a piece and passes its matching lines, with line ends, to `found` until
+    /// that returns false. Returns true if the file is done.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn step(
         &mut self,
         matcher: &mut Matcher,
         found: impl FnMut(&[u8]) -> bool,
     ) -> Result<bool, Errno> {
         let begin = self.held;
-        // One more for a line's end that the file does not have.
-        if self.buffer.len() <= begin + PIECE {
-            self.buffer.resize(begin + PIECE + 1, 0);
+        // One more byte for a missing line end at the end of the file.
+        if self.buffer.len() <= begin + READ_BYTES {
+            self.buffer.resize(begin + READ_BYTES + 1, 0);
         }
-        let count = fill(&self.file, &mut self.buffer[begin..begin + PIECE])?;
+        let count = fill(&self.file, &mut self.buffer[begin..begin + READ_BYTES])?;
         let mut end = begin + count;
-        let last = count < PIECE;
+        let last = count < READ_BYTES;
         self.split_at_nuls(begin, end);
         let whole = memrchr(b'\n', &self.buffer[begin..end]).map_or(0, |at| begin + at + 1);
         let too_long = whole == 0 && end >= MAX_LINE;
@@ -109,7 +108,7 @@ impl Lines {
         }
     }
 
-    /// Whether nothing more is wanted of this file.
+    /// Returns true if the rest of this file need not be searched.
     fn search(
         &mut self,
         end: usize,
@@ -121,7 +120,7 @@ impl Lines {
         while at < end {
             let input = Input::new(lines).range(at..).earliest(true);
             let half = matcher.regex.search_half_with(&mut matcher.cache, &input);
-            // Behind the last line there is another only for the engine.
+            // The engine sees an empty line after the last one; ignore it.
             let Some(hit) = half.map(|half| half.offset()).filter(|hit| *hit < end) else {
                 return false;
             };

@@ -1,16 +1,16 @@
-//! Searches in the sandbox's files: what `grep -r`, `find -name` and a tree
-//! would show, without a program of the image and without a shell.
+//! The `Search` service: `grep -r`, `find -name` and a directory tree, without a
+//! program of the image and without a shell.
 //!
-//! `pattern`, `bracket` and `glob` understand patterns, `walk` goes through
-//! folders, `grep`, `find` and `tree` are the calls, `slices` runs them on the
-//! workers a little at a time, `service` translates from gRPC. Nothing here
-//! changes anything, and opens anything but folders and regular files.
+//! `pattern`, `bracket` and `glob` translate patterns; `walk` walks through
+//! directories; `grep`, `find` and `tree` are the calls; `output` applies the output
+//! limits; `slices` runs a search on the workers in short jobs; `service` translates
+//! from gRPC. Nothing here changes a file, and only directories and regular files are
+//! opened.
 //!
-//! The engine is `regex-automata`, without what we do not need of `regex`: half
-//! the size (0.5 MB of the agent instead of 0.75), bytes instead of text, and a
-//! time that is linear in the text. `grep-searcher`, `ignore` and `globset` would
-//! bring the whole of `regex`, rules of their own for files to pass over, threads
-//! of their own, and globs that are not fnmatch's.
+//! The engine is `regex-automata` instead of `regex`: 0.5 MB of the binary instead of
+//! 0.75, bytes instead of text, and linear time. `grep-searcher`, `ignore` and
+//! `globset` would add all of `regex`, their own ignore rules and threads, and globs
+//! that differ from fnmatch.
 
 mod bracket;
 mod find;

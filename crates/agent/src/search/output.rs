@@ -1,15 +1,15 @@
-//! What a search prints, held to its limit and cut into messages.
+//! The output of a search: applies its limit and splits it into messages.
 
 use hutch_wire::limits::CHUNK;
 use hutch_wire::v1::search_output::Output;
 use hutch_wire::v1::{SearchEnd, SearchOutput};
 
-/// Both streams of a search.
+/// Both output streams of a search.
 #[derive(Debug)]
 pub struct Printed {
     stdout: Bounded,
     stderr: Bounded,
-    /// Something was left out.
+    /// True if output was dropped.
     pub truncated: bool,
 }
 
@@ -31,7 +31,7 @@ impl Bounded {
         }
     }
 
-    /// A line wholly or, but for the first, not at all.
+    /// Adds a whole line or nothing. Only the first line may be cut.
     fn add(&mut self, pieces: &[&[u8]]) {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         if self.full || length as u64 > self.left && self.begun {
@@ -64,7 +64,7 @@ const fn message(output: Output) -> SearchOutput {
 }
 
 impl Printed {
-    /// Of at most `limit` bytes each; 0: of any number.
+    /// At most `limit` bytes for each stream; 0 means no limit.
     pub const fn new(limit: u64) -> Self {
         Self {
             stdout: Bounded::new(limit),
@@ -73,19 +73,19 @@ impl Printed {
         }
     }
 
-    /// Prints a line, given in pieces.
+    /// Appends a line to stdout, given in pieces.
     pub fn stdout(&mut self, pieces: &[&[u8]]) {
         self.stdout.add(pieces);
         self.truncated |= self.stdout.full;
     }
 
-    /// Prints a line of trouble.
+    /// Appends a line to stderr.
     pub fn stderr(&mut self, line: &[u8]) {
         self.stderr.add(&[line]);
         self.truncated |= self.stderr.full;
     }
 
-    /// Nothing more can be printed.
+    /// True if stdout can take no more.
     pub const fn is_full(&self) -> bool {
         self.stdout.full
     }
@@ -95,7 +95,7 @@ impl Printed {
         self.stdout.held.len() + self.stderr.held.len()
     }
 
-    /// The messages with what waits.
+    /// Takes the waiting output as messages.
     pub fn take(&mut self) -> Vec<SearchOutput> {
         let mut messages = Vec::new();
         self.stdout.take(&mut messages, Output::Stdout);

@@ -1,10 +1,9 @@
-//! POSIX basic regular expressions with GNU's additions, as expressions of the
-//! engine. Pure.
+//! Translates POSIX basic regular expressions with GNU extensions into the engine's
+//! syntax. Pure.
 //!
-//! What is special where follows GNU grep 3.8: a `*` at the beginning is a star,
-//! `^` and `$` are anchors only at the ends of an alternative. Back-references
-//! need time that is exponential, and are refused. No expression built here can
-//! match a line's end.
+//! It follows GNU grep 3.8: a `*` at the beginning is a literal star; `^` and `$` are
+//! anchors only at the ends of an alternative. Back-references need exponential time
+//! and are refused. No expression built here can match a line end.
 
 use std::fmt::Write as _;
 
@@ -14,18 +13,18 @@ use regex_automata::util::syntax;
 use super::bracket::{self, SPACE};
 
 /// Largest compiled expression, and largest cache of its automaton, in bytes.
-const SIZE: usize = 1 << 20;
+const MAX_AUTOMATON_BYTES: usize = 1 << 20;
 /// Deepest nesting; the engine's compiler is recursive.
-const NESTING: u32 = 50;
-/// Most repetitions that POSIX lets one ask for.
-const MOST: u32 = 32767;
+const MAX_NESTING: u32 = 50;
+/// Most repetitions in an interval (RE_DUP_MAX).
+const MAX_REPETITIONS: u32 = 32767;
 
 const TOO_BIG: &str = "Regular expression too big";
 
-/// Compiles a list of expressions, one a line, of which one must match.
+/// Compiles a list of expressions, one per line; a match of any of them counts.
 ///
 /// # Errors
-/// What is wrong with each that is wrong, as grep says it.
+/// The message of grep for each invalid expression.
 pub fn compile(pattern: &str) -> Result<Regex, Vec<&'static str>> {
     let mut wrong = Vec::new();
     let mut whole = String::new();
@@ -44,16 +43,16 @@ pub fn compile(pattern: &str) -> Result<Regex, Vec<&'static str>> {
     build(&whole).ok_or_else(|| vec![TOO_BIG])
 }
 
-/// None where it is past a limit; all else has been seen to.
+/// `None` if it exceeds a limit; the syntax is valid by construction.
 fn build(expression: &str) -> Option<Regex> {
     let syntax = syntax::Config::new()
         .utf8(false)
         .multi_line(true)
-        .nest_limit(NESTING);
+        .nest_limit(MAX_NESTING);
     let config = Config::new()
         .utf8_empty(false)
-        .nfa_size_limit(Some(SIZE))
-        .hybrid_cache_capacity(SIZE);
+        .nfa_size_limit(Some(MAX_AUTOMATON_BYTES))
+        .hybrid_cache_capacity(MAX_AUTOMATON_BYTES);
     Regex::builder()
         .syntax(syntax)
         .configure(config)
@@ -61,18 +60,18 @@ fn build(expression: &str) -> Option<Regex> {
         .ok()
 }
 
-/// One line's expression while it is read.
+/// The translation of one line.
 struct Translation<'a> {
     rest: &'a str,
     out: String,
-    /// Where the last thing that could be repeated begins in `out`.
+    /// Where the last repeatable atom begins in `out`.
     atom: Option<usize>,
     /// Where each open group begins.
     groups: Vec<usize>,
     closed: u32,
-    /// At the beginning of an alternative, where `^` is an anchor.
+    /// True at the beginning of an alternative, where `^` is an anchor.
     first: bool,
-    /// There, or after that anchor, where nothing can be repeated.
+    /// True there or after that anchor, where nothing can be repeated.
     start: bool,
 }
 
@@ -202,7 +201,10 @@ impl<'a> Translation<'a> {
         let number = |text: &str| match text {
             "" => Ok(None),
             text if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-                let number = text.parse().ok().filter(|number| *number <= MOST);
+                let number = text
+                    .parse()
+                    .ok()
+                    .filter(|number| *number <= MAX_REPETITIONS);
                 number.map(Some).ok_or(TOO_BIG)
             }
             _ => Err("Invalid content of \\{\\}"),
@@ -307,7 +309,7 @@ mod tests {
                 let _ = compile(&pattern);
             }
         };
-        let thread = std::thread::Builder::new().stack_size(crate::files::STACK);
+        let thread = std::thread::Builder::new().stack_size(crate::files::STACK_BYTES);
         thread.spawn(test).unwrap().join().unwrap();
     }
 }

@@ -1,16 +1,15 @@
-//! Paths and errors in the words of grep and find, as GNU prints them in a
-//! UTF-8 locale. Pure.
+//! Paths and errors as GNU grep and find print them in a UTF-8 locale. Pure.
 
 use rustix::io::Errno;
 
-use crate::files::trouble::Trouble;
+use crate::files::error::FileError;
 
-/// What is wrong, as strerror(3) has it.
-pub fn reason(trouble: &Trouble) -> String {
+/// The error text of strerror(3).
+pub fn reason(trouble: &FileError) -> String {
     let errno = match trouble {
-        Trouble::Kernel(errno) => *errno,
-        Trouble::Folder => Errno::ISDIR,
-        Trouble::Special => return "is a device, pipe or socket".into(),
+        FileError::Kernel(errno) => *errno,
+        FileError::Folder => Errno::ISDIR,
+        FileError::Special => return "is a device, pipe or socket".into(),
         _ => Errno::ACCESS,
     };
     let text = std::io::Error::from(errno).to_string();
@@ -18,14 +17,13 @@ pub fn reason(trouble: &Trouble) -> String {
     text[..end].into()
 }
 
-/// A line of grep's on stderr.
+/// A line of grep on stderr.
 pub fn of_grep(path: &[u8], what: &str) -> Vec<u8> {
     [b"grep: ", path, b": ", what.as_bytes(), b"\n"].concat()
 }
 
-/// A line of find's on stderr; the path is in quotes, with its control
-/// characters escaped.
-pub fn of_find(path: &[u8], trouble: &Trouble) -> Vec<u8> {
+/// A line of find on stderr. The path is quoted and its control characters are escaped.
+pub fn of_find(path: &[u8], trouble: &FileError) -> Vec<u8> {
     let mut line = String::from("find: ‘");
     for chunk in path.utf8_chunks() {
         for c in chunk.valid().chars() {

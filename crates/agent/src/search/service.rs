@@ -1,5 +1,5 @@
-//! The protocol's `Search` service: checks requests and starts the searches. It
-//! decides nothing else.
+//! The gRPC service `Search`: validates requests and starts the searches. It decides
+//! nothing else.
 
 use std::io;
 use std::sync::Arc;
@@ -17,11 +17,10 @@ use super::tree::Tree;
 use crate::files::place::Home;
 use crate::files::request::Wanted;
 
-/// Searches at the same time, which bounds their memory, and leaves most
-/// workers to others; further ones wait.
-const SEARCHES: usize = 4;
+/// Most concurrent searches. That bounds their memory and leaves most workers to file
+/// calls; further searches wait.
+const MAX_SEARCHES: usize = 4;
 
-/// The service.
 #[derive(Debug)]
 pub struct Search {
     home: Arc<Home>,
@@ -29,18 +28,18 @@ pub struct Search {
 }
 
 impl Search {
-    /// With the agent's working directory for relative paths.
+    /// Creates the service. Relative paths start at the agent's working directory.
     ///
     /// # Errors
-    /// When that cannot be opened.
+    /// If this directory cannot be opened.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             home: Arc::new(Home::current()?),
-            searches: Arc::new(Semaphore::new(SEARCHES)),
+            searches: Arc::new(Semaphore::new(MAX_SEARCHES)),
         })
     }
 
-    /// For the server.
+    /// Wraps the service for the gRPC server.
     pub fn server(self) -> SearchServer<Self> {
         SearchServer::new(self)
             .max_decoding_message_size(MAX_SEARCH_MESSAGE)

@@ -1,7 +1,7 @@
-//! Runs a search on the workers in slices, each a job of its own.
+//! Runs a search on the workers in slices; each slice is a job of its own.
 //!
-//! Between slices nothing runs, so that a client that reads slowly keeps no
-//! thread, and one that has left is noticed at once.
+//! Nothing runs between slices: a client that reads slowly holds no thread, and a
+//! client that has left is noticed at once.
 
 use std::time::{Duration, Instant};
 
@@ -12,38 +12,38 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::files::PATIENCE;
-use crate::files::trouble::Trouble;
-use crate::files::worker::{Away, work};
+use crate::files::CLIENT_STALL_TIMEOUT;
+use crate::files::error::FileError;
+use crate::files::worker::{DropOnWorker, work};
 
-/// Longest slice, if no single step is longer.
-const SLICE: Duration = Duration::from_millis(50);
+/// Longest slice, unless a single step takes longer.
+const MAX_SLICE: Duration = Duration::from_millis(50);
 
 /// A search that can be interrupted.
 pub trait Work: Send + 'static {
     /// A message to the client.
     type Output: Send + 'static;
 
-    /// Goes on for a moment; returns whether the search has ended.
+    /// Does a small piece of work; returns true at the end of the search.
     fn step(&mut self) -> bool;
-    /// About how many bytes wait to be sent.
+    /// Estimated bytes that wait to be sent.
     fn held(&self) -> usize;
-    /// The messages that wait.
+    /// Takes the waiting messages.
     fn take(&mut self) -> Vec<Self::Output>;
     /// The last message.
     fn end(&self) -> Self::Output;
 }
 
-/// What a search answers with.
+/// The response stream of a search.
 pub type Outputs<T> = BoxStream<'static, Result<T, Status>>;
 
-/// Begins a search and sends what it finds. `permit` is held to its end; `what`
-/// is for errors.
+/// Begins a search and sends its results. `permit` is held until its end; `what` is for
+/// error texts.
 ///
 /// # Errors
-/// When it cannot begin.
+/// If it cannot begin.
 pub async fn stream<W: Work>(
-    begin: impl FnOnce() -> Result<W, Trouble> + Send + 'static,
+    begin: impl FnOnce() -> Result<W, FileError> + Send + 'static,
     what: String,
     permit: OwnedSemaphorePermit,
 ) -> Result<Outputs<W::Output>, Status> {
@@ -53,17 +53,18 @@ pub async fn stream<W: Work>(
     tokio::spawn(async move {
         let _permit = permit;
         loop {
-            // All at once: they leave in large frames then, and a connection takes
-            // only so many small ones (h2's ENHANCE_YOUR_CALM) before it breaks.
-            let sent = tokio::time::timeout(PATIENCE, sender.send(Ok(done.outputs))).await;
+            // Send a slice at once: it then leaves in large frames. h2 breaks a
+            // connection that gets too many small frames (ENHANCE_YOUR_CALM).
+            let sent =
+                tokio::time::timeout(CLIENT_STALL_TIMEOUT, sender.send(Ok(done.outputs))).await;
             if !matches!(sent, Ok(Ok(()))) {
                 return stalled(&sender, &what);
             }
-            let Some(search) = done.search.and_then(Away::take) else {
+            let Some(search) = done.search.and_then(DropOnWorker::take) else {
                 return;
             };
             if sender.is_closed() {
-                return drop(Away::new(search));
+                return drop(DropOnWorker::new(search));
             }
             done = match work(move || slice(search)).await {
                 Ok(done) => done,
@@ -82,20 +83,20 @@ pub async fn stream<W: Work>(
     Ok(outputs.boxed())
 }
 
-/// For a client that is there and does not read.
+/// Reports the timeout to a client that is connected but does not read.
 fn stalled<T>(sender: &mpsc::Sender<Result<T, Status>>, what: &str) {
-    let _ = sender.try_send(Err(Trouble::Stalled.status(what)));
+    let _ = sender.try_send(Err(FileError::Stalled.status(what)));
 }
 
 struct Done<W: Work> {
-    /// None at the end.
-    search: Option<Away<W>>,
+    /// `None` at the end.
+    search: Option<DropOnWorker<W>>,
     outputs: Vec<W::Output>,
 }
 
-fn slice<W: Work>(mut search: W) -> Result<Done<W>, Trouble> {
+fn slice<W: Work>(mut search: W) -> Result<Done<W>, FileError> {
     let begin = Instant::now();
-    while search.held() < CHUNK && begin.elapsed() < SLICE {
+    while search.held() < CHUNK && begin.elapsed() < MAX_SLICE {
         if search.step() {
             let mut outputs = search.take();
             outputs.push(search.end());
@@ -107,7 +108,7 @@ fn slice<W: Work>(mut search: W) -> Result<Done<W>, Trouble> {
     }
     let outputs = search.take();
     Ok(Done {
-        search: Some(Away::new(search)),
+        search: Some(DropOnWorker::new(search)),
         outputs,
     })
 }

@@ -1,40 +1,38 @@
-//! Where a search begins: what its path leads to, opened.
+//! Opens the path where a search starts.
 
 use std::os::fd::OwnedFd;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::files::place::{FOLDER_ITSELF, Home, Place, kind, open, refuse_proc};
+use crate::files::error::FileError;
+use crate::files::place::{DIRECTORY_FLAGS, Home, Place, kind, open, refuse_proc};
 use crate::files::read::open_regular;
 use crate::files::request::Wanted;
-use crate::files::trouble::Trouble;
 
-/// What a path leads to.
+/// The opened start of a search.
 #[derive(Debug)]
 pub enum Start {
-    /// A folder.
     Folder(OwnedFd),
-    /// A regular file.
     File(OwnedFd),
-    /// A device, pipe, socket or, if it was not followed, a symbolic link.
+    /// A device, pipe, socket, or a symbolic link that was not followed.
     Other,
 }
 
-/// Opens what is at the path, symbolic links followed.
+/// Opens the path and follows symbolic links.
 ///
 /// # Errors
-/// When nothing is there, or it is not the user's.
-pub fn followed(home: &Home, wanted: &Wanted) -> Result<Start, Trouble> {
+/// If nothing is there, or the path is refused.
+pub fn followed(home: &Home, wanted: &Wanted) -> Result<Start, FileError> {
     at(&home.follow(wanted)?)
 }
 
-/// Opens what is at the path. A symbolic link at its end is followed only if a
-/// slash comes after it.
+/// Opens the path. A symbolic link at its end is followed only if a slash comes after
+/// it.
 ///
 /// # Errors
 /// As for [`followed`].
-pub fn itself(home: &Home, wanted: &Wanted) -> Result<Start, Trouble> {
+pub fn itself(home: &Home, wanted: &Wanted) -> Result<Start, FileError> {
     let place = home.locate(wanted)?;
     if place.means_folder() {
         return followed(home, wanted);
@@ -42,11 +40,11 @@ pub fn itself(home: &Home, wanted: &Wanted) -> Result<Start, Trouble> {
     at(&place)
 }
 
-fn at(place: &Place) -> Result<Start, Trouble> {
+fn at(place: &Place) -> Result<Start, FileError> {
     let stat = place.look()?.ok_or(Errno::NOENT)?;
     match kind(&stat) {
         FileType::Directory => {
-            let folder = open(&place.folder, &place.name, FOLDER_ITSELF)?;
+            let folder = open(&place.folder, &place.name, DIRECTORY_FLAGS)?;
             refuse_proc(&folder)?;
             Ok(Start::Folder(folder))
         }

@@ -1,4 +1,5 @@
-//! A folder and all below it, with the contents of its texts, a step at a time.
+//! A directory tree with the contents of its text files, one step at a time. It only
+//! reads directories and regular files.
 
 use bytes::Bytes;
 use hutch_wire::limits::{CHUNK, MAX_CONTENT};
@@ -11,16 +12,16 @@ use super::grep::open_file;
 use super::slices::Work;
 use super::start::{Start, followed};
 use super::walk::{Event, Walk};
+use crate::files::error::FileError;
 use crate::files::look::told;
 use crate::files::place::Home;
 use crate::files::read::fill;
 use crate::files::request::Wanted;
-use crate::files::trouble::Trouble;
 
-/// Folders that hold nothing that anybody wrote.
+/// Directories that hold only generated files.
 const LEFT_OUT: [&[u8]; 2] = [b"node_modules", b"__pycache__"];
 
-/// The tree.
+/// The state of one tree call.
 pub struct Tree {
     walk: Option<Walk>,
     ready: Vec<TreeOutput>,
@@ -37,11 +38,11 @@ const fn no_limit(limit: u64) -> u64 {
 }
 
 impl Tree {
-    /// Begins with what the path leads to.
+    /// Begins with the request's path.
     ///
     /// # Errors
-    /// When nothing is there, or it is not the user's.
-    pub fn new(home: &Home, request: &TreeRequest, wanted: &Wanted) -> Result<Self, Trouble> {
+    /// If nothing is there, or the path is refused.
+    pub fn new(home: &Home, request: &TreeRequest, wanted: &Wanted) -> Result<Self, FileError> {
         let mut tree = Self {
             walk: None,
             ready: Vec::new(),
@@ -95,7 +96,8 @@ impl Tree {
         });
     }
 
-    /// A text's bytes. That a file cannot be read is no reason to fail.
+    /// Returns the content of a text file. A file that cannot be read has none; that is
+    /// no error.
     fn content(&mut self, file: OwnedFd) -> Option<Bytes> {
         let size = fstat(&file).ok()?.st_size.unsigned_abs();
         if size >= self.content_limit || self.entries == 0 {
@@ -126,13 +128,13 @@ impl Tree {
     }
 }
 
-/// The bytes of a file that is UTF-8 and has fewer than `limit`.
+/// Reads a file that is UTF-8 and shorter than `limit`.
 fn read_text(file: impl AsFd, size: u64, limit: u64) -> Option<Bytes> {
-    // One more byte than there should be, to see the end.
+    // One more byte than expected, to see the end of the file.
     let mut text = vec![0; usize::try_from(size + 1).ok()?];
     let mut filled = fill(&file, &mut text).ok()?;
     if filled == text.len() {
-        // It has grown, or it is one of those that tell no size.
+        // The file has grown, or reports no size (as in sysfs).
         text.resize(usize::try_from(limit).ok()?, 0);
         filled += fill(&file, &mut text[filled..]).ok()?;
     }
@@ -149,7 +151,7 @@ impl Work for Tree {
             return true;
         };
         let event = walk.next();
-        // A folder that cannot be read has been given, and has nothing in it.
+        // An unreadable directory was already sent as an entry; it counts as empty.
         if let Some(Event::Entry(kind)) = event {
             self.entry(&mut walk, kind);
         }

@@ -1,10 +1,10 @@
-//! A walk through a folder and all below it, one entry at a time.
+//! Walks through a directory tree, one entry at a time.
 //!
-//! Symbolic links are not followed, and what is mounted into itself is entered
-//! once. `/proc` and the agent's own folder are passed over. Memory and
-//! descriptors are bounded, however wide and deep the folders are: names are
-//! read in batches, and only the deepest folders are kept open; those above are
-//! found again as their children's parents.
+//! Symbolic links are not followed. A directory that is mounted into itself is entered
+//! once. `/proc` and the agent's own directory are skipped. Memory and descriptors are
+//! bounded for trees of any width and depth: names are read in batches and only the
+//! deepest directories stay open; the upper ones are opened again as parents of their
+//! children.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -13,34 +13,33 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, OFlags, RawDir, fstat, statat};
 use rustix::io::Errno;
 
-use crate::files::place::{FOLDER_ITSELF, kind, open, refuse_proc};
+use crate::files::place::{DIRECTORY_FLAGS, kind, open, refuse_proc};
 
-/// Names of a folder that are read, and sorted, at once.
-const BATCH: usize = 16 << 10;
-/// Names kept of all folders on the way, past which batches are small.
-const HELD: usize = 64 << 10;
-/// Folders kept open.
-const OPEN: usize = 32;
-/// Deepest folder, as seen from the first.
-const DEEPEST: usize = 4096;
-/// How much of a folder the kernel gives at once, and how much of it if memory
-/// is short.
-const PIECE: usize = 32 << 10;
-const SMALL_PIECE: usize = 4 << 10;
+/// Names of one directory that are read and sorted at once.
+const NAMES_PER_BATCH: usize = 16 << 10;
+/// Most names in memory for all open levels; above it, batches are small.
+const MAX_HELD_NAMES: usize = 64 << 10;
+/// Most directories that stay open.
+const MAX_OPEN_DIRECTORIES: usize = 32;
+/// Deepest level below the start.
+const MAX_DEPTH: usize = 4096;
+/// Bytes of directory entries in one system call, usually and when memory is short.
+const READ_BUFFER_BYTES: usize = 32 << 10;
+const SMALL_READ_BUFFER_BYTES: usize = 4 << 10;
 
-/// What the walk comes across. Its path is [`Walk::path`].
+/// One step of the walk. Its path is [`Walk::path`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// An entry. A folder is entered next, unless it is skipped.
+    /// An entry. A directory is entered next unless it is skipped.
     Entry(FileType),
-    /// A folder that cannot be entered or read.
+    /// A directory that cannot be entered or read.
     Closed(Errno),
 }
 
 /// Device and inode.
 type Id = (u64, u64);
 
-/// A walk.
+/// The state of a walk.
 #[derive(Debug)]
 pub struct Walk {
     levels: Vec<Level>,
@@ -55,22 +54,22 @@ pub struct Walk {
 
 #[derive(Debug)]
 struct Level {
-    /// None while it is not among the deepest.
+    /// `None` while it is not among the deepest.
     folder: Option<OwnedFd>,
     id: Id,
-    /// The last one is next.
+    /// The names left, in reverse order.
     names: Vec<(CString, FileType)>,
-    /// There are names after those.
+    /// True if the directory has more names.
     more: bool,
     /// Length of its path.
     path: usize,
 }
 
 impl Walk {
-    /// Through what is in `folder`; paths begin with `path`.
+    /// Walks through `directory`; the paths begin with `path`.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// If the directory cannot be read.
     pub fn new(folder: OwnedFd, path: &[u8]) -> Result<Self, Errno> {
         let own = statat(CWD, c"/.hutch", AtFlags::SYMLINK_NOFOLLOW);
         let mut walk = Self {
@@ -80,18 +79,18 @@ impl Walk {
             enters: false,
             held: 0,
             own: own.ok().map(|own| (own.st_dev, own.st_ino)),
-            buffer: vec![MaybeUninit::uninit(); PIECE],
+            buffer: vec![MaybeUninit::uninit(); READ_BUFFER_BYTES],
             truncated: false,
         };
         walk.enter(folder)?;
         Ok(walk)
     }
 
-    /// Goes on to what comes next; nothing at the end.
+    /// Moves to the next entry; `None` at the end.
     pub fn next(&mut self) -> Option<Event> {
         loop {
             if std::mem::take(&mut self.enters)
-                && let Err(problem) = self.open(FOLDER_ITSELF).and_then(|it| self.enter(it))
+                && let Err(problem) = self.open(DIRECTORY_FLAGS).and_then(|it| self.enter(it))
             {
                 return Some(Event::Closed(problem));
             }
@@ -115,7 +114,7 @@ impl Walk {
         }
     }
 
-    /// Passes over what is in the last entry.
+    /// Skips the content of the last entry.
     pub const fn skip(&mut self) {
         self.enters = false;
     }
@@ -130,12 +129,12 @@ impl Walk {
         &self.name
     }
 
-    /// How deep the last entry is; 1 in the folder that the walk began at.
+    /// Depth of the last entry; 1 in the start directory.
     pub const fn depth(&self) -> usize {
         self.levels.len()
     }
 
-    /// Whether something was passed over to bound memory or descriptors.
+    /// True if something was skipped to bound memory or descriptors.
     pub const fn truncated(&self) -> bool {
         self.truncated
     }
@@ -143,7 +142,7 @@ impl Walk {
     /// Opens the last entry.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn open(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
         let level = self.levels.last().and_then(|level| level.folder.as_ref());
         open(level.ok_or(Errno::NOENT)?, &self.name, flags)
@@ -158,7 +157,7 @@ impl Walk {
         if self.levels.iter().any(|level| level.id == id) {
             return Err(Errno::LOOP);
         }
-        if self.levels.len() == DEEPEST {
+        if self.levels.len() == MAX_DEPTH {
             return Err(Errno::NAMETOOLONG);
         }
         self.levels.push(Level {
@@ -168,7 +167,7 @@ impl Walk {
             more: true,
             path: self.path.len(),
         });
-        let above = self.levels.len().checked_sub(OPEN + 1);
+        let above = self.levels.len().checked_sub(MAX_OPEN_DIRECTORIES + 1);
         if let Some(level) = above.and_then(|above| self.levels.get_mut(above)) {
             level.folder = None;
             self.truncated |= std::mem::take(&mut level.more);
@@ -176,16 +175,16 @@ impl Walk {
         self.read().inspect_err(|_| self.leave())
     }
 
-    /// Reads the next names of the deepest folder.
+    /// Reads the next names of the deepest directory.
     fn read(&mut self) -> Result<(), Errno> {
         let Some(level) = self.levels.last_mut() else {
             return Ok(());
         };
         level.more = false;
-        let (most, piece) = if self.held < HELD {
-            (BATCH, PIECE)
+        let (most, piece) = if self.held < MAX_HELD_NAMES {
+            (NAMES_PER_BATCH, READ_BUFFER_BYTES)
         } else {
-            (1, SMALL_PIECE)
+            (1, SMALL_READ_BUFFER_BYTES)
         };
         let folder = level.folder.as_ref().ok_or(Errno::NOENT)?;
         let mut entries = RawDir::new(folder, &mut self.buffer[..piece]);
@@ -211,7 +210,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Goes back up.
+    /// Returns to the parent directory.
     fn leave(&mut self) {
         let Some(gone) = self.levels.pop() else {
             return;
@@ -225,12 +224,12 @@ impl Walk {
         }
         let above = gone
             .folder
-            .and_then(|gone| open(gone, c"..", FOLDER_ITSELF).ok());
+            .and_then(|gone| open(gone, c"..", DIRECTORY_FLAGS).ok());
         level.folder = above.filter(|folder| {
             fstat(folder).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == level.id)
         });
         if level.folder.is_none() {
-            // It was moved meanwhile.
+            // The directory was moved meanwhile.
             self.truncated = true;
             self.held -= level.names.len();
             level.names.clear();

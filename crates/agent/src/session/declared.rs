@@ -1,17 +1,17 @@
-//! Reading what bash's `declare -p` prints, and keeping of it what a session
+//! Parses the output of bash's `declare -p` and selects the variables that a session
 //! keeps. Pure.
 //!
-//! The text is made of commands that each set one variable, in bash's own
-//! quoting. It is not run here, nor are its values understood: all that has to
-//! be seen is where a command ends, and which variable it is about. What bash
-//! makes itself is left out, and what is as the environment has it anyway: the
-//! value is then small, and a new pod's environment shows through.
+//! The text consists of commands that each set one variable, in bash's own quoting. It
+//! is not executed and values are not interpreted: the parser only finds where a
+//! command ends and which variable it sets. Variables that bash makes itself are
+//! dropped, and so are variables that equal the environment's: the value stays small
+//! and a new pod's environment takes effect.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::process::Environment;
 
-/// As every bash has them, unless something else was set.
+/// The initial values of every bash.
 const USUAL: [&str; 5] = [
     "declare -- IFS=$' \\t\\n'\n",
     "declare -- OPTERR=\"1\"\n",
@@ -19,7 +19,7 @@ const USUAL: [&str; 5] = [
     "declare -i OPTIND=\"1\"\n",
     "declare -- PS4=\"+ \"\n",
 ];
-/// Bash's own variables, and those that are another one's business.
+/// Variables that bash makes itself, or that are handled elsewhere.
 const OWN: [&str; 22] = [
     "_",
     "BASH",
@@ -44,31 +44,31 @@ const OWN: [&str; 22] = [
     "SRANDOM",
     "UID",
 ];
-/// The same, by how they begin; but see [`BASH_ENV`].
+/// The same by prefix, except [`BASH_ENV`].
 const OWN_PREFIXES: [&str; 4] = ["__hutch_", "BASH_", "COMP_", "EPOCH"];
 const BASH_ENV: &[u8] = b"BASH_ENV";
 
-/// A command about one variable.
+/// A command that sets or declares one variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statement<'a> {
-    /// All of it, with the newline at its end.
+    /// The whole command with its final newline.
     pub text: &'a [u8],
     name: &'a [u8],
     read_only: bool,
     set: bool,
 }
 
-/// What a session's shells start with, as bash declares it.
+/// The variables with which a session's shells start, as bash declares them.
 #[derive(Debug, Default)]
 pub struct Baseline {
     variables: HashMap<Vec<u8>, Option<Vec<u8>>>,
-    /// The mask of modes, as a command.
+    /// The umask, as a command.
     pub mask: Vec<u8>,
 }
 
 impl Baseline {
-    /// Of that environment. Values that bash would quote in another way are not
-    /// recognized, which costs their place in the value and nothing else.
+    /// The baseline of an environment. A value that bash would quote in another way is
+    /// not recognised; it is then stored needlessly, which is harmless.
     pub fn new(environment: &Environment, mask: u32) -> Self {
         let line = |name: &str| {
             let value = environment.get(name)?;
@@ -90,7 +90,7 @@ impl Baseline {
     }
 }
 
-/// As bash declares an exported variable of printable text.
+/// The command by which bash declares an exported variable of printable text.
 fn declare(name: &str, value: &[u8]) -> Vec<u8> {
     let mut line = format!("declare -x {name}=\"").into_bytes();
     for byte in value {
@@ -103,10 +103,10 @@ fn declare(name: &str, value: &[u8]) -> Vec<u8> {
     line
 }
 
-/// The variables that a session keeps of `declared`, all those of its shell.
-/// What was hidden for the time of the command is as `before` has it. None
-/// where the text is not whole.
-pub fn keep(
+/// Selects the variables that a session keeps from `declared`, the output of its shell.
+/// Variables hidden during the command are taken from `before`. `None` if the text is
+/// incomplete.
+pub fn kept_variables(
     declared: &[u8],
     before: &[u8],
     hidden: &[String],
@@ -139,7 +139,7 @@ pub fn keep(
     Some(kept)
 }
 
-/// The value of a plain variable of plain text, as an option list is one.
+/// The value of a simple variable, such as an option list.
 pub fn plain<'a>(declared: &[Statement<'a>], name: &str) -> Option<&'a str> {
     let of_name = |statement: &&Statement<'_>| statement.name == name.as_bytes();
     let statement = declared.iter().find(of_name)?;
@@ -157,7 +157,7 @@ fn unset(kept: &mut Vec<u8>, name: &[u8]) {
     kept.extend([b"unset -v ", name, b"\n"].concat());
 }
 
-/// The commands of a text; none where a quote or a parenthesis stays open.
+/// Splits a text into commands; `None` if a quote or a parenthesis stays open.
 pub fn statements(text: &[u8]) -> Option<Vec<Statement<'_>>> {
     let mut found = Vec::new();
     let mut rest = text;
@@ -169,7 +169,7 @@ pub fn statements(text: &[u8]) -> Option<Vec<Statement<'_>>> {
     Some(found)
 }
 
-/// What a command is about; none where it is about no variable.
+/// Parses one command; `None` if it sets no variable.
 fn statement(text: &[u8]) -> Option<Statement<'_>> {
     let mut rest = text;
     let mut next = || {
@@ -195,7 +195,7 @@ fn statement(text: &[u8]) -> Option<Statement<'_>> {
     })
 }
 
-/// How long the first command is, with its newline.
+/// Length of the first command with its newline.
 fn length(text: &[u8]) -> Option<usize> {
     let (mut place, mut depth) = (0, 0_usize);
     loop {
@@ -214,7 +214,7 @@ fn length(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// How far a quote goes in which a backslash takes the next byte along.
+/// Length of a quoted text in which a backslash escapes the next byte.
 fn quoted(text: &[u8], end: u8) -> Option<usize> {
     let mut place = 0;
     loop {
@@ -240,7 +240,7 @@ mod tests {
             variables: baseline.iter().map(line).collect(),
             ..Baseline::default()
         };
-        let kept = keep(declared.as_bytes(), before.as_bytes(), &hidden, &baseline);
+        let kept = kept_variables(declared.as_bytes(), before.as_bytes(), &hidden, &baseline);
         String::from_utf8(kept.unwrap()).unwrap()
     }
 

@@ -1,11 +1,11 @@
-//! Where a shell leaves its value, and its word that it has.
+//! Where a shell dumps its value, and how it reports that.
 //!
-//! bash has a file without a name for it, which costs its volume nothing, and
-//! says on its line that the value is there, before it goes. Other shells know
-//! no numbers past 9, which belong to their commands, and write to a file in
-//! the session's folder, as bash does where its command has closed the other.
-//! A command may write to all of these what it likes: it is its own session's,
-//! it is bounded, and a word without a whole value counts for nothing.
+//! bash writes to an anonymous file, which costs no volume I/O, and reports the dump on
+//! its control socket before it exits. Other shells know no descriptors above 9, and
+//! the lower ones belong to their commands; they write to a file in the session's
+//! directory. bash does so, too, if its command has closed the anonymous file. A
+//! command may write anything to all of these: they belong to its own session, their
+//! size is bounded, and a report without a complete value is ignored.
 
 use std::fs;
 use std::io;
@@ -27,31 +27,30 @@ use crate::execution::WITHHELD;
 use crate::lock::Lock;
 use crate::process::Environment;
 
-/// Largest dump: some of it is not kept. It lies in memory, and may not grow as
-/// the command likes.
-pub const MOST: usize = 2 * MAX_SESSION_VALUE;
-/// Longest word.
-const WORD: usize = 64;
-/// What the word begins and ends with, around the exit code.
+/// Largest dump; a part of it is not kept. It is in memory, so a command must not be
+/// able to grow it freely.
+pub const MAX_DUMP_BYTES: usize = 2 * MAX_SESSION_VALUE;
+/// Longest report.
+const MAX_WORD_BYTES: usize = 64;
+/// The start and the end of the report, around the exit code.
 const WORD_IS: (&[u8], &[u8]) = (b"declare -- __hutch_c=\"", b"\"\n");
-/// Exit codes past this may be a signal's: only the process's end can tell.
-const HIGHEST: i32 = 128;
+/// A higher exit code may come from a signal; only the process's end can tell.
+const MAX_OWN_EXIT_CODE: i32 = 128;
 
-/// What a shell leaves its value in.
+/// The files for one shell's dump.
 #[derive(Debug)]
 pub struct Dump {
-    /// The file without a name, where the shell has one.
+    /// The anonymous file, if the shell has one.
     pub memory: Option<OwnedFd>,
-    /// The file in the session's folder.
+    /// The file in the session's directory.
     out: PathBuf,
-    /// Stands between the parts. It is not for anybody to guess, as it must not
-    /// be met in a value.
+    /// Separates the parts. It is random, because it must not occur in a value.
     mark: String,
     taken: Lock<Option<Value>>,
 }
 
 impl Dump {
-    /// For the shell of that number.
+    /// Creates the dump of shell `number`.
     pub fn new(folder: &Path, number: u64, mark: &str) -> Self {
         Self {
             memory: None,
@@ -61,17 +60,17 @@ impl Dump {
         }
     }
 
-    /// What the shell does when it exits; one that is `copied` has a builtin for
+    /// The script that the shell runs when it exits. A `copied` shell has a builtin for
     /// it.
     pub fn text(&self, kind: Kind, copied: bool, environment: &Environment) -> Vec<u8> {
         let names = environment.without(&WITHHELD);
-        // A list may not be empty in every shell; this name is always set.
+        // Not every shell allows an empty list; the name `_` is always set.
         let names = format!("_ {}", names.names().join(" "));
         let out = self.out.as_os_str().as_bytes();
         text::dump(kind, copied, out, &self.mark, names.trim())
     }
 
-    /// Whether a whole value is there; it is taken then.
+    /// Reads and stores the value; returns true if it is complete.
     fn whole(&self, before: &Before) -> bool {
         let value = self.read().ok();
         let value = value.and_then(|bytes| text::parse(&bytes, &self.mark, before));
@@ -80,20 +79,24 @@ impl Dump {
         whole
     }
 
-    /// The value that the shell has left; none where it has left none.
+    /// Returns the value that the shell has dumped; `None` if there is none.
     pub fn take(&self, before: &Before) -> Option<Value> {
         if self.taken.lock().is_none() {
             self.whole(before);
         }
-        // What has left the shell may hold the file for ever.
+        // Background processes of the shell may hold the file open for ever: free its
+        // memory.
         let _ = self.memory.as_ref().map(|memory| ftruncate(memory, 0));
         self.taken.lock().take()
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {
         let size = match &self.memory {
-            // Its size is its bound; how far the shell has come tells more.
-            Some(memory) => usize::try_from(tell(memory)?).unwrap_or(MOST).min(MOST),
+            // The file's size is its limit; the shell's file position is the length of
+            // the dump.
+            Some(memory) => usize::try_from(tell(memory)?)
+                .unwrap_or(MAX_DUMP_BYTES)
+                .min(MAX_DUMP_BYTES),
             None => 0,
         };
         let Some(memory) = self.memory.as_ref().filter(|_| size > 0) else {
@@ -115,13 +118,13 @@ impl Dump {
     }
 }
 
-/// The exit code of a command whose shell has said that it goes, and has left a
-/// whole value; else pending for ever. What is no word closes the line: nobody
-/// can fill it and so hold up the shell, which does not mind.
+/// Resolves with the exit code once the shell has reported its end and dumped a
+/// complete value; else pending for ever. An invalid report closes the control socket,
+/// so a command cannot fill it and block the shell. The shell tolerates that.
 pub async fn word(line: Line, dump: Arc<Dump>, before: Arc<Before>) -> i32 {
     if let Ok(line) = UnixStream::from_std(line)
         && let Some(code) = read_word(&line).await
-        && code <= HIGHEST
+        && code <= MAX_OWN_EXIT_CODE
         && dump.whole(&before)
     {
         return code;
@@ -130,12 +133,12 @@ pub async fn word(line: Line, dump: Arc<Dump>, before: Arc<Before>) -> i32 {
 }
 
 async fn read_word(line: &UnixStream) -> Option<i32> {
-    let mut word = Vec::with_capacity(WORD);
+    let mut word = Vec::with_capacity(MAX_WORD_BYTES);
     while !word.ends_with(b"\n") {
         line.readable().await.ok()?;
         match line.try_read_buf(&mut word) {
             Ok(0) => return None,
-            Ok(_) if word.len() >= WORD => return None,
+            Ok(_) if word.len() >= MAX_WORD_BYTES => return None,
             Err(problem) if problem.kind() != io::ErrorKind::WouldBlock => return None,
             _ => {}
         }

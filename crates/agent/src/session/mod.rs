@@ -1,16 +1,16 @@
-//! Sessions: values that commands find and leave, one command at a time each.
+//! Sessions: shell state that outlives a command. Each session runs one command at a
+//! time.
 //!
-//! A session is not a process. Every command of it has a fresh shell that
-//! restores the value (`text`), runs the command, and dumps the new value as it
-//! exits; `store` has the values on disk, `line` the order of the commands,
-//! `shell` the shells, `run` a command from its turn to its end, `ready`
-//! the shells that are there before it. Where there is
-//! no shell there are no sessions.
+//! A session is not a process. Each command gets a fresh shell that restores the value
+//! (`text`), runs the command and dumps the new value when it exits (`dump`, read by
+//! `declared`). `store` has the values on disk, `queue` orders the commands, `shell`
+//! prepares shells, `ready` keeps prepared ones, `run` runs one command, `open` has the
+//! calls without a command. An image without a shell has no sessions.
 
 mod declared;
 mod dump;
-mod line;
 mod open;
+mod queue;
 mod ready;
 mod run;
 mod shell;
@@ -32,22 +32,22 @@ use tonic::Status;
 use crate::execution::{Starter, WITHHELD};
 use crate::lock::Lock;
 use declared::Baseline;
-use line::Line;
+use queue::Queue;
 use ready::Ready;
-use shell::Waiting;
+use shell::PreparedShell;
 use store::Store;
 use value::{Kind, Value};
 
-/// Largest value that is kept in memory, too.
-const SMALL: usize = 16 << 10;
+/// Largest value that is also kept in memory.
+const MAX_CACHED_VALUE_BYTES: usize = 16 << 10;
 
 /// All sessions of the sandbox.
 #[derive(Debug)]
 pub struct Sessions {
     starter: Arc<Starter>,
-    /// None where nothing can be written anywhere.
+    /// `None` if no directory is writable.
     store: Option<Store>,
-    /// The agent's own directory.
+    /// The agent's working directory.
     home: Vec<u8>,
     mark: String,
     baseline: Arc<Baseline>,
@@ -60,7 +60,7 @@ pub struct Sessions {
 #[derive(Debug)]
 struct Session {
     id: String,
-    line: Arc<Line>,
+    queue: Arc<Queue>,
     state: Lock<State>,
 }
 
@@ -68,21 +68,21 @@ struct Session {
 struct State {
     cwd: Vec<u8>,
     used: Instant,
-    /// Who stands for the session outside.
+    /// The external object that owns the session, such as the UID of a resource.
     owner: String,
-    /// Checksum of the value on disk; none before there is one.
+    /// Checksum of the value on disk; `None` if there is none.
     written: Option<u64>,
-    /// That value, where it is small: the volume may be slow.
+    /// A cache of that value if it is small: the volume may be slow.
     value: Option<Value>,
-    /// The next command's shell.
-    waiting: Option<Waiting>,
+    /// The prepared shell of the next command.
+    waiting: Option<PreparedShell>,
 }
 
 impl Session {
     fn new(id: &str, cwd: Vec<u8>) -> Arc<Self> {
         Arc::new(Self {
             id: id.to_owned(),
-            line: Arc::default(),
+            queue: Arc::default(),
             state: Lock::new(State {
                 cwd,
                 used: Instant::now(),
@@ -100,7 +100,7 @@ impl Session {
 }
 
 impl Sessions {
-    /// The sessions whose values are under `state`, and `default`. `mark` is
+    /// Loads the sessions whose values are under `state`, and `default`. `mark` is
     /// random.
     pub fn load(starter: Arc<Starter>, state: &Path, mark: &str) -> Self {
         let home = std::env::current_dir().unwrap_or_else(|_| "/".into());
@@ -136,8 +136,10 @@ impl Sessions {
         }
     }
 
-    /// Whether there can be sessions at all: their folder, and the kind of
-    /// their values.
+    /// Checks that sessions are possible. Returns the store and the kind of values.
+    ///
+    /// # Errors
+    /// FAILED_PRECONDITION without a shell or a writable directory.
     fn able(&self) -> Result<(&Store, Kind), Status> {
         let kind = shell::kind(&self.starter).ok_or_else(shell::no_shell)?;
         let store = self.store.as_ref().ok_or_else(|| {
@@ -146,7 +148,7 @@ impl Sessions {
         Ok((store, kind))
     }
 
-    /// The session of that id, made where there is none; and whether it was.
+    /// Finds or creates the session; the flag is true if it is new.
     fn find_or_make(&self, id: &str) -> Result<(Arc<Session>, bool), Status> {
         check_id(id)?;
         let mut known = self.known.lock();
@@ -163,8 +165,8 @@ impl Sessions {
         Ok((session, true))
     }
 
-    /// What the session's next shell restores, and whether the value that
-    /// should be on disk was lost.
+    /// Returns the value that the session's next shell restores. The flag is true if
+    /// the stored value was lost.
     fn value(&self, session: &Session) -> Result<(Value, bool), Status> {
         let (store, kind) = self.able()?;
         let (cwd, expected) = {
@@ -183,8 +185,8 @@ impl Sessions {
         Ok((Value::new(kind, cwd), expected))
     }
 
-    /// Keeps a value, on disk if it is another than the one there.
-    fn keep(&self, session: &Session, value: &Value) -> Result<(), Status> {
+    /// Saves a value; it is written to disk only if it has changed.
+    fn save(&self, session: &Session, value: &Value) -> Result<(), Status> {
         let (store, _) = self.able()?;
         if value.cwd.len() > hutch_wire::limits::MAX_PATH {
             let text = "the session's directory has a path that is too long to go back to";
@@ -208,7 +210,7 @@ impl Sessions {
         let mut state = session.state.lock();
         state.written = sum;
         state.cwd.clone_from(&value.cwd);
-        state.value = (encoded.len() <= SMALL).then(|| value.clone());
+        state.value = (encoded.len() <= MAX_CACHED_VALUE_BYTES).then(|| value.clone());
         Ok(())
     }
 
@@ -217,7 +219,7 @@ impl Sessions {
     }
 }
 
-/// The agent's mask of modes, which shells begin with.
+/// The agent's umask, with which shells start.
 fn mask() -> u32 {
     let mask = rustix::process::umask(Mode::empty());
     rustix::process::umask(mask);

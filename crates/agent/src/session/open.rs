@@ -1,5 +1,5 @@
-//! Opening, closing and listing sessions, and setting their variables: the
-//! calls that run no command.
+//! Opens, closes and lists sessions and sets their variables: the calls that run no
+//! command.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -14,11 +14,13 @@ use super::{Session, Sessions, check_id};
 use crate::execution::check_environment;
 
 impl Sessions {
-    /// Makes a session; one that exists is given the owner, if there is one.
+    /// Creates a session. If it exists and the request has an owner, sets the owner
+    /// instead.
     ///
     /// # Errors
-    /// ALREADY_EXISTS without an owner; NOT_FOUND where it has to exist; INVALID_ARGUMENT for what makes no sense;
-    /// RESOURCE_EXHAUSTED past a bound; FAILED_PRECONDITION without a shell.
+    /// ALREADY_EXISTS without an owner; NOT_FOUND if it must exist; INVALID_ARGUMENT
+    /// for an invalid request; RESOURCE_EXHAUSTED above a limit; FAILED_PRECONDITION
+    /// without a shell.
     pub fn open(&self, request: &v1::OpenSessionRequest) -> Result<(), Status> {
         check_id(&request.id)?;
         check_environment(&request.env)?;
@@ -46,18 +48,18 @@ impl Sessions {
         }
         let home = Path::new(std::ffi::OsStr::from_bytes(&self.home));
         let cwd = home.join(&request.cwd);
-        // `join` with nothing leaves a slash at the end.
+        // `join` with an empty path would append a slash.
         let cwd = if request.cwd.is_empty() { home } else { &cwd };
         let session = Session::new(&request.id, cwd.as_os_str().as_bytes().to_vec());
         let mut value = super::Value::new(kind, cwd.as_os_str().as_bytes().to_vec());
         value.export(&request.env);
-        self.keep(&session, &value)?;
+        self.save(&session, &value)?;
         self.own(&session, &request.owner)?;
         known.insert(request.id.clone(), session);
         Ok(())
     }
 
-    /// Gives a session its owner, on disk too.
+    /// Sets the owner of a session, also on disk.
     fn own(&self, session: &Session, owner: &str) -> Result<(), Status> {
         let mut state = session.state.lock();
         if state.owner != owner {
@@ -70,8 +72,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends a session, whose owner must be the one given, if one is. Its command
-    /// is killed, and those that wait never begin.
+    /// Closes a session; if `owner` is not empty, only if it is the owner. Its command
+    /// is killed and waiting ones never begin.
     ///
     /// # Errors
     /// NOT_FOUND.
@@ -84,7 +86,7 @@ impl Sessions {
             _ => return Err(Status::not_found("there is no session of this id")),
         };
         known.remove(id);
-        session.line.close();
+        session.queue.close();
         let waiting = session.state.lock().waiting.take();
         drop(waiting);
         if let Some(store) = &self.store {
@@ -93,7 +95,7 @@ impl Sessions {
         if id == DEFAULT_SESSION {
             let anew = Session::new(id, self.home.clone());
             if owner.is_empty() {
-                // Begun anew, it is still whoever's it was.
+                // The new default session keeps its owner.
                 let owner = session.state.lock().owner.clone();
                 let _ = self.own(&anew, &owner);
             }
@@ -102,30 +104,30 @@ impl Sessions {
         Ok(())
     }
 
-    /// Sets exported variables when the commands before are done. Returns
-    /// whether the session was made for it.
+    /// Sets exported variables after the commands before it. Returns true if the
+    /// session was created for it.
     ///
     /// # Errors
-    /// As those of [`Self::open`]; ABORTED when the session is closed meanwhile.
+    /// As for [`Self::open`]; ABORTED if the session is closed meanwhile.
     pub async fn set(&self, id: &str, env: &HashMap<String, String>) -> Result<bool, Status> {
         check_environment(env)?;
         self.able()?;
         let (session, created) = self.find_or_make(id)?;
-        let place = session.line.join()?;
-        let turn = place.turn().await.filter(|_| !session.line.closed());
+        let place = session.queue.join()?;
+        let turn = place.turn().await.filter(|_| !session.queue.closed());
         let turn = turn.ok_or_else(|| Status::aborted("the session was closed"))?;
-        // It has restored another value.
+        // This shell has restored the old value.
         let waiting = session.state.lock().waiting.take();
         drop(waiting);
         let (mut value, _) = self.value(&session)?;
         value.export(env);
-        self.keep(&session, &value)?;
+        self.save(&session, &value)?;
         session.touch();
         drop(turn);
         Ok(created)
     }
 
-    /// All sessions, or the one of that id.
+    /// Lists all sessions, or the one with this id.
     pub fn list(&self, id: &str) -> Vec<v1::Session> {
         let known = self.known.lock();
         if !id.is_empty() {
@@ -138,7 +140,7 @@ impl Sessions {
 }
 
 fn describe(session: &Arc<Session>) -> v1::Session {
-    let commands = u32::try_from(session.line.length()).unwrap_or(u32::MAX);
+    let commands = u32::try_from(session.queue.length()).unwrap_or(u32::MAX);
     let state = session.state.lock();
     v1::Session {
         id: session.id.clone(),

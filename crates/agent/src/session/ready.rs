@@ -1,6 +1,6 @@
-//! Shells that are started ahead of their commands, for sessions that were used
-//! a moment ago. Bounded in number and time; a session that has none starts its
-//! shell when the command comes, and nobody can tell but by the clock.
+//! Shells prepared ahead of the next command, for recently used sessions. Number and
+//! time are bounded. A session without one starts its shell when the command comes;
+//! only the latency differs.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep_until};
 use super::{Session, Sessions};
 use crate::lock::Lock;
 
-/// Most shells that wait.
-const MOST: usize = 16;
-/// How long one waits.
-const KEPT: Duration = Duration::from_secs(5);
+/// Most prepared shells.
+const MAX_SHELLS: usize = 16;
+/// How long a prepared shell waits.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The sessions that have one, oldest shell first, and since when.
+/// The sessions with a prepared shell and since when, oldest first.
 #[derive(Debug, Default)]
 pub struct Ready {
     queue: Lock<VecDeque<(Instant, Weak<Session>)>>,
@@ -29,28 +29,28 @@ impl Ready {
         let mut queue = self.queue.lock();
         queue.retain(|(_, other)| other.as_ptr() != Arc::as_ptr(session));
         queue.push_back((Instant::now(), Arc::downgrade(session)));
-        if queue.len() > MOST {
+        if queue.len() > MAX_SHELLS {
             dismiss(queue.pop_front());
         }
         self.filled.notify_one();
     }
 
-    /// Sends shells away as their time comes; for ever.
+    /// Ends expired shells; never returns.
     pub async fn expire(&self) {
         loop {
             let oldest = self.queue.lock().front().map(|(moment, _)| *moment);
             match oldest {
                 None => self.filled.notified().await,
-                Some(moment) if moment.elapsed() >= KEPT => {
+                Some(moment) if moment.elapsed() >= IDLE_TIMEOUT => {
                     dismiss(self.queue.lock().pop_front());
                 }
-                Some(moment) => sleep_until(moment + KEPT).await,
+                Some(moment) => sleep_until(moment + IDLE_TIMEOUT).await,
             }
         }
     }
 }
 
-/// A shell whose pipe ends goes away by itself.
+/// Drops the shell; it exits when its control socket closes.
 fn dismiss(oldest: Option<(Instant, Weak<Session>)>) {
     if let Some(session) = oldest.and_then(|(_, session)| session.upgrade()) {
         session.state.lock().waiting = None;
@@ -58,14 +58,13 @@ fn dismiss(oldest: Option<(Instant, Weak<Session>)>) {
 }
 
 impl Sessions {
-    /// Has a shell ready for the next command of a session, once the answer of
-    /// the last one is on its way.
+    /// Prepares a shell for the session's next command, after the last answer was sent.
     pub(super) fn ready(self: &Arc<Self>, session: Arc<Session>) {
         let sessions = Arc::clone(self);
         tokio::spawn(async move {
             tokio::task::yield_now().await;
-            // No await from here on: what is seen of the session stays so.
-            if session.line.closed() || session.line.length() > 0 {
+            // No await from here on: the session's state must not change in between.
+            if session.queue.closed() || session.queue.length() > 0 {
                 return;
             }
             if let Ok((waiting, false)) = sessions.begin(&session, false) {
@@ -75,7 +74,7 @@ impl Sessions {
         });
     }
 
-    /// Sends shells away that wait for too long; for ever.
+    /// Ends expired prepared shells; never returns.
     pub async fn expire(&self) {
         self.ready.expire().await;
     }

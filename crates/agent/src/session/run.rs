@@ -1,5 +1,5 @@
-//! One command of a session: from its start over its turn to its end, and the
-//! shell for the command after it.
+//! Runs one command of a session: waits for its turn, runs it, saves the value and
+//! prepares the next shell.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::dump::{Dump, word};
-use super::line::Turn;
-use super::shell::{Running, Waiting};
+use super::queue::Turn;
+use super::shell::{PreparedShell, RunningShell};
 use super::text::Before;
 use super::{Session, Sessions, text};
 use crate::execution::{Checked, Course, Early, Execution, Settle, Source, check, follow};
 
 /// Exit code of a command that could not be started.
 const NOT_STARTED: i32 = 126;
-/// Exit code of a command whose session was closed before its turn: that of one
-/// that was killed.
+/// Exit code of a command whose session was closed before its turn: that of a killed
+/// command.
 const CLOSED: i32 = 128 + libc::SIGKILL;
 
-/// The end of a command whose session was closed before its turn.
+/// The exit of a command whose session was closed before its turn.
 fn closed(created: bool) -> Exit {
     Exit {
         code: CLOSED,
@@ -47,10 +47,10 @@ struct Job {
 }
 
 impl Sessions {
-    /// Takes a command for the session that it names.
+    /// Accepts a command for the session that it names.
     ///
     /// # Errors
-    /// As the protocol has them: then nothing was started, and will not be.
+    /// As in the protocol; then nothing was started and nothing will be.
     pub fn start(self: &Arc<Self>, mut start: Start) -> Result<Arc<Execution>, Status> {
         let (program, cwd) = check(&mut start)?;
         let Checked::Script(script) = program else {
@@ -63,7 +63,7 @@ impl Sessions {
         }
         self.able()?;
         let (session, created) = self.find_or_make(&start.session)?;
-        let place = session.line.join()?;
+        let place = session.queue.join()?;
         let limit = start.output_limit;
         let execution = Arc::new(Execution::new(start.id, start.stdin, limit));
         executions.add(&execution);
@@ -81,8 +81,8 @@ impl Sessions {
         let sessions = Arc::clone(self);
         tokio::spawn(async move {
             let turn = place.turn().await;
-            // The session may have been closed while the turn was on its way.
-            match turn.filter(|_| !job.session.line.closed()) {
+            // The session may have been closed while the turn was being passed.
+            match turn.filter(|_| !job.session.queue.closed()) {
                 Some(turn) => sessions.run(job, turn).await,
                 None => sessions.end_without_process(&job.execution, closed(job.created)),
             }
@@ -146,9 +146,8 @@ impl Sessions {
         self.starter.executions.ended(execution);
     }
 
-    /// The shell that runs a command, on its way; and whether the session's
-    /// value was lost.
-    fn shell(&self, job: &Job) -> Result<(Running, bool), Status> {
+    /// Gives the command to a shell. The flag is true if the session's value was lost.
+    fn shell(&self, job: &Job) -> Result<(RunningShell, bool), Status> {
         let ready = job.session.state.lock().waiting.take();
         let ready = ready.filter(|_| !job.stdin);
         let (waiting, lost) = match ready.and_then(|mut ready| ready.lives().then_some(ready)) {
@@ -163,23 +162,23 @@ impl Sessions {
         Ok((running, lost))
     }
 
-    /// Starts a shell for the session.
+    /// Prepares a shell for the session.
     pub(super) fn begin(
         &self,
         session: &Session,
         with_stdin: bool,
-    ) -> Result<(Waiting, bool), Status> {
+    ) -> Result<(PreparedShell, bool), Status> {
         let (store, _) = self.able()?;
         let (value, lost) = self.value(session)?;
         if session.state.lock().written.is_none() {
             let _ = store.prepare(&session.id);
         }
         let dump = Dump::new(&store.folder(&session.id), self.number(), &self.mark);
-        let waiting = Waiting::start(&self.starter, value, dump, with_stdin)?;
+        let waiting = PreparedShell::start(&self.starter, value, dump, with_stdin)?;
         Ok((waiting, lost))
     }
 
-    /// Takes over what an ended command has left.
+    /// Saves the value that an ended command has left.
     fn settle(
         &self,
         session: &Session,
@@ -190,7 +189,7 @@ impl Sessions {
         exit: &mut Exit,
     ) {
         session.touch();
-        if session.line.closed() {
+        if session.queue.closed() {
             exit.session_closed = true;
             return;
         }
@@ -201,7 +200,7 @@ impl Sessions {
         if own_folder {
             value.cwd.clone_from(&before.value.cwd);
         }
-        if let Err(problem) = self.keep(session, &value) {
+        if let Err(problem) = self.save(session, &value) {
             let line = format!("{}; it stays as it was\n", problem.message());
             execution.add_output(Source::Stderr, line.as_bytes());
             exit.session_reset = true;

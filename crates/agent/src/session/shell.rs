@@ -1,6 +1,6 @@
-//! A shell of a session: started and restored ahead of its command, then given
-//! it. Each runs one command and ends. How it waits is `execution`'s; what it
-//! restores and dumps is `text`'s.
+//! A shell of a session: it is started and restores the value ahead of its command,
+//! gets the command, runs it and exits. `execution` implements the waiting, `text` the
+//! restore and dump scripts.
 
 use std::ffi::CString;
 use std::io;
@@ -9,39 +9,39 @@ use std::os::unix::net::UnixStream;
 
 use tonic::Status;
 
-use super::dump::{Dump, MOST};
+use super::dump::{Dump, MAX_DUMP_BYTES};
 use super::text;
 use super::value::{Kind, Value};
 use crate::execution::{
-    FILES as BASH_FILES, GO, Held, Hold, LINE as BASH_LINE, SESSION, Started, Starter, WAIT,
-    WITHHELD, exhausted,
+    FILES as BASH_FILES, GO, IdleShell, IdleShellSpec, LINE as BASH_LINE, SESSION, Started,
+    Starter, WAIT, WITHHELD, exhausted,
 };
 use crate::process::Environment;
 use crate::process::shell::Shell;
 
-/// The numbers of the line and the files of a shell that is not bash: none past
-/// 9 is known there.
+/// Descriptor numbers of the control socket and the files in a shell that is not bash;
+/// such shells know none above 9.
 const LINE: i32 = 9;
 const FILES: [i32; 3] = [8, 6, 7];
-/// Places of the files: the command, what is restored ahead of it, and what
-/// right before it; in bash, its dump.
+/// Indexes of the files: the command, the early restore, the restore right before the
+/// command, and (bash only) the dump.
 const COMMAND: usize = 0;
 const AHEAD: usize = 1;
 const LAST: usize = 2;
 const DUMP: usize = 3;
 
-/// A shell that waits for its command.
+/// A shell that has restored a value and waits for its command.
 #[derive(Debug)]
-pub struct Waiting {
-    held: Held,
+pub struct PreparedShell {
+    held: IdleShell,
     /// The value it has restored.
     pub value: Value,
     dump: Dump,
 }
 
-/// The kind of the values that sessions have; none where there is no shell.
+/// The kind of values for this image's shell; `None` if there is no shell.
 pub fn kind(starter: &Starter) -> Option<Kind> {
-    if starter.waiting.copies() {
+    if starter.shells.copies() {
         return Some(Kind::Bash);
     }
     let shell = Shell::find(starter.environment.path())?;
@@ -56,12 +56,12 @@ fn kind_of(shell: &Shell) -> Kind {
     }
 }
 
-impl Waiting {
+impl PreparedShell {
     /// Starts a shell that restores `value` and then waits.
     ///
     /// # Errors
-    /// FAILED_PRECONDITION where there is no shell, RESOURCE_EXHAUSTED where
-    /// there is nothing left for it.
+    /// FAILED_PRECONDITION without a shell, RESOURCE_EXHAUSTED without resources for
+    /// it.
     pub fn start(
         starter: &Starter,
         value: Value,
@@ -71,7 +71,7 @@ impl Waiting {
         let kept = if with_stdin {
             None
         } else {
-            starter.waiting.take()
+            starter.shells.take()
         };
         let (held, kind) = match kept {
             Some(kept) => (kept, Kind::Bash),
@@ -86,7 +86,7 @@ impl Waiting {
         if kind == Kind::Bash {
             let text = dump.text(kind, held.copied, &starter.environment);
             ahead = text::prepare(&text, &exports(&starter.environment));
-            held.bound(DUMP, MOST as u64).map_err(exhausted)?;
+            held.bound(DUMP, MAX_DUMP_BYTES as u64).map_err(exhausted)?;
         }
         ahead.extend(text::restore(&value));
         held.fill(AHEAD, &ahead)
@@ -95,17 +95,17 @@ impl Waiting {
         Ok(Self { held, value, dump })
     }
 
-    /// Gives it its command, with what is to be restored right before it.
+    /// Passes the command and the final restore to the shell, which then runs it.
     ///
     /// # Errors
-    /// When there is no memory for the command.
-    pub fn go(self, last: &[u8], command: &[u8]) -> io::Result<Running> {
+    /// If there is no memory for the command.
+    pub fn go(self, last: &[u8], command: &[u8]) -> io::Result<RunningShell> {
         self.held.fill(LAST, last)?;
         self.held.fill(COMMAND, command)?;
         self.held.say(b"\n")?;
         let mut dump = self.dump;
         dump.memory = self.held.files.into_iter().nth(DUMP);
-        Ok(Running {
+        Ok(RunningShell {
             started: self.held.started,
             line: self.held.line,
             value: self.value,
@@ -113,7 +113,7 @@ impl Waiting {
         })
     }
 
-    /// Whether it still waits.
+    /// True while it waits.
     pub fn lives(&mut self) -> bool {
         self.held.lives()
     }
@@ -121,18 +121,18 @@ impl Waiting {
 
 /// A shell that runs its command.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningShell {
     /// Its process and pipes.
     pub started: Started,
-    /// The agent's end of its line.
+    /// The agent's end of its control socket.
     pub line: UnixStream,
-    /// The value it had restored.
+    /// The value that it had restored.
     pub value: Value,
-    /// Where it dumps.
+    /// Where it dumps its value.
     pub dump: Dump,
 }
 
-/// Why there are no sessions in an image without a shell.
+/// The error for sessions in an image without a shell.
 pub fn no_shell() -> Status {
     Status::failed_precondition(
         "the image has no shell (neither bash nor sh), which sessions need: \
@@ -140,8 +140,8 @@ pub fn no_shell() -> Status {
     )
 }
 
-/// Starts a shell that waits.
-fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<Held, Status> {
+/// Starts a waiting shell.
+fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<IdleShell, Status> {
     let environment = &starter.environment;
     let arguments = if shell.is_bash() {
         shell
@@ -150,7 +150,7 @@ fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<Hel
     } else {
         posix_arguments(environment, dump)
     };
-    let hold = Hold {
+    let hold = IdleShellSpec {
         file: &shell.file,
         arguments: &arguments.map_err(exhausted)?,
         environment: &environment.without(&WITHHELD),
@@ -159,7 +159,7 @@ fn start(starter: &Starter, shell: &Shell, dump: &Dump, fed: bool) -> Result<Hel
         line: if shell.is_bash() { BASH_LINE } else { LINE },
         files: if shell.is_bash() { &BASH_FILES } else { &FILES },
     };
-    Held::start(&hold, &starter.reaper)
+    IdleShell::start(&hold, &starter.reaper)
 }
 
 fn posix_arguments(environment: &Environment, dump: &Dump) -> io::Result<Vec<CString>> {
@@ -168,7 +168,7 @@ fn posix_arguments(environment: &Environment, dump: &Dump) -> io::Result<Vec<CSt
     Ok(vec![c"sh".into(), c"-c".into(), begin, c"sh".into(), dump])
 }
 
-/// Sets what was withheld and belongs to the command.
+/// Sets the variables that were withheld at the start but belong to the command.
 fn exports(environment: &Environment) -> String {
     let mut exports = String::new();
     for name in ["BASH_ENV", "ENV"] {

@@ -1,8 +1,9 @@
-//! Where values lie: one folder per session, mode 0700, under the state folder.
+//! Stores values on disk: one directory per session, mode 0700, under the state
+//! directory.
 //!
-//! Commands of the sandbox may do anything to these files. So nothing is
-//! followed that is a link, nothing is waited for that is a pipe, and a value
-//! that is not whole, or of another session, is none.
+//! Commands of the sandbox may do anything to these files. So it follows no symbolic
+//! links, does not block on pipes, and ignores a value that is incomplete or belongs to
+//! another session.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
@@ -19,10 +20,10 @@ use crate::log;
 const VALUE: &str = "value";
 /// The file beside it with the name of the session's owner.
 const OWNER: &str = "owner";
-/// Ids up to this length are in the folder's name in full.
-const WHOLE: usize = 100;
-/// Largest file read: a value and its header.
-const MOST: u64 = 2 * hutch_wire::limits::MAX_SESSION_VALUE as u64;
+/// Longest id that is completely in the directory's name.
+const MAX_PLAIN_ID_BYTES: usize = 100;
+/// Largest file that is read: a value and its header.
+const MAX_FILE_BYTES: u64 = 2 * hutch_wire::limits::MAX_SESSION_VALUE as u64;
 
 /// The state folder.
 #[derive(Debug)]
@@ -31,9 +32,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// In `preferred`, or, where that is not there or cannot be written, in
-    /// memory: then values end with the pod, and the log says so. `mark` is this
-    /// agent's own. None where no folder can be written at all.
+    /// Opens the store in `preferred`. If that is missing or read-only, it uses memory
+    /// or a temporary directory: values then end with the pod, and the log says so.
+    /// `mark` is random. `None` if no directory is writable.
     pub fn open(preferred: &Path, mark: &str) -> Option<Self> {
         let root = preferred.join("sessions");
         match usable(&root) {
@@ -43,7 +44,7 @@ impl Store {
                 preferred.display()
             )),
         }
-        // Made when the first session needs it.
+        // The directory is created with the first session.
         ["/dev/shm", "/tmp", "/var/tmp"]
             .into_iter()
             .find(|folder| accessat(CWD, *folder, Access::WRITE_OK, AtFlags::empty()).is_ok())
@@ -52,54 +53,54 @@ impl Store {
             })
     }
 
-    /// The folder of a session, there or not.
+    /// The directory of a session; it may not exist.
     pub fn folder(&self, id: &str) -> PathBuf {
         self.root.join(name(id))
     }
 
-    /// Makes the folder of a session, where it is not there.
+    /// Creates the directory of a session if it is missing.
     ///
     /// # Errors
-    /// When it cannot be made, or is something else.
+    /// If it cannot be created, or is something else.
     pub fn prepare(&self, id: &str) -> io::Result<()> {
         let folder = self.folder(id);
         make(&folder).or_else(|_| {
-            // A command has put something else there.
+            // A command has put another file there.
             let _ = fs::remove_file(&folder);
             make(&folder)
         })
     }
 
-    /// The value of a session, if a whole one is there.
+    /// Reads the value of a session, if a complete one is there.
     pub fn read(&self, id: &str) -> Option<Value> {
         let bytes = read(&self.folder(id).join(VALUE)).ok()?;
         let (whose, value) = Value::decode(&bytes)?;
         (whose == id).then_some(value)
     }
 
-    /// Whether a value of that many bytes seems to be there.
+    /// True if a value file of this size exists.
     pub fn has(&self, id: &str, size: usize) -> bool {
         fs::symlink_metadata(self.folder(id).join(VALUE))
             .is_ok_and(|status| status.is_file() && status.len() == size as u64)
     }
 
-    /// Puts a value in the place of the old one, wholly or not at all.
+    /// Replaces the value completely or not at all.
     ///
     /// # Errors
-    /// When the volume does not take it; then the old one is still there.
+    /// If the volume refuses it; the old value then remains.
     pub fn write(&self, id: &str, encoded: &[u8]) -> io::Result<()> {
         self.replace(id, VALUE, encoded)
     }
 
-    /// Puts the name of the session's owner beside its value.
+    /// Stores the session's owner beside its value.
     ///
     /// # Errors
-    /// When the volume does not take it.
+    /// If the volume refuses it.
     pub fn write_owner(&self, id: &str, owner: &str) -> io::Result<()> {
         self.replace(id, OWNER, owner.as_bytes())
     }
 
-    /// The session's owner, or nothing.
+    /// The session's owner, or an empty string.
     pub fn owner(&self, id: &str) -> String {
         let bytes = read(&self.folder(id).join(OWNER)).unwrap_or_default();
         String::from_utf8(bytes).unwrap_or_default()
@@ -120,13 +121,12 @@ impl Store {
         fs::rename(&new, folder.join(name))
     }
 
-    /// Forgets a session.
+    /// Deletes a session.
     pub fn remove(&self, id: &str) {
         let _ = fs::remove_dir_all(self.folder(id));
     }
 
-    /// All sessions that are there with a whole value; what else lies about
-    /// is removed.
+    /// Loads all sessions with a complete value and removes everything else.
     pub fn all(&self) -> Vec<(String, Value)> {
         let Ok(entries) = fs::read_dir(&self.root) else {
             return Vec::new();
@@ -150,10 +150,10 @@ impl Store {
     }
 }
 
-/// A file's bytes, if it is a plain file of no great size.
+/// Reads a regular file of limited size.
 ///
 /// # Errors
-/// When it is not, or cannot be read.
+/// If it is not one, or cannot be read.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = OpenOptions::new()
@@ -161,15 +161,15 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
         .custom_flags(flags)
         .open(path)?;
     let status = file.metadata()?;
-    if !status.is_file() || status.len() > MOST {
+    if !status.is_file() || status.len() > MAX_FILE_BYTES {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(status.len()).unwrap_or_default());
-    file.take(MOST).read_to_end(&mut bytes)?;
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Removes what an earlier agent's commands have left beside a value.
+/// Removes files that earlier commands have left beside a value.
 fn tidy(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if ![VALUE, OWNER]
@@ -202,19 +202,19 @@ fn make(folder: &Path) -> io::Result<()> {
             }
         }
         Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
-            // Somebody has removed the state folder itself.
+            // The state directory itself was removed.
             DirBuilder::new().recursive(true).mode(0o700).create(folder)
         }
         other => other,
     }
 }
 
-/// The folder's name: the id's bytes in hex; for long ids their beginning and
-/// two checksums, and the file tells whose value it is.
+/// The directory's name: the id in hex. For long ids: their beginning and two
+/// checksums; the value file then identifies the session.
 fn name(id: &str) -> String {
     let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
     let bytes = id.as_bytes();
-    if bytes.len() <= WHOLE {
+    if bytes.len() <= MAX_PLAIN_ID_BYTES {
         return hex(bytes);
     }
     let backwards: Vec<u8> = bytes.iter().rev().copied().collect();

@@ -1,15 +1,15 @@
-//! The texts that a session's shell is given: how it begins, what it restores,
-//! how it dumps; and the reading of a dump. Pure.
+//! The scripts for a session's shell (start, restore, dump) and the parser for its
+//! dump. Pure.
 //!
-//! Nothing is trusted of what a command may have done to its shell: see the
-//! `.sh` files beside this one. POSIX mode finds special builtins before any
-//! function, a backslash stops aliases, a descriptor of its own keeps a trap's
-//! output out of the dump, and everything else goes to `/dev/null`. A shell that
-//! is done with its command is in no file any more, which tells it from one that
-//! a signal ends: only the former may say that it goes. Functions of the names
-//! `declare` and `.` are not kept: the dump and the next command use them. Traps are
-//! kept but for EXIT, which is the dump's, and DEBUG and RETURN, which would run
-//! for the restore and, in a file that is sourced, for nothing else.
+//! Nothing that a command may have changed in its shell is trusted; see the `.sh` files
+//! beside this one. POSIX mode finds special builtins before functions, a backslash
+//! disables aliases, a separate descriptor keeps a trap's output out of the dump, and
+//! all other output goes to `/dev/null`. A shell that has finished its command is no
+//! longer inside a sourced file; one that a signal ends may be. Only the former may
+//! report its end. Functions named `declare` and `.` are not kept, because the dump and
+//! the next restore use these names. Traps are kept except EXIT, which is the dump's,
+//! and DEBUG and RETURN, which would run for the restore and, in a sourced file, for
+//! nothing else.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,15 +22,15 @@ const COPY_DUMP: &str = include_str!("copy_dump.sh");
 const POSIX_BEGIN: &str = include_str!("posix_begin.sh");
 const POSIX_DUMP: &str = include_str!("posix_dump.sh");
 
-/// The options that a shell starts with.
+/// The options with which a shell starts.
 const USUAL_OPTIONS: [&str; 3] = ["braceexpand", "hashall", "interactive-comments"];
-/// Options that would stop the next command from running, and those that print
-/// what runs: they come last.
+/// Options that would stop the next command from running, and those that print commands
+/// (these are set last).
 const HARMFUL: [&str; 5] = ["noexec", "onecmd", "restricted", "xtrace", "verbose"];
 /// Switches that every session has on, and those that cannot be set.
 const SWITCHED_HERE: [&str; 4] = ["expand_aliases", "restricted_shell", "login_shell", ""];
 
-/// `text` as one word of any shell.
+/// Quotes `text` as one word for any shell.
 pub fn quote(text: &[u8]) -> Vec<u8> {
     let mut word = vec![b'\''];
     for byte in text {
@@ -43,14 +43,13 @@ pub fn quote(text: &[u8]) -> Vec<u8> {
     word
 }
 
-/// The whole script of a shell that is not bash: it restores, waits for its
-/// command, runs it. `exports` are commands that set what could not be in its
-/// environment.
+/// The script of a shell that is not bash: restores, waits for its command, runs it.
+/// `exports` sets the variables that could not be in its environment.
 pub fn begin(exports: &str) -> String {
     POSIX_BEGIN.replace("@ENV@\n", exports)
 }
 
-/// What bash does first: it sees to its dump.
+/// The start of bash: installs the dump as EXIT trap.
 pub fn prepare(dump: &[u8], exports: &str) -> Vec<u8> {
     let dump = quote(dump);
     let parts: [&[u8]; 4] = [
@@ -62,9 +61,9 @@ pub fn prepare(dump: &[u8], exports: &str) -> Vec<u8> {
     parts.concat()
 }
 
-/// What the shell does when it exits: it writes its value to the file `out`,
-/// with `mark` between the parts and at the end. `names` are the variables that
-/// the shell had from outside, and that it may have unset.
+/// The script that the shell runs when it exits: writes its value to the file `out`,
+/// with `mark` between the parts and at the end. `names` are the variables that the
+/// shell had at its start and may have unset.
 pub fn dump(kind: Kind, copied: bool, out: &[u8], mark: &str, names: &str) -> Vec<u8> {
     let text = match kind {
         Kind::Bash if copied => COPY_DUMP,
@@ -76,7 +75,7 @@ pub fn dump(kind: Kind, copied: bool, out: &[u8], mark: &str, names: &str) -> Ve
     [head.as_bytes(), &quote(out), tail.as_bytes()].concat()
 }
 
-/// What the shell restores ahead of its command: directory and variables.
+/// The early restore: directory and variables.
 pub fn restore(value: &Value) -> Vec<u8> {
     let mut text = Vec::new();
     if value.kind == Kind::Bash {
@@ -91,7 +90,7 @@ pub fn restore(value: &Value) -> Vec<u8> {
     text
 }
 
-/// Goes to a directory, or the nearest above it that is there.
+/// Changes to a directory, or to its nearest existing parent.
 fn enter(folder: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     let mut folder = folder;
@@ -115,15 +114,14 @@ pub fn hidden(cwd: &[u8], env: &HashMap<String, String>) -> Vec<String> {
     names
 }
 
-/// What the shell restores right before its command, with the directory and the
-/// variables of that command alone. In shells other than bash the dump puts
-/// back what they hide.
+/// The restore right before the command, with the command's own directory and
+/// variables. In shells other than bash the dump restores the hidden ones.
 pub fn last(value: &Value, cwd: &[u8], env: &HashMap<String, String>) -> Vec<u8> {
     let mut text = match value.kind {
         Kind::Bash => b"exec 103<&-\n".to_vec(),
         Kind::Posix => b"exec 7<&-\n".to_vec(),
     };
-    // The shell may have waited while its directory went away.
+    // The directory may have been removed while the shell waited.
     text.extend(b"[ ");
     text.extend(quote(&value.cwd));
     text.extend(b" -ef . ] 2>/dev/null || {\n");
@@ -158,9 +156,9 @@ fn hide(text: &mut Vec<u8>, names: &[String]) {
     }
 }
 
-/// Goes to the command's own directory, or says why not as `cd` does.
+/// Changes to the command's own directory, or prints the error that `cd` would print.
 fn change(cwd: &[u8]) -> Vec<u8> {
-    // A leading `./` keeps `CDPATH` and dashes out of it.
+    // A leading `./` disables `CDPATH` and options.
     let path = if cwd.starts_with(b"/") {
         cwd.to_vec()
     } else {
@@ -182,12 +180,12 @@ fn change(cwd: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// The command as the shell reads it.
+/// The text of the command for the shell.
 pub fn command(value: &Value, script: &[u8]) -> Vec<u8> {
     if value.trace.is_empty() {
         return script.to_vec();
     }
-    // Not earlier, or it would print the restore.
+    // Not earlier: it would print the restore.
     let head = [
         b"{ \\builtin set",
         value.trace.as_slice(),
@@ -197,18 +195,18 @@ pub fn command(value: &Value, script: &[u8]) -> Vec<u8> {
     [head.as_slice(), script].concat()
 }
 
-/// What is known of a command when its shell has dumped.
+/// The state before a command; needed to parse the dump after it.
 #[derive(Debug)]
 pub struct Before {
-    /// The value that the shell began with.
+    /// The value with which the shell began.
     pub value: Value,
-    /// The variables that were hidden for the time of the command.
+    /// The variables that were hidden during the command.
     pub hidden: Vec<String>,
     /// The shell's environment.
     pub baseline: Arc<Baseline>,
 }
 
-/// The value in what a shell dumped; none where it is not whole.
+/// Parses a dump; `None` if it is incomplete.
 pub fn parse(dumped: &[u8], mark: &str, before: &Before) -> Option<Value> {
     let kind = before.value.kind;
     let line = match kind {
@@ -217,13 +215,14 @@ pub fn parse(dumped: &[u8], mark: &str, before: &Before) -> Option<Value> {
     };
     let parts = split(dumped, line.as_bytes());
     let value = match (kind, parts.as_slice()) {
-        // The mark is a variable itself, and so twice in the list of them. The
-        // end mark has nothing behind it.
+        // The mark is a variable itself, so it occurs a second time in the variable
+        // list. Nothing follows the last mark.
         (Kind::Bash, &[_, functions, traps, mask, cwd, first, second, aliases, []]) => {
             let declared = [first, second].concat();
             let mut value = Value::new(kind, cwd.strip_suffix(b"\n")?.to_vec());
             let old = &before.value.variables;
-            value.variables = declared::keep(&declared, old, &before.hidden, &before.baseline)?;
+            value.variables =
+                declared::kept_variables(&declared, old, &before.hidden, &before.baseline)?;
             let options = Options::read(&declared)?;
             let mask = if mask == before.baseline.mask {
                 &[]
@@ -245,7 +244,7 @@ pub fn parse(dumped: &[u8], mark: &str, before: &Before) -> Option<Value> {
     value.cwd.starts_with(b"/").then_some(value)
 }
 
-/// What is restored right before the command; nothing where all is usual.
+/// The restore right before the command; empty if all settings are the defaults.
 fn rest(switches: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let parts = parts.concat();
     if switches.is_empty() && parts.is_empty() {
@@ -255,7 +254,7 @@ fn rest(switches: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     [switches, head, &parts, tail].concat()
 }
 
-/// The options of a shell, as commands for those that are not as usual.
+/// A shell's options, as commands for those that differ from the defaults.
 struct Options {
     switches: Vec<u8>,
     set: Vec<u8>,
@@ -263,7 +262,7 @@ struct Options {
 }
 
 impl Options {
-    /// Out of the variables that a dump has put them into.
+    /// Reads them from the variables that the dump script has set.
     fn read(declared: &[u8]) -> Option<Self> {
         let all = declared::statements(declared)?;
         let list = |name| Some(declared::plain(&all, name)?.split(':').collect::<Vec<_>>());

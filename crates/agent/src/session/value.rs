@@ -1,41 +1,39 @@
-//! The value of a session, and its form on disk. Pure: no I/O, no shell.
+//! The value of a session and its file format. Pure: no I/O, no shell.
 //!
-//! On disk a value is a header line with the length of each part and a
-//! checksum, the parts, and an end mark. What is not whole is no value.
+//! A file has a header line (the length of each part and a checksum), the parts and an
+//! end mark. An incomplete file has no value.
 
 use super::text::quote;
 
-/// Begins the header.
+/// The start of the header.
 const MAGIC: &str = "hutch-session-1";
-/// The last bytes of a whole file.
+/// The last bytes of a complete file.
 const END: &[u8] = b"hutch-session-end\n";
 
-/// Which family of shells a value is for.
+/// The family of shells that a value is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// bash: everything a shell has.
+    /// bash: the complete shell state.
     Bash,
     /// Any other `sh`: directory and exported variables.
     Posix,
 }
 
-/// What a session knows between two commands.
+/// The state of a session between two commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
-    /// The shells that can take it.
     pub kind: Kind,
-    /// The working directory.
     pub cwd: Vec<u8>,
-    /// Variables, as commands of the shell.
+    /// Variables, as shell commands.
     pub variables: Vec<u8>,
     /// bash: aliases, traps, options and functions, as commands.
     pub rest: Vec<u8>,
-    /// bash: the options that print what runs, as ` -x`; switched on last.
+    /// bash: the options that print commands, such as ` -x`; set last.
     pub trace: Vec<u8>,
 }
 
 impl Value {
-    /// The value of a session in which nothing has run.
+    /// The value of a new session.
     pub fn new(kind: Kind, cwd: Vec<u8>) -> Self {
         Self {
             kind,
@@ -46,8 +44,8 @@ impl Value {
         }
     }
 
-    /// This value for shells of that kind: what they would not understand is
-    /// left out. Text of a plain `sh` is good for every shell.
+    /// Converts the value for shells of `kind`; parts that they would not understand
+    /// are dropped. Commands of plain `sh` are valid for every shell.
     pub fn suited(mut self, kind: Kind) -> Self {
         if self.kind != kind {
             if kind == Kind::Posix {
@@ -58,7 +56,7 @@ impl Value {
         self
     }
 
-    /// Adds exported variables; their names are those of POSIX.
+    /// Adds exported variables; their names must be valid in POSIX.
     pub fn export<'a>(&mut self, variables: impl IntoIterator<Item = (&'a String, &'a String)>) {
         for (name, value) in variables {
             let line = [b"export ", name.as_bytes(), b"="].concat();
@@ -72,7 +70,7 @@ impl Value {
         [&self.cwd, &self.variables, &self.rest, &self.trace]
     }
 
-    /// The bytes for the disk, which also tell whose value it is.
+    /// Encodes the value and the session's id for the disk.
     pub fn encode(&self, id: &str) -> Vec<u8> {
         let kind = match self.kind {
             Kind::Bash => "bash",
@@ -92,8 +90,7 @@ impl Value {
         [header.as_bytes(), &body, END].concat()
     }
 
-    /// The session's id and value in the bytes of a file; none where they are
-    /// not whole.
+    /// Decodes a file into the session's id and value; `None` if it is incomplete.
     pub fn decode(bytes: &[u8]) -> Option<(String, Self)> {
         let line = bytes.iter().take(256).position(|byte| *byte == b'\n')?;
         let mut fields = std::str::from_utf8(&bytes[..line]).ok()?.split(' ');
@@ -135,7 +132,7 @@ impl Value {
     }
 }
 
-/// FNV-1a: against bits that rotted, not against people.
+/// FNV-1a: detects corruption, not manipulation.
 pub fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

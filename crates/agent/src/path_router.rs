@@ -1,5 +1,6 @@
-//! Two gRPC services on one channel, told apart by the path of a request.
-//! tonic's own router would bring a whole web framework into every sandbox.
+//! Routes gRPC requests on one channel to services by request path.
+//! It exists because tonic's own router would add a whole web framework to the binary
+//! of every sandbox.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -8,18 +9,18 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::NamedService;
 
-/// A service, and the one for all else, which may be two again.
+/// One named service and a fallback. The fallback may be another `PathRouter`.
 #[derive(Debug, Clone)]
-pub struct Both<N, R> {
-    /// Gets the requests that name it.
+pub struct PathRouter<N, R> {
+    /// Handles requests whose path names this service.
     pub named: N,
-    /// Gets all others, and refuses what it does not know.
+    /// Handles all other requests; rejects unknown paths.
     pub rest: R,
 }
 
 type Answer = BoxFuture<http::Response<Body>, Infallible>;
 
-impl<N, R, B> Service<http::Request<B>> for Both<N, R>
+impl<N, R, B> Service<http::Request<B>> for PathRouter<N, R>
 where
     N: NamedService + Service<http::Request<B>, Error = Infallible, Future = Answer>,
     R: Service<

@@ -1,43 +1,42 @@
-//! Why a file operation failed, as a gRPC status with a text that a person can
-//! act on. Pure.
+//! File errors, and their gRPC statuses with a text for users. Pure.
 
 use rustix::io::Errno;
 use tonic::{Code, Status};
 
-/// Why a file operation failed.
+/// The reason why a file operation failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
-    /// What the kernel said.
+pub enum FileError {
+    /// An error of the kernel.
     Kernel(Errno),
-    /// A folder is where a file is meant.
+    /// A directory, but a file is needed.
     Folder,
-    /// A device, pipe or socket is where a file is meant.
+    /// A device, pipe or socket, but a file is needed.
     Special,
-    /// The file has that many bytes, which is over the limit of the request.
+    /// The file's size and the request's limit, in bytes.
     TooLarge(u64, u64),
-    /// The new path of a rename is a folder.
+    /// The new path of a rename is a directory.
     Taken,
-    /// The path ends in `.` or `..`, and so in no name that could be changed.
+    /// The path ends in `.` or `..`, so it has no name that could be changed.
     NoName,
-    /// A folder cannot be moved to another file system.
+    /// A directory cannot be moved to another file system.
     FolderAcross,
-    /// It is the agent's own.
+    /// It belongs to the agent.
     OfTheAgent,
     /// It is in `/proc`.
     OfTheKernel,
-    /// The client did not move for too long.
+    /// The client neither read nor wrote for too long.
     Stalled,
-    /// The agent ends.
+    /// The agent is shutting down.
     ShuttingDown,
 }
 
-impl From<Errno> for Trouble {
+impl From<Errno> for FileError {
     fn from(errno: Errno) -> Self {
         Self::Kernel(errno)
     }
 }
 
-impl Trouble {
+impl FileError {
     /// The status of a failed operation; `what` is a verb and a path.
     pub fn status(&self, what: &str) -> Status {
         let (code, why) = self.explain();

@@ -1,4 +1,4 @@
-//! The line before a session: one command at a time, in order of arrival.
+//! The command queue of a session: one command at a time, in order of arrival.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,33 +9,33 @@ use tonic::Status;
 
 use crate::lock::Lock;
 
-/// Who waits, and whether somebody has the turn.
+/// The waiting commands, and whether one runs.
 #[derive(Debug, Default)]
-pub struct Line(Lock<Inner>);
+pub struct Queue(Lock<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     busy: bool,
     closed: bool,
     waiting: VecDeque<oneshot::Sender<Turn>>,
-    /// Ends the command that has the turn.
+    /// Stops the running command.
     stop: Option<oneshot::Sender<()>>,
 }
 
-/// The right to use a session; the next in line has it when it is dropped.
+/// The right to use a session. Dropping it gives the turn to the next command.
 #[derive(Debug)]
-pub struct Turn(Arc<Line>);
+pub struct Turn(Arc<Queue>);
 
-/// A place in the line.
+/// A place in the queue.
 #[derive(Debug)]
 pub struct Place(oneshot::Receiver<Turn>);
 
-impl Line {
+impl Queue {
     /// Takes the last place.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED when too many wait, ABORTED when the session has been
-    /// closed a moment ago.
+    /// RESOURCE_EXHAUSTED if too many commands wait, ABORTED if the session was just
+    /// closed.
     pub fn join(self: &Arc<Self>) -> Result<Place, Status> {
         let (sender, receiver) = oneshot::channel();
         let mut inner = self.0.lock();
@@ -56,7 +56,7 @@ impl Line {
         Ok(Place(receiver))
     }
 
-    /// Gives the turn to the next who is still there.
+    /// Gives the turn to the next waiting command.
     fn next(self: &Arc<Self>) {
         let mut inner = self.0.lock();
         inner.stop = None;
@@ -64,23 +64,23 @@ impl Line {
         inner.busy = next.is_some();
         drop(inner);
         if let Some(next) = next {
-            // Nobody there: the turn comes back as it is dropped.
+            // If the receiver is gone, the turn is dropped and passes to the next one.
             let _ = next.send(Turn(Arc::clone(self)));
         }
     }
 
-    /// Commands that run or wait.
+    /// Number of commands that run or wait.
     pub fn length(&self) -> usize {
         let inner = self.0.lock();
         inner.waiting.len() + usize::from(inner.busy)
     }
 
-    /// Whether the session is no more.
+    /// True if the session was closed.
     pub fn closed(&self) -> bool {
         self.0.lock().closed
     }
 
-    /// Ends the command that has the turn, and sends all others away.
+    /// Stops the running command and cancels the waiting ones.
     pub fn close(&self) {
         let mut inner = self.0.lock();
         inner.closed = true;
@@ -92,7 +92,7 @@ impl Line {
 }
 
 impl Turn {
-    /// What tells the command of this turn to end.
+    /// Returns a receiver that resolves when this turn's command must stop.
     pub fn stop(&self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         self.0.0.lock().stop = Some(sender);
@@ -107,7 +107,7 @@ impl Drop for Turn {
 }
 
 impl Place {
-    /// The turn, when it comes; none where the session is closed before.
+    /// Waits for the turn; `None` if the session is closed before.
     pub async fn turn(self) -> Option<Turn> {
         self.0.await.ok()
     }

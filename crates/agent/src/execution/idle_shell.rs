@@ -1,10 +1,11 @@
-//! A shell that waits for its script: started ahead, with its pipes, and told
-//! on a line of its own to go. Who keeps such shells, how many, and what they
-//! do before and after their script is not known here.
+//! An idle shell: started ahead, with its pipes, waiting for a word on its control
+//! socket. This module does not know the pool, or what shells do before and after their
+//! script.
 //!
-//! The shell has one end of the line, reads words from it, and goes away by
-//! itself when it ends. It has files without names, too, to be filled before
-//! the word, or by itself. What it says on its line is for those who expect it.
+//! The shell holds one end of the control socket, reads words from it and exits when it
+//! closes. It also has anonymous files, which the agent fills before the word or which
+//! the shell fills itself. Callers interpret what the shell writes to the control
+//! socket.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -22,50 +23,50 @@ use super::fork_server::ForkServer;
 use super::start::{Started, exhausted, output_pipe, pipe};
 use crate::process::{Environment, Launch, NotLaunched, Pid, Reaper, launch, reaper};
 
-/// How to start one.
+/// How to start an idle shell.
 #[derive(Debug)]
-pub struct Hold<'a> {
+pub struct IdleShellSpec<'a> {
     /// The shell's binary.
     pub file: &'a CStr,
-    /// Its arguments: they make it wait.
+    /// Its arguments; they make it wait.
     pub arguments: &'a [CString],
     /// Its environment.
     pub environment: &'a Environment,
-    /// Its standard input, where the client does not feed it.
+    /// Its standard input, unless the client feeds it.
     pub nothing: BorrowedFd<'a>,
-    /// Whether the client feeds it.
+    /// True if the client feeds its standard input.
     pub fed: bool,
-    /// The number that it has the line under.
+    /// The descriptor number of the control socket in the shell.
     pub line: i32,
-    /// The numbers of its files.
+    /// The descriptor numbers of its files.
     pub files: &'a [i32],
 }
 
-/// A shell that waits. Dropped, it goes away by itself.
+/// A waiting shell. It exits by itself when this is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct IdleShell {
     /// Its process and pipes.
     pub started: Started,
-    /// The agent's end of its line.
+    /// The agent's end of the control socket.
     pub line: UnixStream,
     /// Its files, in the order of their numbers.
     pub files: Vec<OwnedFd>,
-    /// Whether it is a copy, which has builtins of ours.
+    /// True if it is a copy of the fork server; copies have the agent's builtins.
     pub copied: bool,
 }
 
-/// A shell's own ends of its output, and its other files under their numbers.
+/// The child's ends of its output pipes, and its other files with their numbers.
 struct Ends<'a> {
     output: (BorrowedFd<'a>, BorrowedFd<'a>),
     inherited: &'a [(BorrowedFd<'a>, i32)],
 }
 
-impl Held {
-    /// Starts one.
+impl IdleShell {
+    /// Starts a shell.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED, where the sandbox cannot have another process.
-    pub fn start(hold: &Hold<'_>, reaper: &Reaper) -> Result<Self, Status> {
+    /// RESOURCE_EXHAUSTED if the sandbox cannot have another process.
+    pub fn start(hold: &IdleShellSpec<'_>, reaper: &Reaper) -> Result<Self, Status> {
         let (stdin_child, stdin) = input(hold.fed)?;
         let mut held = Self::with(hold.line, hold.files, reaper, |ends| {
             launch(&Launch {
@@ -82,11 +83,11 @@ impl Held {
         Ok(held)
     }
 
-    /// Has a fork server make one that waits as the server's script says.
+    /// Makes a copy with the fork server. It waits as the server's script says.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED, where the sandbox cannot have another process, or the
-    /// server is gone.
+    /// RESOURCE_EXHAUSTED if the sandbox cannot have another process, or the server is
+    /// gone.
     pub fn copy(
         server: &ForkServer,
         line: i32,
@@ -102,14 +103,15 @@ impl Held {
         Ok(held)
     }
 
-    /// Makes the pipes and files of one that `start` starts.
+    /// Creates the pipes and files for a shell that `start` starts.
     fn with(
         line: i32,
         numbers: &[i32],
         reaper: &Reaper,
         start: impl FnOnce(&Ends<'_>) -> Result<Pid, Status>,
     ) -> Result<Self, Status> {
-        // It would start without them, and lose its script.
+        // Above the limit the shell would start without these files and lose its
+        // script.
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let highest = numbers.iter().chain([&line]).max();
         if highest.is_some_and(|highest| u64::from(highest.unsigned_abs()) >= limit) {
@@ -142,51 +144,52 @@ impl Held {
         })
     }
 
-    /// Whether it still waits. One that is just being killed counts as waiting;
-    /// then its script ends by that signal before it has begun.
+    /// True while it waits. A shell that is just being killed still counts; its script
+    /// then ends by that signal before it begins.
     pub fn lives(&mut self) -> bool {
         let told = self.started.ended.try_recv();
         told == Err(TryRecvError::Empty) && reaper::runs(self.started.main)
     }
 
-    /// Fills the file of that place, from its start.
+    /// Writes the file at index `place`, from its start.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// If there is no memory for it.
     pub fn fill(&self, place: usize, bytes: &[u8]) -> io::Result<()> {
         let file = self.files.get(place).ok_or(io::ErrorKind::NotFound)?;
         let mut written = 0;
         while written < bytes.len() {
-            // The file's position is shared with the shell and stays at its start.
+            // pwrite: the shell shares the file position, which must stay at the start.
             written += pwrite(file, &bytes[written..], written as u64)?;
         }
         Ok(())
     }
 
-    /// Bounds the file of that place, which the shell writes to.
+    /// Limits the size of the file at index `place`, which the shell writes to.
     ///
     /// # Errors
-    /// When the kernel cannot.
+    /// If the kernel refuses.
     pub fn bound(&self, place: usize, size: u64) -> io::Result<()> {
         let file = self.files.get(place).ok_or(io::ErrorKind::NotFound)?;
         ftruncate(file, size)?;
         Ok(fcntl_add_seals(file, SealFlags::GROW)?)
     }
 
-    /// Says a word, which ends with a newline.
+    /// Sends a word, which ends with a newline.
     ///
     /// # Errors
-    /// When it is gone.
+    /// If the shell is gone.
     pub fn say(&self, word: &[u8]) -> io::Result<()> {
         rustix::io::write(&self.line, word)?;
         Ok(())
     }
 }
 
-/// The child's and the agent's end of standard input, if it is fed.
+/// Creates the pipe for standard input, if it is fed: the child's end and the agent's
+/// end.
 ///
 /// # Errors
-/// RESOURCE_EXHAUSTED, where there are no descriptors left.
+/// RESOURCE_EXHAUSTED if no descriptors are left.
 pub fn input(fed: bool) -> Result<(Option<OwnedFd>, Option<Sender>), Status> {
     if !fed {
         return Ok((None, None));
@@ -200,7 +203,7 @@ fn not_started(problem: NotLaunched) -> Status {
     Status::resource_exhausted(format!("the shell did not start: {problem:?}"))
 }
 
-/// A file without a name.
+/// Creates an anonymous file.
 fn memory() -> io::Result<OwnedFd> {
     Ok(memfd_create(
         c"script",

@@ -1,9 +1,9 @@
-//! Shells that wait for a script. Starting bash is the larger part of a short
-//! command's time, so a few are started ahead while commands come, and ended
-//! when none has come for a while. One runs what `bash -c SCRIPT` would run:
-//! same name, same options, same variables; it is used for scripts that ask for
-//! nothing of their own (directory, environment, input), and where it is not
-//! there the script is run by a fresh shell. Sessions take them, too.
+//! A pool of idle shells. Starting bash takes most of a short command's time, so a few
+//! shells are started ahead while commands come, and ended when none has come for a
+//! while. A pooled shell runs the script as `bash -c SCRIPT` would: same name, same
+//! options, same variables. It is used for scripts without their own directory,
+//! environment or input. If there is none, a fresh shell runs the script. Sessions use
+//! the pool, too.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,22 +14,22 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::fork_server::ForkServer;
-use super::held::{Held, Hold};
+use super::idle_shell::{IdleShell, IdleShellSpec};
 use super::start::Started;
 use crate::lock::Lock;
 use crate::process::shell::Shell;
 use crate::process::{Environment, Reaper};
 
-/// Shells kept waiting: one in use, one coming up, and one in hand.
-const KEPT: usize = 3;
-/// They end when no script has come for this long.
-const IDLE: Duration = Duration::from_secs(10);
-/// The answer of the command that used one goes before its successor's start.
-const REST: Duration = Duration::from_millis(1);
-/// Longest script that is handed to one.
-const LONGEST: usize = 1 << 20;
+/// Size of the pool: one shell in use, one starting, one spare.
+const POOL_SIZE: usize = 3;
+/// The pool is emptied when no script has come for this long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Delay before a used shell is replaced, so that the command's answer is sent first.
+const REFILL_DELAY: Duration = Duration::from_millis(1);
+/// Longest script that a pooled shell gets.
+const MAX_SCRIPT_BYTES: usize = 1 << 20;
 
-/// Variables that would act on a shell before its script has begun.
+/// Variables that would change a shell before its script begins.
 pub const WITHHELD: [&str; 5] = [
     "BASH_ENV",
     "ENV",
@@ -38,48 +38,50 @@ pub const WITHHELD: [&str; 5] = [
     "POSIXLY_CORRECT",
 ];
 
-/// The word of a session. Shells read it letter by letter.
+/// The word for a session. Shells read it byte by byte.
 pub const SESSION: &[u8] = b"s\n";
 
-/// The numbers of the line and the files, which are in these texts and in
-/// `bash/bash.h`; out of the way of those that scripts use.
+/// Descriptor number of the control socket, also in these texts and in `bash/bash.h`;
+/// out of the range that scripts use.
 pub const LINE: i32 = 100;
-/// The script; what a session restores ahead of it, and right before it; what
-/// the session's shell leaves.
+/// Descriptor numbers of the files: the script; what a session restores early; what it
+/// restores right before the script; the value that the session's shell dumps.
 pub const FILES: [i32; 4] = [101, 102, 103, 104];
 
-/// `mapfile -d` came with bash 4.4: an older one ends here and is never used.
+/// `mapfile -d` needs bash 4.4: an older bash exits here and is never used.
 const GUARD: &str = "((BASH_VERSINFO[0]*100+BASH_VERSINFO[1]>=404))&&";
 
-/// Waits for a word on its line; with a time of its own, as `TMOUT` may be set.
+/// Waits for a word on the control socket. It sets its own timeout because `TMOUT` may
+/// be set.
 pub const WAIT: &str = "read -r -t 1000000 -u 100&&";
 
-/// If the word is empty, runs the script as `-c` does: `BASH_EXECUTION_STRING`
-/// is what `-c` has of it. If not, it is a session's: restores, waits for a
-/// second word, and runs the script as a file, so that nothing in it can end
-/// what is around it. All on one line, which is the first of the script.
+/// If the word is empty, runs the script as `-c` does, including
+/// `BASH_EXECUTION_STRING`. Otherwise a session owns the shell: it restores, waits for
+/// a second word and runs the script as a file, so that nothing in the script can end
+/// the code around it. The text is one line: the first line of the script.
 pub const GO: &str = "if [[ $REPLY ]];then unset REPLY;. /proc/self/fd/102 2>/dev/null;exec 102<&-;\
 read -r -t 1000000 -u 100 __hutch_g||{ trap - EXIT;exit; };\
 . /proc/self/fd/103;\\. /proc/self/fd/101;\
 else mapfile -d '' -u 101&&exec 100<&- 101<&- 102<&- 103<&- 104<&-&&\
 BASH_EXECUTION_STRING=$MAPFILE&&unset MAPFILE REPLY&&eval -- \"$BASH_EXECUTION_STRING\";fi";
 
-/// The shells that wait.
+/// The idle shells.
 #[derive(Debug)]
-pub struct Waiting {
-    shells: Lock<VecDeque<Held>>,
-    /// Makes them, where this image's bash can be one.
+pub struct ShellPool {
+    shells: Lock<VecDeque<IdleShell>>,
+    /// Creates copies, if this image's bash supports it.
     server: Lock<Option<ForkServer>>,
     used: Notify,
     environment: Environment,
     nothing: OwnedFd,
     reaper: Reaper,
-    /// Whether a shell that has nothing withheld would be the same.
+    /// True if no withheld variable is set; otherwise a pooled shell would differ from
+    /// a fresh one.
     plain: bool,
 }
 
-impl Waiting {
-    /// None yet; they will have this environment, and `nothing` as their input.
+impl ShellPool {
+    /// Creates an empty pool. Its shells get this environment and `nothing` as input.
     pub fn new(environment: &Environment, nothing: OwnedFd, reaper: &Reaper) -> Self {
         let plain = WITHHELD.iter().all(|name| environment.get(name).is_none());
         Self {
@@ -93,9 +95,9 @@ impl Waiting {
         }
     }
 
-    /// Has a waiting shell run `script`; none where there is no such shell.
-    pub fn run(&self, script: &[u8]) -> Option<Started> {
-        if !self.plain || script.len() > LONGEST || script.contains(&0) {
+    /// Runs `script` in an idle shell; `None` if there is none.
+    pub fn run_script(&self, script: &[u8]) -> Option<Started> {
+        if !self.plain || script.len() > MAX_SCRIPT_BYTES || script.contains(&0) {
             return None;
         }
         loop {
@@ -107,13 +109,13 @@ impl Waiting {
         }
     }
 
-    /// Whether there is a bash that is copied.
+    /// True if there is a fork server.
     pub fn copies(&self) -> bool {
         self.server.lock().is_some()
     }
 
-    /// A shell that waits, or one that is made in no time; if there is one.
-    pub fn take(&self) -> Option<Held> {
+    /// Returns an idle shell, or a quick copy; `None` if there is neither.
+    pub fn take(&self) -> Option<IdleShell> {
         self.used.notify_one();
         loop {
             let next = self.shells.lock().pop_front();
@@ -126,19 +128,20 @@ impl Waiting {
         }
     }
 
-    /// Keeps shells waiting while scripts come.
-    pub async fn keep(self: Arc<Self>) {
+    /// Fills the pool while scripts come, and empties it when they stop. Never returns.
+    pub async fn run(self: Arc<Self>) {
         loop {
             self.used.notified().await;
             let mut able = true;
             loop {
-                sleep(REST).await;
-                // One that was lost is started again, one that cannot be is not.
+                sleep(REFILL_DELAY).await;
+                // A fork server that was lost is started again; one that cannot start
+                // is not retried.
                 if able && !self.copies() {
                     able = self.serve().await;
                 }
                 self.refill().await;
-                if timeout(IDLE, self.used.notified()).await.is_err() {
+                if timeout(IDLE_TIMEOUT, self.used.notified()).await.is_err() {
                     break;
                 }
             }
@@ -147,10 +150,10 @@ impl Waiting {
         }
     }
 
-    /// Starts what is missing. That none can be started is no error: a fresh
-    /// shell will tell why, if it matters.
+    /// Starts the missing shells. A failure is no error here: the fresh shell that the
+    /// command then starts reports it.
     async fn refill(&self) {
-        while self.shells.lock().len() < KEPT {
+        while self.shells.lock().len() < POOL_SIZE {
             let Some(shell) = self.copy().or_else(|| self.start()) else {
                 return;
             };
@@ -159,7 +162,7 @@ impl Waiting {
         }
     }
 
-    /// Starts a fork server, and a first copy. Returns whether this sandbox can have
+    /// Starts a fork server and a first copy. Returns false if this sandbox cannot have
     /// them.
     async fn serve(&self) -> bool {
         let Some(shell) = Shell::bash(self.environment.path()) else {
@@ -175,20 +178,20 @@ impl Waiting {
         serves
     }
 
-    /// Has the fork server make one. One that does not is lost.
-    fn copy(&self) -> Option<Held> {
+    /// Makes a copy. A server that fails to is dropped.
+    fn copy(&self) -> Option<IdleShell> {
         let mut server = self.server.lock();
-        let made = Held::copy(server.as_ref()?, LINE, &FILES, &self.reaper);
+        let made = IdleShell::copy(server.as_ref()?, LINE, &FILES, &self.reaper);
         if made.is_err() {
             *server = None;
         }
         made.ok()
     }
 
-    fn start(&self) -> Option<Held> {
+    fn start(&self) -> Option<IdleShell> {
         let shell = Shell::bash(self.environment.path())?;
         let wait = [GUARD, WAIT, GO].concat();
-        let hold = Hold {
+        let hold = IdleShellSpec {
             file: &shell.file,
             arguments: &shell.invoke(wait.as_bytes()).ok()?.arguments,
             environment: &self.environment,
@@ -197,6 +200,6 @@ impl Waiting {
             line: LINE,
             files: &FILES,
         };
-        Held::start(&hold, &self.reaper).ok()
+        IdleShell::start(&hold, &self.reaper).ok()
     }
 }

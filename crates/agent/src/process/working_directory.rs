@@ -1,10 +1,9 @@
-//! The working directory of what is being started.
+//! The working directory for a process start.
 //!
-//! The agent itself goes there for the moment of the start, and comes back:
-//! that gives the exact error of a directory that cannot be entered, relative
-//! programs resolve as they should, and the cheap way of spawning remains
-//! possible. It is sound because nothing awaits meanwhile, and the agent's only
-//! other threads, the workers for files, begin at an open folder.
+//! The agent itself changes to the directory for the start and then back. That gives
+//! the exact error of a directory that cannot be entered, resolves relative programs
+//! correctly and allows `posix_spawn`. It is safe because nothing awaits meanwhile, and
+//! the agent's only other threads, the file workers, start paths at an open directory.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -17,26 +16,27 @@ use crate::log;
 
 /// The agent's own working directory.
 #[derive(Debug)]
-pub struct Home(OwnedFd);
+pub struct WorkingDirectory(OwnedFd);
 
-/// While it lives, the agent is in the directory it was made for.
+/// The agent is in the other directory while this value lives.
 #[must_use]
-pub struct Visit<'a>(Option<&'a Home>);
+pub struct Visit<'a>(Option<&'a WorkingDirectory>);
 
-impl Home {
-    /// The directory the agent was started in.
+impl WorkingDirectory {
+    /// The directory in which the agent was started.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// If it cannot be opened.
     pub fn current() -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat(CWD, c".", flags, Mode::empty()).map(Self)
     }
 
-    /// Goes to `folder` until the visit is dropped; an empty one is home.
+    /// Changes to `directory` until the returned value is dropped; an empty path
+    /// changes nothing.
     ///
     /// # Errors
-    /// Why it cannot be entered.
+    /// If it cannot be entered.
     pub fn visit(&self, folder: &CStr) -> Result<Visit<'_>, Errno> {
         if folder.is_empty() {
             return Ok(Visit(None));

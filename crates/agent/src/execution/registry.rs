@@ -1,6 +1,5 @@
-//! Executions by their ids: those that run, and for a while those that have
-//! ended and whose result nobody has fetched. Bounded in number, time and
-//! bytes.
+//! Executions by id: running ones, and for a while ended ones whose result no client
+//! has fetched. Number, age and bytes of the results are bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,13 +12,13 @@ use tokio::time::{Instant, sleep_until};
 use super::Execution;
 use crate::lock::Lock;
 
-const KEPT: Duration = Duration::from_secs(RESULT_KEPT_SECONDS);
+const RESULT_TTL: Duration = Duration::from_secs(RESULT_KEPT_SECONDS);
 /// Most results kept.
-const MOST: usize = 256;
+const MAX_RESULTS: usize = 256;
 /// Most bytes of output in the results kept.
-const MOST_BYTES: usize = 32 << 20;
+const MAX_RESULT_BYTES: usize = 32 << 20;
 
-/// All executions that can be attached to.
+/// All executions that a client can attach to.
 #[derive(Debug)]
 pub struct Executions {
     inner: Lock<Inner>,
@@ -64,7 +63,7 @@ impl Executions {
         self.inner.lock().known.get(id).cloned()
     }
 
-    /// A new execution runs.
+    /// Registers a new running execution.
     pub fn add(&self, execution: &Arc<Execution>) {
         let mut inner = self.inner.lock();
         inner
@@ -74,7 +73,7 @@ impl Executions {
         inner.last_event = Instant::now();
     }
 
-    /// An execution that was added has its result.
+    /// Records that a registered execution has its result.
     pub fn ended(&self, execution: &Arc<Execution>) {
         let mut inner = self.inner.lock();
         inner.running -= 1;
@@ -87,14 +86,15 @@ impl Executions {
             .iter()
             .map(|(_, execution)| execution.size())
             .sum();
-        while inner.ended.len() > MOST || (bytes > MOST_BYTES && inner.ended.len() > 1) {
+        while inner.ended.len() > MAX_RESULTS || (bytes > MAX_RESULT_BYTES && inner.ended.len() > 1)
+        {
             bytes -= inner.ended.front().map_or(0, |(_, oldest)| oldest.size());
             inner.forget_oldest();
         }
         self.ended.notify_one();
     }
 
-    /// The client has all of this ended execution.
+    /// Removes an ended execution that the client has received completely.
     pub fn forget(&self, execution: &Arc<Execution>) {
         let mut inner = self.inner.lock();
         let Some(place) = inner
@@ -108,24 +108,24 @@ impl Executions {
         inner.known.remove(execution.id());
     }
 
-    /// Forgets results as their time comes; for ever.
+    /// Removes expired results; never returns.
     pub async fn expire(&self) {
         loop {
             let oldest = self.inner.lock().ended.front().map(|(moment, _)| *moment);
             match oldest {
                 None => self.ended.notified().await,
-                Some(moment) if moment.elapsed() >= KEPT => self.inner.lock().forget_oldest(),
-                Some(moment) => sleep_until(moment + KEPT).await,
+                Some(moment) if moment.elapsed() >= RESULT_TTL => self.inner.lock().forget_oldest(),
+                Some(moment) => sleep_until(moment + RESULT_TTL).await,
             }
         }
     }
 
-    /// How many run.
+    /// Number of running executions.
     pub fn running(&self) -> u32 {
         self.inner.lock().running
     }
 
-    /// Since the last execution started or ended.
+    /// Time since the last execution started or ended.
     pub fn idle(&self) -> Duration {
         self.inner.lock().last_event.elapsed()
     }
