@@ -169,7 +169,7 @@ async fn shell(script: &str) {
     assert!(run.unwrap().status.success(), "{script}");
 }
 
-/// s3fs as `hutch node` starts it, but for whom the files belong to.
+/// `s3fs` with the arguments of `hutch-node`, except for the owner of the files.
 async fn on_the_machine(folder: &Path, s3: &S3) -> (Child, std::path::PathBuf) {
     let (keys, point) = (folder.join("keys"), folder.join("point"));
     std::fs::write(&keys, format!("{}:{}\n", s3.access_key, s3.secret_key)).unwrap();
