@@ -1,6 +1,6 @@
-//! What a user waits for, measured on a real cluster side by side with what the
-//! same machine does without Hutch. `make bench` runs it, prints one table and
-//! writes `target/bench/report.json`.
+//! Measures the operations that users wait for, on a real cluster, next to the same
+//! work without Hutch. `make bench` runs it, prints one table, writes the table to
+//! `docs/benchmarks.md` and all figures to `target/bench/report.json`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

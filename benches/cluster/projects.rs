@@ -142,7 +142,7 @@ async fn added(postgres: &Postgres, tenant: &Tenant, url: &str, report: &mut Rep
         target: None,
     });
     report.add(&Measure {
-        name: "what /execute adds to /exec in the same pod, p50",
+        name: "time that /execute adds to /exec in the same pod, p50",
         value: execute - exec,
         unit: "ms",
         baseline: None,

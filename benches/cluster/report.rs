@@ -1,11 +1,17 @@
-//! The report: one table for people, one file for programs.
+//! The report: a table in `docs/benchmarks.md`, and a JSON file for programs.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// What was measured so far.
+/// The page whose text between [`BEGIN`] and [`END`] is the table.
+const PAGE: &str = "docs/benchmarks.md";
+const BEGIN: &str = "<!-- bench -->\n";
+const END: &str = "<!-- /bench -->";
+
+/// The measures so far.
 pub struct Report {
     machine: String,
     measures: Vec<Value>,
@@ -16,9 +22,9 @@ pub struct Measure<'a> {
     pub name: &'a str,
     pub value: f64,
     pub unit: &'a str,
-    /// What the same machine does without Hutch, in the same unit.
+    /// The same machine's value without Hutch, in the same unit.
     pub baseline: Option<f64>,
-    /// The goal in words, and whether `value` reaches it.
+    /// The goal in words, and true if `value` reaches it.
     pub target: Option<(&'a str, bool)>,
 }
 
@@ -30,7 +36,8 @@ impl Report {
         }
     }
 
-    /// Takes one measure in; a ratio above 1 is Hutch's gain for times and sizes.
+    /// Adds one measure. The ratio is Hutch divided by without Hutch: below 1, Hutch
+    /// needs less.
     pub fn add(&mut self, measure: &Measure) {
         let mut entry = json!({
             "name": measure.name,
@@ -41,7 +48,7 @@ impl Report {
         });
         if let Some(baseline) = measure.baseline {
             entry["baseline"] = round(baseline).into();
-            entry["ratio"] = round(baseline / measure.value).into();
+            entry["ratio"] = round(measure.value / baseline).into();
         }
         eprintln!(
             "  {} {} {}",
@@ -52,47 +59,66 @@ impl Report {
         self.measures.push(entry);
     }
 
-    /// Prints the table and writes the file.
+    /// Prints the table and writes both files.
     pub fn finish(&self) {
-        println!("\n{}\n", self.machine);
-        println!("| measure | value | without Hutch | ratio | target | met |");
-        println!("| --- | ---: | ---: | ---: | --- | --- |");
-        for measure in &self.measures {
-            let unit = measure["unit"].as_str().unwrap();
-            let number = |name: &str| match measure.get(name).and_then(Value::as_f64) {
-                Some(value) => format!("{value} {unit}"),
-                None => String::new(),
-            };
-            let ratio = measure
-                .get("ratio")
-                .map_or_else(String::new, |ratio| format!("{ratio}×"));
-            let met = match measure["met"].as_bool() {
-                Some(true) => "yes",
-                Some(false) => "**no**",
-                None => "",
-            };
-            let target = measure["target"].as_str().unwrap_or_default();
-            let name = measure["name"].as_str().unwrap();
-            println!(
-                "| {name} | {} | {} | {ratio} | {target} | {met} |",
-                number("value"),
-                number("baseline")
-            );
-        }
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
-        std::fs::create_dir_all(&folder).unwrap();
+        let table = self.table();
+        println!("\n{table}");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let page = std::fs::read_to_string(root.join(PAGE)).unwrap();
+        let (before, rest) = page.split_once(BEGIN).unwrap();
+        let (_, after) = rest.split_once(END).unwrap();
+        let page = format!("{before}{BEGIN}{table}{END}{after}");
+        std::fs::write(root.join(PAGE), page).unwrap();
+        let directory = root.join("target/bench");
+        std::fs::create_dir_all(&directory).unwrap();
         let text = json!({"machine": self.machine, "measures": self.measures});
-        let file = folder.join("report.json");
+        let file = directory.join("report.json");
         std::fs::write(&file, format!("{text:#}\n")).unwrap();
+    }
+
+    /// The machine and the measures, in Markdown.
+    fn table(&self) -> String {
+        let mut table = format!(
+            "{}\n\n\
+             | measure | Hutch | without Hutch | ratio | target | met |\n\
+             | --- | ---: | ---: | ---: | --- | --- |\n",
+            self.machine
+        );
+        for measure in &self.measures {
+            writeln!(table, "{}", row(measure)).unwrap();
+        }
+        table
     }
 }
 
-/// Three digits that count.
+/// One line of the table.
+fn row(measure: &Value) -> String {
+    let unit = measure["unit"].as_str().unwrap();
+    let number = |name: &str| match measure.get(name).and_then(Value::as_f64) {
+        Some(value) => format!("{value} {unit}"),
+        None => String::new(),
+    };
+    let ratio = measure
+        .get("ratio")
+        .map_or_else(String::new, |ratio| format!("{ratio}×"));
+    let met = match measure["met"].as_bool() {
+        Some(true) => "yes",
+        Some(false) => "**no**",
+        None => "",
+    };
+    let target = measure["target"].as_str().unwrap_or_default();
+    let name = measure["name"].as_str().unwrap();
+    let (value, baseline) = (number("value"), number("baseline"));
+    format!("| {name} | {value} | {baseline} | {ratio} | {target} | {met} |")
+}
+
+/// Three significant digits, and at most three decimals.
 fn round(value: f64) -> f64 {
     let scale = match value.abs() {
         v if v >= 100.0 => 1.0,
         v if v >= 10.0 => 10.0,
-        _ => 100.0,
+        v if v >= 0.1 => 100.0,
+        _ => 1000.0,
     };
     (value * scale).round() / scale
 }
