@@ -294,7 +294,7 @@ mod tests {
 
     /// On a stack as small as a worker's.
     #[test]
-    fn hostile_patterns_end_soon_and_need_little() {
+    fn hostile_patterns_do_not_overflow_a_workers_stack() {
         let test = || {
             for pattern in [
                 "\\(".repeat(5000) + &"\\)".repeat(5000),

@@ -7,6 +7,7 @@ use hutch_wire::v1::exec_output::Output;
 use tonic::Code;
 
 use crate::sandbox::{Call, Sandbox, attach, script};
+use crate::wait::eventually;
 
 /// Reads standard output until there are so many bytes, or the exit comes.
 async fn read(call: &mut Call, seen: &mut Vec<u8>, until: usize) -> bool {
@@ -51,7 +52,8 @@ async fn a_result_waits_for_a_client_that_was_cut_off() {
     call.until("1\n").await;
     client.cut().await;
     let client = sandbox.connect().await;
-    while client.activity().await.running > 0 {}
+    let running = async || client.activity().await.running;
+    eventually("the command has ended", running, |count| *count == 0).await;
     let outcome = client.attach("a", [0, 0]).await.finish().await.unwrap();
     assert_eq!((outcome.exit.code, outcome.out()), (3, "1\n"));
 }
@@ -119,7 +121,8 @@ async fn a_result_that_was_seen_whole_is_forgotten() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     client.run(script("a", "echo 1")).await;
-    while client.call(attach("a", [0, 0])).await.is_ok() {}
+    let is_known = async || client.call(attach("a", [0, 0])).await.is_ok();
+    eventually("the execution is forgotten", is_known, |known| !known).await;
     assert_eq!(client.run(script("a", "echo 2")).await.out(), "2\n");
 }
 
@@ -153,11 +156,9 @@ async fn offsets_that_are_not_kept_are_out_of_range() {
     }
     call.acknowledge();
     // The acknowledgement has arrived once the offset is gone.
-    while client
-        .call(attach("a", [call.offsets()[0], 0]))
-        .await
-        .is_err()
-    {}
+    let offsets = [call.offsets()[0], 0];
+    let is_kept = async || client.call(attach("a", offsets)).await.is_ok();
+    eventually("the acknowledged offset is kept", is_kept, |kept| *kept).await;
     assert_eq!(client.refused(attach("a", [0, 0])).await, Code::OutOfRange);
     assert_eq!(
         client.refused(attach("a", [u64::MAX, 0])).await,

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use hutch_wire::v1::Start;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::sandbox::{Client, Outcome, Sandbox, env, script};
+use crate::wait::eventually;
 
 /// Long enough for any machine, for what takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,12 +27,8 @@ pub async fn with_copies(sandbox: &Sandbox) -> Client {
 }
 
 async fn copies_again(client: &Client) {
-    let copied = async {
-        while client.sh(IS_COPY).await.exit.code != 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, copied).await.expect("no shell is copied");
+    let code = async || client.sh(IS_COPY).await.exit.code;
+    eventually("commands run in copies of a shell", code, |code| *code == 0).await;
 }
 
 /// Runs it in a shell that was started: no other may have an environment of its own.

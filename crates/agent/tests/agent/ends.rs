@@ -3,16 +3,13 @@
 use hutch_wire::v1::Start;
 
 use crate::sandbox::{Client, Sandbox, argv, script};
+use crate::wait::eventually;
 
 /// Waits until the sandbox has exactly so many background processes.
 async fn background(client: &Client, wanted: u32) {
-    loop {
-        let activity = client.activity().await;
-        if activity.background == wanted {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
+    let awaited = format!("{wanted} background processes are left");
+    let count = async || client.activity().await.background;
+    eventually(&awaited, count, |seen| *seen == wanted).await;
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use hutch_wire::v1::exec_input::Input;
 use tokio::task::JoinSet;
 
 use crate::sandbox::{Client, Outcome, Sandbox, agent, script};
+use crate::wait::eventually;
 
 /// A container with its own first process, and a folder with the agent's binary.
 struct Guest {
@@ -93,7 +94,7 @@ async fn it_outlives_the_exec_that_started_it_and_is_found_again() {
 }
 
 #[tokio::test]
-async fn of_many_who_come_at_once_one_starts_it() {
+async fn many_clients_that_connect_at_once_start_one_agent() {
     let guest = Guest::new().await;
     let guest = Arc::new(guest);
     let mut coming = JoinSet::new();
@@ -123,7 +124,11 @@ async fn signals_that_can_be_refused_do_not_end_it_and_after_others_it_is_starte
     let _ = client
         .call(Input::Start(script("k", "kill -KILL $PPID")))
         .await;
-    while guest.agents() == first {}
+    let agents = async || guest.agents();
+    eventually("the killed agent is gone", agents, |agents| {
+        *agents != first
+    })
+    .await;
     let client = guest.connect().await;
     assert_eq!(in_session(&client, "b", "echo $x").await.out(), "kept\n");
     assert_ne!(guest.agents(), first);

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::sandbox::{Sandbox, agent, argv, script};
+use crate::wait::eventually;
 
 #[tokio::test]
 async fn orphans_are_reaped() {
@@ -14,9 +15,13 @@ async fn orphans_are_reaped() {
     client
         .sh("for i in $(seq 50); do (setsid -f true); done")
         .await;
-    // A zombie of the agent would stay for ever; others are on their way.
+    // A zombie that the agent does not reap stays for ever. Others vanish soon.
     let zombies = "cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z 1 ' || true";
-    while client.sh(zombies).await.out() != "0\n" {}
+    let count = async || client.sh(zombies).await.out().to_owned();
+    eventually("no zombie has the agent as its parent", count, |count| {
+        count == "0\n"
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -61,14 +66,14 @@ async fn a_sigterm_from_outside_ends_the_sandbox() {
     .await;
     let client = sandbox.connect().await;
     client.sh("sleep 1000 &").await;
-    while sandbox.log_line().await.unwrap() != "up" {}
+    sandbox.log_until("up").await;
     sandbox.signal_from_outside("TERM");
-    while sandbox.log_line().await.unwrap() != "bye" {}
+    sandbox.log_until("bye").await;
     assert!(sandbox.ended().await.success());
 }
 
 #[tokio::test]
-async fn who_ignores_the_end_does_not_delay_it_for_long() {
+async fn a_command_that_ignores_sigterm_does_not_block_the_end_of_the_sandbox() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     let mut call = client
@@ -232,7 +237,11 @@ async fn a_fork_bomb_ends_with_its_time_limit() {
     };
     let outcome = client.run(bomb).await;
     assert_eq!((outcome.exit.code, outcome.exit.timed_out), (124, true));
-    while client.activity().await.background > 0 {}
+    let background = async || client.activity().await.background;
+    eventually("no background process is left", background, |count| {
+        *count == 0
+    })
+    .await;
     assert_eq!(client.sh("echo here").await.out(), "here\n");
 }
 

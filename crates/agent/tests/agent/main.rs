@@ -21,3 +21,4 @@ mod output;
 mod sandbox;
 mod search;
 mod session;
+mod wait;

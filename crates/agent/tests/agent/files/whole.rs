@@ -1,7 +1,5 @@
 //! Files appear whole or not at all, and streams hold little.
 
-use std::time::{Duration, Instant};
-
 use hutch_wire::limits::CHUNK;
 use hutch_wire::v1::write_input::Input;
 use hutch_wire::v1::{Kind, ReadRequest, WriteEnd, exec_input};
@@ -9,21 +7,36 @@ use tonic::Code;
 
 use super::{Scene, code, input};
 use crate::sandbox::script;
+use crate::wait::eventually;
 
 fn piece(byte: u8) -> hutch_wire::v1::WriteInput {
     input(Input::Data(vec![byte; CHUNK].into()))
 }
 
-/// Waits until the folder has no more than `count` entries.
+/// Waits until the directory has no more than `count` entries.
 async fn settled(scene: &Scene, count: usize) {
-    let begin = Instant::now();
-    while scene.list(".").await.unwrap().len() > count {
-        assert!(
-            begin.elapsed() < Duration::from_secs(10),
-            "something is left behind"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let awaited = format!("at most {count} entries are left in the directory");
+    eventually(
+        &awaited,
+        async || entries(scene).await,
+        |seen| *seen <= count,
+    )
+    .await;
+}
+
+/// Waits until the directory has other than `count` entries: a draft is there.
+async fn drafted(scene: &Scene, count: usize) {
+    let awaited = format!("a draft is beside the {count} entries of the directory");
+    eventually(
+        &awaited,
+        async || entries(scene).await,
+        |seen| *seen != count,
+    )
+    .await;
+}
+
+async fn entries(scene: &Scene) -> usize {
+    scene.list(".").await.unwrap().len()
 }
 
 #[tokio::test]
@@ -36,7 +49,7 @@ async fn nothing_is_seen_before_the_end() {
         for _ in 0..16 {
             sender.send(piece(1)).await.unwrap();
         }
-        while scene.list(".").await.unwrap().len() == before {}
+        drafted(&scene, before).await;
         assert_eq!(
             scene.kind("a").await,
             Kind::Missing,
@@ -68,7 +81,9 @@ async fn a_write_that_breaks_off_leaves_nothing() {
         for _ in 0..pieces {
             sender.send(piece(1)).await.unwrap();
         }
-        while pieces > 8 && scene.list(".").await.unwrap().len() == 1 {}
+        if pieces > 8 {
+            drafted(&scene, 1).await;
+        }
         call.abort();
         settled(&scene, 1).await;
     }
@@ -82,7 +97,7 @@ async fn a_channel_that_is_cut_leaves_nothing() {
     for _ in 0..16 {
         sender.send(piece(1)).await.unwrap();
     }
-    while scene.list(".").await.unwrap().is_empty() {}
+    drafted(&scene, 0).await;
     // Nobody says goodbye: the channel's `connect` is killed, as all else is.
     let killing = exec_input::Input::Start(script("kill", "kill -9 -1"));
     if let Ok(call) = scene.sandbox.connect().await.call(killing).await {
@@ -94,7 +109,7 @@ async fn a_channel_that_is_cut_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn of_writers_at_the_same_time_one_wins_whole() {
+async fn concurrent_writers_leave_the_whole_file_of_one() {
     let scene = Scene::new().await;
     for round in 0..5 {
         let calls = (0..8_u8).map(|writer| {
@@ -119,7 +134,7 @@ async fn of_writers_at_the_same_time_one_wins_whole() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_changes_nothing() {
+async fn a_full_disk_is_reported_and_changes_nothing() {
     let scene = Scene::new().await;
     scene.sh("mkdir t; mount -t tmpfs -o size=1m none t").await;
     scene.write("t/a", b"old").await.unwrap();

@@ -6,6 +6,7 @@ use hutch_wire::limits::MAX_LINE;
 use hutch_wire::v1::GrepRequest;
 
 use super::Scene;
+use crate::wait::eventually;
 
 #[tokio::test]
 async fn answers_are_held_to_their_limit_at_a_lines_end() {
@@ -93,7 +94,9 @@ async fn a_search_ends_soon_after_its_client_has_left() {
             async move { search.grep(request).await.map(drop) },
         ));
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = ticks(&scene);
+    let used = async || ticks(&scene) - before;
+    eventually("the searches use the processor", used, |used| *used >= 10).await;
     // The agent answers others meanwhile, and at once.
     let begin = Instant::now();
     scene.sh("true").await;

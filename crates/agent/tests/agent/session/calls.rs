@@ -10,6 +10,7 @@ use tonic::Code;
 
 use super::within;
 use crate::sandbox::{Client, Sandbox, agent, argv, env};
+use crate::wait::eventually;
 
 impl Client {
     async fn open(&self, id: &str, cwd: &str, pairs: &[(&str, &str)]) -> Code {
@@ -156,7 +157,11 @@ async fn closing_a_session_ends_its_command() {
     let outcome = call.finish().await.unwrap();
     assert_eq!((outcome.exit.code, outcome.exit.signal), (137, 9));
     assert!(outcome.exit.session_closed);
-    while client.activity().await.background != 0 {}
+    let background = async || client.activity().await.background;
+    eventually("0 background processes are left", background, |count| {
+        *count == 0
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::{Image, within};
 use crate::sandbox::Client;
+use crate::wait::eventually;
 
 /// How long a plain command may take after any of them: not a measure of speed.
 const NEXT: Duration = Duration::from_secs(20);
@@ -209,7 +210,11 @@ async fn a_command_that_says_it_has_ended_has() {
             assert_eq!(outcome.out(), "forged\n");
         }
         // The liars are killed; what they had started stays, as with `&`.
-        while client.activity().await.background != 3 {}
+        let background = async || client.activity().await.background;
+        eventually("3 background processes are left", background, |count| {
+            *count == 3
+        })
+        .await;
     }
 }
 

@@ -7,6 +7,7 @@ use tonic::Code;
 
 use super::within;
 use crate::sandbox::Sandbox;
+use crate::wait::eventually;
 
 #[tokio::test]
 async fn commands_of_one_session_run_in_order_of_arrival() {
@@ -88,7 +89,11 @@ async fn background_processes_do_not_hold_the_session() {
         .within("s", "trap 'kill $(jobs -p)' TERM; sleep 0")
         .await;
     assert_eq!(client.within("s", "echo next").await.out(), "next\n");
-    while client.activity().await.background != 6 {}
+    let background = async || client.activity().await.background;
+    eventually("6 background processes are left", background, |count| {
+        *count == 6
+    })
+    .await;
 }
 
 #[tokio::test]
