@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::settings::{Api, Common, Controller, KeyRing};
+use crate::settings::{Common, Controller, Facade, KeyRing};
 use hutch_core::access::{Limits, Scope, is_namespace, is_tenant};
 
 /// Code-execution sandboxes on your own Kubernetes.
@@ -28,7 +28,7 @@ pub enum Command {
     /// Run the controllers alone.
     Controller(RunController),
     /// Run the REST facade alone.
-    Api(RunApi),
+    Facade(RunFacade),
     /// Make, show and revoke the API keys that the REST facade asks for.
     Keys(Keys),
     /// Print the custom resource definitions: hutch crds | kubectl apply --server-side -f -
@@ -54,7 +54,7 @@ pub struct Run {
     #[command(flatten)]
     pub(crate) controller: Controller,
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) facade: Facade,
 }
 
 /// The controllers' role.
@@ -68,11 +68,11 @@ pub struct RunController {
 
 /// The facade's role.
 #[derive(Debug, clap::Args)]
-pub struct RunApi {
+pub struct RunFacade {
     #[command(flatten)]
     pub(crate) common: Common,
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) facade: Facade,
 }
 
 /// What to do with keys.

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command};
-use crate::settings::{Api, Buckets, Common, Controller};
+use crate::settings::{Buckets, Common, Controller, Facade};
 use hutch_api::Sandbox;
 use hutch_controller::Controllers;
 use hutch_core::interfaces::{DatabaseState, Integration, Projects};
@@ -37,21 +37,21 @@ use shapes::{bucket_settings, pod_settings, pool_settings, target};
 /// # Errors
 /// When the process cannot start: no cluster configured, a port taken.
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
-    let (common, controller, api) = match cli.command {
+    let (common, controller, facade) = match cli.command {
         Command::Crds(to) if to.reference => {
             print!("{}", hutch_api::reference());
             return Ok(ExitCode::SUCCESS);
         }
         Command::Crds(to) => return crds(to.write.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::Keys(keys) => return block_on(keys::edit(keys)),
-        Command::Run(run) => (run.common, Some(run.controller), Some(run.api)),
+        Command::Run(run) => (run.common, Some(run.controller), Some(run.facade)),
         Command::Controller(run) => (run.common, Some(run.controller), None),
-        Command::Api(run) => (run.common, None, Some(run.api)),
+        Command::Facade(run) => (run.common, None, Some(run.facade)),
     };
-    if let Some(api) = &api {
-        api.check().map_err(anyhow::Error::msg)?;
+    if let Some(facade) = &facade {
+        facade.check().map_err(anyhow::Error::msg)?;
     }
-    block_on(serve(common, controller, api))
+    block_on(serve(common, controller, facade))
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
@@ -97,12 +97,12 @@ struct Process {
 async fn serve(
     common: Common,
     controller: Option<Controller>,
-    api: Option<Api>,
+    facade: Option<Facade>,
 ) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix("hutch");
-    let service = match (&controller, &api) {
+    let service = match (&controller, &facade) {
         (Some(_), None) => "hutch-controller",
-        (None, Some(_)) => "hutch-api",
+        (None, Some(_)) => "hutch-facade",
         _ => "hutch",
     };
     let (format, otlp) = (common.log_format, common.otlp_endpoint.as_deref());
@@ -115,10 +115,10 @@ async fn serve(
     let namespace = common.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
     let database = Database::new(target(&common.database)?, &mut registry);
-    let watched = watched(controller.as_ref(), api.as_ref(), &namespace);
+    let watched = watched(controller.as_ref(), facade.as_ref(), &namespace);
     let mut watches = Watches::new(client.clone(), &mut registry);
     let resources = Resources::watch(&mut watches, watched.as_deref());
-    let pool = Pool::new(client.clone(), pool_settings(api.as_ref()));
+    let pool = Pool::new(client.clone(), pool_settings(facade.as_ref()));
     let process = Process {
         config,
         client,
@@ -133,11 +133,11 @@ async fn serve(
     tokio::spawn(cancel_on_signal(process.shutdown.clone()));
 
     process.keep();
-    let for_facade = api.map(|api| {
-        let keys = (!api.access.insecure_no_auth).then(|| process.operator_namespace());
+    let for_facade = facade.map(|facade| {
+        let keys = (!facade.access.insecure_no_auth).then(|| process.operator_namespace());
         let (own, keys) = (process.namespace.as_str(), keys.as_deref());
         let caches = FacadeCaches::watch(&mut watches, resources.clone(), own, keys);
-        (api, caches)
+        (facade, caches)
     });
     let for_controllers = controller.map(|controller| {
         let namespace = controller.watch_namespace.as_deref();
@@ -148,7 +148,7 @@ async fn serve(
     let ops = process.ops(&common, watches.listings(), stop_ops.clone());
     let ops = ops.await?;
     let facade = match for_facade {
-        Some((api, caches)) => Some(process.facade(api, caches).await?),
+        Some((facade, caches)) => Some(process.facade(facade, caches).await?),
         None => None,
     };
     let controllers =
@@ -168,11 +168,11 @@ async fn serve(
 }
 
 /// The one namespace that the caches need, if one is enough: keys lead to any.
-fn watched(controller: Option<&Controller>, api: Option<&Api>, facade: &str) -> Option<String> {
-    match (controller, api) {
+fn watched(controller: Option<&Controller>, facade: Option<&Facade>, home: &str) -> Option<String> {
+    match (controller, facade) {
         (Some(controller), _) => controller.watch_namespace.clone(),
-        (None, Some(api)) if !api.access.insecure_no_auth => None,
-        _ => Some(facade.to_owned()),
+        (None, Some(facade)) if !facade.access.insecure_no_auth => None,
+        _ => Some(home.to_owned()),
     }
 }
 

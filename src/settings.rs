@@ -61,7 +61,7 @@ pub struct Buckets {
 /// Settings of the REST facade.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "REST facade")]
-pub struct Api {
+pub struct Facade {
     /// Where the REST facade listens.
     #[arg(long, default_value = "127.0.0.1:8787", env = "HUTCH_LISTEN")]
     pub listen: SocketAddr,

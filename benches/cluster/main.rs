@@ -23,7 +23,7 @@ use support::{Tenant, World};
 async fn main() {
     let world = World::new("bench").await;
     let controller = world.hutch("controller", &[]).await;
-    let facade = world.hutch("api", &["--max-output", "64Mi"]).await;
+    let facade = world.hutch("facade", &["--max-output", "64Mi"]).await;
     let tenant = Tenant::new(&facade.url().await, "bench");
     let mut report = Report::new();
 

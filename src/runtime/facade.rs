@@ -9,7 +9,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Process;
 use super::shapes::{bucket_credentials, project_template};
-use crate::settings::{Access, Api, ProjectPorts};
+use crate::settings::{Access, Facade, ProjectPorts};
 use hutch_api::{SandboxSpec, managers};
 use hutch_core::interfaces::Authenticator;
 use hutch_db::Database;
@@ -114,13 +114,13 @@ impl Process {
     /// Serves REST until the shutdown, and what is left of it after that.
     pub(super) async fn facade(
         &self,
-        api: Api,
+        facade: Facade,
         caches: FacadeCaches,
     ) -> anyhow::Result<JoinHandle<()>> {
-        let (access, listen_on) = (api.access.clone(), api.listen);
+        let (access, listen_on) = (facade.access.clone(), facade.listen);
         let stop = CancellationToken::new();
         let gate = self.gate(&access, caches.api_keys.clone());
-        let services = self.services(api, caches, stop.clone());
+        let services = self.services(facade, caches, stop.clone());
         let home = services.over(&self.namespace, services.stop.clone());
         let others = move |namespace: &str| services.over_another(namespace);
         let metrics = HttpMetrics::register(&mut self.registry());
@@ -164,20 +164,20 @@ impl Process {
         }
     }
 
-    fn services(&self, api: Api, caches: FacadeCaches, stop: CancellationToken) -> Services {
+    fn services(&self, facade: Facade, caches: FacadeCaches, stop: CancellationToken) -> Services {
         let settings = ServiceSettings {
-            bucket_credentials: bucket_credentials(&api),
+            bucket_credentials: bucket_credentials(&facade),
             allow_http_buckets: self.buckets.allow_http_buckets,
-            max_sandboxes: api.max_sandboxes,
-            ready_timeout: api.ready_timeout,
-            max_output: api.max_output,
-            max_file: api.max_file,
-            execute_timeout: api.execute_timeout,
+            max_sandboxes: facade.max_sandboxes,
+            ready_timeout: facade.ready_timeout,
+            max_output: facade.max_output,
+            max_file: facade.max_file,
+            execute_timeout: facade.execute_timeout,
             template: SandboxSpec::default(),
             project_template: project_template(),
             backends: BackendSettings {
-                images: api.project_images.into_iter().collect(),
-                domains: api.domains,
+                images: facade.project_images.into_iter().collect(),
+                domains: facade.domains,
             },
         };
         Services {
@@ -188,9 +188,9 @@ impl Process {
             operator_namespace: self.operator_namespace(),
             home: self.namespace.clone(),
             exposures: ExposureSettings {
-                cluster_ip: api.project_ports == ProjectPorts::Cluster,
-                ingress_class: api.ingress_class,
-                tls_secret: api.ingress_tls_secret,
+                cluster_ip: facade.project_ports == ProjectPorts::Cluster,
+                ingress_class: facade.ingress_class,
+                tls_secret: facade.ingress_tls_secret,
             },
             settings,
             watched: self.watched.clone(),

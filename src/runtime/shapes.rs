@@ -1,6 +1,6 @@
 //! From the settings to what the parts are given. Pure.
 
-use crate::settings::{AgentDelivery, Api, Buckets, Controller, Database, Secret};
+use crate::settings::{AgentDelivery, Buckets, Controller, Database, Facade, Secret};
 use hutch_api::{Compute, SandboxSpec};
 use hutch_controller::context::{BucketSettings, Delivery, PodSettings};
 use hutch_core::buckets::Credentials;
@@ -44,14 +44,14 @@ pub fn target(settings: &Database) -> anyhow::Result<Option<Target>> {
 }
 
 /// The service's own keys of buckets, if it has both.
-pub fn bucket_credentials(api: &Api) -> Option<Credentials> {
+pub fn bucket_credentials(facade: &Facade) -> Option<Credentials> {
     let key = |secret: &Option<Secret>| {
         let text = secret.as_ref()?.expose().trim();
         (!text.is_empty()).then(|| text.to_owned())
     };
     Some(Credentials {
-        access_key_id: key(&api.aws_access_key_id)?,
-        secret_access_key: key(&api.aws_secret_access_key)?,
+        access_key_id: key(&facade.aws_access_key_id)?,
+        secret_access_key: key(&facade.aws_secret_access_key)?,
     })
 }
 
@@ -68,11 +68,11 @@ pub fn project_template() -> SandboxSpec {
 }
 
 /// The bounds of the pool: the facade's, where there is one.
-pub fn pool_settings(api: Option<&Api>) -> PoolSettings {
-    api.map_or_else(PoolSettings::default, |api| PoolSettings {
-        channels: api.max_channels as usize,
-        idle: api.channel_idle,
-        agent: api.agent_binary.clone(),
+pub fn pool_settings(facade: Option<&Facade>) -> PoolSettings {
+    facade.map_or_else(PoolSettings::default, |facade| PoolSettings {
+        channels: facade.max_channels as usize,
+        idle: facade.channel_idle,
+        agent: facade.agent_binary.clone(),
     })
 }
 

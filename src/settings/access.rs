@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Api, bytes, duration};
+use super::{Facade, bytes, duration};
 
 /// Who may use the REST facade, and how much of it.
 #[derive(Clone, Debug, Args)]
@@ -45,7 +45,7 @@ pub struct Access {
     pub max_in_flight: u64,
 }
 
-impl Api {
+impl Facade {
     /// Whether the settings would let anybody in from the network.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        api: Api,
+        api: Facade,
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::support::{Tenant, World};
 #[tokio::test(flavor = "multi_thread")]
 async fn tenants_with_the_same_sandbox_id_do_not_exist_for_each_other() {
     let (one, two) = tokio::join!(World::new("tenant-one"), World::new("tenant-two"));
-    let facade = one.hutch("api", &[KEYED]).await;
+    let facade = one.hutch("facade", &[KEYED]).await;
     let _controllers = tokio::join!(one.hutch("controller", &[]), two.hutch("controller", &[]));
     let url = facade.url().await;
     let client = async |world: &World, name: &str| {
@@ -67,7 +67,7 @@ async fn tenants_with_the_same_sandbox_id_do_not_exist_for_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_presented_in_any_of_the_usual_ways() {
     let world = World::new("ways").await;
-    let hutch = world.hutch("api", &[KEYED]).await;
+    let hutch = world.hutch("facade", &[KEYED]).await;
     let url = hutch.url().await;
     let key = world.live_key_to_all(&url).await;
     let basic = |text: String| format!("Basic {}", STANDARD.encode(text));
@@ -93,7 +93,7 @@ async fn a_key_is_presented_in_any_of_the_usual_ways() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_no_key_is_answered_alike_on_every_route() {
     let world = World::new("wrong").await;
-    let hutch = world.hutch("api", &[KEYED]).await;
+    let hutch = world.hutch("facade", &[KEYED]).await;
     let url = hutch.url().await;
     let key = world.live_key(&url, "acme", &world.namespace, &[]).await;
     let revoked = world.live_key(&url, "acme", &world.namespace, &[]).await;
@@ -189,7 +189,7 @@ async fn every_route_asks(url: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_good_for_its_scopes_alone() {
     let world = World::new("scopes").await;
-    let hutch = world.hutch("api", &[KEYED]).await;
+    let hutch = world.hutch("facade", &[KEYED]).await;
     let url = hutch.url().await;
     let tenant = world
         .live_key(&url, "one", &world.namespace, &["--scope", "tenant"])
@@ -237,7 +237,7 @@ async fn a_facade_that_knows_one_namespace_refuses_keys_of_others() {
 async fn the_facades_own_keys_of_buckets_are_for_its_own_namespace() {
     let world = World::new("own-keys").await;
     let own = ["--aws-access-key-id", "a", "--aws-secret-access-key", "b"];
-    let hutch = world.hutch("api", &[&[KEYED][..], &own].concat()).await;
+    let hutch = world.hutch("facade", &[&[KEYED][..], &own].concat()).await;
     let url = hutch.url().await;
     let home = world.live_key(&url, "home", &world.namespace, &[]).await;
     let away = world.live_key(&url, "away", "kube-public", &[]).await;
@@ -260,7 +260,7 @@ async fn the_facades_own_keys_of_buckets_are_for_its_own_namespace() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_sites_are_refused() {
     let world = World::new("pages").await;
-    let keyed = world.hutch("api", &[KEYED]).await;
+    let keyed = world.hutch("facade", &[KEYED]).await;
     let url = keyed.url().await;
     let key = world.live_key(&url, "acme", &world.namespace, &[]).await;
     let bearer = format!("Bearer {key}");
@@ -271,7 +271,7 @@ async fn pages_of_other_sites_are_refused() {
     ] {
         assert_eq!(knock(&url, &[key, page]).await.status, 403, "{page:?}");
     }
-    let open = world.hutch("api", &[]).await;
+    let open = world.hutch("facade", &[]).await;
     let url = open.url().await;
     assert_eq!(knock(&url, &[]).await.status, 200);
     let rebound = [("host", "rebound.example.com")];
@@ -281,7 +281,7 @@ async fn pages_of_other_sites_are_refused() {
 #[test]
 fn nobody_starts_on_the_network_without_keys() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hutch"));
-    command.args(["api", "--listen", "0.0.0.0:0", "--insecure-no-auth"]);
+    command.args(["facade", "--listen", "0.0.0.0:0", "--insecure-no-auth"]);
     let output = command.output().unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
@@ -294,7 +294,9 @@ fn nobody_starts_on_the_network_without_keys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_keys_the_facade_serves_the_network() {
     let world = World::new("network").await;
-    let hutch = world.hutch("api", &[KEYED, "--listen", "0.0.0.0:0"]).await;
+    let hutch = world
+        .hutch("facade", &[KEYED, "--listen", "0.0.0.0:0"])
+        .await;
     let url = hutch.url().await.replace("0.0.0.0", "127.0.0.1");
     let key = world.live_key(&url, "acme", &world.namespace, &[]).await;
     assert_eq!(knock(&url, &[]).await.status, 401);

@@ -16,7 +16,7 @@ use crate::support::{Hutch, Tenant, World};
 #[tokio::test(flavor = "multi_thread")]
 async fn more_requests_than_a_key_may_send_are_refused_for_a_while() {
     let world = World::new("rate").await;
-    let hutch = world.hutch("api", &[KEYED]).await;
+    let hutch = world.hutch("facade", &[KEYED]).await;
     let url = hutch.url().await;
     let key = world
         .live_key(&url, "acme", &world.namespace, &["--rate", "3"])
@@ -103,7 +103,7 @@ async fn a_request_that_takes_too_long_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_too_large_is_refused() {
     let world = World::new("large").await;
-    let hutch = world.hutch("api", &[KEYED]).await;
+    let hutch = world.hutch("facade", &[KEYED]).await;
     let url = hutch.url().await;
     let key = world.live_key(&url, "acme", &world.namespace, &[]).await;
     let tenant = Tenant::new(&with_user(&url, &key), "box");
@@ -118,7 +118,7 @@ async fn a_body_that_is_too_large_is_refused() {
 async fn a_body_has_room_in_its_namespace_and_in_the_process_until_it_was_read() {
     let (world, other) = tokio::join!(World::new("room"), World::new("room-else"));
     let arguments = [KEYED, "--max-in-flight", "48Mi"];
-    let hutch = world.hutch("api", &arguments).await;
+    let hutch = world.hutch("facade", &arguments).await;
     let url = hutch.url().await;
     let (mine, theirs) = (&world.namespace, &other.namespace);
     let key = world.live_key(&url, "acme", mine, &[]).await;
@@ -247,7 +247,7 @@ async fn without_authentication_lines_are_written_when_asked_for() {
     let world = World::new("unaudited").await;
     for (more, wanted) in [(&[][..], 0), (&["--audit"][..], 1)] {
         let arguments = [&["--log-format", "json"], more].concat();
-        let hutch = world.hutch("api", &arguments).await;
+        let hutch = world.hutch("facade", &arguments).await;
         get(&format!("{}/sessions", hutch.url().await), &[]).await;
         assert_eq!(lines(&hutch).len(), wanted);
     }

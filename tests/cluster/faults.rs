@@ -297,7 +297,7 @@ async fn a_pod_that_was_told_to_end_is_not_ready_again_though_its_watch_lags() {
     let world = World::new("late").await;
     let late = Late::pods(&world, Duration::from_secs(2)).await;
     let _controller = world.hutch_on(&late.environment, "controller", &[]);
-    let facade = world.hutch("api", &[]).await;
+    let facade = world.hutch("facade", &[]).await;
     let tenant = Tenant::new(&facade.url().await, "late");
     let sleepy = json!({"options": {"sleepAfter": "1s"}});
     tenant.post("/lifecycle", sleepy).await.ok();

@@ -103,7 +103,7 @@ async fn a_static_hutch_without_a_system_around_it_finds_services_by_name() {
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hutch"}, "spec": {
         "dnsPolicy": "None",
         "dnsConfig": {"nameservers": [address], "searches": ["svc.cluster.local"]},
-        "containers": [{"name": "c", "image": image, "args": ["api", "--insecure-no-auth"],
+        "containers": [{"name": "c", "image": image, "args": ["facade", "--insecure-no-auth"],
             "env": [{"name": "POSTGRES_HOST", "value": "database"},
                 {"name": "POSTGRES_PORT", "value": port}]}],
     }});

@@ -28,7 +28,7 @@ async fn soon(url: &str, key: &str, status: u16) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_changes_its_key_without_a_gap() {
     let world = World::new("rotation").await;
-    let hutch = world.hutch("api", &[KEYED]).await;
+    let hutch = world.hutch("facade", &[KEYED]).await;
     let url = hutch.url().await;
     let create = || world.key("acme", &world.namespace, &[]);
     let first = create();
@@ -130,7 +130,7 @@ async fn tenants_that_ask_at_the_same_moment_all_get_their_keys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_cannot_be_read_disables_itself_alone() {
     let world = World::new("malformed").await;
-    let hutch = world.hutch("api", &[KEYED]).await;
+    let hutch = world.hutch("facade", &[KEYED]).await;
     let url = hutch.url().await;
     let (good, bad) = (
         world.key("good", &world.namespace, &[]),

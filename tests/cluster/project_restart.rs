@@ -38,7 +38,7 @@ async fn the_first_request_to_a_new_process_finds_what_there_is() {
     backend.stdout("true").await;
     world.ready("applied").await;
     for (session, pod) in [("s-P", "applied"), ("s-Q", "guest")] {
-        let hutch = world.hutch_on(world.environment, "api", &flags);
+        let hutch = world.hutch_on(world.environment, "facade", &flags);
         // It listens; its caches are as empty as they may be.
         let backend = Backend::new(&hutch.url().await, session);
         let (said, sessions) = tokio::join!(backend.stdout("hostname"), backend.sessions());

@@ -95,8 +95,11 @@ async fn a_black_hole_delays_the_projector_and_nothing_else() {
 
 /// Seconds spent in reconciles, and how many there were.
 async fn reconciles(hutch: &Hutch) -> (f64, f64) {
-    let seconds = hutch.metric("hutch_reconcile_seconds_sum").await;
-    (seconds, hutch.metric("hutch_reconcile_seconds_count").await)
+    let seconds = hutch.metric("hutch_reconcile_duration_seconds_sum").await;
+    (
+        seconds,
+        hutch.metric("hutch_reconcile_duration_seconds_count").await,
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

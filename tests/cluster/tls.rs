@@ -56,7 +56,7 @@ async fn a_certificate_is_taken_up_when_it_changes_and_only_if_it_is_one() {
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let (certificate, key) = (path("tls.crt"), path("tls.key"));
     let arguments = [KEYED, "--tls-cert", &certificate, "--tls-key", &key];
-    let hutch = world.hutch("api", &arguments).await;
+    let hutch = world.hutch("facade", &arguments).await;
     let url = hutch.url().await;
     assert!(url.starts_with("https://"), "{url}");
     let url = url.replace("127.0.0.1", "localhost");
@@ -102,7 +102,7 @@ async fn nobody_starts_with_a_certificate_that_is_none() {
     std::fs::write(&file, "nonsense").unwrap();
     let file = file.to_string_lossy();
     let arguments = [KEYED, "--tls-cert", &file, "--tls-key", &file];
-    let mut hutch = world.hutch_on(world.environment, "api", &arguments);
+    let mut hutch = world.hutch_on(world.environment, "facade", &arguments);
     eventually("hutch says why it ends", async || {
         let log = hutch.log();
         log.contains("no certificate in PEM").then_some(())

@@ -73,7 +73,9 @@ async fn allow_in(world: &World, account: &str, home: &World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_account_that_may_make_sandboxes_gets_in_where_it_may() {
     let (world, other) = tokio::join!(World::new("tokens"), World::new("tokens-else"));
-    let hutch = world.hutch("api", &[KEYED, "--log-format", "json"]).await;
+    let hutch = world
+        .hutch("facade", &[KEYED, "--log-format", "json"])
+        .await;
     let url = hutch.url().await;
     let (may, may_not) = (token(&world, "may").await, token(&world, "may-not").await);
     allow(&world, "may").await;
@@ -148,7 +150,7 @@ async fn without_an_api_server_tokens_are_refused_and_keys_go_on() {
     let token = token(&world, "may").await;
     let forged = forged(&token);
     allow(&world, "may").await;
-    let hutch = world.hutch_on(&environment, "api", &[KEYED]);
+    let hutch = world.hutch_on(&environment, "facade", &[KEYED]);
     hutch.until_ready().await;
     let url = hutch.url().await;
     // It was there before the facade.
@@ -205,7 +207,7 @@ async fn the_rights_in_config_rbac_are_enough_for_keys_and_tokens() {
         let account = format!("system:serviceaccount:{}:hutch", world.namespace);
         user["as"] = json!(account);
     });
-    let hutch = world.hutch_on(&environment, "api", &[KEYED]);
+    let hutch = world.hutch_on(&environment, "facade", &[KEYED]);
     hutch.until_ready().await;
     let url = hutch.url().await;
     let key = world.key("acme", &world.namespace, &[]);

@@ -76,11 +76,11 @@ async fn a_request_is_one_trace_from_the_client_to_the_controllers() {
     let metrics = hutch.metrics().await;
     for operation in ["create", "connect", "exec"] {
         let bucket = format!(
-            r#"hutch_operation_seconds_bucket{{le="0.001",operation="{operation}",outcome="ok"}}"#
+            r#"hutch_operation_duration_seconds_bucket{{le="0.001",operation="{operation}",outcome="ok"}}"#
         );
         assert!(metrics.contains(&bucket), "{bucket} in:\n{metrics}");
     }
-    assert!(hutch.metric("hutch_queue_seconds_count").await >= 1.0);
+    assert!(hutch.metric("hutch_queue_duration_seconds_count").await >= 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,10 +100,10 @@ impl Hutch {
                 command.arg("--insecure-no-auth");
             }
         }
-        if role != "api" {
+        if role != "facade" {
             command.args(["--watch-namespace", namespace]);
         }
-        if !matches!(role, "api" | "node") {
+        if !matches!(role, "facade" | "node") {
             command.args(["--lease-namespace", namespace]);
             command.args(["--agent-image", &environment.agent_image]);
         }

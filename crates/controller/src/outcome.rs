@@ -54,12 +54,12 @@ impl Metrics {
             metrics.reconciles.clone(),
         );
         registry.register(
-            "reconcile_seconds",
+            "reconcile_duration_seconds",
             "Duration of reconciles",
             metrics.seconds.clone(),
         );
         registry.register(
-            "queue_seconds",
+            "queue_duration_seconds",
             "Time from a change to the reconcile that it asks for",
             metrics.waiting.clone(),
         );

@@ -41,7 +41,7 @@ impl HttpMetrics {
         let requests =
             Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
         registry.register(
-            "http_request_seconds",
+            "http_request_duration_seconds",
             "Requests by route, method and status, from their head to the answer's",
             requests.clone(),
         );

@@ -66,7 +66,7 @@ impl Durations {
         let seconds =
             Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
         let help = "Operations by name and outcome, in seconds";
-        registry.register("operation_seconds", help, seconds.clone());
+        registry.register("operation_duration_seconds", help, seconds.clone());
         Self(seconds)
     }
 }
@@ -131,7 +131,6 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-    use crate::operation;
 
     #[tokio::test]
     async fn an_operation_is_counted_by_its_name_and_how_it_ended() {
@@ -149,7 +148,7 @@ mod tests {
         let text = crate::metrics(&Mutex::new(registry));
         for outcome in ["ok", "error", "cancelled"] {
             let count = format!(
-                r#"hutch_operation_seconds_count{{operation="exec",outcome="{outcome}"}} 1"#
+                r#"hutch_operation_duration_seconds_count{{operation="exec",outcome="{outcome}"}} 1"#
             );
             assert!(text.contains(&count), "{text}");
         }

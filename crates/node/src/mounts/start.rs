@@ -232,7 +232,11 @@ impl MountMetrics {
             failures,
         );
         let help = "How long it took from a mounter's start to its first answer";
-        registry.register("bucket_mount_seconds", help, metrics.seconds.clone());
+        registry.register(
+            "bucket_mount_duration_seconds",
+            help,
+            metrics.seconds.clone(),
+        );
         metrics
     }
 }
