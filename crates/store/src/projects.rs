@@ -88,7 +88,7 @@ impl ProjectSandboxes for ProjectDirectory {
     }
 
     fn pod_lives<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>> {
-        async move { Ok(self.lives(name).await.map_err(refusal)?) }.boxed()
+        async move { self.lives(name).await.map_err(refusal) }.boxed()
     }
 
     fn report<'a>(
@@ -96,7 +96,7 @@ impl ProjectSandboxes for ProjectDirectory {
         sandbox: &'a Sandbox,
         report: Option<&'a ProjectReport>,
     ) -> BoxFuture<'a, Result<(), ResourceError>> {
-        async move { Ok(self.tell(sandbox, report).await.map_err(refusal)?) }.boxed()
+        async move { self.tell(sandbox, report).await.map_err(refusal) }.boxed()
     }
 
     fn warn<'a>(

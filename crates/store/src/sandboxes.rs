@@ -112,11 +112,10 @@ impl Sandboxes for Directory {
             if !is_name(name) {
                 return Ok(None);
             }
-            Ok(self
-                .writer
+            self.writer
                 .read(&self.namespace, name)
                 .await
-                .map_err(refusal)?)
+                .map_err(refusal)
         }
         .boxed()
     }
@@ -171,7 +170,7 @@ impl Sandboxes for Directory {
     }
 
     fn create(&self, new: NewSandbox) -> BoxFuture<'_, Result<Sandbox, ResourceError>> {
-        async move { Ok(self.create_or_read(new).await.map_err(refusal)?) }.boxed()
+        async move { self.create_or_read(new).await.map_err(refusal) }.boxed()
     }
 
     fn set_lifecycle<'a>(
@@ -181,7 +180,7 @@ impl Sandboxes for Directory {
     ) -> BoxFuture<'a, Result<bool, ResourceError>> {
         async move {
             let patch = json!({"spec": {"lifecycle": lifecycle}, "metadata": {}});
-            Ok(self.edit(name, Edit::Spec(patch)).await.map_err(refusal)?)
+            self.edit(name, Edit::Spec(patch)).await.map_err(refusal)
         }
         .boxed()
     }
@@ -196,10 +195,7 @@ impl Sandboxes for Directory {
                 let taken = there.iter().any(|other| other.name == bucket.name);
                 (!taken).then(|| there.iter().chain([bucket]).cloned().collect())
             };
-            Ok(self
-                .edit(name, Edit::Buckets(&add))
-                .await
-                .map_err(refusal)?)
+            self.edit(name, Edit::Buckets(&add)).await.map_err(refusal)
         }
         .boxed()
     }
@@ -215,10 +211,9 @@ impl Sandboxes for Directory {
                 let left: Vec<_> = left.cloned().collect();
                 (left.len() < there.len()).then_some(left)
             };
-            Ok(self
-                .edit(name, Edit::Buckets(&remove))
+            self.edit(name, Edit::Buckets(&remove))
                 .await
-                .map_err(refusal)?)
+                .map_err(refusal)
         }
         .boxed()
     }
@@ -235,10 +230,7 @@ impl Sandboxes for Directory {
             if let Some(trace) = trace {
                 status["traceparent"] = trace.into();
             }
-            Ok(self
-                .edit(name, Edit::Status(status))
-                .await
-                .map_err(refusal)?)
+            self.edit(name, Edit::Status(status)).await.map_err(refusal)
         }
         .boxed()
     }
