@@ -56,7 +56,7 @@ async fn the_nodes_image_has_its_mounter() {
     let world = World::new("node-image").await;
     let image = "hutch.dev/hutch-node:image";
     import(world.environment, |archive| programs().node(image, archive));
-    let script = "s3fs --version && fusermount --version && /hutch node --help";
+    let script = "s3fs --version && fusermount --version && /hutch-node --help";
     let container = json!({"name": "c", "image": image, "command": ["sh", "-c", script]});
     let said = world.ran("mounter", container).await;
     assert!(
