@@ -41,7 +41,7 @@ fn contracts(service: Arc<Service>, metrics: Arc<HttpMetrics>) -> Router {
         .merge(project::routes())
         .merge(tenant::routes())
         .layer(from_fn_with_state(service.clone(), listed))
-        .merge(project::health())
+        .merge(project::health_route())
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(audit))
         .layer(from_fn_with_state(metrics, measure))

@@ -158,7 +158,7 @@ fn content_answer(id: &str, path: &str, content: &[u8], wanted: Option<Encoding>
 }
 
 /// `POST /files/mkdir`.
-pub async fn make_folder(State(service): State<Arc<Service>>, call: Call) -> Answer {
+pub async fn make_directory(State(service): State<Arc<Service>>, call: Call) -> Answer {
     let path = path(&call, "path")?;
     let recursive = match call.body.get("recursive") {
         None => false,
