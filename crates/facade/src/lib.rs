@@ -1,5 +1,5 @@
 //! The REST facade: two contracts on one listener. This layer parses requests,
-//! enforces limits and writes answers. `hutch-service` decides what a request does.
+//! enforces limits and writes responses. `hutch-service` decides what a request does.
 //! Nothing here knows Kubernetes or the database.
 
 mod access;
@@ -12,7 +12,7 @@ mod server;
 mod tenant;
 pub mod tls;
 
-pub use access::GateSettings;
+pub use access::AuthSettings;
 pub use metrics::HttpMetrics;
 pub use project::OPERATIONS as PROJECT_ROUTES;
 pub use router::router;

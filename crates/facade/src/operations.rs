@@ -36,8 +36,8 @@ macro_rules! operations {
 }
 pub(crate) use operations;
 
-/// A router over `operations`. `refuse_others` adds the contract's answer to all other
-/// methods of a path; it gets the allowed methods in the order of the table.
+/// A router over `operations`. `refuse_others` adds the contract's response to all
+/// other methods of a path; it gets the allowed methods in the order of the table.
 pub fn router(
     operations: impl IntoIterator<Item = Operation>,
     refuse_others: fn(Handlers, String) -> Handlers,

@@ -1,6 +1,8 @@
 //! The OpenAPI files and the routers list the same operations, and each `$ref`
 //! has a target.
 
+#![allow(clippy::expect_used)] // clippy.toml allows it in test functions, but not in their helpers
+
 use std::collections::BTreeSet;
 
 use hutch_facade::{PROJECT_ROUTES, TENANT_ROUTES};

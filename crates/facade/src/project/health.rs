@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use crate::access::Visit;
+use crate::access::RequestContext;
 use hutch_core::interfaces::Integration;
 use hutch_service::Service;
 
@@ -14,10 +14,10 @@ use hutch_service::Service;
 /// projects sees the state of their database.
 pub async fn health(
     State(service): State<Arc<Service>>,
-    visit: Option<Extension<Arc<Visit>>>,
+    context: Option<Extension<Arc<RequestContext>>>,
 ) -> Json<Value> {
     let mut health = json!({"status": "ok", "active_sessions": service.awake()});
-    if visit.is_some_and(|visit| visit.may_see_projects()) {
+    if context.is_some_and(|context| context.may_see_projects()) {
         let database = service.database();
         health["database"] = json!({
             "state": match database.integration {

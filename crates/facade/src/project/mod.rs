@@ -17,7 +17,7 @@ use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 
-use crate::access::{Contract, admit, fit};
+use crate::access::{Contract, authorize, reserve_response};
 use crate::operations::{self, Handlers, Operation};
 use hutch_core::access::Scope;
 use hutch_service::Service;
@@ -60,8 +60,8 @@ pub fn routes() -> Router<Arc<Service>> {
     };
     let protected = operations().into_iter().filter(|it| !is_health(it));
     operations::router(protected, refuse_others)
-        .layer(from_fn_with_state(contract, admit))
-        .layer(from_fn_with_state(contract, fit))
+        .layer(from_fn_with_state(contract, authorize))
+        .layer(from_fn_with_state(contract, reserve_response))
 }
 
 fn is_health(operation: &Operation) -> bool {

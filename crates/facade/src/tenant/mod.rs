@@ -1,5 +1,5 @@
 //! The tenant contract (`docs/tenant-api.md`). The header `x-sandbox-id` names the
-//! sandbox, and all answers have the same envelope.
+//! sandbox, and all responses have the same envelope.
 
 mod buckets;
 mod call;
@@ -20,7 +20,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use serde_json::json;
 
-use crate::access::{Contract, admit, fit};
+use crate::access::{Contract, authorize, reserve_response};
 use crate::operations::{self, Handlers};
 use envelope::Data;
 use hutch_core::access::Scope;
@@ -51,7 +51,7 @@ operations::operations! {
     POST "/unmount-bucket" => buckets::unmount,
 }
 
-/// The routes of this contract, and its answer to every other path.
+/// The routes of this contract, and its response to all other paths.
 pub fn routes() -> Router<Arc<Service>> {
     let contract = Contract {
         scope: Scope::Tenant,
@@ -60,8 +60,8 @@ pub fn routes() -> Router<Arc<Service>> {
     };
     operations::router(operations(), refuse_others)
         .fallback(unknown_path)
-        .layer(from_fn_with_state(contract, admit))
-        .layer(from_fn_with_state(contract, fit))
+        .layer(from_fn_with_state(contract, authorize))
+        .layer(from_fn_with_state(contract, reserve_response))
 }
 
 /// Answers 405 to methods that `handlers` does not have.
