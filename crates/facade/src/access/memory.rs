@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::context::Refusal;
 
-/// Bytes of one semaphore permit, as a semaphore cannot count all bytes singly.
+/// One semaphore permit is worth this many bytes, as tokio takes a `u32` of permits.
 const UNIT_BYTES: u64 = 1024;
 /// One namespace may use the whole budget divided by this.
 const NAMESPACE_DIVISOR: u64 = 4;
