@@ -1,5 +1,5 @@
 //! How the REST facade is put together: one service per namespace over shared
-//! caches, channels and writers, behind the gate.
+//! caches, channels and writers, behind authentication.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use hutch_api::{SandboxSpec, managers};
 use hutch_core::interfaces::Authenticator;
 use hutch_db::Database;
 use hutch_facade::tls::Identity;
-use hutch_facade::{GateSettings, HttpMetrics};
+use hutch_facade::{AuthSettings, HttpMetrics};
 use hutch_kube::apply::Writer;
 use hutch_kube::caches::FacadeCaches;
 use hutch_kube::lease::Leadership;
@@ -119,12 +119,12 @@ impl Process {
     ) -> anyhow::Result<JoinHandle<()>> {
         let (access, listen_on) = (facade.access.clone(), facade.listen);
         let stop = CancellationToken::new();
-        let gate = self.gate(&access, caches.api_keys.clone());
+        let auth = self.auth_settings(&access, caches.api_keys.clone());
         let services = self.services(facade, caches, stop.clone());
         let home = services.over(&self.namespace, services.stop.clone());
         let others = move |namespace: &str| services.over_another(namespace);
         let metrics = HttpMetrics::register(&mut self.registry());
-        let router = hutch_facade::router(gate, metrics, home, others);
+        let router = hutch_facade::router(auth, metrics, home, others);
 
         let identity = match (&access.tls_cert, &access.tls_key) {
             (Some(certificate), Some(key)) => Some(Identity::load(certificate, key)?),
@@ -139,7 +139,7 @@ impl Process {
             tracing::warn!("everybody on this machine may use it: there is no authentication");
         }
         if let Some(identity) = identity {
-            tokio::spawn(stop.clone().run_until_cancelled_owned(identity.keep()));
+            tokio::spawn(stop.clone().run_until_cancelled_owned(identity.run()));
         }
         let shutdown = self.shutdown.clone();
         Ok(tokio::spawn(async move {
@@ -148,14 +148,14 @@ impl Process {
         }))
     }
 
-    fn gate(&self, access: &Access, keys: Option<Cache<Secret>>) -> GateSettings {
+    fn auth_settings(&self, access: &Access, keys: Option<Cache<Secret>>) -> AuthSettings {
         let authenticator = keys.map(|keys| {
             let tokens = TokenReviews::new(self.client.clone());
             let keys = KeyRing::new(keys, self.operator_namespace());
             let credentials = Credentials::new(keys, tokens, self.namespace.clone());
             Arc::new(credentials) as Arc<dyn Authenticator>
         });
-        GateSettings {
+        AuthSettings {
             audit: access.audit || authenticator.is_some(),
             authenticator,
             namespace: self.namespace.clone(),

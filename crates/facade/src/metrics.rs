@@ -1,6 +1,5 @@
-//! How many requests there are, how they end and how long they take; labelled
-//! by route, method and status, never by anything that a client chose. Each is a
-//! span, which continues the client's trace.
+//! Metrics and traces of requests. The labels are route, method and status, never a text
+//! that a client chose. Each request is a span that continues the client's trace.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,12 +15,12 @@ use prometheus_client::registry::Registry;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-use super::access::Visit;
+use super::access::RequestContext;
 use hutch_telemetry::{TRACED, TRACEPARENT};
 
-/// Upper bounds of the buckets, in seconds: from a command in an open channel to
-/// a request that waited for a cold start.
-const BUCKETS: [f64; 13] = [
+/// Upper bounds of the histogram's buckets, in seconds: from a command in an open channel
+/// to a request that waited for a cold start.
+const DURATION_BUCKETS: [f64; 13] = [
     0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
 
@@ -32,14 +31,15 @@ struct Labels {
     status: u16,
 }
 
-/// The requests' durations.
+/// The histogram of request durations.
 pub struct HttpMetrics(Family<Labels, Histogram, fn() -> Histogram>);
 
 impl HttpMetrics {
-    /// Metrics that `registry` tells from now on.
+    /// Adds the metrics to `registry`.
     pub fn register(registry: &mut Registry) -> Arc<Self> {
-        let requests =
-            Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
+        let requests = Family::new_with_constructor(
+            (|| Histogram::new(DURATION_BUCKETS)) as fn() -> Histogram,
+        );
         registry.register(
             "http_request_duration_seconds",
             "Requests by route, method and status, from their head to the answer's",
@@ -49,8 +49,9 @@ impl HttpMetrics {
     }
 }
 
-/// A method of the contracts by its name, and every other one by one word.
-pub fn known(method: &Method) -> &'static str {
+/// The label of a method. All methods that no contract uses share one, as a client can
+/// invent methods.
+pub fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",
@@ -70,9 +71,9 @@ fn span(request: &Request, method: &str, route: &str) -> Span {
         http.route = route,
         http.response.status_code = Empty,
     );
-    // Whoever is refused writes into nobody's trace.
-    let visit = request.extensions().get::<Arc<Visit>>();
-    let refused = visit.is_some_and(|visit| visit.refusal.is_some());
+    // A refused request must not add spans to a trace that it names.
+    let context = request.extensions().get::<Arc<RequestContext>>();
+    let refused = context.is_some_and(|context| context.refusal.is_some());
     let parent = request.headers().get(TRACEPARENT).filter(|_| !refused);
     if let Some(parent) = parent.and_then(|value| value.to_str().ok()) {
         hutch_telemetry::continues(&span, parent);
@@ -80,7 +81,7 @@ fn span(request: &Request, method: &str, route: &str) -> Span {
     span
 }
 
-/// Measures one request.
+/// Runs a request in its span and records its duration.
 pub async fn measure(
     State(metrics): State<Arc<HttpMetrics>>,
     request: Request,
@@ -89,7 +90,7 @@ pub async fn measure(
     let began = Instant::now();
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("other", MatchedPath::as_str).to_owned();
-    let method = known(request.method());
+    let method = method_label(request.method());
     let span = span(&request, method, &route);
     let response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();

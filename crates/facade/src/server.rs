@@ -1,4 +1,4 @@
-//! The routes on a listener.
+//! Serves the router on a listener.
 
 use axum::Router;
 use axum::body::Body;
@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 
-/// Serves `router` until `shutdown`, then lets requests in progress end.
+/// Serves `router` until `shutdown`, then waits for the requests in progress.
 pub async fn serve(
     listener: TcpListener,
     router: Router,

@@ -1,6 +1,6 @@
-//! The facade's certificate and key: two files, as a mounted Secret has them, which
-//! are read anew when they change. A pair that cannot be used leaves the one before
-//! in use and says so.
+//! The facade's TLS certificate and key. They are two files, as in a mounted Secret, and
+//! are reloaded when they change. If a new pair cannot be used, the previous one stays in
+//! use and an error is logged.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,27 +16,27 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
-/// How often the files are looked at.
-const EVERY: Duration = Duration::from_secs(1);
+/// The time between two reads of the files.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why a pair of files cannot be used.
+/// Why a certificate and key cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file cannot be read.
+    /// A file could not be read.
     #[error("{0} cannot be read: {1}")]
     File(PathBuf, std::io::Error),
-    /// A file is not what it should be.
+    /// A file does not contain the named object in PEM.
     #[error("{0} has no {1} in PEM: {2}")]
     Pem(PathBuf, &'static str, pem::Error),
-    /// There is no certificate in the file.
+    /// The certificate file contains no certificate.
     #[error("{0} has no certificate in PEM")]
     Empty(PathBuf),
-    /// The two do not belong together, or are of a kind that is not known.
+    /// Certificate and key do not match, or their algorithm is not supported.
     #[error("certificate and key cannot be used together: {0}")]
     Pair(rustls::Error),
 }
 
-/// Certificate and key, as they are now.
+/// The current certificate and key.
 #[derive(Debug)]
 pub struct Identity {
     certificate: PathBuf,
@@ -44,14 +44,14 @@ pub struct Identity {
     current: RwLock<Arc<CertifiedKey>>,
 }
 
-/// What was in the files, to know a change by.
-type Content = [u8; 32];
+/// A hash of both files, to notice a change.
+type ContentHash = [u8; 32];
 
 impl Identity {
-    /// The pair in these files.
+    /// Loads the pair from two PEM files.
     ///
     /// # Errors
-    /// When it cannot be used.
+    /// If a file cannot be read or the pair cannot be used.
     pub fn load(certificate: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
         let (pair, _) = read(certificate, key);
         Ok(Arc::new(Self {
@@ -61,10 +61,10 @@ impl Identity {
         }))
     }
 
-    /// What makes connections with the current pair.
+    /// An acceptor that uses the pair that is current at each handshake.
     ///
     /// # Errors
-    /// When the library knows no version of TLS.
+    /// If the TLS library supports no protocol version.
     pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
         let builder = builder.with_safe_default_protocol_versions()?;
@@ -75,32 +75,35 @@ impl Identity {
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
-    /// Takes up what changes in the files, for as long as it is polled.
-    pub async fn keep(self: Arc<Self>) {
-        let mut seen = None;
+    /// Reloads the pair whenever a file changes. It never returns.
+    pub async fn run(self: Arc<Self>) {
+        let mut loaded = None;
         loop {
             let files = self.clone();
             let read = tokio::task::spawn_blocking(move || read(&files.certificate, &files.key));
-            if let Ok((pair, content)) = read.await
-                && seen != Some(content)
+            if let Ok((pair, hash)) = read.await
+                && loaded != Some(hash)
             {
                 match pair {
-                    Ok(pair) => self.take(pair, seen.is_none()),
+                    Ok(pair) => {
+                        self.replace(pair);
+                        // The first read finds the pair that `load` has read already.
+                        if loaded.is_some() {
+                            tracing::info!("a new TLS certificate is used");
+                        }
+                    }
                     Err(error) => {
                         tracing::error!(%error, "the new TLS certificate is not used, the one before stays");
                     }
                 }
-                seen = Some(content);
+                loaded = Some(hash);
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    fn take(&self, pair: CertifiedKey, first: bool) {
+    fn replace(&self, pair: CertifiedKey) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
-        if !first {
-            tracing::info!("a new TLS certificate is used");
-        }
     }
 }
 
@@ -111,21 +114,21 @@ impl ResolvesServerCert for Identity {
     }
 }
 
-/// The pair in the files, and what was in them.
-fn read(certificate: &Path, key: &Path) -> (Result<CertifiedKey, TlsError>, Content) {
+/// The pair in the files, and the hash of their content.
+fn read(certificate: &Path, key: &Path) -> (Result<CertifiedKey, TlsError>, ContentHash) {
     let bytes = |path: &Path| {
         let read = std::fs::read(path);
         read.map_err(|error| TlsError::File(path.to_owned(), error))
     };
     let (chain, private) = (bytes(certificate), bytes(key));
-    let mut content = Sha256::new();
+    let mut hash = Sha256::new();
     for read in [&chain, &private] {
         let bytes = read.as_deref().unwrap_or_default();
-        content.update(bytes.len().to_be_bytes());
-        content.update(bytes);
+        hash.update(bytes.len().to_be_bytes());
+        hash.update(bytes);
     }
     let pair = chain.and_then(|chain| pair(&chain, &private?, certificate, key));
-    (pair, content.finalize().into())
+    (pair, hash.finalize().into())
 }
 
 fn pair(
@@ -149,20 +152,20 @@ fn pair(
 mod tests {
     use super::*;
 
-    fn written(folder: &Path, certificate: &str, key: &str) -> (PathBuf, PathBuf) {
-        let paths = (folder.join("tls.crt"), folder.join("tls.key"));
+    fn write_pair(directory: &Path, certificate: &str, key: &str) -> (PathBuf, PathBuf) {
+        let paths = (directory.join("tls.crt"), directory.join("tls.key"));
         std::fs::write(&paths.0, certificate).unwrap();
         std::fs::write(&paths.1, key).unwrap();
         paths
     }
 
     #[test]
-    fn a_pair_that_does_not_belong_together_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let (one, other) = (made(), made());
-        let keys = [&one, &other].map(|made| made.signing_key.serialize_pem());
-        let (certificate, key) = written(folder.path(), &one.cert.pem(), &keys[0]);
+    fn a_certificate_with_another_key_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let generate = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (one, other) = (generate(), generate());
+        let keys = [&one, &other].map(|pair| pair.signing_key.serialize_pem());
+        let (certificate, key) = write_pair(directory.path(), &one.cert.pem(), &keys[0]);
         assert!(Identity::load(&certificate, &key).is_ok());
         for (chain, private) in [
             (one.cert.pem(), keys[1].clone()),
@@ -170,9 +173,9 @@ mod tests {
             (one.cert.pem(), "nonsense".to_owned()),
             ("nonsense".to_owned(), keys[0].clone()),
         ] {
-            let (certificate, key) = written(folder.path(), &chain, &private);
+            let (certificate, key) = write_pair(directory.path(), &chain, &private);
             assert!(Identity::load(&certificate, &key).is_err());
         }
-        assert!(Identity::load(&certificate, &folder.path().join("none")).is_err());
+        assert!(Identity::load(&certificate, &directory.path().join("none")).is_err());
     }
 }

@@ -1,5 +1,6 @@
-//! One line about every request: who, what, which sandbox, how it ended, how many
-//! bytes, how long. Never a part of a body, a path of a file, or a credential.
+//! One log line per request: the principal, the route, the sandbox, the status, the
+//! bytes and the duration. It never contains a part of a body, the path of a file or a
+//! credential.
 
 use std::sync::Arc;
 
@@ -9,37 +10,38 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 
-use super::visit::Visit;
-use crate::metrics::known;
+use super::context::RequestContext;
+use crate::metrics::method_label;
 
-/// Characters of a sandbox's id that are shown.
-const SHOWN: usize = 128;
-/// The status of a request whose client did not wait for the answer, as other
-/// servers' logs have it.
-const GONE: u16 = 499;
+/// A longer ID is cut.
+const MAX_SANDBOX_ID_CHARS: usize = 128;
+/// The status in the log if the client closed the connection before the response. It is
+/// no HTTP status; nginx logs the same number.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// Writes the line when the request is over, or its client has gone.
+/// Logs the request when its response is ready or its client has disconnected.
 pub async fn audit(request: Request, next: Next) -> Response {
-    let visit = request.extensions().get::<Arc<Visit>>().cloned();
-    let Some(visit) = visit.filter(|visit| visit.audited) else {
+    let context = request.extensions().get::<Arc<RequestContext>>().cloned();
+    let Some(context) = context.filter(|context| context.audited) else {
         return next.run(request).await;
     };
-    let mut line = Line {
-        method: known(request.method()),
+    let mut record = AuditRecord {
+        method: method_label(request.method()),
         route: request.extensions().get().cloned(),
         began: Instant::now(),
-        status: GONE,
+        status: CLIENT_CLOSED_REQUEST,
         sent: 0,
-        visit,
+        context,
     };
-    let answer = next.run(request).await;
-    line.status = answer.status().as_u16();
-    line.sent = answer.body().size_hint().exact().unwrap_or_default();
-    answer
+    let response = next.run(request).await;
+    record.status = response.status().as_u16();
+    record.sent = response.body().size_hint().exact().unwrap_or_default();
+    response
 }
 
-struct Line {
-    visit: Arc<Visit>,
+/// Writes its line when it is dropped, which also happens when the client disconnects.
+struct AuditRecord {
+    context: Arc<RequestContext>,
     method: &'static str,
     route: Option<MatchedPath>,
     began: Instant,
@@ -47,21 +49,21 @@ struct Line {
     sent: u64,
 }
 
-impl Drop for Line {
+impl Drop for AuditRecord {
     fn drop(&mut self) {
-        let who = self.visit.principal.as_deref();
-        let sandbox = self.visit.subject();
-        let sandbox = sandbox.map(|id| id.chars().take(SHOWN).collect::<String>());
+        let principal = self.context.principal.as_deref();
+        let sandbox = self.context.subject();
+        let sandbox = sandbox.map(|id| id.chars().take(MAX_SANDBOX_ID_CHARS).collect::<String>());
         tracing::info!(
             target: "audit",
-            tenant = who.map(|who| who.tenant.as_str()),
-            key = who.and_then(|who| who.key.as_deref()),
-            namespace = who.map(|who| who.namespace.as_str()),
+            tenant = principal.map(|principal| principal.tenant.as_str()),
+            key = principal.and_then(|principal| principal.key.as_deref()),
+            namespace = principal.map(|principal| principal.namespace.as_str()),
             method = self.method,
             route = self.route.as_ref().map_or("other", MatchedPath::as_str),
             sandbox = sandbox.as_deref(),
             status = self.status,
-            bytes_in = self.visit.received(),
+            bytes_in = self.context.received(),
             bytes_out = self.sent,
             ms = self.began.elapsed().as_secs_f64() * 1000.0,
             "request"

@@ -1,5 +1,5 @@
-//! Bodies on their way in and out: what comes in is counted and must keep coming,
-//! and what a request holds is held until its answer has gone out.
+//! Wrappers around bodies. A request's body is counted and has timeouts. A response's
+//! body keeps the permits of its request until the client has read it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,52 +10,56 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::room::Room;
-use super::visit::Visit;
+use super::context::RequestContext;
+use super::memory::MemoryPermit;
 
-/// How long a client may send nothing of a body that it has begun.
-const STALL: Duration = Duration::from_secs(30);
-/// How long all of a body may take to come.
-const WHOLE: Duration = Duration::from_secs(300);
-/// Bytes of an answer that are handed on at once. More would lie in the buffers of
-/// the connection, where nobody knows how much room they take.
-const PIECE: usize = 64 << 10;
+/// The longest time between two parts of a request body.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time in which a whole request body must arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+/// Largest frame that the connection gets at a time. Bytes in the connection's buffers
+/// are outside of the memory budget.
+const MAX_FRAME_BYTES: usize = 64 << 10;
 
-/// A request's body, counted.
-pub struct Counted {
+/// A request's body.
+pub struct CountedBody {
     body: Body,
-    visit: Arc<Visit>,
-    room: Option<Arc<Room>>,
-    until: Instant,
-    stalled: Option<Pin<Box<Sleep>>>,
+    context: Arc<RequestContext>,
+    memory: Option<Arc<MemoryPermit>>,
+    deadline: Instant,
+    timeout: Option<Pin<Box<Sleep>>>,
 }
 
-impl Counted {
-    /// `body`, whose bytes `visit` counts. When it was read, or nobody is going to,
-    /// `room` gives back what it has for bytes that did not come.
-    pub fn wrap(body: Body, visit: Arc<Visit>, room: Option<Arc<Room>>) -> Body {
+impl CountedBody {
+    /// Counts the bytes of `body` in `context`. When the body is dropped, read or not,
+    /// `memory` shrinks to the bytes that arrived.
+    pub fn wrap(
+        body: Body,
+        context: Arc<RequestContext>,
+        memory: Option<Arc<MemoryPermit>>,
+    ) -> Body {
         if body.is_end_stream() {
             return body;
         }
         Body::new(Self {
             body,
-            visit,
-            room,
-            until: Instant::now() + WHOLE,
-            stalled: None,
+            context,
+            memory,
+            deadline: Instant::now() + BODY_TIMEOUT,
+            timeout: None,
         })
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedBody {
     fn drop(&mut self) {
-        if let Some(room) = &self.room {
-            room.shrink(self.visit.received());
+        if let Some(memory) = &self.memory {
+            memory.shrink(self.context.received());
         }
     }
 }
 
-impl HttpBody for Counted {
+impl HttpBody for CountedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -65,20 +69,20 @@ impl HttpBody for Counted {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if polled.is_pending() {
-            let until = self.until.min(Instant::now() + STALL);
-            let stalled = self
-                .stalled
+            let until = self.deadline.min(Instant::now() + IDLE_TIMEOUT);
+            let timeout = self
+                .timeout
                 .get_or_insert_with(|| Box::pin(sleep_until(until)));
-            return stalled.as_mut().poll(cx).map(|()| {
+            return timeout.as_mut().poll(cx).map(|()| {
                 let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
                 Some(Err(axum::Error::new(error)))
             });
         }
-        self.stalled = None;
+        self.timeout = None;
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            self.visit.receive(data.len());
+            self.context.receive(data.len());
         }
         polled
     }
@@ -92,16 +96,16 @@ impl HttpBody for Counted {
     }
 }
 
-/// An answer's body, and what its request holds.
-pub struct Holding<T> {
+/// A response's body with the permits of its request.
+pub struct HoldingBody<T> {
     body: Body,
-    /// What was read of it and not handed on yet.
+    /// Bytes of the current frame that the connection has not got yet.
     rest: Bytes,
     _held: T,
 }
 
-impl<T: Send + Unpin + 'static> Holding<T> {
-    /// `body`, and `held` until it has gone out.
+impl<T: Send + Unpin + 'static> HoldingBody<T> {
+    /// Drops `held` together with `body`, when it has been sent or the client is gone.
     pub fn wrap(body: Body, held: T) -> Body {
         Body::new(Self {
             body,
@@ -111,7 +115,7 @@ impl<T: Send + Unpin + 'static> Holding<T> {
     }
 }
 
-impl<T: Unpin> HttpBody for Holding<T> {
+impl<T: Unpin> HttpBody for HoldingBody<T> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -125,16 +129,16 @@ impl<T: Unpin> HttpBody for Holding<T> {
                 other => return Poll::Ready(other),
             };
             match frame.into_data() {
-                Ok(data) if data.len() > PIECE => self.rest = data,
+                Ok(data) if data.len() > MAX_FRAME_BYTES => self.rest = data,
                 Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Err(frame) => return Poll::Ready(Some(Ok(frame))),
             }
         }
-        let length = self.rest.len().min(PIECE);
-        let piece = self.rest.split_to(length);
-        // A copy: a part of the whole would keep the whole.
-        let piece = Bytes::copy_from_slice(&piece);
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        let length = self.rest.len().min(MAX_FRAME_BYTES);
+        let part = self.rest.split_to(length);
+        // A copy, because a slice would keep the whole buffer in memory.
+        let part = Bytes::copy_from_slice(&part);
+        Poll::Ready(Some(Ok(Frame::data(part))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -157,55 +161,55 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::access::room::Rooms;
+    use crate::access::memory::MemoryBudget;
 
-    fn visit() -> Arc<Visit> {
-        Arc::new(Visit::new(None, Duration::ZERO))
+    fn context() -> Arc<RequestContext> {
+        Arc::new(RequestContext::new(None, Duration::ZERO))
     }
 
     #[tokio::test]
-    async fn what_comes_in_is_counted() {
-        let visit = visit();
-        let body = Counted::wrap(Body::from("seven b"), visit.clone(), None);
+    async fn received_bytes_are_counted() {
+        let context = context();
+        let body = CountedBody::wrap(Body::from("seven b"), context.clone(), None);
         body.collect().await.unwrap();
-        assert_eq!(visit.received(), 7);
+        assert_eq!(context.received(), 7);
     }
 
     #[tokio::test]
-    async fn a_body_that_was_read_has_the_room_of_what_came() {
-        let rooms = Rooms::new(48 << 10, 48 << 10);
-        let room = Arc::new(rooms.room(None));
-        room.take(48 << 10).unwrap();
-        let body = Counted::wrap(Body::from("seven b"), visit(), Some(room.clone()));
+    async fn a_body_that_was_read_reserves_only_the_bytes_that_arrived() {
+        let budget = MemoryBudget::new(48 << 10, 48 << 10);
+        let memory = Arc::new(budget.permit(None));
+        memory.reserve(48 << 10).unwrap();
+        let body = CountedBody::wrap(Body::from("seven b"), context(), Some(memory.clone()));
         body.collect().await.unwrap();
-        let other = rooms.room(None);
-        other.take(47 << 10).unwrap();
-        assert!(rooms.room(None).take(1).is_err());
+        let other = budget.permit(None);
+        other.reserve(47 << 10).unwrap();
+        assert!(budget.permit(None).reserve(1).is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_stalls_breaks_off() {
+    async fn a_body_that_stalls_fails() {
         let endless = futures::stream::pending::<Result<Bytes, std::io::Error>>();
-        let body = Counted::wrap(Body::from_stream(endless), visit(), None);
+        let body = CountedBody::wrap(Body::from_stream(endless), context(), None);
         assert!(body.collect().await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_trickles_breaks_off_too() {
+    async fn a_body_that_trickles_fails_after_the_whole_timeout() {
         let began = Instant::now();
         let trickle = futures::stream::unfold((), async |()| {
-            tokio::time::sleep(STALL / 2).await;
+            tokio::time::sleep(IDLE_TIMEOUT / 2).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b".")), ()))
         });
-        let body = Counted::wrap(Body::from_stream(Box::pin(trickle)), visit(), None);
+        let body = CountedBody::wrap(Body::from_stream(Box::pin(trickle)), context(), None);
         assert!(body.collect().await.is_err());
-        assert!(began.elapsed() <= WHOLE + STALL);
+        assert!(began.elapsed() <= BODY_TIMEOUT + IDLE_TIMEOUT);
     }
 
     #[tokio::test]
-    async fn an_answer_goes_out_in_pieces_and_holds_until_the_last_is_taken() {
-        let (content, held) = ("x".repeat(2 * PIECE + 1), Arc::new(()));
-        let mut body = Holding::wrap(Body::from(content.clone()), held.clone());
+    async fn a_response_is_sent_in_frames_and_holds_its_permits_until_the_last() {
+        let (content, held) = ("x".repeat(2 * MAX_FRAME_BYTES + 1), Arc::new(()));
+        let mut body = HoldingBody::wrap(Body::from(content.clone()), held.clone());
         let mut got = Vec::new();
         while got.len() < content.len() {
             assert_eq!(Arc::strong_count(&held), 2);

@@ -1,6 +1,6 @@
-//! The credential that a request presents: a bearer token, or the user information
-//! of its URL, which HTTP libraries send as Basic (RFC 7617). Existing clients can
-//! be given nothing but a URL, so a key may stand as user name or as password.
+//! The credential of a request: a bearer token, or the user information of its URL,
+//! which HTTP libraries send as Basic (RFC 7617). Existing clients have no setting but a
+//! URL, so an API key may be its user name or its password.
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use hutch_core::access::Key;
 
-/// The one credential of a request; none where there is none that can be read, or
-/// more than one.
-pub fn presented(headers: &HeaderMap) -> Option<String> {
+/// The credential of a request; `None` if it is missing or cannot be parsed, or if there
+/// is more than one.
+pub fn credential_from_headers(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() {
@@ -26,13 +26,14 @@ pub fn presented(headers: &HeaderMap) -> Option<String> {
     (!credential.is_empty()).then_some(credential)
 }
 
-/// The key among user name and password, else the password, else the user name.
+/// The user name if it alone is an API key, or if the password is empty; otherwise the
+/// password.
 fn user_information(encoded: &str) -> Option<String> {
     let decoded = STANDARD.decode(encoded).ok()?;
     let decoded = String::from_utf8(decoded).ok()?;
     let (user, password) = decoded.split_once(':')?;
-    let user_counts = Key::parse(user).is_some() && Key::parse(password).is_none();
-    Some(if user_counts || password.is_empty() {
+    let is_user = Key::parse(user).is_some() && Key::parse(password).is_none();
+    Some(if is_user || password.is_empty() {
         user.to_owned()
     } else {
         password.to_owned()
@@ -49,7 +50,7 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, value.parse().unwrap());
         }
-        presented(&headers)
+        credential_from_headers(&headers)
     }
 
     fn basic(text: &str) -> String {
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_no_credential() {
+    fn malformed_headers_have_no_credential() {
         for none in ["", "Bearer", "Bearer ", "Basic", "Basic !", "Digest x", "x"] {
             assert_eq!(of(&[none]), None, "{none}");
         }

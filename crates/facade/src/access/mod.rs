@@ -1,20 +1,20 @@
-//! Who may enter, and how far: the gate asks who a request is from and hands it to
-//! the routes of that principal's namespace; each contract then admits it, or
-//! refuses it in its own words. A route that nobody admitted to answers nobody.
+//! Access to the routes. [`authenticate`] finds out who sent a request and passes it to
+//! the routes of that principal's namespace. Each contract then authorizes the request
+//! or refuses it in its own format. Every route but `/health` is behind [`authorize`].
 
-mod answers;
+mod ambiguous_headers;
 mod audit;
+mod auth;
 mod bodies;
-mod browsers;
+mod context;
 mod credentials;
-mod gate;
-mod heads;
+mod cross_site;
 mod limits;
+mod memory;
 mod namespaces;
-mod room;
-mod visit;
+mod response_memory;
 
-pub use answers::fit;
 pub use audit::audit;
-pub use gate::{Gate, GateSettings, enter};
-pub use visit::{Contract, Visit, admit};
+pub use auth::{AuthLayer, AuthSettings, authenticate};
+pub use context::{Contract, RequestContext, authorize};
+pub use response_memory::reserve_response;

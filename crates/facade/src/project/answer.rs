@@ -1,4 +1,4 @@
-//! The shapes of this contract's answers.
+//! The responses of this contract.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -9,7 +9,7 @@ use hutch_core::agent::AgentError;
 use hutch_core::interfaces::ResourceError;
 use hutch_service::ServiceError;
 
-/// A success: `status` and these fields.
+/// A success: `"status": "ok"` and `fields`.
 pub fn ok(fields: Value) -> Response {
     let mut body = json!({"status": "ok"});
     if let (Value::Object(body), Value::Object(fields)) = (&mut body, fields) {
@@ -18,13 +18,13 @@ pub fn ok(fields: Value) -> Response {
     Json(body).into_response()
 }
 
-/// A failure.
+/// A failure: `{"error": text}`.
 pub fn error(code: u16, text: &str) -> Response {
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, Json(json!({"error": text}))).into_response()
 }
 
-/// A failure of the service: 503 where the same may work later.
+/// A failure of the service. The status is 503 if the same request may succeed later.
 pub fn failure(failure: &ServiceError) -> Response {
     let code = match failure {
         ServiceError::Agent(AgentError::Invalid(_) | AgentError::Unsuitable(_)) => 400,

@@ -1,4 +1,4 @@
-//! `/projects/*`: sandboxes that a backend makes, reaches and ends by name.
+//! `/projects/*`: creates and deletes sandboxes of projects and exposes their ports.
 
 use std::sync::Arc;
 
@@ -42,7 +42,8 @@ pub async fn create(State(service): State<Arc<Service>>, call: Call) -> Response
     answer::ok(fields)
 }
 
-/// `POST /projects/delete`: also of one that does not exist, or is none of a project's.
+/// `POST /projects/delete`. It succeeds for a sandbox that does not exist, and for one
+/// that belongs to no project, which stays.
 pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> Response {
     let Some(container) = call.body.name("container_id") else {
         return answer::error(400, "container_id is required");

@@ -1,4 +1,4 @@
-//! A request of this contract, read.
+//! The extractor for requests of this contract.
 
 use std::sync::Arc;
 
@@ -7,30 +7,26 @@ use axum::extract::{FromRequest, Request};
 use axum::response::Response;
 
 use super::answer;
-use crate::access::Visit;
+use crate::access::RequestContext;
 use crate::body::{Fields, Query};
 
-/// Bytes of the longest id or name.
-const LONGEST: usize = 4096;
-/// The fields that have one.
-const NAMES: [&str; 4] = ["session_id", "project_id", "project_name", "container_id"];
+const MAX_ID_BYTES: usize = 4096;
+/// The fields to which [`MAX_ID_BYTES`] applies.
+const ID_FIELDS: [&str; 4] = ["session_id", "project_id", "project_name", "container_id"];
 
-/// A request.
 pub struct Call {
-    /// The fields of its body.
     pub body: Fields,
-    /// The parameters of its query.
     pub query: Query,
 }
 
 impl Call {
-    /// The conversation that the body names; ids are any text, as they are.
+    /// The conversation in the body. An ID may be any text and is not trimmed.
     pub fn conversation(&self) -> Option<&str> {
         let id = self.body.get("session_id")?.as_str()?;
         (!id.trim().is_empty()).then_some(id)
     }
 
-    /// What the request is about: a conversation, a project or a container.
+    /// The subject of the request: a conversation, a container or a project.
     fn subject(&self) -> Option<&str> {
         let project = || self.query.text("project_id");
         let named = ["session_id", "container_id", "project_name"];
@@ -39,12 +35,13 @@ impl Call {
             .or_else(project)
     }
 
-    fn too_long(&self, name: &str) -> bool {
-        let said = [self.text(name), self.query.text(name)];
-        said.into_iter().flatten().any(|text| text.len() > LONGEST)
+    fn is_too_long(&self, name: &str) -> bool {
+        let values = [self.text(name), self.query.text(name)];
+        let mut values = values.into_iter().flatten();
+        values.any(|text| text.len() > MAX_ID_BYTES)
     }
 
-    /// A text of the body, byte for byte; none where it is missing or empty.
+    /// A text of the body, not trimmed; `None` if it is missing or empty.
     pub fn text(&self, name: &str) -> Option<&str> {
         let text = self.body.get(name)?.as_str()?;
         (!text.is_empty()).then_some(text)
@@ -52,12 +49,12 @@ impl Call {
 }
 
 fn too_long(name: &str) -> Response {
-    answer::error(400, &format!("{name} is longer than {LONGEST} bytes"))
+    answer::error(400, &format!("{name} is longer than {MAX_ID_BYTES} bytes"))
 }
 
-/// The refusal of a conversation that a path names, if its id is too long.
-pub fn refusal(id: &str) -> Option<Response> {
-    (id.len() > LONGEST).then(|| too_long("session_id"))
+/// The response to a path with the ID of a conversation, if that is too long.
+pub fn reject_long_id(id: &str) -> Option<Response> {
+    (id.len() > MAX_ID_BYTES).then(|| too_long("session_id"))
 }
 
 impl<S: Send + Sync> FromRequest<S> for Call {
@@ -65,7 +62,7 @@ impl<S: Send + Sync> FromRequest<S> for Call {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let query = Query::read(request.uri().query().unwrap_or_default());
-        let visit = request.extensions().get::<Arc<Visit>>().cloned();
+        let context = request.extensions().get::<Arc<RequestContext>>().cloned();
         let body = Bytes::from_request(request, state).await;
         let body = body.map_err(|rejection| {
             let text = "the request body is too large, or broke off";
@@ -73,11 +70,11 @@ impl<S: Send + Sync> FromRequest<S> for Call {
         })?;
         let body = Fields::read(&body);
         let call = Self { body, query };
-        if let Some(name) = NAMES.iter().find(|name| call.too_long(name)) {
+        if let Some(name) = ID_FIELDS.iter().find(|name| call.is_too_long(name)) {
             return Err(too_long(name));
         }
-        if let (Some(visit), Some(subject)) = (visit, call.subject()) {
-            visit.about(subject);
+        if let (Some(context), Some(subject)) = (context, call.subject()) {
+            context.set_subject(subject);
         }
         Ok(call)
     }

@@ -1,4 +1,4 @@
-//! `/sessions` and `/session/<id>`: the conversations with a sandbox of their own.
+//! `/sessions` and `/session/<id>`: conversations that have their own sandbox.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::answer;
-use super::call::refusal;
-use crate::access::Visit;
+use super::call::reject_long_id;
+use crate::access::RequestContext;
 use hutch_service::Service;
 
 /// `GET /sessions`.
@@ -30,17 +30,17 @@ pub async fn end_all(State(service): State<Arc<Service>>) -> Response {
 /// `DELETE /session/<id>`.
 pub async fn end(
     State(service): State<Arc<Service>>,
-    Extension(visit): Extension<Arc<Visit>>,
+    Extension(context): Extension<Arc<RequestContext>>,
     Path(id): Path<String>,
 ) -> Response {
-    if let Some(refusal) = refusal(&id) {
+    if let Some(refusal) = reject_long_id(&id) {
         return refusal;
     }
-    visit.about(&id);
-    let told = |what: &str| answer::ok(json!({"message": format!("Session {id} {what}")}));
+    context.set_subject(&id);
+    let result = |text: &str| answer::ok(json!({"message": format!("Session {id} {text}")}));
     match service.end_conversation(&id).await {
-        Ok(true) => told("removed"),
-        Ok(false) => told("not found"),
+        Ok(true) => result("removed"),
+        Ok(false) => result("not found"),
         Err(error) => answer::failure(&error),
     }
 }

@@ -1,4 +1,4 @@
-//! `/diagnostic` and `/lsp/diagnostics`: what the image's checkers find.
+//! `/diagnostic` and `/lsp/diagnostics`: the findings of the image's checkers.
 
 use std::sync::Arc;
 
@@ -10,30 +10,35 @@ use super::answer;
 use super::call::Call;
 use hutch_service::{Diagnosis, Finding, Service, ServiceError};
 
-/// `POST /diagnostic`: one list.
+/// `POST /diagnostic`: all findings in one list.
 pub async fn flat(State(service): State<Arc<Service>>, call: Call) -> Response {
     match find(&service, &call).await {
-        Ok((found, _)) => answer::ok(json!({"diagnostics": project(&found, true)})),
-        Err(answer) => answer,
+        Ok((found, _)) => {
+            answer::ok(json!({"diagnostics": with_files(&found.files, &found.others)}))
+        }
+        Err(response) => response,
     }
 }
 
-/// `POST /lsp/diagnostics`: by file, in the terms of the Language Server Protocol.
+/// `POST /lsp/diagnostics`: findings by file, in the format of the Language Server
+/// Protocol.
 pub async fn lsp(State(service): State<Arc<Service>>, call: Call) -> Response {
-    let (found, whole) = match find(&service, &call).await {
+    let (found, of_project) = match find(&service, &call).await {
         Ok(found) => found,
-        Err(answer) => return answer,
+        Err(response) => return response,
     };
     let of_file = |(path, findings): &(String, Vec<Finding>)| {
         let findings: Vec<_> = findings.iter().map(diagnostic).collect();
         json!({"file_path": path, "diagnostics": findings})
     };
     let files: Vec<_> = found.files.iter().map(of_file).collect();
-    let project = project(&found, whole);
+    // A client that asked about one file gets its findings only under `file_diagnostics`.
+    let listed: &[_] = if of_project { &found.files } else { &[] };
+    let project = with_files(listed, &found.others);
     answer::ok(json!({"file_diagnostics": files, "project_diagnostics": project}))
 }
 
-/// What was found, and whether it is of the whole project.
+/// The findings, and true if the request asks about the whole project.
 async fn find(service: &Service, call: &Call) -> Result<(Diagnosis, bool), Response> {
     let Some(conversation) = call.conversation() else {
         return Err(answer::error(400, "session_id is required"));
@@ -52,22 +57,21 @@ async fn find(service: &Service, call: &Call) -> Result<(Diagnosis, bool), Respo
     Ok((found, file.is_none()))
 }
 
-/// Findings, each with its file: those of the files that were asked about only
-/// where they are wanted.
-fn project(found: &Diagnosis, whole: bool) -> Vec<Value> {
+/// Findings as one list, each with its file.
+fn with_files(files: &[(String, Vec<Finding>)], others: &[Finding]) -> Vec<Value> {
     let with_file = |path: &str, finding: &Finding| {
         let mut diagnostic = diagnostic(finding);
         diagnostic["file_path"] = path.into();
         diagnostic
     };
-    let asked = found.files.iter().filter(|_| whole);
-    asked
+    files
+        .iter()
         .flat_map(|(path, findings)| findings.iter().map(move |finding| with_file(path, finding)))
-        .chain(found.others.iter().map(|it| with_file(&it.path, it)))
+        .chain(others.iter().map(|it| with_file(&it.path, it)))
         .collect()
 }
 
-/// A finding as the Language Server Protocol has it.
+/// A `Diagnostic` of the Language Server Protocol.
 fn diagnostic(finding: &Finding) -> Value {
     let at = |character: u32| json!({"line": finding.line, "character": character});
     let mut diagnostic = json!({

@@ -1,4 +1,4 @@
-//! `/execute`: code in one of the image's languages.
+//! `/execute`: runs code in one of the image's languages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::call::Call;
 use hutch_core::agent::AgentError;
 use hutch_service::{LanguageError, Service, ServiceError};
 
-/// `POST /execute`: code that fails is a success of this route.
+/// `POST /execute`. Code that fails is still a success of this route.
 pub async fn execute(State(service): State<Arc<Service>>, call: Call) -> Response {
     let (Some(conversation), Some(command)) = (call.conversation(), call.text("command")) else {
         return answer::error(400, "session_id and command are required");
@@ -23,13 +23,13 @@ pub async fn execute(State(service): State<Arc<Service>>, call: Call) -> Respons
             .unwrap_or_else(|| service.execute_timeout()),
         Err(text) => return answer::error(400, text),
     };
-    let folder = call.body.name("working_dir");
-    if folder.is_some_and(|folder| folder.contains('\0')) {
+    let directory = call.body.name("working_dir");
+    if directory.is_some_and(|directory| directory.contains('\0')) {
         return answer::error(400, "working_dir contains a NUL");
     }
     let language = call.body.name("language").unwrap_or("bash");
     let place = service.conversation(conversation).await;
-    let run = service.run_code(&place, language, command, folder, timeout);
+    let run = service.run_code(&place, language, command, directory, timeout);
     match run.await {
         Ok(outcome) => answer::ok(json!({
             "stdout": String::from_utf8_lossy(&outcome.stdout),
@@ -37,7 +37,7 @@ pub async fn execute(State(service): State<Arc<Service>>, call: Call) -> Respons
             "exit_code": outcome.exit_code,
         })),
         Err(error @ LanguageError::Unsupported(..)) => answer::error(400, &error.to_string()),
-        // Of a command, what it needs is nobody's fault but the sandbox's.
+        // The sandbox is at fault, not the request: it cannot start any process.
         Err(LanguageError::Service(ServiceError::Agent(error @ AgentError::CannotStart(_)))) => {
             answer::error(500, &error.to_string())
         }
@@ -45,7 +45,7 @@ pub async fn execute(State(service): State<Arc<Service>>, call: Call) -> Respons
     }
 }
 
-/// Seconds; none where it is 0, which is what Go makes of a field that is not set.
+/// A timeout in seconds; `None` if it is 0, which a Go client sends for an unset field.
 fn timeout(value: &Value) -> Result<Option<Duration>, &'static str> {
     let seconds = value.as_f64().filter(|seconds| *seconds >= 0.0);
     let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());

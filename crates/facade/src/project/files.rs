@@ -1,5 +1,5 @@
-//! `/file/*`: files of a conversation's sandbox. Relative paths begin at its
-//! working directory.
+//! `/file/*`: files of a conversation's sandbox. A relative path starts at its working
+//! directory.
 
 use std::sync::Arc;
 
@@ -13,7 +13,10 @@ use hutch_core::agent::AgentError;
 use hutch_core::files::MAX_PATH;
 use hutch_service::{EditError, Place, Service, ServiceError};
 
-/// The path in that field, as it is; 400 where it is missing or none.
+/// The path in a field, not trimmed.
+///
+/// # Errors
+/// The text for the client if the path is missing or invalid.
 fn path<'a>(call: &'a Call, field: &str) -> Result<&'a str, String> {
     match call.text(field) {
         None => Err(format!("{field} is required")),
@@ -70,7 +73,7 @@ pub async fn write(State(service): State<Arc<Service>>, call: Call) -> Response 
     }
 }
 
-/// `POST /file/list`: what `ls -1` prints; a folder that is missing is empty.
+/// `POST /file/list`: the names that `ls -1` prints. A missing directory counts as empty.
 pub async fn list(State(service): State<Arc<Service>>, call: Call) -> Response {
     let Some(conversation) = call.conversation() else {
         return answer::error(400, "session_id is required");

@@ -77,9 +77,9 @@ pub async fn tree(State(service): State<Arc<Service>>, call: Call) -> Response {
     }
 }
 
-/// The entries as nodes within each other, numbered in walk order.
+/// Nests the entries as nodes, numbered in walk order.
 fn nested(root: &str, entries: &[TreeEntry]) -> Value {
-    // The open folders from the root down, as (node, path).
+    // The ancestors of the current entry from the root down, as (node, path).
     let mut open: Vec<(Value, String)> = Vec::new();
     for (number, entry) in entries.iter().enumerate() {
         let depth = usize::try_from(entry.depth).unwrap_or(0);
@@ -92,14 +92,14 @@ fn nested(root: &str, entries: &[TreeEntry]) -> Value {
                 (name, path)
             }
         };
-        let folder = entry.kind == TreeKind::Folder;
+        let is_directory = entry.kind == TreeKind::Folder;
         let mut node = json!({
             "id": (number + 1).to_string(),
             "name": name,
-            "type": if folder { "folder" } else { "file" },
+            "type": if is_directory { "folder" } else { "file" },
             "path": path,
         });
-        if folder {
+        if is_directory {
             node["children"] = json!([]);
         }
         if let Some(content) = &entry.content {
@@ -111,7 +111,7 @@ fn nested(root: &str, entries: &[TreeEntry]) -> Value {
     open.pop().map_or(Value::Null, |(node, _)| node)
 }
 
-/// Puts the open nodes from that depth on into their parents.
+/// Moves the open nodes from `depth` on into their parents.
 fn close(open: &mut Vec<(Value, String)>, depth: usize) {
     while open.len() > depth.max(1) {
         let Some((node, _)) = open.pop() else { return };

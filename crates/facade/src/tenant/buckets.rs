@@ -13,8 +13,8 @@ use crate::body::Fields;
 use hutch_core::buckets::{Credentials, is_bucket_name};
 use hutch_service::{BucketError, Mount, Service};
 
-/// `POST /mount-bucket`: answered once the bucket has been listed through the
-/// mount.
+/// `POST /mount-bucket`. The response is sent after the bucket has been listed through
+/// the mount.
 pub async fn mount(State(service): State<Arc<Service>>, call: Call) -> Response {
     let Some(bucket) = call.body.name("bucket") else {
         return call.data().fail(400, "Missing bucket");
@@ -34,7 +34,7 @@ pub async fn mount(State(service): State<Arc<Service>>, call: Call) -> Response 
             .fail(400, "Missing endpoint");
     };
     let data = || {
-        called(&call)
+        session_data(&call)
             .with("bucket", bucket)
             .with("mountPath", path)
             .with("mounted", false)
@@ -48,21 +48,24 @@ pub async fn mount(State(service): State<Arc<Service>>, call: Call) -> Response 
     match service.mount_bucket(target, session, mount).await {
         Ok(()) => data()
             .with("mounted", true)
-            .with("options", shown(&options))
+            .with("options", without_credentials(&options))
             .ok(),
         Err(error) => failed(data(), &error),
     }
 }
 
-/// `DELETE` and `POST /unmount-bucket`: answered once everything written to the
-/// mount is in the bucket.
+/// `DELETE` and `POST /unmount-bucket`. The response is sent after everything written to
+/// the mount is in the bucket.
 pub async fn unmount(State(service): State<Arc<Service>>, call: Call) -> Response {
     let Some(path) = call.name("mountPath").or_else(|| call.name("path")) else {
         return call.data().fail(400, "Missing mountPath");
     };
-    let data = || called(&call).with("mountPath", path);
+    let data = || session_data(&call).with("mountPath", path);
     let target = service.tenant(&call.id);
-    match service.unmount_bucket(target, plain(path)).await {
+    match service
+        .unmount_bucket(target, without_trailing_slash(path))
+        .await
+    {
         Ok(()) => data().with("unmounted", true).ok(),
         Err(error @ BucketError::NotFound(_)) => data()
             .with("unmounted", false)
@@ -72,13 +75,13 @@ pub async fn unmount(State(service): State<Arc<Service>>, call: Call) -> Respons
     }
 }
 
-/// The answer's data, with the session that was named.
-fn called(call: &Call) -> Data {
+/// The response's data with the session in the request, or null.
+fn session_data(call: &Call) -> Data {
     call.data()
         .with("sessionId", call.session().map_or(Value::Null, Value::from))
 }
 
-/// What is to be mounted, checked in the contract's order.
+/// The mount in the request. The order of the checks is part of the contract.
 fn parse(bucket: &str, path: &str, endpoint: &str, options: &Fields) -> Result<Mount, String> {
     let endpoint = url(endpoint)?;
     if !is_bucket_name(bucket) {
@@ -98,7 +101,7 @@ fn parse(bucket: &str, path: &str, endpoint: &str, options: &Fields) -> Result<M
     Ok(Mount {
         credentials: credentials(options)?,
         bucket: bucket.to_owned(),
-        path: plain(path),
+        path: without_trailing_slash(path),
         prefix: prefix.map(str::to_owned),
         endpoint,
         provider: provider(options)?,
@@ -107,10 +110,10 @@ fn parse(bucket: &str, path: &str, endpoint: &str, options: &Fields) -> Result<M
     })
 }
 
-/// The path without a slash at its end.
-fn plain(path: &str) -> String {
-    let plain = path.trim_end_matches('/');
-    if plain.is_empty() { "/" } else { plain }.to_owned()
+/// The path without slashes at its end; the root directory stays `/`.
+fn without_trailing_slash(path: &str) -> String {
+    let path = path.trim_end_matches('/');
+    if path.is_empty() { "/" } else { path }.to_owned()
 }
 
 fn url(text: &str) -> Result<String, String> {
@@ -129,7 +132,7 @@ fn url(text: &str) -> Result<String, String> {
     }
 }
 
-/// The request's keys: both or none.
+/// The S3 credentials in the request: both keys or none.
 fn credentials(options: &Fields) -> Result<Option<Credentials>, String> {
     if options.get("credentials").is_none() {
         return Ok(None);
@@ -160,7 +163,7 @@ fn flag(options: &Fields, name: &str) -> Result<bool, String> {
     }
 }
 
-/// Options of s3fs, as its `-o` takes them: one each, or several with commas.
+/// The options of s3fs. As with its `-o`, one string may contain several with commas.
 fn mounter_options(options: &Fields) -> Result<Vec<String>, String> {
     let wrong = || "Invalid s3fsOptions: they are a list of strings".to_owned();
     let all = match options.get("s3fsOptions") {
@@ -177,8 +180,8 @@ fn mounter_options(options: &Fields) -> Result<Vec<String>, String> {
     Ok(read)
 }
 
-/// The options as they came, without the keys.
-fn shown(options: &Fields) -> Value {
+/// The options as they were sent, but without the S3 credentials.
+fn without_credentials(options: &Fields) -> Value {
     options.without("credentials").into()
 }
 
@@ -204,9 +207,9 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_told_in_the_contracts_order() {
+    fn invalid_fields_are_reported_in_the_contracts_order() {
         let mut options = json!({"prefix": "x", "credentials": {"accessKeyId": "a"}});
-        let told = |bucket: &str, path: &str, endpoint: &str, options: &Value| {
+        let error = |bucket: &str, path: &str, endpoint: &str, options: &Value| {
             let parsed = parse(bucket, path, endpoint, &fields(options));
             parsed
                 .map(|_| ())
@@ -216,19 +219,22 @@ mod tests {
                 .unwrap()
                 .to_owned()
         };
-        assert_eq!(told("B", "x", "ftp://x", &options), "Invalid endpoint");
-        assert_eq!(told("B", "x", "https://x", &options), "Invalid bucket");
-        assert_eq!(told("bbb", "x", "https://x", &options), "Invalid mountPath");
-        assert_eq!(told("bbb", "/x", "https://x", &options), "Invalid prefix");
+        assert_eq!(error("B", "x", "ftp://x", &options), "Invalid endpoint");
+        assert_eq!(error("B", "x", "https://x", &options), "Invalid bucket");
+        assert_eq!(
+            error("bbb", "x", "https://x", &options),
+            "Invalid mountPath"
+        );
+        assert_eq!(error("bbb", "/x", "https://x", &options), "Invalid prefix");
         options["prefix"] = json!("/x");
         assert_eq!(
-            told("bbb", "/x", "https://x", &options),
+            error("bbb", "/x", "https://x", &options),
             "Missing credentials"
         );
     }
 
     #[test]
-    fn endpoints_are_urls_of_http() {
+    fn endpoints_are_http_urls() {
         for good in [
             "https://s3.example.com",
             "http://10.0.0.1:9000/",
@@ -251,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_mounter_are_read_as_its_command_line_has_them() {
+    fn s3fs_options_are_parsed_like_its_command_line() {
         let options = fields(&json!({"s3fsOptions": ["nomixupload", "-o retries=1", "a=b, c"]}));
         assert_eq!(
             mounter_options(&options).unwrap(),
@@ -262,8 +268,8 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_never_told_again() {
+    fn credentials_are_not_in_the_response() {
         let options = fields(&json!({"endpoint": "e", "credentials": {"secretAccessKey": "k"}}));
-        assert_eq!(shown(&options), json!({"endpoint": "e"}));
+        assert_eq!(without_credentials(&options), json!({"endpoint": "e"}));
     }
 }

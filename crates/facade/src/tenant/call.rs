@@ -1,5 +1,4 @@
-//! A request of this contract, read: whose sandbox, and the fields of its body
-//! and its query.
+//! The extractor for requests of this contract: the sandbox ID, the body and the query.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -9,32 +8,30 @@ use super::envelope::Data;
 use super::sandbox_id::SandboxId;
 use crate::body::{Fields, Query};
 
-/// Longest id of a session, in bytes: agents take no longer one, and nobody is to
-/// remember it until they say so.
-const LONGEST_SESSION: usize = 512;
+/// Agents accept no longer session ID. The facade checks it too, so that it never stores
+/// a longer one.
+const MAX_SESSION_ID_BYTES: usize = 512;
 
-/// A request.
 pub struct Call {
-    /// The id in its header.
+    /// The sandbox ID.
     pub id: String,
-    /// The fields of its body.
     pub body: Fields,
     query: Query,
 }
 
 impl Call {
-    /// The beginning of every answer.
+    /// The data that every response contains: the sandbox ID.
     pub fn data(&self) -> Data {
         Data::of(&self.id)
     }
 
-    /// A string that names something, from the body, else from the query:
-    /// trimmed, and `None` where it is blank.
+    /// A name from the body, or else from the query. It is trimmed; `None` if it is blank.
     pub fn name(&self, name: &str) -> Option<&str> {
         self.body.name(name).or_else(|| self.query.name(name))
     }
 
-    /// The session that the request names, in any of the usual spellings.
+    /// The session ID of the request, under each of its two names. The body takes
+    /// precedence over the query.
     pub fn session(&self) -> Option<&str> {
         let spellings = ["sessionId", "session_id"];
         let body = spellings.iter().find_map(|name| self.body.name(name));
@@ -42,9 +39,9 @@ impl Call {
     }
 }
 
-/// Whether no session can have that id.
+/// True if a session ID is over [`MAX_SESSION_ID_BYTES`].
 pub fn is_too_long(session: &str) -> bool {
-    session.len() > LONGEST_SESSION
+    session.len() > MAX_SESSION_ID_BYTES
 }
 
 impl<S: Send + Sync> FromRequest<S> for Call {
@@ -65,7 +62,7 @@ impl<S: Send + Sync> FromRequest<S> for Call {
         let body = Fields::read(&body);
         let call = Self { id, body, query };
         if call.session().is_some_and(is_too_long) {
-            let text = format!("a session's id has 1 to {LONGEST_SESSION} bytes");
+            let text = format!("a session's id has 1 to {MAX_SESSION_ID_BYTES} bytes");
             return Err(call.data().fail(400, &text));
         }
         Ok(call)

@@ -1,5 +1,5 @@
-//! The envelope of every answer: `{"data", "message", "code"}`, where `code` is
-//! the HTTP status and a failure has its text in `data.error` and `message`.
+//! The envelope of all responses: `{"data", "message", "code"}`. `code` is the HTTP
+//! status. A failure has its text in `data.error` and `message`.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -7,56 +7,53 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The `data` of an answer.
+/// The `data` of a response.
 #[derive(Debug, Default)]
 pub struct Data(Map<String, Value>);
 
 impl Data {
-    /// Data about the sandbox with that id.
+    /// Data with the ID of the sandbox.
     pub fn of(id: &str) -> Self {
         Self::default().with("sandboxId", id)
     }
 
-    /// With one more field, or another value of one.
+    /// Adds or replaces a field.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.insert(name.to_owned(), value.into());
         self
     }
 
-    /// The answer of a success.
     pub fn ok(self) -> Response {
         self.answer(200, "ok")
     }
 
-    /// The answer of a failure; `message` is also `data.error` where that has
-    /// no text of its own.
+    /// A failure. `data.error` becomes `message` if it is not set.
     pub fn fail(mut self, code: u16, message: &str) -> Response {
         self.0.entry("error").or_insert_with(|| message.into());
         self.answer(code, message)
     }
 
-    /// The answer with that status and message.
     pub fn answer(self, code: u16, message: &str) -> Response {
         answer(&self.0, code, message)
     }
 }
 
-/// An answer that ends the handling of a request early.
-pub struct Refused(Box<Response>);
+/// A failure response in the `Err` of a handler. It is boxed to keep the `Result` small.
+pub struct ErrorResponse(Box<Response>);
 
-impl From<Response> for Refused {
-    fn from(answer: Response) -> Self {
-        Self(Box::new(answer))
+impl From<Response> for ErrorResponse {
+    fn from(response: Response) -> Self {
+        Self(Box::new(response))
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         *self.0
     }
 }
 
-/// The answer with any data, written straight from where it lies.
+/// A response with any `data`. It is serialized from borrowed values, without a copy.
 pub fn answer(data: &impl Serialize, code: u16, message: &str) -> Response {
     #[derive(Serialize)]
     struct Envelope<'a, D> {

@@ -1,5 +1,5 @@
-//! `/exec` and `/session/exec`: one command, whose failure is a success of the
-//! route.
+//! `/exec` and `/session/exec`: run one command. A command that fails is still a success
+//! of the route.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub async fn exec(State(service): State<Arc<Service>>, call: Call) -> Response {
     run(&service, &call, None).await
 }
 
-/// `POST /session/exec`: a session that does not exist is made.
+/// `POST /session/exec`. A missing session is created.
 pub async fn in_session(State(service): State<Arc<Service>>, call: Call) -> Response {
     match call.session() {
         Some(session) => run(&service, &call, Some(session)).await,
@@ -53,11 +53,11 @@ async fn run(service: &Service, call: &Call, session: Option<&str>) -> Response 
             }
             answer(&call.id, &result)
         }
-        Err(error) => not_run(data(), &error),
+        Err(error) => exec_failure(data(), &error),
     }
 }
 
-fn not_run(data: Data, error: &ServiceError) -> Response {
+fn exec_failure(data: Data, error: &ServiceError) -> Response {
     let text = error.to_string();
     match error {
         ServiceError::Agent(AgentError::Invalid(_)) => data.fail(400, &text),

@@ -1,4 +1,4 @@
-//! `/files/*`: bytes in JSON, as text or as base64.
+//! `/files/*`. JSON carries the content as text or as base64.
 
 use std::sync::Arc;
 
@@ -12,21 +12,20 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::call::Call;
-use super::envelope::{self, Data, Refused};
+use super::envelope::{self, Data, ErrorResponse};
 use hutch_core::agent::AgentError;
 use hutch_core::files::MAX_PATH;
 use hutch_service::{Base, ClientPath, Service, ServiceError};
 
-/// What a handler answers.
-type Answer = Result<Response, Refused>;
+type HandlerResult = Result<Response, ErrorResponse>;
 
-/// Base64 with or without padding, as encoders differ.
+/// Accepts base64 with and without padding, as encoders differ.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// How content is told in JSON.
+/// The encoding of content in JSON.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     Text,
@@ -34,8 +33,8 @@ enum Encoding {
 }
 
 impl Encoding {
-    /// The encoding that the request asks for, if it does.
-    fn parse(call: &Call) -> Result<Option<Self>, Refused> {
+    /// The encoding that the request asks for, if any.
+    fn parse(call: &Call) -> Result<Option<Self>, ErrorResponse> {
         match call.name("encoding") {
             None => Ok(None),
             Some("utf-8" | "utf8") => Ok(Some(Self::Text)),
@@ -55,18 +54,18 @@ impl Encoding {
     }
 }
 
-/// The path in that field; relative ones begin at the session's directory.
-fn path<'a>(call: &'a Call, field: &str) -> Result<ClientPath<'a>, Refused> {
+/// The path in a field. A relative path starts at the session's working directory.
+fn path<'a>(call: &'a Call, field: &str) -> Result<ClientPath<'a>, ErrorResponse> {
     let Some(path) = call.name(field) else {
         return Err(call.data().fail(400, &format!("Missing {field}")).into());
     };
-    let wrong = if path.contains('\0') {
+    let problem = if path.contains('\0') {
         Some("it contains a NUL".to_owned())
     } else {
         (path.len() > MAX_PATH).then(|| format!("it is longer than {MAX_PATH} bytes"))
     };
-    if let Some(wrong) = wrong {
-        let text = format!("Invalid {field}: {wrong}");
+    if let Some(problem) = problem {
+        let text = format!("Invalid {field}: {problem}");
         return Err(call.data().fail(400, &text).into());
     }
     let base = Base::Session(call.session().unwrap_or("default"));
@@ -74,7 +73,7 @@ fn path<'a>(call: &'a Call, field: &str) -> Result<ClientPath<'a>, Refused> {
 }
 
 /// `POST /files/write`.
-pub async fn write(State(service): State<Arc<Service>>, mut call: Call) -> Answer {
+pub async fn write(State(service): State<Arc<Service>>, mut call: Call) -> HandlerResult {
     let content = call.body.take("content");
     let path = path(&call, "path")?;
     let data = || call.data().with("path", path.path);
@@ -116,7 +115,7 @@ fn decode(content: &str) -> Result<Bytes, String> {
 }
 
 /// `GET` and `POST /files/read`.
-pub async fn read(State(service): State<Arc<Service>>, call: Call) -> Answer {
+pub async fn read(State(service): State<Arc<Service>>, call: Call) -> HandlerResult {
     let path = path(&call, "path")?;
     let wanted = Encoding::parse(&call)?;
     let data = || call.data().with("path", path.path);
@@ -141,7 +140,7 @@ fn content_answer(id: &str, path: &str, content: &[u8], wanted: Option<Encoding>
         content: &'a str,
         encoding: &'static str,
     }
-    let tell = |content: &str, encoding: Encoding| {
+    let respond = |content: &str, encoding: Encoding| {
         let data = Data {
             sandbox_id: id,
             path,
@@ -151,14 +150,16 @@ fn content_answer(id: &str, path: &str, content: &[u8], wanted: Option<Encoding>
         envelope::answer(&data, 200, "ok")
     };
     match (wanted, std::str::from_utf8(content)) {
-        (None | Some(Encoding::Text), Ok(text)) => tell(text, Encoding::Text),
-        (Some(Encoding::Text), Err(_)) => tell(&String::from_utf8_lossy(content), Encoding::Text),
-        _ => tell(&BASE64.encode(content), Encoding::Base64),
+        (None | Some(Encoding::Text), Ok(text)) => respond(text, Encoding::Text),
+        (Some(Encoding::Text), Err(_)) => {
+            respond(&String::from_utf8_lossy(content), Encoding::Text)
+        }
+        _ => respond(&BASE64.encode(content), Encoding::Base64),
     }
 }
 
 /// `POST /files/mkdir`.
-pub async fn make_folder(State(service): State<Arc<Service>>, call: Call) -> Answer {
+pub async fn make_directory(State(service): State<Arc<Service>>, call: Call) -> HandlerResult {
     let path = path(&call, "path")?;
     let recursive = match call.body.get("recursive") {
         None => false,
@@ -184,16 +185,21 @@ pub async fn make_folder(State(service): State<Arc<Service>>, call: Call) -> Ans
 }
 
 /// `POST /files/rename`.
-pub async fn rename(State(service): State<Arc<Service>>, call: Call) -> Answer {
+pub async fn rename(State(service): State<Arc<Service>>, call: Call) -> HandlerResult {
     change_path(&service, &call, ["oldPath", "newPath"], "renamed").await
 }
 
-/// `POST /files/move`: the same under other names.
-pub async fn move_to(State(service): State<Arc<Service>>, call: Call) -> Answer {
+/// `POST /files/move`: a rename with other field names.
+pub async fn move_to(State(service): State<Arc<Service>>, call: Call) -> HandlerResult {
     change_path(&service, &call, ["sourcePath", "destPath"], "moved").await
 }
 
-async fn change_path(service: &Service, call: &Call, fields: [&str; 2], done: &str) -> Answer {
+async fn change_path(
+    service: &Service,
+    call: &Call,
+    fields: [&str; 2],
+    done: &str,
+) -> HandlerResult {
     let [old, new] = [path(call, fields[0])?, path(call, fields[1])?];
     let data = || {
         let data = call.data().with(fields[0], old.path);
@@ -212,7 +218,7 @@ async fn change_path(service: &Service, call: &Call, fields: [&str; 2], done: &s
 }
 
 /// `DELETE` and `POST /files/delete`.
-pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> Answer {
+pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> HandlerResult {
     let path = path(&call, "path")?;
     let data = || call.data().with("path", path.path);
     Ok(
@@ -228,7 +234,7 @@ pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> Answer {
 }
 
 /// `GET` and `POST /files/exists`.
-pub async fn exists(State(service): State<Arc<Service>>, call: Call) -> Answer {
+pub async fn exists(State(service): State<Arc<Service>>, call: Call) -> HandlerResult {
     let path = path(&call, "path")?;
     let data = call.data().with("path", path.path);
     Ok(
@@ -256,13 +262,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_taken_as_encoders_write_it() {
+    fn base64_is_accepted_as_encoders_write_it() {
         for text in ["AAEC/w==", "AAEC/w", "AAEC\n/w==\n", " AAEC/w== "] {
             assert_eq!(decode(text).as_deref(), Ok(&[0, 1, 2, 255][..]), "{text:?}");
         }
         assert_eq!(decode("").as_deref(), Ok(&[][..]));
-        for nonsense in ["A", "AAEC_w==", "a=b", "é"] {
-            assert!(decode(nonsense).is_err(), "{nonsense}");
+        for invalid in ["A", "AAEC_w==", "a=b", "é"] {
+            assert!(decode(invalid).is_err(), "{invalid}");
         }
     }
 }

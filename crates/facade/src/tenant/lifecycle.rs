@@ -1,4 +1,4 @@
-//! `/lifecycle`: a sandbox is made, or ended.
+//! `/lifecycle`: creates and deletes sandboxes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use hutch_core::deadlines;
 use hutch_core::exec::ExecRequest;
 use hutch_service::{LifecycleChange, Service, ServiceError};
 
-/// `POST /lifecycle`: answers once a command has run in the sandbox.
+/// `POST /lifecycle`. The response is sent after a command has run in the sandbox.
 pub async fn create(State(service): State<Arc<Service>>, call: Call) -> Response {
     let options = call.body.get("options").cloned().unwrap_or(Value::Null);
     let failed = || {
@@ -51,8 +51,7 @@ async fn initialize(
     Ok(json!(ExecResult::new(command, None, &outcome)))
 }
 
-/// The lifecycle that the options ask for, and whether the id stands for every
-/// spelling of itself.
+/// The change in the options, and true if the sandbox ID is case-insensitive.
 fn parse(options: &Fields) -> Result<(LifecycleChange, bool), String> {
     let flag = |name: &str| match options.get(name) {
         None => Ok(None),
@@ -67,7 +66,7 @@ fn parse(options: &Fields) -> Result<(LifecycleChange, bool), String> {
     Ok((change, flag("normalizeId")?.unwrap_or(false)))
 }
 
-/// `30s`, `10m`, `1h`, or plain seconds as a number or its digits.
+/// Accepts `30s`, `10m` and `1h`, and seconds as a number or as a string of digits.
 fn duration(value: &Value) -> Result<String, String> {
     let text = match value {
         Value::String(text) => text.trim().to_owned(),
@@ -83,7 +82,7 @@ fn duration(value: &Value) -> Result<String, String> {
         })
 }
 
-/// `DELETE /lifecycle`: also of a sandbox that does not exist.
+/// `DELETE /lifecycle`. It succeeds for a sandbox that does not exist.
 pub async fn destroy(State(service): State<Arc<Service>>, call: Call) -> Response {
     match service.destroy(&service.tenant(&call.id)).await {
         Ok(()) => call.data().with("destroyed", true).ok(),
@@ -100,16 +99,16 @@ mod tests {
 
     #[test]
     fn sleep_after_is_a_number_with_a_unit_or_plain_seconds() {
-        for (given, meant) in [
+        for (given, expected) in [
             (json!("30s"), "30s"),
             (json!("10m"), "10m"),
             (json!(" 1h "), "1h"),
             (json!("90"), "90s"),
             (json!(3600), "1h"),
         ] {
-            assert_eq!(duration(&given).as_deref(), Ok(meant), "{given}");
+            assert_eq!(duration(&given).as_deref(), Ok(expected), "{given}");
         }
-        for nonsense in [
+        for invalid in [
             json!(""),
             json!(-30),
             json!(1.5),
@@ -117,7 +116,7 @@ mod tests {
             json!([]),
             json!(true),
         ] {
-            assert!(duration(&nonsense).is_err(), "{nonsense}");
+            assert!(duration(&invalid).is_err(), "{invalid}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The tenant contract (`docs/tenant-api.md`): a sandbox is named by the header
-//! `x-sandbox-id`, every answer wears the same envelope.
+//! The tenant contract (`docs/tenant-api.md`). The header `x-sandbox-id` names the
+//! sandbox, and all responses have the same envelope.
 
 mod buckets;
 mod call;
@@ -18,73 +18,55 @@ use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post};
 use serde_json::json;
 
-use crate::access::{Contract, admit, fit};
+use crate::access::{Contract, authorize, reserve_response};
+use crate::operations::{self, Handlers};
 use envelope::Data;
 use hutch_core::access::Scope;
 use hutch_service::Service;
 use sandbox_id::SandboxId;
 
-/// The routes of this contract, and its answer to every other path.
+operations::operations! {
+    POST "/exec" => exec::exec,
+    POST "/lifecycle" => lifecycle::create,
+    DELETE "/lifecycle" => lifecycle::destroy,
+    POST "/session" => session::create,
+    DELETE "/session" => session::delete,
+    POST "/session/exec" => exec::in_session,
+    POST "/session/env" => session::set_env,
+    GET "/api/session/list" => session::list,
+    POST "/files/write" => files::write,
+    GET "/files/read" => files::read,
+    POST "/files/read" => files::read,
+    POST "/files/mkdir" => files::make_directory,
+    POST "/files/rename" => files::rename,
+    POST "/files/move" => files::move_to,
+    DELETE "/files/delete" => files::delete,
+    POST "/files/delete" => files::delete,
+    GET "/files/exists" => files::exists,
+    POST "/files/exists" => files::exists,
+    POST "/mount-bucket" => buckets::mount,
+    DELETE "/unmount-bucket" => buckets::unmount,
+    POST "/unmount-bucket" => buckets::unmount,
+}
+
+/// The routes of this contract, and its response to all other paths.
 pub fn routes() -> Router<Arc<Service>> {
     let contract = Contract {
         scope: Scope::Tenant,
         subject: |headers| SandboxId::of(headers).ok().map(|SandboxId(id)| id),
         failure: |code, text, id| id.map_or_else(Data::default, Data::of).fail(code, text),
     };
-    Router::new()
-        .route("/exec", only("POST", post(exec::exec)))
-        .route(
-            "/lifecycle",
-            only(
-                "POST, DELETE",
-                post(lifecycle::create).delete(lifecycle::destroy),
-            ),
-        )
-        .route(
-            "/session",
-            only(
-                "POST, DELETE",
-                post(session::create).delete(session::delete),
-            ),
-        )
-        .route("/session/exec", only("POST", post(exec::in_session)))
-        .route("/session/env", only("POST", post(session::set_env)))
-        .route("/api/session/list", only("GET", get(session::list)))
-        .route("/files/write", only("POST", post(files::write)))
-        .route(
-            "/files/read",
-            only("GET, POST", get(files::read).post(files::read)),
-        )
-        .route("/files/mkdir", only("POST", post(files::make_folder)))
-        .route("/files/rename", only("POST", post(files::rename)))
-        .route("/files/move", only("POST", post(files::move_to)))
-        .route(
-            "/files/delete",
-            only("DELETE, POST", delete(files::delete).post(files::delete)),
-        )
-        .route(
-            "/files/exists",
-            only("GET, POST", get(files::exists).post(files::exists)),
-        )
-        .route("/mount-bucket", only("POST", post(buckets::mount)))
-        .route(
-            "/unmount-bucket",
-            only(
-                "DELETE, POST",
-                delete(buckets::unmount).post(buckets::unmount),
-            ),
-        )
-        .fallback(other)
-        .layer(from_fn_with_state(contract, admit))
-        .layer(from_fn_with_state(contract, fit))
+    operations::router(operations(), refuse_others)
+        .fallback(unknown_path)
+        .layer(from_fn_with_state(contract, authorize))
+        .layer(from_fn_with_state(contract, reserve_response))
 }
 
-/// `methods` alone, with the contract's answer to the others.
-fn only(allowed: &'static str, methods: MethodRouter<Arc<Service>>) -> MethodRouter<Arc<Service>> {
-    methods.fallback(
+/// Answers 405 to methods that `handlers` does not have.
+fn refuse_others(handlers: Handlers, allowed: String) -> Handlers {
+    handlers.fallback(
         move |method: Method, uri: Uri, SandboxId(id): SandboxId| async move {
             Data::of(&id)
                 .with(
@@ -96,7 +78,7 @@ fn only(allowed: &'static str, methods: MethodRouter<Arc<Service>>) -> MethodRou
     )
 }
 
-/// A path outside the contract.
-async fn other(SandboxId(id): SandboxId) -> Response {
+/// The contract answers 200 to a path that it does not define.
+async fn unknown_path(SandboxId(id): SandboxId) -> Response {
     Data::of(&id).with("ok", json!(true)).ok()
 }

@@ -1,4 +1,4 @@
-//! What a request may say about how a command or a session runs.
+//! Options of commands and sessions: working directory, environment and timeout.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,19 +8,18 @@ use serde_json::Value;
 use crate::body::Fields;
 use hutch_core::exec::ExecRequest;
 
-/// What a request may say about how its command runs.
 pub struct ExecOptions {
     cwd: Option<String>,
     env: BTreeMap<String, String>,
-    /// When it passes, the command is killed.
+    /// The command is killed after this time.
     pub timeout: Option<Duration>,
 }
 
 impl ExecOptions {
-    /// From the request's own fields, else from its `options`.
+    /// Each option from the body's own field, or else from its object `options`.
     ///
     /// # Errors
-    /// A text for the client.
+    /// The text for the client if an option is invalid.
     pub fn parse(fields: &Fields) -> Result<Self, String> {
         let options = fields.object("options");
         let field = |name: &str| fields.get(name).or_else(|| options.get(name));
@@ -31,7 +30,7 @@ impl ExecOptions {
         })
     }
 
-    /// The request to run `command` like that.
+    /// A request to run `command` with these options.
     pub fn request(self, command: &str, output_limit: u64) -> ExecRequest {
         ExecRequest {
             cwd: self.cwd,
@@ -42,10 +41,10 @@ impl ExecOptions {
     }
 }
 
-/// A directory; a blank one counts as none.
+/// A working directory; `None` if it is blank.
 ///
 /// # Errors
-/// A text for the client.
+/// The text for the client if it is no string or contains a NUL.
 pub fn cwd(value: &Value) -> Result<Option<String>, String> {
     let text = value.as_str().ok_or("Invalid cwd: it must be a string")?;
     if text.contains('\0') {
@@ -58,7 +57,7 @@ pub fn cwd(value: &Value) -> Result<Option<String>, String> {
 /// Environment variables.
 ///
 /// # Errors
-/// A text for the client.
+/// The text for the client if a name or a value is invalid.
 pub fn env(value: &Value) -> Result<BTreeMap<String, String>, String> {
     let record = value
         .as_object()
@@ -90,7 +89,7 @@ fn is_env_name(name: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Milliseconds; fractions are rounded up.
+/// A timeout in milliseconds; a fraction is rounded up.
 fn timeout(value: &Value) -> Result<Duration, String> {
     value
         .as_f64()
@@ -106,8 +105,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_that_make_no_sense_are_refused_with_a_reason() {
-        for nonsense in [
+    fn invalid_options_are_refused_with_a_reason() {
+        for invalid in [
             json!(0),
             json!(-1),
             json!("10"),
@@ -115,18 +114,18 @@ mod tests {
             json!(1e300),
             json!([]),
         ] {
-            assert!(timeout(&nonsense).is_err(), "{nonsense}");
+            assert!(timeout(&invalid).is_err(), "{invalid}");
         }
         assert_eq!(timeout(&json!(1500)), Ok(Duration::from_millis(1500)));
         assert_eq!(timeout(&json!(0.5)), Ok(Duration::from_millis(1)));
-        for nonsense in [
+        for invalid in [
             json!([]),
             json!({"A": 1}),
             json!({"1A": "x"}),
             json!({"": "x"}),
             json!({"A": "\0"}),
         ] {
-            assert!(env(&nonsense).is_err(), "{nonsense}");
+            assert!(env(&invalid).is_err(), "{invalid}");
         }
         assert!(cwd(&json!(5)).is_err());
         assert_eq!(cwd(&json!(" ")), Ok(None));

@@ -1,4 +1,4 @@
-//! The shape in which a command's outcome is told.
+//! The format of a command's result.
 
 use std::borrow::Cow;
 use std::ops::Not;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::envelope;
 use hutch_core::exec::ExecOutcome;
 
-/// The answer for a command that ended, whatever its exit code.
+/// The response for a command that ended with any exit code.
 pub fn answer(id: &str, result: &ExecResult) -> Response {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -42,8 +42,8 @@ pub fn answer(id: &str, result: &ExecResult) -> Response {
     envelope::answer(&data, 200, if failed { &text } else { "ok" })
 }
 
-/// A command's outcome as clients read it: some by `stdout` and `stderr`, some
-/// by `output` and `error`.
+/// A command's result. Some clients read `stdout` and `stderr`, others `output` and
+/// `error`, so it contains both pairs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecResult<'a> {
@@ -69,7 +69,7 @@ pub struct ExecResult<'a> {
 }
 
 impl<'a> ExecResult<'a> {
-    /// The outcome of `command`, which had `timeout` to end.
+    /// The result of `command`, which ran with `timeout`.
     pub fn new(command: &'a str, timeout: Option<Duration>, outcome: &'a ExecOutcome) -> Self {
         let note = note(timeout, outcome);
         let stdout = || text(&outcome.stdout);
@@ -77,7 +77,7 @@ impl<'a> ExecResult<'a> {
             None => text(&outcome.stderr),
             Some(note) => {
                 let mut stderr = text(&outcome.stderr).into_owned();
-                // `text` took the newline that separates this line from the others.
+                // `text` removed the newline that separates the note from the output.
                 if !outcome.stderr.is_empty() {
                     stderr.push('\n');
                 }
@@ -101,14 +101,15 @@ impl<'a> ExecResult<'a> {
         }
     }
 
-    /// The same, as that of a session's command.
+    /// Adds the ID of the command's session.
     pub fn of_session(mut self, id: &'a str) -> Self {
         self.session_id = Some(id);
         self
     }
 }
 
-/// The last line of stderr for a command that did not end by itself.
+/// The line added to stderr if the command was killed by its timeout or by the deletion
+/// of its session.
 fn note(timeout: Option<Duration>, outcome: &ExecOutcome) -> Option<String> {
     if outcome.timed_out {
         let ms = timeout.unwrap_or(outcome.duration).as_millis();
@@ -118,13 +119,12 @@ fn note(timeout: Option<Duration>, outcome: &ExecOutcome) -> Option<String> {
     outcome.session.closed.then(closed)
 }
 
-/// The time in ISO 8601, to the millisecond.
+/// The current time in ISO 8601 with milliseconds.
 pub fn now() -> String {
     format!("{:.3}", Timestamp::now())
 }
 
-/// Output as text: bytes that are not UTF-8 are replaced, and one newline at
-/// the end goes.
+/// Output as text. Invalid UTF-8 is replaced, and one newline at the end is removed.
 fn text(output: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(output.strip_suffix(b"\n").unwrap_or(output))
 }
@@ -157,22 +157,22 @@ mod tests {
     }
 
     #[test]
-    fn a_time_out_is_told_at_the_end_of_stderr() {
+    fn a_timeout_is_reported_at_the_end_of_stderr() {
         let timeout = Some(Duration::from_millis(1500));
-        for (stderr, told) in [
+        for (stderr, expected) in [
             ("", "Command timed out after 1500ms"),
             ("x", "x\nCommand timed out after 1500ms"),
             ("x\n", "x\nCommand timed out after 1500ms"),
         ] {
             let outcome = outcome(124, "", stderr);
             let result = json!(ExecResult::new("sleep 9", timeout, &outcome));
-            assert_eq!(result["stderr"], told, "{stderr:?}");
+            assert_eq!(result["stderr"], expected, "{stderr:?}");
             assert_eq!(result["timedOut"], true);
         }
     }
 
     #[test]
-    fn a_result_has_both_spellings_and_an_iso_time() {
+    fn a_result_has_both_names_of_each_output_and_an_iso_time() {
         let outcome = outcome(0, "out\n", "err\n");
         let result = json!(ExecResult::new("true", None, &outcome));
         assert_eq!(result["output"], result["stdout"]);

@@ -1,4 +1,4 @@
-//! The header that names a request's sandbox.
+//! The header `x-sandbox-id`.
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -7,20 +7,19 @@ use axum::response::Response;
 
 use super::envelope::Data;
 
-/// Longest id, in bytes.
-const LONGEST: usize = 4096;
+const MAX_SANDBOX_ID_BYTES: usize = 4096;
 
-/// The id in `x-sandbox-id`, as the client wrote it.
+/// The sandbox ID as the client sent it.
 ///
-/// Clients send any text: UTF-8 bytes are read as such, others as Latin-1,
-/// which is what HTTP libraries make of such text.
+/// It may be any text. Bytes that are not UTF-8 are read as Latin-1, in which HTTP
+/// libraries encode header values.
 pub struct SandboxId(pub String);
 
 impl SandboxId {
-    /// The id in these headers.
+    /// Reads the ID from the headers.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The text for the client if the header is missing, repeated or too long.
     pub fn of(headers: &HeaderMap) -> Result<Self, String> {
         let mut values = headers.get_all("x-sandbox-id").iter();
         let bytes = values.next().map_or(&b""[..], |value| value.as_bytes());
@@ -30,8 +29,10 @@ impl SandboxId {
         if values.next().is_some() {
             return Err("More than one x-sandbox-id header".to_owned());
         }
-        if bytes.len() > LONGEST {
-            return Err(format!("The sandbox id is longer than {LONGEST} bytes"));
+        if bytes.len() > MAX_SANDBOX_ID_BYTES {
+            return Err(format!(
+                "The sandbox id is longer than {MAX_SANDBOX_ID_BYTES} bytes"
+            ));
         }
         Ok(Self(match std::str::from_utf8(bytes) {
             Ok(text) => text.to_owned(),

@@ -62,7 +62,7 @@ fn parse(id: &str, fields: &Fields) -> Result<NewSession, String> {
     })
 }
 
-/// What was asked for, as it came.
+/// The session's ID and options as they were sent.
 fn options(id: &str, fields: &Fields) -> Value {
     let mut options = Map::new();
     options.insert("id".to_owned(), id.into());
@@ -74,7 +74,7 @@ fn options(id: &str, fields: &Fields) -> Value {
     options.into()
 }
 
-/// `DELETE /session`: `default` begins anew.
+/// `DELETE /session`. The session `default` always exists, so it starts anew.
 pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> Response {
     let Some(id) = call.session() else {
         let text = "Missing session id. Provide session_id query param";
@@ -99,14 +99,10 @@ pub async fn set_env(State(service): State<Arc<Service>>, call: Call) -> Respons
     let Some(given) = spellings.iter().find_map(|name| call.body.get(name)) else {
         return data().fail(400, "Missing envVars. Provide envVars in JSON body");
     };
-    let record = |given: &Value| {
-        given
-            .as_object()?
-            .values()
-            .all(Value::is_string)
-            .then_some(())
-    };
-    if record(given).is_none() {
+    let strings = given
+        .as_object()
+        .is_some_and(|record| record.values().all(Value::is_string));
+    if !strings {
         let text = "envVars must be a record of string to string";
         return data()
             .with("error", text)

@@ -1,11 +1,11 @@
-//! Heads that two readers could read in two ways: a proxy in front and the facade
-//! would not mean the same request, or the same sandbox.
+//! Headers that two readers can understand in two ways. A proxy in front of the facade
+//! could see another request, or another sandbox, than the facade does.
 
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 
-/// Why a request's head could be read in two ways, if it could.
-pub fn ambiguous(headers: &HeaderMap) -> Option<&'static str> {
+/// Why `headers` are ambiguous, if they are.
+pub fn ambiguous_headers(headers: &HeaderMap) -> Option<&'static str> {
     let twice = |name: &str| headers.get_all(name).iter().nth(1).is_some();
     if twice(HOST.as_str()) {
         Some("More than one Host header")

@@ -1,25 +1,25 @@
-//! Requests that a web page makes a browser send. No client of ours is a page of
-//! another site: such a request would act with the credentials that the browser
-//! remembers, or on a facade that asks for none.
+//! Protection against cross-site requests. A page of another site can make a browser
+//! send requests, with the credentials that the browser remembers, or to a facade that
+//! needs none. No supported client is such a page, so these requests are refused.
 
 use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
 
-/// What a browser says of where a request comes from
+/// A browser describes the origin of a request in this header
 /// (<https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header>).
-const SITE: &str = "sec-fetch-site";
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Why a request is taken for a page's; `None` where it is not. A facade that lets
-/// everybody in (`open`) has to be called by a name of this machine, too: a name of
-/// somebody else's may lead here as well.
-pub fn foreign(headers: &HeaderMap, open: bool) -> Option<&'static str> {
+/// Why the request is refused as cross-site; `None` if it is not. An `open` facade, which
+/// needs no credential, also refuses host names other than those of this machine: an
+/// attacker's name can resolve to this address (DNS rebinding).
+pub fn cross_site(headers: &HeaderMap, open: bool) -> Option<&'static str> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = headers.get(HOST).map(|value| value.to_str().unwrap_or("?"));
     if open && host.is_some_and(|host| !is_local(host)) {
         return Some("without authentication only localhost and loopback addresses are served");
     }
-    let elsewhere = match (text(SITE), headers.get(ORIGIN)) {
+    let elsewhere = match (text(SEC_FETCH_SITE), headers.get(ORIGIN)) {
         (Some(site), _) => !matches!(site, "same-origin" | "none"),
         (None, Some(origin)) => {
             let origin = origin.to_str().ok();
@@ -48,16 +48,16 @@ fn is_local(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn told(headers: &[(&'static str, &str)], open: bool) -> bool {
+    fn refused(headers: &[(&'static str, &str)], open: bool) -> bool {
         let headers = headers.iter().map(|(name, value)| {
             let name = axum::http::HeaderName::from_static(name);
             (name, value.parse().unwrap())
         });
-        foreign(&headers.collect(), open).is_some()
+        cross_site(&headers.collect(), open).is_some()
     }
 
     #[test]
-    fn programs_and_pages_of_the_facades_own_are_served() {
+    fn programs_and_same_origin_pages_are_served() {
         for headers in [
             &[][..],
             &[("host", "sandboxes.example.com")],
@@ -65,35 +65,35 @@ mod tests {
             &[("host", "a"), ("sec-fetch-site", "same-origin")],
             &[("host", "a"), ("sec-fetch-site", "none")],
         ] {
-            assert!(!told(headers, false), "{headers:?}");
+            assert!(!refused(headers, false), "{headers:?}");
         }
     }
 
     #[test]
-    fn pages_of_other_sites_are_not() {
+    fn pages_of_other_sites_are_refused() {
         for headers in [
             &[("host", "a"), ("sec-fetch-site", "cross-site")][..],
             &[("host", "a"), ("sec-fetch-site", "same-site")],
             &[("host", "a"), ("origin", "https://b")],
             &[("host", "a"), ("origin", "null")],
         ] {
-            assert!(told(headers, false), "{headers:?}");
+            assert!(refused(headers, false), "{headers:?}");
         }
     }
 
     #[test]
-    fn an_open_facade_is_called_by_a_name_of_this_machine() {
+    fn an_open_facade_serves_only_names_of_this_machine() {
         for host in ["localhost:8787", "LOCALHOST", "127.0.0.1:1", "[::1]:8787"] {
-            assert!(!told(&[("host", host)], true), "{host}");
+            assert!(!refused(&[("host", host)], true), "{host}");
         }
-        assert!(!told(&[], true));
+        assert!(!refused(&[], true));
         for host in [
             "rebound.example.com",
             "localhost.example.com",
             "10.0.0.1",
             "@",
         ] {
-            assert!(told(&[("host", host)], true), "{host}");
+            assert!(refused(&[("host", host)], true), "{host}");
         }
     }
 }

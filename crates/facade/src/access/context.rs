@@ -1,5 +1,5 @@
-//! One request on its way from the gate to its handler: whose it is, or why it is
-//! refused, and what is told of it when it is over.
+//! The context of a request from authentication to its handler: its principal or the
+//! reason for its refusal, and the facts for its audit record.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,25 +13,24 @@ use axum::response::Response;
 
 use hutch_core::access::{Principal, Scope};
 
-/// Why a request goes no further.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its head can be read in two ways.
+    /// Its headers have more than one meaning.
     Ambiguous(&'static str),
-    /// There is no credential, or none that is anybody's.
+    /// There is no credential, or nobody has this one.
     Unauthenticated,
-    /// The key is not for this contract.
-    Scope(Scope),
-    /// The principal may not do this.
+    /// The key lacks the scope of this contract.
+    MissingScope(Scope),
     Forbidden(String),
-    /// The principal asks for more than it may; it may again after that long.
+    /// Over a limit of the principal; the client may retry after this time.
     TooMany(&'static str, Duration),
-    /// The process has more to do than it can.
+    /// Over a limit of the process.
     Busy(&'static str),
     /// The credential cannot be checked now.
     Unavailable,
-    /// It was not done within that time.
-    TooLong(Duration),
+    /// The request took longer than this.
+    TimedOut(Duration),
 }
 
 impl Refusal {
@@ -39,10 +38,10 @@ impl Refusal {
         match self {
             Self::Ambiguous(_) => 400,
             Self::Unauthenticated => 401,
-            Self::Scope(_) | Self::Forbidden(_) => 403,
+            Self::MissingScope(_) | Self::Forbidden(_) => 403,
             Self::TooMany(..) => 429,
             Self::Busy(_) | Self::Unavailable => 503,
-            Self::TooLong(_) => 504,
+            Self::TimedOut(_) => 504,
         }
     }
 
@@ -52,15 +51,15 @@ impl Refusal {
                 "an API key is needed, as bearer token or in the URL: http://tenant:KEY@host"
                     .to_owned()
             }
-            Self::Scope(scope) => format!("the key lacks the scope {}", scope.name()),
+            Self::MissingScope(scope) => format!("the key lacks the scope {}", scope.name()),
             Self::Forbidden(text) => text.clone(),
             Self::Ambiguous(text) | Self::TooMany(text, _) | Self::Busy(text) => (*text).to_owned(),
             Self::Unavailable => "credentials cannot be checked now, try again".to_owned(),
-            Self::TooLong(limit) => format!("the request was not done within {limit:?}"),
+            Self::TimedOut(limit) => format!("the request was not done within {limit:?}"),
         }
     }
 
-    /// Seconds after which to try again, if that makes sense; never 0.
+    /// Seconds for `Retry-After`, never 0; `None` if a retry cannot help.
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::TooMany(_, wait) => Some((wait.as_secs_f64().ceil() as u64).max(1)),
@@ -70,31 +69,29 @@ impl Refusal {
     }
 }
 
-/// What the gate found out about a request.
+/// The result of authentication for one request.
 #[derive(Debug)]
-pub struct Visit {
-    /// Whose the request is, as far as it is known; nobody's in particular where
-    /// everybody is let in.
+pub struct RequestContext {
+    /// `None` if the request is refused, or if the facade needs no credentials.
     pub principal: Option<Arc<Principal>>,
-    /// Why it is refused, if it is.
     pub refusal: Option<Refusal>,
-    /// Whether it goes to the facade's own namespace.
-    pub at_home: bool,
-    /// Whether a line is to be written about it.
+    /// True if the request uses the facade's own namespace.
+    pub in_own_namespace: bool,
+    /// True if the audit log gets a line about this request.
     pub audited: bool,
-    /// How long it may take.
+    /// The longest time that the request may take.
     pub deadline: Duration,
     received: AtomicU64,
     subject: OnceLock<String>,
 }
 
-impl Visit {
-    /// A visit of that principal, with everything else to be filled in.
+impl RequestContext {
+    /// A request of `principal` to the facade's own namespace, not refused and not audited.
     pub fn new(principal: Option<Arc<Principal>>, deadline: Duration) -> Self {
         Self {
             principal,
             refusal: None,
-            at_home: true,
+            in_own_namespace: true,
             audited: false,
             deadline,
             received: AtomicU64::new(0),
@@ -102,12 +99,11 @@ impl Visit {
         }
     }
 
-    /// Says what the request is about; the first who says so is right.
-    pub fn about(&self, subject: &str) {
+    /// Sets the sandbox, conversation or project of the request. Later calls are ignored.
+    pub fn set_subject(&self, subject: &str) {
         self.subject.get_or_init(|| subject.to_owned());
     }
 
-    /// What the request is about, if that was said.
     pub fn subject(&self) -> Option<&str> {
         self.subject.get().map(String::as_str)
     }
@@ -117,12 +113,12 @@ impl Visit {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes of the request's body that were read.
+    /// Bytes of the request's body so far.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Whether it may know how it stands with the projects' database.
+    /// True if the client may see the state of the projects' database.
     pub fn may_see_projects(&self) -> bool {
         self.refusal_of(Scope::Project).is_none()
     }
@@ -133,31 +129,31 @@ impl Visit {
         }
         let principal = self.principal.as_ref()?;
         if !principal.scopes.contains(&scope) {
-            return Some(Refusal::Scope(scope));
+            return Some(Refusal::MissingScope(scope));
         }
-        (scope == Scope::Project && !self.at_home).then(|| {
+        (scope == Scope::Project && !self.in_own_namespace).then(|| {
             let namespace = &principal.namespace;
             Refusal::Forbidden(format!("there are no projects in namespace {namespace}"))
         })
     }
 }
 
-/// A contract, as who is admitted to it sees it.
+/// The properties of a contract that access control needs.
 #[derive(Clone, Copy)]
 pub struct Contract {
-    /// What a key must be good for.
+    /// A key must have this scope.
     pub scope: Scope,
-    /// What a request is about, where its head says so.
+    /// The subject of a request, if its headers name one.
     pub subject: fn(&HeaderMap) -> Option<String>,
-    /// Words a failure of a request about that, as far as it is known.
+    /// Formats a failure from its status, its text and the subject of the request.
     pub failure: fn(u16, &str, Option<&str>) -> Response,
 }
 
 impl Contract {
-    /// The refusal in the words of the contract, of a request about that.
+    /// The response to a refused request, in the format of the contract.
     pub fn refuse(&self, refusal: &Refusal, subject: Option<&str>) -> Response {
-        let mut answer = (self.failure)(refusal.status(), &refusal.text(), subject);
-        let headers = answer.headers_mut();
+        let mut response = (self.failure)(refusal.status(), &refusal.text(), subject);
+        let headers = response.headers_mut();
         if *refusal == Refusal::Unauthenticated {
             for challenge in [r#"Bearer realm="hutch""#, r#"Basic realm="hutch""#] {
                 headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
@@ -166,25 +162,25 @@ impl Contract {
         if let Some(seconds) = refusal.retry_after() {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        answer
+        response
     }
 }
 
-/// Lets those in whom the gate let pass and who may use the contract, for as long
-/// as a request may take.
-pub async fn admit(State(contract): State<Contract>, request: Request, next: Next) -> Response {
-    let Some(visit) = request.extensions().get::<Arc<Visit>>().cloned() else {
+/// Runs a request that is authenticated and may use the contract, until its deadline.
+/// All others are refused, also those that did not pass authentication at all.
+pub async fn authorize(State(contract): State<Contract>, request: Request, next: Next) -> Response {
+    let Some(context) = request.extensions().get::<Arc<RequestContext>>().cloned() else {
         return contract.refuse(&Refusal::Unauthenticated, None);
     };
     if let Some(subject) = (contract.subject)(request.headers()) {
-        visit.about(&subject);
+        context.set_subject(&subject);
     }
-    if let Some(refusal) = visit.refusal_of(contract.scope) {
-        return contract.refuse(&refusal, visit.subject());
+    if let Some(refusal) = context.refusal_of(contract.scope) {
+        return contract.refuse(&refusal, context.subject());
     }
-    match tokio::time::timeout(visit.deadline, next.run(request)).await {
-        Ok(answer) => answer,
-        Err(_) => contract.refuse(&Refusal::TooLong(visit.deadline), visit.subject()),
+    match tokio::time::timeout(context.deadline, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => contract.refuse(&Refusal::TimedOut(context.deadline), context.subject()),
     }
 }
 
@@ -193,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_never_told_to_come_back_at_once() {
+    fn retry_after_is_never_zero() {
         let wait = |time| Refusal::TooMany("", time).retry_after();
         assert_eq!(wait(Duration::from_millis(1)), Some(1));
         assert_eq!(wait(Duration::from_millis(1001)), Some(2));
@@ -202,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_good_for_its_scopes_and_projects_are_at_home() {
+    fn a_key_needs_the_scope_and_projects_need_the_own_namespace() {
         let principal = |scopes: &[Scope]| Principal {
             tenant: "a".into(),
             key: None,
@@ -210,15 +206,15 @@ mod tests {
             scopes: scopes.into(),
             limits: Default::default(),
         };
-        let visit = |scopes: &[Scope], at_home| Visit {
-            at_home,
-            ..Visit::new(Some(Arc::new(principal(scopes))), Duration::ZERO)
+        let context = |scopes: &[Scope], in_own_namespace| RequestContext {
+            in_own_namespace,
+            ..RequestContext::new(Some(Arc::new(principal(scopes))), Duration::ZERO)
         };
-        let tenant = visit(&[Scope::Tenant], false);
+        let tenant = context(&[Scope::Tenant], false);
         assert_eq!(tenant.refusal_of(Scope::Tenant), None);
-        let missing = Some(Refusal::Scope(Scope::Project));
+        let missing = Some(Refusal::MissingScope(Scope::Project));
         assert_eq!(tenant.refusal_of(Scope::Project), missing);
-        let project = |at_home| visit(&[Scope::Project], at_home).refusal_of(Scope::Project);
+        let project = |own| context(&[Scope::Project], own).refusal_of(Scope::Project);
         assert_eq!(project(true), None);
         assert!(matches!(project(false), Some(Refusal::Forbidden(_))));
     }
