@@ -181,7 +181,7 @@ impl Process {
     fn keep(&self) {
         tokio::spawn(self.pool.clone().sweep());
         let database = self.database.clone();
-        tokio::spawn(async move { database.keep().await });
+        tokio::spawn(async move { database.run().await });
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
