@@ -139,7 +139,7 @@ impl Exposures for ExposureWriter {
         sandbox: &'a Sandbox,
         ports: &'a [u16],
     ) -> BoxFuture<'a, Result<Vec<u16>, ResourceError>> {
-        async move { Ok(self.service(sandbox, ports).await.map_err(refusal)?) }.boxed()
+        async move { self.service(sandbox, ports).await.map_err(refusal) }.boxed()
     }
 
     fn led_to<'a>(
@@ -174,6 +174,6 @@ impl Exposures for ExposureWriter {
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, Result<(), ResourceError>> {
-        async move { Ok(self.ingress(sandbox, host, port).await.map_err(refusal)?) }.boxed()
+        async move { self.ingress(sandbox, host, port).await.map_err(refusal) }.boxed()
     }
 }

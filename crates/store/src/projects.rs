@@ -92,7 +92,7 @@ impl ProjectSandboxes for ProjectSandboxStore {
     }
 
     fn pod_lives<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>> {
-        async move { Ok(self.is_alive(name).await.map_err(refusal)?) }.boxed()
+        async move { self.is_alive(name).await.map_err(refusal) }.boxed()
     }
 
     fn report<'a>(
@@ -100,7 +100,7 @@ impl ProjectSandboxes for ProjectSandboxStore {
         sandbox: &'a Sandbox,
         report: Option<&'a ProjectReport>,
     ) -> BoxFuture<'a, Result<(), ResourceError>> {
-        async move { Ok(self.apply_report(sandbox, report).await.map_err(refusal)?) }.boxed()
+        async move { self.apply_report(sandbox, report).await.map_err(refusal) }.boxed()
     }
 
     fn warn<'a>(

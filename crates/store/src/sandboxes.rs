@@ -113,11 +113,10 @@ impl Sandboxes for SandboxStore {
             if !is_name(name) {
                 return Ok(None);
             }
-            Ok(self
-                .writer
+            self.writer
                 .read(&self.namespace, name)
                 .await
-                .map_err(refusal)?)
+                .map_err(refusal)
         }
         .boxed()
     }
@@ -173,7 +172,7 @@ impl Sandboxes for SandboxStore {
     }
 
     fn create(&self, new: NewSandbox) -> BoxFuture<'_, Result<Sandbox, ResourceError>> {
-        async move { Ok(self.create_or_read(new).await.map_err(refusal)?) }.boxed()
+        async move { self.create_or_read(new).await.map_err(refusal) }.boxed()
     }
 
     fn set_lifecycle<'a>(
@@ -183,7 +182,7 @@ impl Sandboxes for SandboxStore {
     ) -> BoxFuture<'a, Result<bool, ResourceError>> {
         async move {
             let patch = json!({"spec": {"lifecycle": lifecycle}, "metadata": {}});
-            Ok(self.edit(name, Edit::Spec(patch)).await.map_err(refusal)?)
+            self.edit(name, Edit::Spec(patch)).await.map_err(refusal)
         }
         .boxed()
     }
@@ -198,10 +197,7 @@ impl Sandboxes for SandboxStore {
                 let taken = present.iter().any(|other| other.name == bucket.name);
                 (!taken).then(|| present.iter().chain([bucket]).cloned().collect())
             };
-            Ok(self
-                .edit(name, Edit::Buckets(&add))
-                .await
-                .map_err(refusal)?)
+            self.edit(name, Edit::Buckets(&add)).await.map_err(refusal)
         }
         .boxed()
     }
@@ -217,10 +213,9 @@ impl Sandboxes for SandboxStore {
                 let left: Vec<_> = left.cloned().collect();
                 (left.len() < present.len()).then_some(left)
             };
-            Ok(self
-                .edit(name, Edit::Buckets(&remove))
+            self.edit(name, Edit::Buckets(&remove))
                 .await
-                .map_err(refusal)?)
+                .map_err(refusal)
         }
         .boxed()
     }
@@ -238,10 +233,7 @@ impl Sandboxes for SandboxStore {
             if let Some(trace) = trace {
                 status["traceparent"] = trace.into();
             }
-            Ok(self
-                .edit(name, Edit::Status(status))
-                .await
-                .map_err(refusal)?)
+            self.edit(name, Edit::Status(status)).await.map_err(refusal)
         }
         .boxed()
     }

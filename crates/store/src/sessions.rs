@@ -82,7 +82,7 @@ impl SessionRecords for SessionStore {
         sandbox: &'a Sandbox,
         id: &'a str,
     ) -> BoxFuture<'a, Result<Option<SandboxSession>, ResourceError>> {
-        async move { Ok(self.create_new(sandbox, id).await.map_err(refusal)?) }.boxed()
+        async move { self.create_new(sandbox, id).await.map_err(refusal) }.boxed()
     }
 
     fn record<'a>(
