@@ -179,7 +179,7 @@ fn watched(controller: Option<&Controller>, facade: Option<&Facade>, home: &str)
 impl Process {
     /// What keeps the channels and the database in order, to the end.
     fn keep(&self) {
-        tokio::spawn(self.pool.clone().sweep());
+        tokio::spawn(self.pool.clone().run());
         let database = self.database.clone();
         tokio::spawn(async move { database.run().await });
     }
