@@ -15,8 +15,8 @@ use tracing::{info, warn};
 
 use hutch_core::interfaces::{DatabaseError, DatabaseState, Integration};
 
-/// A database that answers with errors gets at most one log line per kind of
-/// error in this time.
+/// If the database answers with an error of the same kind as the last logged one, it
+/// is logged again only after this time.
 const LOG_ERROR_EVERY: Duration = Duration::from_secs(60);
 
 /// The state of the database. Tasks can wait for a change of it.
