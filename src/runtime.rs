@@ -29,7 +29,7 @@ use hutch_kube::lease::{Leadership, LeaseSettings};
 use hutch_kube::watches::{Cache, Listings, Watches};
 use hutch_link::Pool;
 use hutch_process::{Ops, cancel_on_signal, listen};
-use hutch_store::projects::ProjectDirectory;
+use hutch_store::projects::ProjectSandboxStore;
 use shapes::{bucket_settings, pod_settings, pool_settings, target};
 
 /// Does what the command line says, until it is done or a signal ends it.
@@ -179,9 +179,9 @@ fn watched(controller: Option<&Controller>, facade: Option<&Facade>, home: &str)
 impl Process {
     /// What keeps the channels and the database in order, to the end.
     fn keep(&self) {
-        tokio::spawn(self.pool.clone().sweep());
+        tokio::spawn(self.pool.clone().run());
         let database = self.database.clone();
-        tokio::spawn(async move { database.keep().await });
+        tokio::spawn(async move { database.run().await });
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -267,7 +267,7 @@ fn projector(
     leadership: &Leadership,
     namespace: String,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let sandboxes = ProjectDirectory::new(client, sandboxes, leadership.clone(), namespace);
+    let sandboxes = ProjectSandboxStore::new(client, sandboxes, leadership.clone(), namespace);
     async move {
         if database.configured() {
             Projector::new(database, Arc::new(sandboxes)).run().await;

@@ -25,7 +25,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 fn open(target: Target) -> Arc<Database> {
     let database = Database::new(Some(target), &mut Registry::default());
     let keeper = database.clone();
-    tokio::spawn(async move { keeper.keep().await });
+    tokio::spawn(async move { keeper.run().await });
     database
 }
 

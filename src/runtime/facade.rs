@@ -22,13 +22,13 @@ use hutch_kube::watches::Cache;
 use hutch_link::Pool;
 use hutch_process::listen;
 use hutch_service::{BackendSettings, Interfaces, Service, ServiceSettings};
-use hutch_store::access::Credentials;
-use hutch_store::api_keys::KeyRing;
-use hutch_store::bucket_keys::KeyWriter;
+use hutch_store::access::CredentialAuthenticator;
+use hutch_store::api_keys::ApiKeyStore;
+use hutch_store::attached_pods::AttachedPodStore;
+use hutch_store::bucket_keys::S3CredentialStore;
 use hutch_store::exposures::{ExposureSettings, ExposureWriter};
-use hutch_store::guests::GuestDirectory;
-use hutch_store::sandboxes::Directory;
-use hutch_store::sessions::SessionDirectory;
+use hutch_store::sandboxes::SandboxStore;
+use hutch_store::sessions::SessionStore;
 use hutch_store::tokens::TokenReviews;
 
 /// What the services of all namespaces are made of.
@@ -57,22 +57,22 @@ impl Services {
         let (to_sessions, of_sessions) = scope();
         let (to_guests, of_guests) = scope();
         let interfaces = Interfaces {
-            sandboxes: Arc::new(Directory::new(
+            sandboxes: Arc::new(SandboxStore::new(
                 caches.sandboxes.clone(),
                 to_sandboxes,
                 of_sandboxes,
             )),
-            session_records: Arc::new(SessionDirectory::new(
+            session_records: Arc::new(SessionStore::new(
                 caches.sessions.clone(),
                 to_sessions,
                 of_sessions,
             )),
-            bucket_keys: Arc::new(KeyWriter::new(
+            bucket_keys: Arc::new(S3CredentialStore::new(
                 writer.clone(),
                 self.operator_namespace.clone(),
             )),
             agents: self.pool.clone(),
-            guests: Arc::new(GuestDirectory::new(
+            guests: Arc::new(AttachedPodStore::new(
                 caches.guests.clone(),
                 to_guests,
                 of_guests,
@@ -151,9 +151,9 @@ impl Process {
     fn auth_settings(&self, access: &Access, keys: Option<Cache<Secret>>) -> AuthSettings {
         let authenticator = keys.map(|keys| {
             let tokens = TokenReviews::new(self.client.clone());
-            let keys = KeyRing::new(keys, self.operator_namespace());
-            let credentials = Credentials::new(keys, tokens, self.namespace.clone());
-            Arc::new(credentials) as Arc<dyn Authenticator>
+            let keys = ApiKeyStore::new(keys, self.operator_namespace());
+            let authenticator = CredentialAuthenticator::new(keys, tokens, self.namespace.clone());
+            Arc::new(authenticator) as Arc<dyn Authenticator>
         });
         AuthSettings {
             audit: access.audit || authenticator.is_some(),

@@ -8,7 +8,7 @@ use hutch_core::access::{Entry, Limits};
 use hutch_kube::apply::Writer;
 use hutch_kube::client;
 use hutch_kube::lease::Leadership;
-use hutch_store::api_keys::{Entries, KeyEditor, NewKey};
+use hutch_store::api_keys::{ApiKeyEditor, ApiKeyEntries, NewApiKey};
 
 /// Does what the command line says.
 ///
@@ -22,7 +22,7 @@ pub async fn edit(keys: Keys) -> anyhow::Result<()> {
     let namespace = keys.ring.operator_namespace;
     let namespace = namespace.unwrap_or(config.default_namespace);
     let writer = Writer::new(client, Leadership::always(), managers::KEYS);
-    let editor = KeyEditor::new(writer, namespace.clone());
+    let editor = ApiKeyEditor::new(writer, namespace.clone());
     match keys.command {
         KeysCommand::Create(wanted) => create(&editor, wanted, &namespace).await,
         KeysCommand::List => {
@@ -45,11 +45,11 @@ pub async fn edit(keys: Keys) -> anyhow::Result<()> {
     }
 }
 
-async fn create(editor: &KeyEditor, wanted: CreateKey, namespace: &str) -> anyhow::Result<()> {
+async fn create(editor: &ApiKeyEditor, wanted: CreateKey, namespace: &str) -> anyhow::Result<()> {
     let mut scopes = wanted.scopes;
     scopes.sort();
     scopes.dedup();
-    let new = NewKey {
+    let new = NewApiKey {
         tenant: wanted.tenant,
         namespace: wanted.namespace,
         scopes,
@@ -71,7 +71,7 @@ async fn create(editor: &KeyEditor, wanted: CreateKey, namespace: &str) -> anyho
 }
 
 /// A line per key, in columns that are as wide as they need to be.
-fn table(entries: &Entries) -> String {
+fn table(entries: &ApiKeyEntries) -> String {
     let head = [
         "ID",
         "TENANT",

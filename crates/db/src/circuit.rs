@@ -1,6 +1,6 @@
-//! Whether the database is there, as everybody last heard: one state, one log
-//! line per change of it, and the metrics. While it is away nobody tries it but
-//! the task that keeps the state.
+//! A circuit breaker for the database: the last known state, one log line per
+//! state change, and the metrics. While the database is away, statements fail at
+//! once and only [`Database::run`](super::Database::run) tries to connect.
 
 use std::time::Duration;
 
@@ -15,38 +15,50 @@ use tracing::{info, warn};
 
 use hutch_core::interfaces::{DatabaseError, DatabaseState, Integration};
 
-/// An error of a database that answers is logged again after this long.
-const LOG_EVERY: Duration = Duration::from_secs(60);
+/// If the database answers with an error of the same kind as the last logged one, it
+/// is logged again only after this time.
+const LOG_ERROR_EVERY: Duration = Duration::from_secs(60);
 
-/// The state and who is told of it.
+/// The state of the database. Tasks can wait for a change of it.
 pub struct Circuit {
-    shown: String,
-    state: watch::Sender<Known>,
+    /// The database in log lines, without its password.
+    target: String,
+    state: watch::Sender<CircuitState>,
     connected: Gauge,
     errors: Family<Vec<(&'static str, &'static str)>, Counter>,
 }
 
-/// What is known of the database.
-pub struct Known {
-    /// Whether it has been tried at all.
-    tried: bool,
+/// The last known state, with the details that the outside does not see.
+pub struct CircuitState {
+    /// True after the first probe.
+    probed: bool,
     state: DatabaseState,
-    /// The last error that was logged though the database answered.
+    /// Kind and time of the last error that was logged although the database
+    /// answered.
     logged: Option<(&'static str, Instant)>,
 }
 
+/// The operation that failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// A check that the database answers.
+    Probe,
+    /// A statement of a caller.
+    Statement,
+}
+
 impl Circuit {
-    /// Nothing is known yet of the database that is shown as `target`; `None`
-    /// where there is none.
+    /// A circuit that has seen no probe yet. `target` names the database in log
+    /// lines; `None` means that no database is configured.
     pub fn new(target: Option<String>, registry: &mut Registry) -> Self {
         let integration = match target {
             Some(_) => Integration::Away,
             None => Integration::NotConfigured,
         };
         let circuit = Self {
-            shown: target.unwrap_or_default(),
-            state: watch::Sender::new(Known {
-                tried: false,
+            target: target.unwrap_or_default(),
+            state: watch::Sender::new(CircuitState {
+                probed: false,
                 state: DatabaseState {
                     integration,
                     since: Timestamp::now(),
@@ -70,68 +82,69 @@ impl Circuit {
         circuit
     }
 
-    /// The present state.
     pub fn state(&self) -> DatabaseState {
         self.state.borrow().state.clone()
     }
 
-    /// Changes its value after every change of the state.
-    pub fn changes(&self) -> watch::Receiver<Known> {
+    /// Notifies after every state change.
+    pub fn changes(&self) -> watch::Receiver<CircuitState> {
         self.state.subscribe()
     }
 
-    /// The database answered.
-    pub fn found(&self) {
+    /// Records that the database answered.
+    pub fn record_success(&self) {
         self.state.send_if_modified(|known| {
-            known.tried = true;
+            known.probed = true;
             if known.state.integration == Integration::Connected {
                 return false;
             }
             known.state.integration = Integration::Connected;
             known.state.since = Timestamp::now();
             self.connected.set(1);
-            info!("connected to {}, project look-up on", self.shown);
+            info!("connected to {}, project look-up on", self.target);
             true
         });
     }
 
-    /// The database, or the way to it, failed. `tried` says that it was looked
-    /// whether it is there, and not only whether something can be done.
-    pub fn failed(&self, error: &DatabaseError, tried: bool) {
+    /// Records an error of the database or of the network. Any error of the first
+    /// probe counts as "away".
+    pub fn record_failure(&self, error: &DatabaseError, attempt: Attempt) {
         self.errors
             .get_or_create(&vec![("kind", error.kind())])
             .inc();
         let text = error.to_string();
+        let probe = attempt == Attempt::Probe;
         self.state.send_if_modified(|known| {
-            let away = matches!(error, DatabaseError::Away(_)) || (tried && !known.tried);
-            let opens = away && (known.state.integration == Integration::Connected || !known.tried);
+            let away = matches!(error, DatabaseError::Away(_)) || (probe && !known.probed);
+            let opens =
+                away && (known.state.integration == Integration::Connected || !known.probed);
             if opens {
                 known.state.integration = Integration::Away;
                 known.state.since = Timestamp::now();
                 self.connected.set(0);
                 warn!(
                     "running standalone because {text}, will retry ({})",
-                    self.shown
+                    self.target
                 );
-            } else if !away && known.worth_logging(error.kind()) {
-                warn!(kind = error.kind(), "{text} ({})", self.shown);
+            } else if !away && known.should_log(error.kind()) {
+                warn!(kind = error.kind(), "{text} ({})", self.target);
             }
-            known.tried |= tried || opens;
+            known.probed |= probe || opens;
             known.state.last_error = Some(text);
             opens
         });
     }
 
-    /// Resolves when statements may be tried: at once once it is known how it
-    /// stands with the database, which is a moment after the start.
+    /// Returns `Ok` if statements may run. It waits only for the first probe, a
+    /// moment after the start.
     ///
     /// # Errors
-    /// `Away` while the database is.
-    pub async fn closed(&self) -> Result<(), DatabaseError> {
+    /// `Away` while the database is away or none is configured.
+    pub async fn wait_available(&self) -> Result<(), DatabaseError> {
         let mut state = self.state.subscribe();
-        // The sender lives in `self`, so this cannot fail.
+        // `self` holds the sender, so this cannot fail.
         let _ = state
-            .wait_for(|known| known.tried || known.state.integration == Integration::NotConfigured)
+            .wait_for(|known| known.probed || known.state.integration == Integration::NotConfigured)
             .await;
         match self.state.borrow().error() {
             Some(error) => Err(error),
@@ -139,20 +152,21 @@ impl Circuit {
         }
     }
 
-    /// Resolves when the database is away, with why.
-    pub async fn opened(&self) -> DatabaseError {
+    /// Waits until the database is away and returns the reason.
+    pub async fn wait_unavailable(&self) -> DatabaseError {
         let mut state = self.state.subscribe();
-        // The sender lives in `self`, so this cannot fail.
+        // `self` holds the sender, so this cannot fail.
         let _ = state.wait_for(|known| known.error().is_some()).await;
         let error = self.state.borrow().error();
         error.unwrap_or_else(|| DatabaseError::Away("it was, for a moment".to_owned()))
     }
 }
 
-impl Known {
-    fn worth_logging(&mut self, kind: &'static str) -> bool {
-        let fresh = |(logged, at): (&str, Instant)| logged == kind && at.elapsed() < LOG_EVERY;
-        if self.logged.is_some_and(fresh) {
+impl CircuitState {
+    fn should_log(&mut self, kind: &'static str) -> bool {
+        let recent =
+            |(logged, at): (&str, Instant)| logged == kind && at.elapsed() < LOG_ERROR_EVERY;
+        if self.logged.is_some_and(recent) {
             return false;
         }
         self.logged = Some((kind, Instant::now()));

@@ -1,7 +1,9 @@
-//! A few connections, each used by one statement at a time. sqlx's own pool is
-//! not used: it hands a connection back through a ping that may hang, and keeps
-//! those to a server that was demoted. Here a connection survives nothing but
-//! success, and everything has a deadline.
+//! A small connection pool. Each connection runs one statement at a time.
+//!
+//! sqlx's own pool does not fit: it pings a connection before it reuses it, the
+//! ping may hang, and it keeps connections to a server that was demoted. Here a
+//! connection returns to the pool only after a success, and everything has a
+//! deadline.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,39 +14,40 @@ use sqlx::{Error, PgConnection, Row};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::error::{lost, sorted};
+use super::error::{classify, is_connection_lost};
 use super::target::Target;
 use hutch_core::interfaces::DatabaseError;
 use hutch_telemetry::{measured, operation};
 
-/// Connections at most.
-const SIZE: usize = 8;
-/// How long connecting and one statement may take together, and how long to wait
-/// for a connection that is free.
-const DEADLINE: Duration = Duration::from_secs(2);
-/// A connection that was not used for so long may have died in silence (sqlx has
-/// no TCP keepalive) and is not used again.
-const IDLE: Duration = Duration::from_secs(60);
+const MAX_CONNECTIONS: usize = 8;
+/// The longest wait for a free connection, and the longest time for connecting
+/// plus one statement.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection that was idle for this long is not reused: it may be dead
+/// without notice, because sqlx has no TCP keepalive.
+const MAX_IDLE: Duration = Duration::from_secs(60);
 
-/// On a new connection: the server's own deadlines, below ours, so that a
-/// statement that we gave up does not go on there and a locked row is told from
-/// a server that does not answer. And no waiting for the server's disk, which
-/// may stall for seconds: what a crash of the server can lose of our writes is
-/// written again, because everything is compared after connecting anew.
-const BEGIN: &str = "SELECT set_config('statement_timeout', '1800', false), \
+/// Runs on every new connection.
+///
+/// The server's timeouts are shorter than [`STATEMENT_TIMEOUT`]. So the server
+/// ends a statement that we gave up, and a locked row differs from a server that
+/// does not answer. `synchronous_commit` is off because the server's disk may
+/// stall for seconds. A crash of the server may then lose our last writes; they
+/// are written again, because the projector compares all rows after a reconnect.
+const SESSION_SETTINGS: &str = "SELECT set_config('statement_timeout', '1800', false), \
      set_config('lock_timeout', '1000', false), \
      set_config('synchronous_commit', 'off', false)";
-/// On a connection that was used before.
-const LOOK: &str = "SELECT current_setting('transaction_read_only') AS read_only";
+/// Detects a server that was demoted to a standby.
+const PROBE: &str = "SELECT current_setting('transaction_read_only') AS read_only";
 
 /// The connections to one database.
 pub struct Connections {
     target: Target,
     permits: Semaphore,
     idle: Mutex<Vec<Idle>>,
-    /// Raised when all connections made so far are to be thrown away.
+    /// Incremented to discard all connections that exist so far.
     epoch: AtomicU64,
-    /// What was seen last.
+    /// The result of the last probe.
     read_only: AtomicBool,
 }
 
@@ -55,20 +58,20 @@ struct Idle {
 }
 
 impl Connections {
-    /// None is opened yet.
+    /// An empty pool. The first statement opens a connection.
     pub fn new(target: Target) -> Self {
         Self {
             target,
-            permits: Semaphore::new(SIZE),
+            permits: Semaphore::new(MAX_CONNECTIONS),
             idle: Mutex::default(),
             epoch: AtomicU64::new(0),
             read_only: AtomicBool::new(false),
         }
     }
 
-    /// The rows of a statement with texts as arguments. It is run a second time
-    /// on a fresh connection where the first one turns out to have died, so it
-    /// has to be one that may be run twice.
+    /// Runs a statement with text arguments and returns its rows. If the first
+    /// connection turns out to be dead, the statement runs again on a new one. So
+    /// it must be safe to run twice.
     pub async fn rows(
         &self,
         statement: &'static str,
@@ -79,36 +82,35 @@ impl Connections {
             db.system.name = "postgresql",
             db.query.text = statement
         );
-        measured(span, self.answered(statement, arguments)).await
+        measured(span, self.rows_in_time(statement, arguments)).await
     }
 
-    async fn answered(
+    async fn rows_in_time(
         &self,
         statement: &'static str,
         arguments: &[Option<&str>],
     ) -> Result<Vec<PgRow>, DatabaseError> {
-        let Ok(permit) = timeout(DEADLINE, self.permits.acquire()).await else {
+        let Ok(permit) = timeout(STATEMENT_TIMEOUT, self.permits.acquire()).await else {
             return Err(DatabaseError::Busy("no connection is free".to_owned()));
         };
-        let result = match timeout(DEADLINE, self.attempt(statement, arguments)).await {
-            Ok(result) => result.map_err(|error| sorted(&error)),
+        let result = match timeout(STATEMENT_TIMEOUT, self.attempt(statement, arguments)).await {
+            Ok(result) => result.map_err(|error| classify(&error)),
             Err(_) => Err(DatabaseError::Away(format!(
-                "no answer within {DEADLINE:?}"
+                "no answer within {STATEMENT_TIMEOUT:?}"
             ))),
         };
         drop(permit);
-        // Where the server was demoted the others lead to it, too, and where it
-        // is away they lead nowhere.
+        // The other connections lead to the same demoted or unreachable server.
         if let Err(DatabaseError::ReadOnly(_) | DatabaseError::Away(_)) = &result {
             self.discard();
         }
         result
     }
 
-    /// Whether the database answers. One that has become read-only is connected
-    /// to anew, which may lead to the new primary.
-    pub async fn look(&self) -> Result<(), DatabaseError> {
-        let rows = self.rows(LOOK, &[]).await?;
+    /// Checks that the database answers. If it has become read-only, all
+    /// connections are replaced: a new one may reach the new primary.
+    pub async fn probe(&self) -> Result<(), DatabaseError> {
+        let rows = self.rows(PROBE, &[]).await?;
         let read_only = rows
             .first()
             .is_some_and(|row| row.try_get::<String, _>(0).is_ok_and(|is| is == "on"));
@@ -131,8 +133,8 @@ impl Connections {
             None => self.connect().await?,
         };
         match self.run_on(first, statement, arguments).await {
-            // One that was made a moment ago may have been ended as well.
-            Err(error) if lost(&error) => self.discard(),
+            // The server may have ended all connections, so discard the new ones too.
+            Err(error) if is_connection_lost(&error) => self.discard(),
             result => return result,
         }
         let second = self.connect().await?;
@@ -142,7 +144,7 @@ impl Connections {
     async fn connect(&self) -> Result<Idle, Error> {
         let epoch = self.epoch.load(Ordering::Acquire);
         let mut connection = self.target.connect().await?;
-        run(&mut connection, BEGIN, &[]).await?;
+        fetch(&mut connection, SESSION_SETTINGS, &[]).await?;
         Ok(Idle {
             connection,
             epoch,
@@ -156,14 +158,14 @@ impl Connections {
         statement: &'static str,
         arguments: &[Option<&str>],
     ) -> Result<Vec<PgRow>, Error> {
-        let rows = run(&mut idle.connection, statement, arguments).await?;
+        let rows = fetch(&mut idle.connection, statement, arguments).await?;
         self.put(idle);
         Ok(rows)
     }
 
     fn take(&self) -> Option<Idle> {
         let mut idle = self.lock();
-        idle.retain(|idle| idle.used.elapsed() < IDLE);
+        idle.retain(|idle| idle.used.elapsed() < MAX_IDLE);
         idle.pop()
     }
 
@@ -186,7 +188,7 @@ impl Connections {
     }
 }
 
-async fn run(
+async fn fetch(
     connection: &mut PgConnection,
     statement: &'static str,
     arguments: &[Option<&str>],

@@ -1,12 +1,12 @@
-//! What the server's and the client's errors mean. The texts are the server's
-//! own and sqlx's, neither of which repeats a password.
+//! Maps errors of the server and of sqlx to [`DatabaseError`]. The texts are
+//! those of the server or sqlx. Neither repeats a password.
 
 use sqlx::Error;
 
 use hutch_core::interfaces::DatabaseError;
 
-/// Sorts an error by its SQLSTATE (PostgreSQL, appendix A).
-pub fn sorted(error: &Error) -> DatabaseError {
+/// Classifies an error by its SQLSTATE (PostgreSQL, appendix A).
+pub fn classify(error: &Error) -> DatabaseError {
     let Error::Database(refusal) = error else {
         let text = error.to_string();
         return match error {
@@ -19,19 +19,19 @@ pub fn sorted(error: &Error) -> DatabaseError {
     let text = refusal.message().to_owned();
     let code = refusal.code().unwrap_or_default();
     match code.as_ref() {
-        // Undefined column, table, schema; other types than text.
+        // Undefined column, table or schema; a type other than text.
         "42703" | "42P01" | "3F000" | "42804" | "42883" => DatabaseError::Schema(text),
         "42501" => DatabaseError::Forbidden(text),
         "25006" => DatabaseError::ReadOnly(text),
-        // A lock or statement that took too long, a deadlock, a serialization failure.
+        // Lock timeout, statement timeout, deadlock, serialization failure.
         "55P03" | "57014" | "40P01" | "40001" => DatabaseError::Busy(text),
-        code if away(code) => DatabaseError::Away(text),
+        code if is_away(code) => DatabaseError::Away(text),
         _ => DatabaseError::Refused(text),
     }
 }
 
-/// Whether the connection itself is lost, so that a fresh one may do better.
-pub fn lost(error: &Error) -> bool {
+/// True if the connection is broken, so that a new one may help.
+pub fn is_connection_lost(error: &Error) -> bool {
     match error {
         Error::Io(_) | Error::Tls(_) | Error::Protocol(_) => true,
         Error::Database(refusal) => refusal.code().is_some_and(|code| {
@@ -41,8 +41,9 @@ pub fn lost(error: &Error) -> bool {
     }
 }
 
-/// Connections, authorization, no such database, resources, shutdown, broken.
-fn away(code: &str) -> bool {
+/// The classes are: connection, authorization, missing database, resources,
+/// shutdown, system error, internal error.
+fn is_away(code: &str) -> bool {
     ["08", "28", "3D", "53", "57", "58", "XX"]
         .iter()
         .any(|class| code.starts_with(class))
@@ -53,17 +54,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_answer_of_the_server_means_that_it_is_away() {
+    fn a_broken_connection_means_that_the_database_is_away() {
         let broken = Error::Io(std::io::ErrorKind::ConnectionReset.into());
-        assert!(lost(&broken) && sorted(&broken).away());
+        assert!(is_connection_lost(&broken) && classify(&broken).away());
         let odd = Error::ColumnNotFound("container_name".to_owned());
-        assert!(!lost(&odd));
-        assert_eq!(sorted(&odd).kind(), "SchemaMismatch");
+        assert!(!is_connection_lost(&odd));
+        assert_eq!(classify(&odd).kind(), "SchemaMismatch");
     }
 
     #[test]
-    fn refused_logins_mean_that_it_is_away() {
-        assert!(away("28P01") && away("3D000") && away("53300") && away("57P03"));
-        assert!(!away("23514") && !away("P0001"));
+    fn a_refused_login_means_that_the_database_is_away() {
+        for code in ["28P01", "3D000", "53300", "57P03"] {
+            assert!(is_away(code), "{code}");
+        }
+        assert!(!is_away("23514") && !is_away("P0001"));
     }
 }

@@ -1,17 +1,30 @@
-//! The shared database: looking up projects, and keeping
-//! `projects.container_name` true. Its schema is the backend's: of it only
-//! `sessions.id`, `sessions.project_id` and `projects.id`, `container_name`,
-//! `workdir_path` and `updated_at` are named here, and there is no DDL. The
-//! database may be away at any time; nobody waits for it longer than a moment.
+//! The database that Hutch shares with the coding assistant's backend. Hutch looks
+//! up projects there and keeps the column `projects.container_name` equal to the
+//! name of the running pod.
+//!
+//! Where to start reading:
+//!
+//! - [`Database`] is the entry point; `projects` has the SQL statements.
+//! - `circuit` knows if the database answers. While it is away, calls fail at once.
+//! - `connections` is the connection pool, `target` the address and the login,
+//!   `error` the meaning of SQLSTATE codes.
+//! - [`Projector`] writes `container_name`. `schedule` says which project is due,
+//!   `decide` (pure) which name its row should have, `report` which condition the
+//!   sandbox gets.
+//!
+//! *Invariants:* The backend owns the schema. Hutch runs no DDL and names only
+//! `sessions.{id, project_id}` and `projects.{id, container_name, workdir_path,
+//! updated_at}`. Every call has a deadline, because the database may be away at any
+//! time. The projector writes on the leader only.
 
 mod circuit;
 mod connections;
 mod decide;
-mod due;
 mod error;
 mod projector;
 mod projects;
 mod report;
+mod schedule;
 mod target;
 
 use std::sync::Arc;
@@ -21,28 +34,32 @@ use prometheus_client::registry::Registry;
 use sqlx::postgres::PgRow;
 use tokio::time::{sleep, timeout};
 
-use circuit::Circuit;
+use circuit::{Attempt, Circuit};
 use connections::Connections;
 use hutch_core::interfaces::DatabaseError;
 pub use projector::Projector;
 pub use target::{DatabaseSettings, Target};
 
-/// How often an unused connection is looked at, so that a database that went
-/// away or became read-only is noticed without a request.
-const LOOK: Duration = Duration::from_secs(10);
-/// First and longest wait before a database that is away is tried again. With
-/// the deadline of a connect the longest makes five seconds.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(3));
+/// How often a connected database is probed, so that Hutch notices without a
+/// request that it went away or became read-only.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// The first wait before a database that is away is probed again. It doubles with
+/// every failure.
+const MIN_RETRY_WAIT: Duration = Duration::from_millis(250);
+/// Together with the 2 s that a connect may take, this makes 5 s.
+const MAX_RETRY_WAIT: Duration = Duration::from_secs(3);
 
-/// The database, or that there is none. Every call on it ends within its
-/// deadline, and at once while the database is known to be away.
+/// The shared database. If none is configured, or while it is away, every call
+/// fails at once with [`DatabaseError::Away`]. Every other call ends within its
+/// deadline.
 pub struct Database {
     connections: Option<Connections>,
     circuit: Circuit,
 }
 
 impl Database {
-    /// The database at `target`; nothing is connected yet.
+    /// The database at `target`; `None` means that none is configured. Nothing
+    /// connects before [`Database::run`].
     pub fn new(target: Option<Target>, registry: &mut Registry) -> Arc<Self> {
         let circuit = Circuit::new(target.as_ref().map(Target::to_string), registry);
         Arc::new(Self {
@@ -51,39 +68,39 @@ impl Database {
         })
     }
 
-    /// Whether there is one in the settings.
+    /// True if the settings name a database.
     pub const fn configured(&self) -> bool {
         self.connections.is_some()
     }
 
-    /// Keeps the state true for as long as it is polled: connects, looks whether
-    /// the database is still there, and tries again when it is not.
-    pub async fn keep(&self) {
+    /// Connects, probes the database regularly and reconnects after a failure. Runs
+    /// for ever. Without it every call waits for the first probe.
+    pub async fn run(&self) {
         let Some(connections) = &self.connections else {
             tracing::info!(
                 "running standalone because no database is configured (DATABASE_URL, POSTGRES_*)"
             );
             return std::future::pending().await;
         };
-        let mut wait = RETRY.0;
+        let mut wait = MIN_RETRY_WAIT;
         loop {
-            match connections.look().await {
+            match connections.probe().await {
                 Ok(()) => {
-                    self.circuit.found();
-                    wait = RETRY.0;
-                    // Ends early when a statement finds the database gone.
-                    let _ = timeout(LOOK, self.circuit.opened()).await;
+                    self.circuit.record_success();
+                    wait = MIN_RETRY_WAIT;
+                    // Ends early if a statement finds that the database is away.
+                    let _ = timeout(PROBE_EVERY, self.circuit.wait_unavailable()).await;
                 }
                 Err(error) => {
-                    self.circuit.failed(&error, true);
+                    self.circuit.record_failure(&error, Attempt::Probe);
                     sleep(wait).await;
-                    wait = (wait * 2).min(RETRY.1);
+                    wait = (wait * 2).min(MAX_RETRY_WAIT);
                 }
             }
         }
     }
 
-    /// The rows of a statement that may be run twice, with texts as arguments.
+    /// Runs a statement with text arguments. The statement must be safe to run twice.
     async fn rows(
         &self,
         statement: &'static str,
@@ -92,14 +109,14 @@ impl Database {
         let Some(connections) = &self.connections else {
             return Err(DatabaseError::Away("none is configured".to_owned()));
         };
-        self.circuit.closed().await?;
+        self.circuit.wait_available().await?;
         let result = tokio::select! {
             biased;
             result = connections.rows(statement, arguments) => result,
-            error = self.circuit.opened() => Err(error),
+            error = self.circuit.wait_unavailable() => Err(error),
         };
         if let Err(error) = &result {
-            self.circuit.failed(error, false);
+            self.circuit.record_failure(error, Attempt::Statement);
         }
         result
     }

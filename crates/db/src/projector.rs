@@ -1,7 +1,8 @@
-//! Keeps `projects.container_name` true: it names the running pod of a project's
-//! sandbox, or nothing. Only on the replica that leads; by one conditional
-//! statement per change; and never in anybody's way: no reconcile waits for it,
-//! and one project that cannot be written stops no other.
+//! Keeps `projects.container_name` equal to the name of the running pod of a
+//! project's sandbox, or empty if none runs.
+//!
+//! Only the leader writes, with one conditional UPDATE per change. No reconcile
+//! waits for the projector, and a project that cannot be written delays no other.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,87 +14,90 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Database;
-use super::decide::{Step, decide, running};
-use super::due::{Due, Job, Next};
-use super::report::{Outcome, Told, report};
+use super::decide::Step;
+use super::report::{Outcome, Reported, report};
+use super::schedule::{Job, Next, Schedule};
 use hutch_api::Sandbox;
 use hutch_core::interfaces::{DatabaseError, ProjectSandboxes};
 
-/// How often all rows are read at once, to find those that others changed, and how
-/// often each is looked at whatever they say.
-const COMPARE: Duration = Duration::from_secs(5);
-const EACH: Duration = Duration::from_secs(300);
-/// How often it is looked whose time has come.
+/// How often one statement reads all rows, to find those that others changed.
+const COMPARE_EVERY: Duration = Duration::from_secs(5);
+/// How often every project is synced, even without a change.
+const SYNC_ALL_EVERY: Duration = Duration::from_secs(300);
+/// How often the schedule is checked for due projects.
 const TICK: Duration = Duration::from_millis(250);
-/// Projects that are being looked at, and those of them that are in the
-/// database: half of its connections stay free for look-ups.
-const AT_ONCE: (usize, usize) = (32, 4);
-/// How often a row that changes under our hands is looked at again.
-const ATTEMPTS: usize = 4;
+/// Projects that are synced at the same time.
+const MAX_SYNCS: usize = 32;
+/// Syncs that may use the database at the same time. Half of its connections stay
+/// free for look-ups.
+const MAX_DATABASE_SYNCS: usize = 4;
+/// Attempts to write a row that others change at the same time.
+const MAX_ATTEMPTS: usize = 4;
 
-/// Keeps the rows in line with the sandboxes.
+/// Writes `projects.container_name` for the sandboxes of one namespace.
 pub struct Projector {
     database: Arc<Database>,
     cluster: Arc<dyn ProjectSandboxes>,
     writers: Semaphore,
-    /// What was last told on each sandbox, by UID.
-    told: Mutex<HashMap<String, Told>>,
+    /// The last report to each sandbox, by UID.
+    reported: Mutex<HashMap<String, Reported>>,
 }
 
-/// Something that was under way has ended.
+/// The result of a finished task.
 enum Done {
-    Project(String, Next),
+    Synced(String, Next),
+    /// The pod names in the database by project, or nothing after an error.
     Compared(Option<HashMap<String, String>>),
 }
 
 impl Projector {
-    /// Between this database and these sandboxes.
+    /// A projector from `cluster`'s sandboxes to `database`.
     pub fn new(database: Arc<Database>, cluster: Arc<dyn ProjectSandboxes>) -> Self {
         Self {
             database,
             cluster,
-            writers: Semaphore::new(AT_ONCE.1),
-            told: Mutex::default(),
+            writers: Semaphore::new(MAX_DATABASE_SYNCS),
+            reported: Mutex::default(),
         }
     }
 
-    /// Works for as long as it is polled, whenever this replica leads.
+    /// Syncs rows while this replica leads. Runs for ever.
     pub async fn run(&self) {
         let mut changes = self.cluster.changes();
         let mut states = self.database.circuit.changes();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut due = Due::default();
-        let (mut compare, mut each) = (None, None);
-        let mut works = FuturesUnordered::<BoxFuture<'_, Done>>::new();
-        self.look(&mut due);
+        let mut schedule = Schedule::default();
+        let (mut next_compare, mut next_sync_all) = (None, None);
+        let mut tasks = FuturesUnordered::<BoxFuture<'_, Done>>::new();
+        self.update(&mut schedule);
         loop {
             if self.cluster.may_write().is_none() {
-                (compare, each) = (None, None);
-                due.forget();
-                // What another leader tells meanwhile is in the status.
-                self.told().clear();
+                (next_compare, next_sync_all) = (None, None);
+                schedule.forget();
+                // Another leader now writes reports. They are in the status.
+                self.reported().clear();
             } else {
-                if past(each) {
-                    each = Some(Instant::now() + EACH);
-                    due.all();
+                if is_past(next_sync_all) {
+                    next_sync_all = Some(Instant::now() + SYNC_ALL_EVERY);
+                    schedule.make_all_due();
                 }
-                if past(compare) {
-                    compare = Some(Instant::now() + COMPARE);
-                    works.push(self.compare().boxed());
+                if is_past(next_compare) {
+                    next_compare = Some(Instant::now() + COMPARE_EVERY);
+                    tasks.push(self.compare().boxed());
                 }
-                let room = AT_ONCE.0.saturating_sub(works.len());
-                for job in due.take(room) {
-                    works.push(self.bring(job).boxed());
+                let room = MAX_SYNCS.saturating_sub(tasks.len());
+                for job in schedule.take(room) {
+                    tasks.push(self.sync(job).boxed());
                 }
             }
             tokio::select! {
-                _ = changes.changed() => self.look(&mut due),
-                // Connected again: nothing is known of what happened meanwhile.
-                _ = states.changed() => (compare, each) = (None, None),
-                Some(done) = works.next() => match done {
-                    Done::Project(project, next) => due.done(&project, next),
-                    Done::Compared(Some(rows)) => due.compare(&rows),
+                _ = changes.changed() => self.update(&mut schedule),
+                // After a reconnect any row may have changed.
+                _ = states.changed() => (next_compare, next_sync_all) = (None, None),
+                Some(done) = tasks.next() => match done {
+                    Done::Synced(project, next) => schedule.done(&project, next),
+                    Done::Compared(Some(rows)) => schedule.compare(&rows),
                     Done::Compared(None) => {}
                 },
                 _ = ticks.tick() => {}
@@ -101,61 +105,60 @@ impl Projector {
         }
     }
 
-    fn look(&self, due: &mut Due) {
+    fn update(&self, schedule: &mut Schedule) {
         let all = self.cluster.all();
         let uids: HashSet<_> = all
             .iter()
             .filter_map(|it| it.metadata.uid.as_ref())
             .collect();
-        self.told().retain(|uid, _| uids.contains(uid));
+        self.reported().retain(|uid, _| uids.contains(uid));
         drop(uids);
-        due.update(all);
+        schedule.update(all);
     }
 
-    fn told(&self) -> MutexGuard<'_, HashMap<String, Told>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reported(&self) -> MutexGuard<'_, HashMap<String, Reported>> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What others wrote is told by nobody; and rows of projects without a sandbox may
-    /// still name one of ours that was deleted while nobody led.
+    /// Reads all rows. Nothing notifies Hutch when others write a row, and a row may
+    /// still name a pod of a sandbox that was deleted while no replica led.
     async fn compare(&self) -> Done {
         Done::Compared(self.database.named().await.ok())
     }
 
-    /// Brings the row of one project in line and tells its sandboxes.
-    async fn bring(&self, job: Job) -> Done {
+    /// Syncs the row of one project and reports the result to its sandboxes.
+    async fn sync(&self, job: Job) -> Done {
         let outcome = {
-            // Never closed.
+            // The semaphore is never closed.
             let _permit = self.writers.acquire().await;
-            self.settle(&job).await
+            self.sync_row(&job).await
         };
         let next = match &outcome {
             Outcome::Synced => Next::Rest,
             Outcome::Kept(_) => Next::Watch,
-            // Nobody is left to be told, and nothing of ours is there.
+            // No sandbox is left to report to, and no row to clear.
             Outcome::Missing if job.sandboxes.is_empty() => Next::Rest,
             Outcome::Missing | Outcome::Failed(_) | Outcome::Later => Next::Retry,
         };
-        let told = self.tell(&job, &outcome).await;
-        let next = if told { next } else { Next::Retry };
-        Done::Project(job.project, next)
+        let reported = self.report(&job, &outcome).await;
+        let next = if reported { next } else { Next::Retry };
+        Done::Synced(job.project, next)
     }
 
-    async fn settle(&self, job: &Job) -> Outcome {
-        match self.try_to_settle(job).await {
+    async fn sync_row(&self, job: &Job) -> Outcome {
+        match self.try_sync_row(job).await {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(error),
         }
     }
 
-    async fn try_to_settle(&self, job: &Job) -> Result<Outcome, DatabaseError> {
-        let running: Vec<_> = job.sandboxes.iter().filter_map(|it| running(it)).collect();
-        for _ in 0..ATTEMPTS {
+    async fn try_sync_row(&self, job: &Job) -> Result<Outcome, DatabaseError> {
+        for _ in 0..MAX_ATTEMPTS {
             let Some(present) = self.database.container(&job.project).await? else {
                 return Ok(Outcome::Missing);
             };
             let seen = present.as_deref();
-            let name = match decide(seen, &running, &job.ours, !job.sandboxes.is_empty()) {
+            let name = match job.decide(seen) {
                 Step::Keep => return Ok(Outcome::Synced),
                 Step::Write(name) => name,
                 Step::UnlessAlive(other, name) => match self.cluster.pod_lives(&other).await {
@@ -182,12 +185,12 @@ impl Projector {
         Err(DatabaseError::Busy(text))
     }
 
-    /// Tells the project's sandboxes what there is to tell; whether that could be
-    /// done.
-    async fn tell(&self, job: &Job, outcome: &Outcome) -> bool {
+    /// Reports the outcome to the project's sandboxes. Returns false if a write
+    /// failed.
+    async fn report(&self, job: &Job, outcome: &Outcome) -> bool {
         let mut done = true;
         for sandbox in &job.sandboxes {
-            done &= self.tell_one(sandbox, &job.project, outcome).await;
+            done &= self.report_to(sandbox, &job.project, outcome).await;
         }
         if *outcome == Outcome::Synced || *outcome == Outcome::Missing {
             for sandbox in &job.released {
@@ -197,10 +200,10 @@ impl Projector {
         done
     }
 
-    async fn tell_one(&self, sandbox: &Sandbox, project: &str, outcome: &Outcome) -> bool {
+    async fn report_to(&self, sandbox: &Sandbox, project: &str, outcome: &Outcome) -> bool {
         let uid = sandbox.metadata.uid.clone().unwrap_or_default();
-        let before = self.told().get(&uid).cloned();
-        let before = before.or_else(|| Told::on(sandbox));
+        let before = self.reported().get(&uid).cloned();
+        let before = before.or_else(|| Reported::on(sandbox));
         let Some((news, now)) = report(sandbox, project, outcome, before.as_ref()) else {
             return true;
         };
@@ -210,7 +213,7 @@ impl Projector {
                 if let Some(note) = outcome.note().filter(|_| !same) {
                     self.cluster.warn(sandbox, now.reason(), &note).await;
                 }
-                self.told().insert(uid, now);
+                self.reported().insert(uid, now);
                 true
             }
             Err(error) => {
@@ -221,6 +224,6 @@ impl Projector {
     }
 }
 
-fn past(time: Option<Instant>) -> bool {
+fn is_past(time: Option<Instant>) -> bool {
     time.is_none_or(|time| time <= Instant::now())
 }

@@ -1,5 +1,5 @@
-//! The statements. Columns are asked for by name, and of a row only what is
-//! needed: the backend may have more of them, or fewer.
+//! The SQL statements. They name each column that they need and no other, because
+//! the backend's tables may have more columns, or lack some.
 
 use std::collections::HashMap;
 
@@ -9,11 +9,11 @@ use sqlx::postgres::PgRow;
 use sqlx::{Error, Row};
 
 use super::Database;
-use super::error::sorted;
+use super::error::classify;
 use hutch_core::interfaces::{DatabaseError, DatabaseState, Project, Projects};
 
-/// `workdir_path` stands alone on purpose: where `projects` has no such column,
-/// the name means that of `missing`, and so NULL.
+/// `workdir_path` has no table prefix on purpose: if `projects` lacks the column,
+/// the name resolves to that of `missing`, which is NULL.
 const PROJECT: &str = "SELECT found.id, found.container_name, found.workdir_path \
      FROM (SELECT NULL::text AS workdir_path) AS missing, LATERAL \
      (SELECT p.id, p.container_name, workdir_path FROM projects AS p WHERE p.id = $1) AS found";
@@ -22,16 +22,17 @@ const OF_SESSION: &str = "SELECT found.id, found.container_name, found.workdir_p
      (SELECT p.id, p.container_name, workdir_path FROM projects AS p \
      WHERE p.id = (SELECT s.project_id FROM sessions AS s WHERE s.id = $1)) AS found";
 const CONTAINER: &str = "SELECT p.container_name FROM projects AS p WHERE p.id = $1";
-/// Compares and sets: whatever another writer did meanwhile stays. The server's
-/// clock, which all writers share.
+/// A compare-and-set: it does not overwrite a change by another writer.
+/// `updated_at` comes from the server's clock, which all writers share.
 const REPLACE: &str = "UPDATE projects SET container_name = $3, \
      updated_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint \
      WHERE id = $1 AND container_name IS NOT DISTINCT FROM $2 RETURNING id";
-const NAMED: &str = "SELECT p.id, p.container_name FROM projects AS p WHERE p.container_name <> ''";
+const ALL_NAMED: &str =
+    "SELECT p.id, p.container_name FROM projects AS p WHERE p.container_name <> ''";
 
 impl Database {
-    /// The `container_name` of a project, as it is; `None` where there is no
-    /// such row.
+    /// The `container_name` of a project's row. The outer `None` means that there
+    /// is no such row, the inner one that the column is NULL.
     pub(super) async fn container(
         &self,
         project: &str,
@@ -40,8 +41,8 @@ impl Database {
         read(row.map(|row| row.try_get("container_name")).transpose())
     }
 
-    /// Sets `container_name` where it still is `seen`; `false` where it is not,
-    /// or there is no such row.
+    /// Sets `container_name` if it still is `seen`. Returns false if it is not, or
+    /// if there is no such row.
     pub(super) async fn replace(
         &self,
         project: &str,
@@ -52,9 +53,9 @@ impl Database {
         Ok(!rows.is_empty())
     }
 
-    /// Id and `container_name` of all projects that have one.
+    /// The `container_name` by project id, of all projects that have one.
     pub(super) async fn named(&self) -> Result<HashMap<String, String>, DatabaseError> {
-        let rows = self.rows(NAMED, &[]).await?;
+        let rows = self.rows(ALL_NAMED, &[]).await?;
         let pairs = rows
             .iter()
             .map(|row| Ok((row.try_get("id")?, row.try_get("container_name")?)));
@@ -71,7 +72,7 @@ impl Database {
     }
 
     async fn row(&self, statement: &'static str, id: &str) -> Result<Option<PgRow>, DatabaseError> {
-        // PostgreSQL's texts have no NUL, so no row has such an id.
+        // A text of PostgreSQL contains no NUL, so no row has such an id.
         if id.contains('\0') {
             return Ok(None);
         }
@@ -109,5 +110,5 @@ fn project(row: &PgRow) -> Result<Project, Error> {
 }
 
 fn read<T>(result: Result<T, Error>) -> Result<T, DatabaseError> {
-    result.map_err(|error| sorted(&error))
+    result.map_err(|error| classify(&error))
 }

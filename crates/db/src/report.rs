@@ -1,4 +1,4 @@
-//! What is told on a Sandbox about its project's row, and whether it is news.
+//! The condition that a Sandbox gets about its project's row. Pure but for the clock.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -7,23 +7,23 @@ use hutch_api::Sandbox;
 use hutch_core::conditions::{DATABASE_SYNCED, carry_over, condition, find};
 use hutch_core::interfaces::{DatabaseError, ProjectReport};
 
-/// What became of a look at a project's row.
+/// The result of a sync of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is as it should be.
+    /// The row is correct.
     Synced,
-    /// It names a pod that lives and that somebody else put there.
+    /// The row names this live pod, which somebody else wrote there.
     Kept(String),
     /// There is no such row.
     Missing,
-    /// The database did not let us.
+    /// The database refused or did not answer.
     Failed(DatabaseError),
-    /// It could not be decided, or not by this replica: nothing to tell.
+    /// No decision was possible, or this replica does not lead. Nothing is reported.
     Later,
 }
 
 impl Outcome {
-    /// Whether the row is as it should be, and the reason of the condition.
+    /// Status and reason of the condition.
     const fn verdict(&self) -> Option<(bool, &'static str)> {
         match self {
             Self::Synced => Some((true, "Synced")),
@@ -43,7 +43,7 @@ impl Outcome {
             Self::Missing => {
                 "there is no row with this id in projects; it is looked for again".to_owned()
             }
-            // Why it is away changes from one attempt to the next: the log has it.
+            // The cause may change with every attempt, so it is in the log only.
             Self::Failed(DatabaseError::Away(_)) => {
                 "the database is away; it is tried again".to_owned()
             }
@@ -52,9 +52,9 @@ impl Outcome {
         }
     }
 
-    /// The note of the event that the outcome deserves: of what a person may
-    /// have to do something about. That the database is away is told once for
-    /// all by log and metric.
+    /// The text of the event for outcomes that may need a person's action. There is
+    /// none if the database is away: the log and a metric report that once for all
+    /// sandboxes.
     pub fn note(&self) -> Option<String> {
         match self {
             Self::Missing => Some(self.message()),
@@ -64,15 +64,15 @@ impl Outcome {
     }
 }
 
-/// What a sandbox tells of its project already.
+/// The report that a sandbox has already.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Told {
+pub struct Reported {
     project: String,
     condition: Condition,
 }
 
-impl Told {
-    /// What its status says.
+impl Reported {
+    /// Reads it from the sandbox's status.
     pub fn on(sandbox: &Sandbox) -> Option<Self> {
         let status = sandbox.status.as_ref()?;
         Some(Self {
@@ -81,20 +81,20 @@ impl Told {
         })
     }
 
-    /// Reason of the condition.
+    /// The reason of the condition.
     pub fn reason(&self) -> &str {
         &self.condition.reason
     }
 }
 
-/// What to write on the sandbox, if it differs from what was told before in
-/// anything but its time.
+/// The report to write on the sandbox; `None` if it differs from `before` only in
+/// its time.
 pub fn report(
     sandbox: &Sandbox,
     project: &str,
     outcome: &Outcome,
-    before: Option<&Told>,
-) -> Option<(ProjectReport, Told)> {
+    before: Option<&Reported>,
+) -> Option<(ProjectReport, Reported)> {
     let (holds, reason) = outcome.verdict()?;
     let generation = sandbox.metadata.generation;
     let now = Timestamp::now();
@@ -108,7 +108,7 @@ pub fn report(
     );
     let old = before.map(|before| before.condition.clone());
     let condition = carry_over(old.as_slice(), vec![made]).pop()?;
-    let told = Told {
+    let reported = Reported {
         project: project.to_owned(),
         condition: condition.clone(),
     };
@@ -116,7 +116,7 @@ pub fn report(
         project: project.to_owned(),
         condition,
     };
-    (before != Some(&told)).then_some((news, told))
+    (before != Some(&reported)).then_some((news, reported))
 }
 
 #[cfg(test)]
@@ -125,13 +125,19 @@ mod tests {
     use hutch_api::SandboxSpec;
 
     #[test]
-    fn what_was_told_is_not_told_again() {
+    fn a_report_is_not_repeated() {
         let sandbox = Sandbox::new("a", SandboxSpec::default());
-        let (_, told) = report(&sandbox, "P", &Outcome::Synced, None).unwrap();
-        assert_eq!(report(&sandbox, "P", &Outcome::Synced, Some(&told)), None);
-        assert!(report(&sandbox, "Q", &Outcome::Synced, Some(&told)).is_some());
-        let (news, _) = report(&sandbox, "P", &Outcome::Missing, Some(&told)).unwrap();
+        let (_, reported) = report(&sandbox, "P", &Outcome::Synced, None).unwrap();
+        assert_eq!(
+            report(&sandbox, "P", &Outcome::Synced, Some(&reported)),
+            None
+        );
+        assert!(report(&sandbox, "Q", &Outcome::Synced, Some(&reported)).is_some());
+        let (news, _) = report(&sandbox, "P", &Outcome::Missing, Some(&reported)).unwrap();
         assert_eq!(news.condition.reason, "ProjectNotFound");
-        assert_eq!(report(&sandbox, "P", &Outcome::Later, Some(&told)), None);
+        assert_eq!(
+            report(&sandbox, "P", &Outcome::Later, Some(&reported)),
+            None
+        );
     }
 }

@@ -1,23 +1,22 @@
-//! Where the database is and how to get in. The password is in the options and
-//! nowhere else: nothing here is `Debug`, and what is shown is put together
-//! from the parts that may be.
+//! The address of the database and the login. Only the options hold the password:
+//! nothing here is `Debug`, and `Display` uses only the parts that are no secret.
 
 use std::fmt;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Error, PgConnection};
 
-/// What the settings say of the database.
+/// The database's part of the settings.
 pub struct DatabaseSettings {
-    /// A URL that says everything; the rest is not looked at.
+    /// A complete URL. If it is set, the other fields are ignored.
     pub url: Option<String>,
-    /// Host name, address, or folder of a socket.
+    /// Host name, address, or directory of a unix socket.
     pub host: String,
-    /// Port.
+    /// TCP port; for a unix socket, the number in the socket's file name.
     pub port: u16,
-    /// Role.
+    /// Role to log in as.
     pub user: String,
-    /// Its password.
+    /// Password of the role.
     pub password: String,
     /// Name of the database.
     pub name: String,
@@ -25,12 +24,13 @@ pub struct DatabaseSettings {
     pub sslmode: String,
 }
 
-/// A database to connect to. `Display` says which, without the password.
+/// A database to connect to. `Display` shows user, host, port and database without
+/// the password.
 pub struct Target(PgConnectOptions);
 
-/// Parameters of a URL that mean something here. Others are left out before
-/// sqlx would log them with their values.
-const PARAMETERS: &[&str] = &[
+/// The known parameters of a URL. Others are removed, because sqlx would log them
+/// with their values.
+const URL_PARAMETERS: &[&str] = &[
     "sslmode",
     "ssl-mode",
     "sslrootcert",
@@ -52,10 +52,10 @@ const PARAMETERS: &[&str] = &[
 
 impl Target {
     /// # Errors
-    /// What is wrong with the settings, without a part of them.
+    /// A text that says which setting is wrong. It repeats no part of the settings.
     pub fn new(settings: &DatabaseSettings) -> Result<Self, String> {
         let options = match &settings.url {
-            Some(url) => known(url).parse::<PgConnectOptions>().map_err(|_| {
+            Some(url) => without_unknown_parameters(url).parse::<PgConnectOptions>().map_err(|_| {
                 "DATABASE_URL cannot be understood: it should look like postgres://user:password@host:5432/name?sslmode=disable".to_owned()
             })?,
             None => PgConnectOptions::new_without_pgpass()
@@ -73,11 +73,11 @@ impl Target {
         ))
     }
 
-    /// Opens a connection. There is no deadline here.
+    /// Opens a connection. The caller sets a deadline.
     pub async fn connect(&self) -> Result<PgConnection, Error> {
-        let (first, second) = modes(self.0.get_ssl_mode());
+        let (first, second) = tls_modes(self.0.get_ssl_mode());
         match PgConnection::connect_with(&self.0.clone().ssl_mode(first)).await {
-            Err(error) if unfit(&error) => match second {
+            Err(error) if may_be_tls_mode(&error) => match second {
                 Some(mode) => PgConnection::connect_with(&self.0.clone().ssl_mode(mode)).await,
                 None => Err(error),
             },
@@ -91,16 +91,16 @@ impl fmt::Display for Target {
         let (user, name) = (self.0.get_username(), self.0.get_database());
         write!(f, "{user}@")?;
         match self.0.get_socket() {
-            Some(folder) => write!(f, "{}", folder.display())?,
+            Some(directory) => write!(f, "{}", directory.display())?,
             None => f.write_str(self.0.get_host())?,
         }
         write!(f, ":{}/{}", self.0.get_port(), name.unwrap_or(user))
     }
 }
 
-/// What is tried first, and what then where the server will not have it so:
-/// libpq's table of modes, of which sqlx knows the first column.
-const fn modes(mode: PgSslMode) -> (PgSslMode, Option<PgSslMode>) {
+/// The TLS mode to try first, and the mode to try if the server refuses it. This is
+/// libpq's table; sqlx implements only its first column.
+const fn tls_modes(mode: PgSslMode) -> (PgSslMode, Option<PgSslMode>) {
     match mode {
         PgSslMode::Allow => (PgSslMode::Disable, Some(PgSslMode::Require)),
         PgSslMode::Prefer => (PgSslMode::Prefer, Some(PgSslMode::Disable)),
@@ -108,9 +108,9 @@ const fn modes(mode: PgSslMode) -> (PgSslMode, Option<PgSslMode>) {
     }
 }
 
-/// Whether TLS, or its lack, may be what was wrong: the handshake failed, or
-/// pg_hba.conf has no line for such a connection.
-fn unfit(error: &Error) -> bool {
+/// True if the TLS mode may be the cause: the handshake failed, or pg_hba.conf has
+/// no line for such a connection.
+fn may_be_tls_mode(error: &Error) -> bool {
     match error {
         Error::Tls(_) => true,
         Error::Database(refusal) => refusal.code().as_deref() == Some("28000"),
@@ -118,14 +118,14 @@ fn unfit(error: &Error) -> bool {
     }
 }
 
-/// The URL without the parameters that are not known.
-fn known(url: &str) -> String {
+/// Removes all parameters that [`URL_PARAMETERS`] does not list.
+fn without_unknown_parameters(url: &str) -> String {
     let Some((head, query)) = url.split_once('?') else {
         return url.to_owned();
     };
     let mut kept = form_urlencoded::Serializer::new(String::new());
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        if PARAMETERS.contains(&key.as_ref()) || key.starts_with("options[") {
+        if URL_PARAMETERS.contains(&key.as_ref()) || key.starts_with("options[") {
             kept.append_pair(&key, &value);
         } else {
             tracing::warn!(%key, "DATABASE_URL: a parameter is not known and left out");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_has_no_password() {
+    fn neither_display_nor_errors_show_the_password() {
         let target = Target::new(&settings(None)).ok().unwrap();
         assert_eq!(target.to_string(), "crush@db.example:5433/crush");
         assert!(matches!(target.0.get_ssl_mode(), PgSslMode::VerifyFull));
@@ -159,7 +159,7 @@ mod tests {
         let target = Target::new(&settings(Some(url))).ok().unwrap();
         assert_eq!(target.to_string(), "me@other:1/base");
         assert!(matches!(target.0.get_ssl_mode(), PgSslMode::Require));
-        assert!(!known(url).contains("x="));
+        assert!(!without_unknown_parameters(url).contains("x="));
         for wrong in [
             "secret-word",
             "postgres://u:secret-word@h:port/x",

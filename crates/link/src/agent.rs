@@ -1,6 +1,6 @@
-//! One channel to one agent: HTTP/2 over an exec stream, and the agent's client
-//! on top. A channel is opened once, is shared by all its users and never mends
-//! itself: what follows a loss is the pool's decision.
+//! One channel to one agent: HTTP/2 over an exec stream, with gRPC clients on top.
+//! All users share it. A lost channel never reconnects by itself; the pool opens a
+//! new one.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,40 +25,39 @@ use tower::Service;
 use super::socket::{self, EndingCell, ExecSocket};
 use hutch_core::interfaces::PodRef;
 
-/// How long opening a channel may take: an exec, and the agent's first answer.
-const OPEN: Duration = Duration::from_secs(15);
-/// How long a small question may take.
-const ASK: Duration = Duration::from_secs(5);
+/// Time for the exec and the agent's first answer.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a channel could not be opened. No command has been sent in any of them.
+/// Why a channel could not be opened. In all cases no command has been sent.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The API server, or the kubelet behind it, did not start the bridge.
+    /// The API server or the kubelet did not start `hutch-agent connect`.
     #[error("exec in the pod failed: {0}")]
     Exec(#[source] kube::Error),
-    /// The bridge runs but nobody answers at its other end.
+    /// The exec started but the agent did not answer.
     #[error("the agent does not answer: {0}")]
     Hello(String),
-    /// The agent speaks another protocol.
+    /// The agent speaks an incompatible protocol.
     #[error(
         "the sandbox's agent {version} speaks protocol {protocol}, this service {PROTOCOL}: restart the sandbox"
     )]
     Protocol {
-        /// The agent's protocol.
+        /// Protocol version of the agent.
         protocol: u32,
-        /// The agent's release.
+        /// Release of the agent.
         version: String,
     },
-    /// There is no such pod any more; one of its name may be anybody's.
+    /// The pod is gone. A new pod of the same name may belong to somebody else.
     #[error("the pod is gone")]
     Gone,
-    /// The container is not Hutch's, and no agent can run there as it is.
+    /// This is an attached pod, and no agent can run in its container as it is.
     #[error("{0}")]
     NoAgent(String),
 }
 
 impl OpenError {
-    /// Whether the pod, or its agent, is not there any more.
+    /// True if the pod or its agent no longer exists.
     pub fn gone(&self) -> bool {
         match self {
             Self::Gone => true,
@@ -82,21 +81,25 @@ pub struct Agent {
 /// Opens the channel to a pod's agent and greets it.
 ///
 /// # Errors
-/// See [`OpenError`]; each may be repeated.
+/// See [`OpenError`]. After any of them the call may be repeated.
 pub async fn open(client: &Client, pod: &PodRef) -> Result<Agent, OpenError> {
     let opened = async {
         let socket = socket::exec(client, pod, &[paths::AGENT, "connect"]).await;
         greet(socket.map_err(OpenError::Exec)?).await
     };
-    tokio::time::timeout(OPEN, opened)
+    tokio::time::timeout(OPEN_TIMEOUT, opened)
         .await
-        .unwrap_or_else(|_| Err(OpenError::Hello(format!("no answer within {OPEN:?}"))))
+        .unwrap_or_else(|_| {
+            Err(OpenError::Hello(format!(
+                "no answer within {OPEN_TIMEOUT:?}"
+            )))
+        })
 }
 
-/// Greets the agent at the other end of a bridge.
+/// Starts HTTP/2 on an exec stream and greets the agent at its other end.
 ///
 /// # Errors
-/// When it does not answer, or speaks another protocol.
+/// [`OpenError::Hello`] or [`OpenError::Protocol`].
 pub async fn greet(socket: ExecSocket) -> Result<Agent, OpenError> {
     let ending = socket.ending();
     let hello =
@@ -108,7 +111,7 @@ pub async fn greet(socket: ExecSocket) -> Result<Agent, OpenError> {
         .handshake(TokioIo::new(socket))
         .await
         .map_err(|error| hello(error.to_string()))?;
-    // The driver ends with the connection; its users learn why from their calls.
+    // The driver ends with the connection. The callers get its error from their calls.
     tokio::spawn(driver.map(drop));
     let transport = Transport(connection.clone());
     let origin = http::Uri::from_static("http://agent");
@@ -143,73 +146,70 @@ pub async fn greet(socket: ExecSocket) -> Result<Agent, OpenError> {
 }
 
 impl Agent {
-    /// Random name of the agent process at the other end: executions of another
-    /// instance are gone.
+    /// Random name of the agent process. A restarted agent has another one and no
+    /// longer has the executions.
     pub fn instance(&self) -> &str {
         &self.instance
     }
 
-    /// Whether requests can still be sent.
+    /// True while requests can be sent.
     pub fn is_open(&self) -> bool {
         !self.connection.is_closed() && self.ending.get().is_none()
     }
 
-    /// Why the channel ended, as far as that is known.
+    /// Why the channel ended, if that is known.
     pub fn why_closed(&self) -> String {
         self.ending
             .get()
             .map_or_else(|| "the channel was closed".to_owned(), |e| e.to_string())
     }
 
-    /// The agent's calls about sessions.
     pub fn sessions(&self) -> AgentClient<Transport> {
         self.client.clone()
     }
 
-    /// The agent's calls about files.
     pub fn files(&self) -> FilesClient<Transport> {
         self.files.clone()
     }
 
-    /// The agent's searches.
     pub fn search(&self) -> SearchClient<Transport> {
         self.search.clone()
     }
 
-    /// Sends the first input of an execution; later ones go through the sender.
+    /// Sends the first input of an execution. The returned sender takes later ones.
     ///
     /// # Errors
-    /// The agent's refusal, or the loss of the channel.
+    /// The agent refused, or the channel was lost.
     pub async fn exec(
         &self,
         first: ExecInput,
     ) -> Result<(mpsc::Sender<ExecInput>, Streaming<ExecOutput>), Status> {
-        let (inputs, rest) = mpsc::channel(4);
+        let (inputs, queued) = mpsc::channel(4);
         inputs
             .try_send(first)
             .map_err(|_| Status::internal("a new queue is full"))?;
         let outputs = self
             .client
             .clone()
-            .exec(Request::new(ReceiverStream::new(rest)))
+            .exec(Request::new(ReceiverStream::new(queued)))
             .await?;
         Ok((inputs, outputs.into_inner()))
     }
 
-    /// What is going on in the sandbox.
+    /// Asks how many commands run in the pod and how long it has been idle.
     ///
     /// # Errors
-    /// When the agent does not answer in time.
+    /// The agent did not answer in time.
     pub async fn activity(&self) -> Result<ActivityReply, Status> {
         let mut client = self.client.clone();
-        tokio::time::timeout(ASK, client.activity(ActivityRequest {}))
+        tokio::time::timeout(ACTIVITY_TIMEOUT, client.activity(ActivityRequest {}))
             .await
             .map_err(|_| Status::deadline_exceeded("the agent does not answer"))?
             .map(tonic::Response::into_inner)
     }
 }
 
-/// hyper's HTTP/2 connection as the service that tonic's client wants.
+/// Adapts hyper's HTTP/2 connection to the service trait of tonic's clients.
 #[derive(Clone)]
 pub struct Transport(http2::SendRequest<Body>);
 

@@ -1,7 +1,8 @@
-//! One command from start to end over channels that may be lost on the way.
-//! A start is sent once. After a loss the execution is attached to again, with
-//! the number of bytes that have arrived; what the agent says is bounded and
-//! nothing that was not asked for is believed.
+//! One command from start to end, over channels that may be lost.
+//!
+//! The start is sent once. After a loss, the facade attaches to the execution again
+//! and sends the number of bytes that it has. It bounds the agent's output and ignores
+//! unrequested messages.
 
 use std::time::Duration;
 
@@ -15,11 +16,11 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use super::agent::Agent;
-use super::call::{keep, refusal};
+use super::call::{MAX_TEXT_CHARS, append_within, refusal};
 use hutch_core::agent::AgentError;
 use hutch_core::exec::{ExecOutcome, ExecRequest, Program, SessionOutcome};
 
-/// What has arrived of an execution so far.
+/// The state of an execution: its output so far, and the number of bytes received.
 pub struct Execution {
     id: String,
     in_session: bool,
@@ -27,18 +28,19 @@ pub struct Execution {
     stdout: BytesMut,
     stderr: BytesMut,
     received: Ack,
+    /// Bytes of stdout and stderr that the agent knows we have.
     acknowledged: u64,
 }
 
 /// Why collecting stopped before the exit.
 pub enum Interrupted {
-    /// The channel broke: attach again.
+    /// The channel broke. Attach again.
     Channel(String),
-    /// The agent does not know the execution, or not these bytes, any more.
+    /// The agent no longer has the execution, or not the bytes that we need next.
     Gone(String),
 }
 
-/// The start of an execution with a fresh id, and the state to collect it in.
+/// The start message of an execution with a new ID, and its empty state.
 pub fn begin(request: ExecRequest) -> (ExecInput, Execution) {
     let id = uuid::Uuid::new_v4().to_string();
     let program = match request.program {
@@ -69,18 +71,18 @@ pub fn begin(request: ExecRequest) -> (ExecInput, Execution) {
 }
 
 impl Execution {
-    /// What the agent's refusal of the start means to the caller; `None` where
-    /// the channel broke and the start may or may not have arrived.
+    /// The error for the caller if the agent refused the start; `None` if the channel
+    /// broke. In that case the start may or may not have arrived.
     pub fn refusal(&self, status: &Status) -> Option<AgentError> {
         match refusal(status)? {
             error @ AgentError::Invalid(_) => Some(error),
-            // Too many commands wait, or there are too many sessions.
+            // The session's queue is full, or there are too many sessions.
             error @ AgentError::Full(_) if self.in_session => Some(error),
             error => Some(AgentError::CannotStart(error.to_string())),
         }
     }
 
-    /// The input that continues this execution on a new channel.
+    /// The message that continues this execution on a new channel.
     pub fn attach(&self) -> ExecInput {
         input(Input::Attach(Attach {
             id: self.id.clone(),
@@ -89,7 +91,7 @@ impl Execution {
         }))
     }
 
-    /// Receives until the exit.
+    /// Receives output until the exit.
     pub async fn collect(
         &mut self,
         agent: &Agent,
@@ -104,11 +106,11 @@ impl Execution {
             };
             match output {
                 Some(Output::Stdout(data)) => {
-                    keep(&mut self.stdout, &data, self.limit);
+                    append_within(&mut self.stdout, &data, self.limit);
                     self.received.stdout += data.len() as u64;
                 }
                 Some(Output::Stderr(data)) => {
-                    keep(&mut self.stderr, &data, self.limit);
+                    append_within(&mut self.stderr, &data, self.limit);
                     self.received.stderr += data.len() as u64;
                 }
                 Some(Output::Exit(exit)) => {
@@ -116,7 +118,7 @@ impl Execution {
                         exit: true,
                         ..self.received
                     };
-                    // What the agent is not told it forgets in a while.
+                    // If this is lost, the agent forgets the execution after a while.
                     let _ = inputs.try_send(input(Input::Ack(seen)));
                     return Ok(exit);
                 }
@@ -130,12 +132,12 @@ impl Execution {
         let received = self.received.stdout + self.received.stderr;
         if received - self.acknowledged >= ACK_EVERY {
             self.acknowledged = received;
-            // A closed queue is a lost channel, which the next receive reports.
+            // A closed queue means a lost channel. The next receive reports that.
             let _ = inputs.send(input(Input::Ack(self.received))).await;
         }
     }
 
-    /// The outcome, once the exit has come.
+    /// The outcome after the exit.
     pub fn outcome(self, exit: &Exit) -> ExecOutcome {
         ExecOutcome {
             exit_code: exit.code,
@@ -153,11 +155,11 @@ impl Execution {
     }
 }
 
-/// What a failed call on an execution that has been handed over means.
+/// The meaning of an error on an execution whose start was sent.
 pub fn interrupted(agent: &Agent, status: &Status) -> Interrupted {
     match status.code() {
         Code::NotFound | Code::OutOfRange | Code::Aborted => {
-            Interrupted::Gone(status.message().chars().take(1024).collect())
+            Interrupted::Gone(status.message().chars().take(MAX_TEXT_CHARS).collect())
         }
         _ if agent.is_open() => Interrupted::Channel(status.message().to_owned()),
         _ => Interrupted::Channel(agent.why_closed()),

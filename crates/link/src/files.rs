@@ -1,5 +1,5 @@
-//! The agents' files. Bytes come and go in chunks under HTTP/2's flow control;
-//! what an agent sends is held to what was asked for.
+//! File calls. Contents travel in chunks under HTTP/2's flow control. An answer that
+//! exceeds the requested limit is an error.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use hutch_core::agent::AgentError;
 use hutch_core::files::{FileKind, FilePath};
 use hutch_core::interfaces::{Files, PodRef};
 
-/// How long a call may take. A hung file system in the sandbox ends it.
-const DEADLINE: Duration = Duration::from_secs(25);
+/// Timeout of a call. It ends calls that hang in a file system of the sandbox.
+const CALL_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Most entries of a folder that is listed.
-const ENTRIES: usize = 100_000;
+/// The most entries that a listed directory may have.
+const MAX_DIRECTORY_ENTRIES: usize = 100_000;
 
-/// The path as agents take it.
-pub fn wire(path: &FilePath) -> Option<v1::Path> {
+/// The path as a message of the agent's protocol.
+pub fn wire_path(path: &FilePath) -> Option<v1::Path> {
     Some(v1::Path {
         path: path.path.clone().into(),
         base: path.base.clone(),
@@ -33,9 +33,9 @@ pub fn wire(path: &FilePath) -> Option<v1::Path> {
 }
 
 /// The messages that write a file.
-fn inputs(path: &FilePath, content: Bytes) -> impl Iterator<Item = v1::WriteInput> + use<> {
+fn write_messages(path: &FilePath, content: Bytes) -> impl Iterator<Item = v1::WriteInput> + use<> {
     let start = Input::Start(v1::WriteStart {
-        path: wire(path),
+        path: wire_path(path),
         durable: false,
     });
     let chunks = (0..content.len().div_ceil(CHUNK)).map(move |i| {
@@ -58,11 +58,11 @@ impl Files for Pool {
         async move {
             let (_open, agent) = self.agent(pod).await?;
             let request = v1::ReadRequest {
-                path: wire(path),
+                path: wire_path(path),
                 limit,
             };
             let mut files = agent.files();
-            answer(DEADLINE, async {
+            answer(CALL_TIMEOUT, async {
                 let mut outputs = files.read_file(request).await?.into_inner();
                 let mut content = BytesMut::new();
                 loop {
@@ -74,7 +74,7 @@ impl Files for Pool {
                         Some(Output::End(_)) => return Ok(content.freeze()),
                         Some(Output::Start(_)) | None => continue,
                     };
-                    // It has grown while it was read.
+                    // The file has grown since the agent checked its size.
                     if (content.len() + data.len()) as u64 > limit {
                         let text = format!("cannot read {}: it is over {limit} bytes", path.path);
                         return Err(Status::resource_exhausted(text));
@@ -97,8 +97,8 @@ impl Files for Pool {
             let (_open, agent) = self.agent(pod).await?;
             let mut files = agent.files();
             answer(
-                DEADLINE,
-                files.write_file(stream::iter(inputs(path, content))),
+                CALL_TIMEOUT,
+                files.write_file(stream::iter(write_messages(path, content))),
             )
             .await
             .map(drop)
@@ -115,11 +115,13 @@ impl Files for Pool {
         async move {
             let (_open, agent) = self.agent(pod).await?;
             let request = v1::MakeFolderRequest {
-                path: wire(path),
+                path: wire_path(path),
                 recursive,
             };
             let mut files = agent.files();
-            answer(DEADLINE, files.make_folder(request)).await.map(drop)
+            answer(CALL_TIMEOUT, files.make_folder(request))
+                .await
+                .map(drop)
         }
         .boxed()
     }
@@ -133,11 +135,11 @@ impl Files for Pool {
         async move {
             let (_open, agent) = self.agent(pod).await?;
             let request = v1::RenameRequest {
-                from: wire(from),
-                to: wire(to),
+                from: wire_path(from),
+                to: wire_path(to),
             };
             let mut files = agent.files();
-            answer(DEADLINE, files.rename(request)).await.map(drop)
+            answer(CALL_TIMEOUT, files.rename(request)).await.map(drop)
         }
         .boxed()
     }
@@ -149,9 +151,11 @@ impl Files for Pool {
     ) -> BoxFuture<'a, Result<(), AgentError>> {
         async move {
             let (_open, agent) = self.agent(pod).await?;
-            let request = v1::DeleteRequest { path: wire(path) };
+            let request = v1::DeleteRequest {
+                path: wire_path(path),
+            };
             let mut files = agent.files();
-            answer(DEADLINE, files.delete(request)).await.map(drop)
+            answer(CALL_TIMEOUT, files.delete(request)).await.map(drop)
         }
         .boxed()
     }
@@ -163,9 +167,13 @@ impl Files for Pool {
     ) -> BoxFuture<'a, Result<FileKind, AgentError>> {
         async move {
             let (_open, agent) = self.agent(pod).await?;
-            let request = v1::StatRequest { path: wire(path) };
+            let request = v1::StatRequest {
+                path: wire_path(path),
+            };
             let mut files = agent.files();
-            let reply = answer(DEADLINE, files.stat(request)).await?.into_inner();
+            let reply = answer(CALL_TIMEOUT, files.stat(request))
+                .await?
+                .into_inner();
             Ok(match reply.kind() {
                 v1::Kind::Missing => FileKind::Missing,
                 v1::Kind::File => FileKind::File,
@@ -183,15 +191,20 @@ impl Files for Pool {
     ) -> BoxFuture<'a, Result<Vec<Bytes>, AgentError>> {
         async move {
             let (_open, agent) = self.agent(pod).await?;
-            let request = v1::ListRequest { path: wire(path) };
+            let request = v1::ListRequest {
+                path: wire_path(path),
+            };
             let mut files = agent.files();
-            answer(DEADLINE, async {
+            answer(CALL_TIMEOUT, async {
                 let mut outputs = files.list(request).await?.into_inner();
                 let mut names = Vec::new();
                 while let Some(output) = outputs.message().await? {
                     names.extend(output.entries.into_iter().map(|entry| entry.name));
-                    if names.len() > ENTRIES {
-                        let text = format!("{} has more than {ENTRIES} entries", path.path);
+                    if names.len() > MAX_DIRECTORY_ENTRIES {
+                        let text = format!(
+                            "{} has more than {MAX_DIRECTORY_ENTRIES} entries",
+                            path.path
+                        );
                         return Err(Status::resource_exhausted(text));
                     }
                 }

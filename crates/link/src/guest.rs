@@ -1,11 +1,14 @@
-//! The channel to the agent of a pod that somebody else made. Its container needs
-//! a shell, by which the agent is found; where it is not there, its bytes are sent
-//! over one exec, to the first of a few folders that nobody but the container's
-//! user can write to. What is brought is named after its content, so that an agent
-//! of another release is no obstacle. Nothing secret goes this way. What the
-//! container says is bounded, and is believed of itself alone; an exec goes by the
-//! pod's name, so it is looked before each whether that is still the pod that was
-//! labelled.
+//! The channel to an attached pod, which may have no agent yet.
+//!
+//! The container needs a shell. A script (`guest_find.sh`) looks for the agent and runs
+//! `hutch-agent connect --start`. If there is no agent, one exec with another script
+//! (`guest_bring.sh`) copies its bytes into the first suitable one of a few directories
+//! that only the container's user can write to. The file is named after its content, so
+//! agents of several releases can exist side by side.
+//!
+//! No secret is sent. The container's output is bounded, and trusted only as a
+//! statement about the container itself. An exec names a pod, not a UID, so before each
+//! one a list request checks that the name still belongs to the labelled pod.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,62 +22,65 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::agent::{self, Agent, OpenError};
-use super::socket::{self, EndingCell, Exit};
+use super::socket::{self, EndingCell, ProcessExit};
 use hutch_core::interfaces::PodRef;
 use hutch_core::names;
 
 const FIND: &str = include_str!("guest_find.sh");
 const BRING: &str = include_str!("guest_bring.sh");
-/// Exit codes of these scripts: there is no agent; there cannot be one.
-const NOT_THERE: i32 = 69;
-const CANNOT: i32 = 70;
+/// Exit code of `FIND`: the container has no agent.
+const EXIT_NO_AGENT: i32 = 69;
+/// Exit code of `BRING`: no agent can run in the container.
+const EXIT_UNSUITABLE: i32 = 70;
 
-/// How long it may take to open the channel, with bringing the agent.
-const OPEN: Duration = Duration::from_secs(25);
-/// How long a stream that has ended may take to say how.
-const LAST_WORD: Duration = Duration::from_secs(1);
+/// Time to open the channel, including the copy of the agent.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long to wait for the exit status after a stream has failed.
+const EXIT_STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The agent's binary, as this process has it; read when it is first needed.
-pub struct Binary {
-    named: Option<PathBuf>,
-    read: OnceCell<Program>,
+/// The agent's binary on this machine. It is read when it is first needed.
+pub struct AgentBinary {
+    /// The path from the settings.
+    configured: Option<PathBuf>,
+    read: OnceCell<AgentProgram>,
 }
 
-/// A program to be brought.
-struct Program {
+/// The agent to copy.
+struct AgentProgram {
+    /// File name, with a digest of the content.
     name: String,
     bytes: Bytes,
-    /// As `uname -m` has it; nothing where that is not known.
+    /// The architecture as `uname -m` prints it; empty if it is not known.
     machine: &'static str,
 }
 
-impl Binary {
-    /// The binary at that path; else `hutch-agent` beside this program, else
+impl AgentBinary {
+    /// The binary at `configured`; if `None`, `hutch-agent` beside this program, else
     /// `/hutch-agent`.
-    pub fn new(named: Option<PathBuf>) -> Self {
+    pub fn new(configured: Option<PathBuf>) -> Self {
         Self {
-            named,
+            configured,
             read: OnceCell::new(),
         }
     }
 
     fn path(&self) -> Option<PathBuf> {
-        if let Some(named) = &self.named {
-            return Some(named.clone());
+        if let Some(configured) = &self.configured {
+            return Some(configured.clone());
         }
         let beside = std::env::current_exe().ok()?.with_file_name("hutch-agent");
         let usual = [beside, PathBuf::from("/hutch-agent")];
         usual.into_iter().find(|path| path.is_file())
     }
 
-    async fn program(&self) -> Result<&Program, OpenError> {
+    async fn program(&self) -> Result<&AgentProgram, OpenError> {
         let cannot = |text: String| OpenError::NoAgent(text);
         self.read
             .get_or_try_init(async || {
                 let missing =
                     "this service has no agent to bring: set --agent-binary to hutch-agent";
                 let path = self.path().ok_or_else(|| cannot(missing.to_owned()))?;
-                let read = tokio::task::spawn_blocking(move || Program::read(&path));
+                let read = tokio::task::spawn_blocking(move || AgentProgram::read(&path));
                 let read = read.await.map_err(|error| cannot(error.to_string()))?;
                 read.map_err(cannot)
             })
@@ -82,11 +88,11 @@ impl Binary {
     }
 }
 
-impl Program {
+impl AgentProgram {
     fn read(path: &Path) -> Result<Self, String> {
         let bytes = std::fs::read(path)
             .map_err(|error| format!("--agent-binary {}: {error}", path.display()))?;
-        // ELF's e_machine, in the byte order of all machines that matter here.
+        // ELF's e_machine, little-endian: all supported machines are.
         let machine = match bytes.get(18..20) {
             Some([62, 0]) => "x86_64",
             Some([183, 0]) => "aarch64",
@@ -100,12 +106,11 @@ impl Program {
     }
 }
 
-/// Opens the channel to the pod's agent, which is brought and started where it is
-/// missing.
+/// Opens the channel to the pod's agent. Copies and starts the agent if it is missing.
 ///
 /// # Errors
-/// See [`OpenError`]; all but `NoAgent` may be repeated.
-pub async fn open(client: &Client, pod: &PodRef, binary: &Binary) -> Result<Agent, OpenError> {
+/// See [`OpenError`]. After all but `NoAgent` the call may be repeated.
+pub async fn open(client: &Client, pod: &PodRef, binary: &AgentBinary) -> Result<Agent, OpenError> {
     within(async {
         let program = binary.program().await?;
         verify(client, pod).await?;
@@ -125,11 +130,15 @@ pub async fn open(client: &Client, pod: &PodRef, binary: &Binary) -> Result<Agen
     .await
 }
 
-/// Opens the channel to an agent that was there before, and brings none.
+/// Opens the channel to an agent that exists already. Never copies one.
 ///
 /// # Errors
-/// See [`OpenError`]; `Gone` also where the container has no agent any more.
-pub async fn reopen(client: &Client, pod: &PodRef, binary: &Binary) -> Result<Agent, OpenError> {
+/// See [`OpenError`]. `Gone` also means that the container no longer has an agent.
+pub async fn reopen(
+    client: &Client,
+    pod: &PodRef,
+    binary: &AgentBinary,
+) -> Result<Agent, OpenError> {
     within(async {
         let program = binary.program().await?;
         verify(client, pod).await?;
@@ -142,29 +151,32 @@ pub async fn reopen(client: &Client, pod: &PodRef, binary: &Binary) -> Result<Ag
 async fn within(
     opening: impl Future<Output = Result<Agent, OpenError>>,
 ) -> Result<Agent, OpenError> {
-    timeout(OPEN, opening)
-        .await
-        .unwrap_or_else(|_| Err(OpenError::Hello(format!("no answer within {OPEN:?}"))))
+    timeout(OPEN_TIMEOUT, opening).await.unwrap_or_else(|_| {
+        Err(OpenError::Hello(format!(
+            "no answer within {OPEN_TIMEOUT:?}"
+        )))
+    })
 }
 
-/// That the pod of this name still is the one that was labelled. Pods are listed,
-/// because the facade may not get them.
+/// Checks that the pod of this name is still the labelled one. It lists, because the
+/// facade has no permission to get a pod.
 async fn verify(client: &Client, pod: &PodRef) -> Result<(), OpenError> {
     let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace);
     let named = ListParams::default().fields(&format!("metadata.name={}", pod.name));
     let there = api.list_metadata(&named).await.map_err(OpenError::Exec)?;
     let same = |uid: Option<&String>| uid == Some(&pod.uid);
-    match there.items.iter().any(|it| same(it.metadata.uid.as_ref())) {
-        true => Ok(()),
-        false => Err(OpenError::Gone),
+    if there.items.iter().any(|it| same(it.metadata.uid.as_ref())) {
+        Ok(())
+    } else {
+        Err(OpenError::Gone)
     }
 }
 
-/// The channel; none where the agent is not there.
+/// Opens the channel; `None` if the container has no agent.
 async fn connect(
     client: &Client,
     pod: &PodRef,
-    program: &Program,
+    program: &AgentProgram,
 ) -> Result<Option<Agent>, OpenError> {
     let command = ["sh", "-c", FIND, "hutch", &program.name];
     let socket = socket::exec(client, pod, &command).await;
@@ -172,9 +184,9 @@ async fn connect(
     let ending = socket.ending();
     match agent::greet(socket).await {
         Ok(agent) => Ok(Some(agent)),
-        Err(OpenError::Hello(text)) => match last_word(&ending).await {
-            Some(exit) if exit.code == Some(NOT_THERE) => Ok(None),
-            Some(exit) => Err(refusal(&exit)),
+        Err(OpenError::Hello(text)) => match exit_status(&ending).await {
+            Some(exit) if exit.code == Some(EXIT_NO_AGENT) => Ok(None),
+            Some(exit) => Err(script_error(&exit)),
             None => Err(OpenError::Hello(text)),
         },
         Err(OpenError::Protocol { version, .. }) => {
@@ -185,8 +197,8 @@ async fn connect(
     }
 }
 
-/// Sends the agent.
-async fn bring(client: &Client, pod: &PodRef, program: &Program) -> Result<(), OpenError> {
+/// Copies the agent into the container.
+async fn bring(client: &Client, pod: &PodRef, program: &AgentProgram) -> Result<(), OpenError> {
     let size = program.bytes.len().to_string();
     let command = [
         "sh",
@@ -201,19 +213,19 @@ async fn bring(client: &Client, pod: &PodRef, program: &Program) -> Result<(), O
     let mut socket = socket.map_err(OpenError::Exec)?;
     let ending = socket.ending();
     let send = async {
-        // Not before there is a place for them: bytes that nobody takes would keep
-        // the script's end from being told.
+        // Wait until the script has a place for the bytes. If it ended without reading
+        // them, its exit status would not arrive.
         socket.read_u8().await?;
-        // The script counts them, so their own end need not be told.
+        // The script counts the bytes, so it needs no end-of-file.
         socket.write_all(&program.bytes).await?;
         socket.flush().await?;
         tokio::io::copy(&mut socket, &mut tokio::io::sink()).await
     };
-    // A failure has its reason in the ending.
+    // `ending` has the reason of a failure.
     let _ = send.await;
-    match last_word(&ending).await {
+    match exit_status(&ending).await {
         Some(exit) if exit.code == Some(0) => Ok(()),
-        Some(exit) => Err(refusal(&exit)),
+        Some(exit) => Err(script_error(&exit)),
         None => {
             let closed = || "the stream was closed".to_owned();
             let why = ending
@@ -224,16 +236,20 @@ async fn bring(client: &Client, pod: &PodRef, program: &Program) -> Result<(), O
     }
 }
 
-async fn last_word(ending: &EndingCell) -> Option<Exit> {
-    timeout(LAST_WORD, ending.exit()).await.ok().flatten()
+async fn exit_status(ending: &EndingCell) -> Option<ProcessExit> {
+    timeout(EXIT_STATUS_TIMEOUT, ending.exit())
+        .await
+        .ok()
+        .flatten()
 }
 
-/// What a script's end means.
-fn refusal(exit: &Exit) -> OpenError {
+/// The error for a script that failed.
+fn script_error(exit: &ProcessExit) -> OpenError {
     let no_shell = ["executable file not found", "no such file or directory"];
     match exit.code {
-        Some(CANNOT) => OpenError::NoAgent(exit.said.clone()),
-        // The runtime's words for it end like those for a missing shell.
+        Some(EXIT_UNSUITABLE) => OpenError::NoAgent(exit.stderr.clone()),
+        // Check this first: the container runtime's text ends like that for a missing
+        // shell.
         None if exit.message.contains("chdir") => {
             let text = "its working directory is gone: make it again, or restart the container";
             OpenError::NoAgent(text.to_owned())
@@ -252,20 +268,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_binary_that_is_not_there_is_told_by_the_setting_that_names_it() {
-        let binary = Binary::new(Some("/no/such".into()));
+    async fn the_error_for_a_missing_binary_names_the_setting() {
+        let binary = AgentBinary::new(Some("/no/such".into()));
         let error = binary.program().await.err().unwrap().to_string();
         assert!(error.contains("--agent-binary /no/such: "), "{error}");
     }
 
     #[test]
-    fn the_end_of_a_script_is_told_from_that_of_a_container_without_a_shell() {
-        let exit = |code, message: &str| Exit {
+    fn a_failed_script_and_a_missing_shell_are_different_errors() {
+        let exit = |code, message: &str| ProcessExit {
             code,
             message: message.into(),
-            said: "because".into(),
+            stderr: "because".into(),
         };
-        let text = |exit| match refusal(&exit) {
+        let text = |exit| match script_error(&exit) {
             OpenError::NoAgent(text) => Some(text),
             _ => None,
         };
@@ -276,28 +292,32 @@ mod tests {
         assert_eq!(text(exit(None, "container is not running")), None);
         let runtime =
             "chdir to cwd (\"/srv\") set in config.json failed: no such file or directory";
-        let told = text(exit(None, runtime)).unwrap();
-        assert!(told.contains("working directory is gone"), "{told}");
+        let error = text(exit(None, runtime)).unwrap();
+        assert!(error.contains("working directory is gone"), "{error}");
     }
 
     #[test]
-    fn a_tool_that_the_image_lacks_is_named() {
+    fn the_error_names_a_tool_that_the_image_lacks() {
         let tools = ["cat", "chmod", "head", "mkdir", "mv", "rm", "wc"];
         for missing in tools {
-            let folder = tempfile::tempdir().unwrap();
+            let directory = tempfile::tempdir().unwrap();
             for tool in tools.iter().filter(|tool| **tool != missing) {
                 let there = ["/bin", "/usr/bin"].map(|bin| Path::new(bin).join(tool));
                 let there = there.iter().find(|path| path.exists()).unwrap();
-                std::os::unix::fs::symlink(there, folder.path().join(tool)).unwrap();
+                std::os::unix::fs::symlink(there, directory.path().join(tool)).unwrap();
             }
             let output = std::process::Command::new("/bin/sh")
                 .args(["-c", BRING, "hutch", "agent", "1", ""])
-                .env("PATH", folder.path())
+                .env("PATH", directory.path())
                 .stdin(std::process::Stdio::null())
                 .output()
                 .unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(CANNOT), "{missing}: {said}");
+            assert_eq!(
+                output.status.code(),
+                Some(EXIT_UNSUITABLE),
+                "{missing}: {said}"
+            );
             assert!(said.contains(&format!("no {missing}:")), "{said}");
         }
     }

@@ -1,6 +1,6 @@
-# Takes an agent from stdin, once it has said on stdout that it is ready: $2 bytes,
-# for machines $3, to be named $1. Exits with 70 where the same will not work later
-# either, and says why on stderr.
+# Prints "ready", then reads an agent from stdin and stores it: $2 bytes, built for the
+# machine $3, under the name $1. Exits with 70 and a reason on stderr if a later
+# attempt would fail too, and with 71 if a later attempt may succeed.
 umask 077
 machine=$(uname -m 2>/dev/null) || machine=
 if [ -n "$3" ] && [ -n "$machine" ] && [ "$machine" != "$3" ]; then
@@ -14,25 +14,26 @@ for tool in cat chmod head mkdir mv rm wc; do
     fi
 done
 part=
-# Of an attempt that ends before its time nothing is left.
+# An attempt that ends early leaves no file.
 trap '[ -z "$part" ] || rm -f "$part"' EXIT
 trap 'exit 71' HUP INT PIPE TERM
 for base in "" /run /var/tmp /tmp /dev/shm; do
-    folder=$base/.hutch
-    # What is searched is not to have it.
+    directory=$base/.hutch
+    # Not in the working directory: searches would find the agent there.
     [ "$base" != "${PWD%/}" ] || continue
-    mkdir -p "$folder" 2>/dev/null && [ ! -L "$folder" ] && [ -O "$folder" ] || continue
-    # Of one that was killed only its process id tells.
-    for old in "$folder"/.part.*; do
+    mkdir -p "$directory" 2>/dev/null && [ ! -L "$directory" ] && [ -O "$directory" ] || continue
+    # A killed script leaves its part, named after its process ID. Remove it if that
+    # process is gone.
+    for old in "$directory"/.part.*; do
         [ -d "/proc/${old##*.part.}" ] || rm -f "$old"
     done
-    part=$folder/.part.$$
-    # Where files can be written, programs may still not run.
-    if chmod 700 "$folder" && printf 'exit 0\n' >"$part" && chmod 700 "$part" && "$part"; then
+    part=$directory/.part.$$
+    # A directory may be writable and still not allow programs (noexec).
+    if chmod 700 "$directory" && printf 'exit 0\n' >"$part" && chmod 700 "$part" && "$part"; then
         break
     fi 2>/dev/null
     rm -f "$part"
-    rmdir "$folder" 2>/dev/null
+    rmdir "$directory" 2>/dev/null
     part=
 done
 if [ -z "$part" ]; then
@@ -40,7 +41,7 @@ if [ -z "$part" ]; then
     exit 70
 fi
 echo ready
-# All bytes are taken, also where there is no room for them.
+# Read all bytes even if there is no space to store them.
 head -c "$2" | { cat >"$part" || cat >/dev/null; }
 if [ "$(wc -c <"$part")" -ne "$2" ]; then
     echo "the agent did not arrive whole" >&2
@@ -50,7 +51,7 @@ if ! said=$("$part" --version 2>&1); then
     echo "the agent does not run in it: $said" >&2
     exit 70
 fi
-for old in "$folder"/hutch-agent-*; do
-    [ "$old" = "$folder/$1" ] || rm -f "$old"
+for old in "$directory"/hutch-agent-*; do
+    [ "$old" = "$directory/$1" ] || rm -f "$old"
 done
-mv -f "$part" "$folder/$1" && part=
+mv -f "$part" "$directory/$1" && part=

@@ -1,12 +1,14 @@
-# Becomes the bridge to this container's agent, by the agent named $1; exits with
-# 69 where there is none. What lies there is run, so a folder counts only if it is
-# this user's own. Between that look and the run its name could be given to another
-# folder by who may rename in the one above it: by nobody else where that is the
-# root's, or has the sticky bit, as those below have in the usual images.
+# Runs `connect --start` of the agent named $1, which opens the channel to this
+# container's agent. Exits with 69 if there is no such file.
+#
+# The file is run, so the directory must belong to this user. Between the check and
+# the run, a user who may rename entries in the parent directory could put another
+# directory in its place. Nobody else can if root owns the parent or it has the sticky
+# bit. In the usual images that holds for all parents below.
 for base in "" /run /var/tmp /tmp /dev/shm; do
-    folder=$base/.hutch
-    if [ -d "$folder" ] && [ ! -L "$folder" ] && [ -O "$folder" ] && [ -x "$folder/$1" ]; then
-        exec "$folder/$1" connect --start
+    directory=$base/.hutch
+    if [ -d "$directory" ] && [ ! -L "$directory" ] && [ -O "$directory" ] && [ -x "$directory/$1" ]; then
+        exec "$directory/$1" connect --start
     fi
 done
 exit 69

@@ -1,7 +1,7 @@
-//! One channel per pod, opened by whoever needs it first and shared by all.
-//! Channels that nobody used for a while are closed, and the least recently
-//! used goes when there are too many: an open channel costs its node about
-//! 1.5 MB.
+//! One channel per pod. The first request opens it and all later ones share it.
+//!
+//! An open channel costs its node about 1.5 MB. So unused channels are closed after a
+//! while, and a new channel above the limit closes the least recently used one.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -23,20 +23,23 @@ use hutch_core::exec::{ExecOutcome, ExecRequest};
 use hutch_core::interfaces::{Activity, Commands, PodRef};
 use hutch_telemetry::{measured, operation};
 
-/// How long a command that runs on without us is looked for.
-const REATTACH: Duration = Duration::from_secs(25);
+/// After the loss of a channel, the facade tries this long to attach to the command
+/// again.
+const REATTACH_TIMEOUT: Duration = Duration::from_secs(25);
 const REATTACH_EVERY: Duration = Duration::from_millis(250);
-/// How long others may be opening a channel: longer than one attempt of theirs.
-const OTHERS: Duration = Duration::from_secs(30);
+/// The longest wait for another request that opens the same channel. It is longer than
+/// one attempt.
+const OTHER_OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bounds of the pool.
+/// Limits of the pool, and the agent for attached pods.
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
-    /// Open channels at most; the least recently used is closed for a new one.
+    /// The most open channels. A new one above that closes the least recently used.
     pub channels: usize,
-    /// A channel is closed when nobody used it for this long.
+    /// A channel that is unused for this long is closed.
     pub idle: Duration,
-    /// The agent's binary for pods of others; unset: where it usually is.
+    /// The agent's binary for attached pods. If unset, `hutch-agent` beside this
+    /// program, else `/hutch-agent`.
     pub agent: Option<PathBuf>,
 }
 
@@ -54,44 +57,47 @@ impl Default for PoolSettings {
 pub struct Pool {
     client: Client,
     settings: PoolSettings,
-    binary: guest::Binary,
+    binary: guest::AgentBinary,
     slots: Mutex<HashMap<PodRef, Arc<Slot>>>,
 }
 
-/// The place of one pod's channel. The lock is held while it is opened, so that
-/// a pod is never dialled twice at once.
+/// The channel of one pod. The lock is held while it is opened, so that two requests
+/// never open channels to the same pod at once.
 pub(super) struct Slot {
     channel: AsyncMutex<Channel>,
-    used: Mutex<Instant>,
+    last_used: Mutex<Instant>,
 }
 
 #[derive(Default)]
 struct Channel {
     agent: Option<Agent>,
-    /// When the last attempt to open it failed, and why.
+    /// Time and error of the last failed attempt to open it.
     failed: Option<(Instant, Arc<OpenError>)>,
 }
 
-/// Whether an agent may be brought to where there is none.
+/// How to handle an attached pod that has no agent.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
+enum IfMissing {
+    /// Copy the agent into the pod.
     Bring,
-    Tell,
+    /// Fail with [`OpenError::Gone`].
+    Fail,
 }
 
 impl Pool {
-    /// A pool without channels. `client` must not repeat failed requests.
+    /// An empty pool. `client` must not retry failed requests, because a retry could run
+    /// a command twice.
     pub fn new(client: Client, settings: PoolSettings) -> Arc<Self> {
         Arc::new(Self {
             client,
-            binary: guest::Binary::new(settings.agent.clone()),
+            binary: guest::AgentBinary::new(settings.agent.clone()),
             settings,
             slots: Mutex::default(),
         })
     }
 
-    /// Closes idle channels for as long as it is polled.
-    pub async fn sweep(self: Arc<Self>) {
+    /// Closes unused channels. Runs for ever.
+    pub async fn run(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(self.settings.idle.min(Duration::from_secs(30)));
         loop {
             ticks.tick().await;
@@ -101,12 +107,12 @@ impl Pool {
         }
     }
 
-    /// How many pods there is a channel to, or one being opened.
+    /// The number of channels that are open or being opened.
     pub fn len(&self) -> usize {
         self.slots().len()
     }
 
-    /// Whether there is no channel.
+    /// True if no channel is open or being opened.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -133,36 +139,36 @@ impl Pool {
         }
         let slot = Arc::new(Slot {
             channel: AsyncMutex::default(),
-            used: Mutex::new(Instant::now()),
+            last_used: Mutex::new(Instant::now()),
         });
         slots.insert(pod.clone(), slot.clone());
         slot
     }
 
-    /// The open channel to a pod, opened now where there is none. Who waited while
-    /// somebody else tried in vain takes that answer: many who come at once wait for
-    /// one attempt, not for one after the other.
+    /// The channel to a pod. Opens it if there is none. A request that waited for another
+    /// one's failed attempt gets the same error: many simultaneous requests share one
+    /// attempt instead of making one after the other.
     async fn channel(
         &self,
         pod: &PodRef,
         slot: &Slot,
-        missing: Missing,
+        if_missing: IfMissing,
     ) -> Result<Agent, Arc<OpenError>> {
-        let came = Instant::now();
-        let Ok(mut channel) = timeout(OTHERS, slot.channel.lock()).await else {
-            let text = format!("others have been opening the channel for {OTHERS:?}");
+        let arrived = Instant::now();
+        let Ok(mut channel) = timeout(OTHER_OPEN_TIMEOUT, slot.channel.lock()).await else {
+            let text = format!("others have been opening the channel for {OTHER_OPEN_TIMEOUT:?}");
             return Err(Arc::new(OpenError::Hello(text)));
         };
         if let Some(agent) = channel.agent.as_ref().filter(|agent| agent.is_open()) {
             return Ok(agent.clone());
         }
-        if let Some((_, error)) = channel.failed.as_ref().filter(|(at, _)| *at >= came) {
+        if let Some((_, error)) = channel.failed.as_ref().filter(|(at, _)| *at >= arrived) {
             return Err(error.clone());
         }
         let opening = async {
-            match (pod.guest, missing) {
-                (true, Missing::Bring) => guest::open(&self.client, pod, &self.binary).await,
-                (true, Missing::Tell) => guest::reopen(&self.client, pod, &self.binary).await,
+            match (pod.guest, if_missing) {
+                (true, IfMissing::Bring) => guest::open(&self.client, pod, &self.binary).await,
+                (true, IfMissing::Fail) => guest::reopen(&self.client, pod, &self.binary).await,
                 (false, _) => agent::open(&self.client, pod).await,
             }
         };
@@ -177,10 +183,10 @@ impl Pool {
         }
     }
 
-    /// The agent of a pod, and what keeps its channel open.
+    /// The agent of a pod. The channel stays in the pool while the slot is held.
     pub(super) async fn agent(&self, pod: &PodRef) -> Result<(Arc<Slot>, Agent), AgentError> {
         let slot = self.slot(pod);
-        match self.channel(pod, &slot, Missing::Bring).await {
+        match self.channel(pod, &slot, IfMissing::Bring).await {
             Ok(agent) => Ok((slot, agent)),
             Err(error) => Err(match &*error {
                 OpenError::NoAgent(why) => AgentError::NoAgent(why.clone()),
@@ -189,7 +195,7 @@ impl Pool {
         }
     }
 
-    async fn run(&self, pod: &PodRef, request: ExecRequest) -> Result<ExecOutcome, AgentError> {
+    async fn execute(&self, pod: &PodRef, request: ExecRequest) -> Result<ExecOutcome, AgentError> {
         let (slot, agent) = self.agent(pod).await?;
         let (start, mut execution) = execution::begin(request);
         let mut interruption = match agent.exec(start).await {
@@ -202,7 +208,7 @@ impl Pool {
                 None => execution::interrupted(&agent, &status),
             },
         };
-        let give_up = Instant::now() + REATTACH;
+        let give_up = Instant::now() + REATTACH_TIMEOUT;
         loop {
             let why = match interruption {
                 Interrupted::Channel(why) if Instant::now() < give_up => why,
@@ -221,8 +227,8 @@ impl Pool {
         }
     }
 
-    /// Attaches to an execution after its channel was lost. An agent that is not
-    /// there does not have it.
+    /// Attaches to an execution after its channel was lost. It does not copy an agent
+    /// into the pod, because a new agent would not have the execution.
     async fn resume(
         &self,
         pod: &PodRef,
@@ -231,7 +237,7 @@ impl Pool {
         execution: &mut Execution,
         why: String,
     ) -> Result<hutch_wire::v1::Exit, Interrupted> {
-        let agent = match self.channel(pod, slot, Missing::Tell).await {
+        let agent = match self.channel(pod, slot, IfMissing::Fail).await {
             Ok(agent) => agent,
             Err(error) if error.gone() => {
                 return Err(Interrupted::Gone(format!("{error}; before, {why}")));
@@ -252,17 +258,20 @@ impl Pool {
 
 impl Slot {
     fn touch(&self) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self
+            .last_used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     fn idle(&self) -> Duration {
-        self.used
+        self.last_used
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .elapsed()
     }
 
-    /// Somebody besides the pool holds it.
+    /// True while somebody besides the pool holds the slot.
     fn in_use(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) > 1
     }
@@ -275,13 +284,13 @@ impl Commands for Pool {
         request: ExecRequest,
     ) -> BoxFuture<'a, Result<ExecOutcome, AgentError>> {
         let span = operation!("exec", pod = pod.name);
-        measured(span, self.run(pod, request)).boxed()
+        measured(span, self.execute(pod, request)).boxed()
     }
 
     fn activity<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Option<Activity>> {
         async move {
             let slot = self.slots().get(pod).cloned()?;
-            // One that is being opened cannot tell yet.
+            // The lock is held while the channel is being opened.
             let agent = slot.channel.try_lock().ok()?.agent.clone()?;
             let reply = agent.activity().await.ok()?;
             Some(Activity {

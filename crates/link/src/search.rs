@@ -1,5 +1,5 @@
-//! The agents' searches. What an agent sends is held to what was asked for: an
-//! answer past its limits is cut or refused, whatever the agent says of it.
+//! Search calls. The facade enforces the limits of a request itself: it truncates or
+//! rejects an answer that exceeds them.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use hutch_wire::v1::tree_output::Output as TreeOutput;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Response, Status, Streaming};
 
-use super::call::{answer, keep};
-use super::files::wire;
+use super::call::{answer, append_within};
+use super::files::wire_path;
 use super::pool::Pool;
 use hutch_core::agent::AgentError;
 use hutch_core::files::FilePath;
@@ -22,16 +22,16 @@ use hutch_core::search::{
     MAX_PATTERN, SearchLimits, SearchOutput, TIMED_OUT, Tree, TreeEntry, TreeKind, TreeLimits,
 };
 
-/// Beyond a search's own time, for the way there and back.
-const GRACE: Duration = Duration::from_secs(5);
-/// Longest name that a file system has.
-const MAX_NAME: usize = 255;
+/// Time for the way to the agent and back, beyond the search's own time limit.
+const ROUND_TRIP_ALLOWANCE: Duration = Duration::from_secs(5);
+/// The longest file name that Linux allows (`NAME_MAX`).
+const MAX_NAME_BYTES: usize = 255;
 
 const _: () = assert!(MAX_PATTERN == hutch_wire::limits::MAX_PATTERN);
 
 type Answer<T> = Result<Response<Streaming<T>>, Status>;
 
-/// The next message; none where the time is over.
+/// The next message; `None` if the time is over.
 async fn next<T>(messages: &mut Streaming<T>, end: Instant) -> Option<Result<Option<T>, Status>> {
     timeout_at(end, messages.message()).await.ok()
 }
@@ -40,19 +40,19 @@ fn broken(why: &str) -> Status {
     Status::unknown(format!("the agent's answer makes no sense: {why}"))
 }
 
-/// Everything that a search prints, within `limits`.
-async fn printed(
+/// Collects the output of a search, within `limits`.
+async fn collect_output(
     call: impl Future<Output = Answer<v1::SearchOutput>>,
     limits: SearchLimits,
 ) -> Result<SearchOutput, Status> {
     let end = Instant::now() + limits.time;
     let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
-    let mut whole = true;
+    let mut complete = true;
     let timed_out = v1::SearchEnd {
         exit_code: TIMED_OUT,
         truncated: true,
     };
-    let over = match timeout_at(end, call).await {
+    let end_message = match timeout_at(end, call).await {
         Err(_) => timed_out,
         Ok(messages) => {
             let mut messages = messages?.into_inner();
@@ -61,9 +61,13 @@ async fn printed(
                     break timed_out;
                 };
                 match message?.and_then(|message| message.output) {
-                    Some(Output::Stdout(data)) => whole &= keep(&mut stdout, &data, limits.output),
-                    Some(Output::Stderr(data)) => whole &= keep(&mut stderr, &data, limits.output),
-                    Some(Output::End(over)) => break over,
+                    Some(Output::Stdout(data)) => {
+                        complete &= append_within(&mut stdout, &data, limits.output);
+                    }
+                    Some(Output::Stderr(data)) => {
+                        complete &= append_within(&mut stderr, &data, limits.output);
+                    }
+                    Some(Output::End(end_message)) => break end_message,
                     None => return Err(broken("it has no end")),
                 }
             }
@@ -72,24 +76,26 @@ async fn printed(
     Ok(SearchOutput {
         stdout: stdout.freeze(),
         stderr: stderr.freeze(),
-        exit_code: over.exit_code,
-        truncated: over.truncated || !whole,
+        exit_code: end_message.exit_code,
+        truncated: end_message.truncated || !complete,
     })
 }
 
-/// A tree that grows entry by entry.
-struct Growing {
+/// Builds a tree from the messages of an agent and checks each of them.
+struct TreeBuilder {
     tree: Tree,
     /// The last entry's content so far.
     content: Vec<u8>,
-    expects: bool,
+    /// True if the last entry may have content.
+    expects_content: bool,
+    /// Bytes of all contents so far.
     contents: u64,
     limits: TreeLimits,
 }
 
-impl Growing {
-    fn entry(&mut self, entry: v1::TreeEntry) -> Result<(), Status> {
-        self.finish()?;
+impl TreeBuilder {
+    fn add_entry(&mut self, entry: v1::TreeEntry) -> Result<(), Status> {
+        self.finish_entry()?;
         let entries = &mut self.tree.entries;
         let deepest = entries.last().map_or(0, |last| match last.kind {
             TreeKind::Folder => last.depth.saturating_add(1),
@@ -100,7 +106,7 @@ impl Growing {
             entry.name.is_empty()
         } else {
             let name = &entry.name;
-            !name.is_empty() && name.len() <= MAX_NAME && !name.contains(&b'/')
+            !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(&b'/')
         };
         if root != (entry.depth == 0) || entry.depth > deepest || !named {
             return Err(broken("an entry has no place in the tree"));
@@ -114,10 +120,10 @@ impl Growing {
         if entries.len() as u64 >= self.limits.entries {
             return Err(broken("it has too many entries"));
         }
-        self.expects = entry.text;
+        self.expects_content = entry.text;
         entries.push(TreeEntry {
             depth: entry.depth,
-            // A name of its own, or it would keep the whole message.
+            // A slice would keep the whole message in memory.
             name: Bytes::copy_from_slice(&entry.name),
             kind,
             content: None,
@@ -125,19 +131,22 @@ impl Growing {
         Ok(())
     }
 
-    fn content(&mut self, data: &[u8]) -> Result<(), Status> {
+    fn add_content(&mut self, data: &[u8]) -> Result<(), Status> {
         self.contents += data.len() as u64;
         let size = (self.content.len() + data.len()) as u64;
-        if !self.expects || size >= self.limits.content || self.contents > self.limits.contents {
+        if !self.expects_content
+            || size >= self.limits.content
+            || self.contents > self.limits.contents
+        {
             return Err(broken("contents are over their limit"));
         }
         self.content.extend_from_slice(data);
         Ok(())
     }
 
-    /// Of the last entry, nothing more comes.
-    fn finish(&mut self) -> Result<(), Status> {
-        if !std::mem::take(&mut self.expects) {
+    /// Stores the content of the last entry, which is complete now.
+    fn finish_entry(&mut self) -> Result<(), Status> {
+        if !std::mem::take(&mut self.expects_content) {
             return Ok(());
         }
         let text = String::from_utf8(std::mem::take(&mut self.content))
@@ -149,16 +158,16 @@ impl Growing {
     }
 }
 
-/// The tree that an agent sends, within `limits`.
-async fn grown(
+/// Collects the tree that an agent sends, within `limits`.
+async fn collect_tree(
     call: impl Future<Output = Answer<v1::TreeOutput>>,
     limits: TreeLimits,
 ) -> Result<Tree, Status> {
     let end = Instant::now() + limits.time;
-    let mut growing = Growing {
+    let mut builder = TreeBuilder {
         tree: Tree::default(),
         content: Vec::new(),
-        expects: false,
+        expects_content: false,
         contents: 0,
         limits,
     };
@@ -169,24 +178,24 @@ async fn grown(
         .into_inner();
     loop {
         let Some(message) = next(&mut messages, end).await else {
-            growing.tree.truncated = true;
+            builder.tree.truncated = true;
             break;
         };
         match message?.and_then(|message| message.output) {
-            Some(TreeOutput::Entry(entry)) => growing.entry(entry)?,
-            Some(TreeOutput::Content(data)) => growing.content(&data)?,
-            Some(TreeOutput::End(over)) => {
-                growing.finish()?;
-                growing.tree.truncated = over.truncated;
+            Some(TreeOutput::Entry(entry)) => builder.add_entry(entry)?,
+            Some(TreeOutput::Content(data)) => builder.add_content(&data)?,
+            Some(TreeOutput::End(end)) => {
+                builder.finish_entry()?;
+                builder.tree.truncated = end.truncated;
                 break;
             }
             None => return Err(broken("it has no end")),
         }
     }
-    if growing.tree.entries.is_empty() {
+    if builder.tree.entries.is_empty() {
         return Err(late());
     }
-    Ok(growing.tree)
+    Ok(builder.tree)
 }
 
 impl Search for Pool {
@@ -201,12 +210,16 @@ impl Search for Pool {
             let (_open, agent) = self.agent(pod).await?;
             let request = v1::GrepRequest {
                 pattern: pattern.to_owned(),
-                path: wire(path),
-                // Agents take 0 for no limit.
+                path: wire_path(path),
+                // For an agent, 0 means no limit.
                 limit: limits.output.max(1),
             };
             let mut search = agent.search();
-            answer(limits.time + GRACE, printed(search.grep(request), limits)).await
+            answer(
+                limits.time + ROUND_TRIP_ALLOWANCE,
+                collect_output(search.grep(request), limits),
+            )
+            .await
         }
         .boxed()
     }
@@ -222,12 +235,16 @@ impl Search for Pool {
             let (_open, agent) = self.agent(pod).await?;
             let request = v1::FindRequest {
                 name: name.to_owned(),
-                path: wire(path),
-                // Agents take 0 for no limit.
+                path: wire_path(path),
+                // For an agent, 0 means no limit.
                 limit: limits.output.max(1),
             };
             let mut search = agent.search();
-            answer(limits.time + GRACE, printed(search.find(request), limits)).await
+            answer(
+                limits.time + ROUND_TRIP_ALLOWANCE,
+                collect_output(search.find(request), limits),
+            )
+            .await
         }
         .boxed()
     }
@@ -241,14 +258,18 @@ impl Search for Pool {
         async move {
             let (_open, agent) = self.agent(pod).await?;
             let request = v1::TreeRequest {
-                path: wire(path),
+                path: wire_path(path),
                 content_limit: limits.content.min(limits.contents),
-                // Agents take 0 for no limit.
+                // For an agent, 0 means no limit.
                 entry_limit: limits.entries.max(1),
                 limit: limits.contents.max(1),
             };
             let mut search = agent.search();
-            answer(limits.time + GRACE, grown(search.tree(request), limits)).await
+            answer(
+                limits.time + ROUND_TRIP_ALLOWANCE,
+                collect_tree(search.tree(request), limits),
+            )
+            .await
         }
         .boxed()
     }

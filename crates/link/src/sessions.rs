@@ -1,4 +1,4 @@
-//! The agents' sessions.
+//! Session calls.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use super::pool::Pool;
 use hutch_core::agent::AgentError;
 use hutch_core::interfaces::{NewSession, PodRef, SessionState, Sessions};
 
-/// How long a call may take that waits for nothing.
-const ASK: Duration = Duration::from_secs(10);
-/// How long one may take that waits for the session's commands: clients have
+/// Timeout of a call that does not wait for commands.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout of a call that waits until the session's commands have ended. A client has
 /// given up by then.
-const QUEUE: Duration = Duration::from_secs(60);
+const QUEUED_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Pool {
     async fn states(&self, pod: &PodRef, id: &str) -> Result<Vec<SessionState>, AgentError> {
         let (_open, agent) = self.agent(pod).await?;
         let request = v1::ListSessionsRequest { id: id.to_owned() };
         let mut sessions = agent.sessions();
-        let reply = answer(ASK, sessions.list_sessions(request)).await?;
+        let reply = answer(CALL_TIMEOUT, sessions.list_sessions(request)).await?;
         let sessions = reply
             .into_inner()
             .sessions
@@ -35,8 +35,9 @@ impl Pool {
     }
 }
 
-/// The session, if what the agent says of it can be true. A directory longer
-/// than any path is left out: it would go into resources.
+/// Drops a session whose ID or owner is longer than the protocol allows. A directory
+/// longer than any path becomes empty, because it would be written to a
+/// SandboxSession.
 fn checked(session: v1::Session) -> Option<SessionState> {
     let fits = |text: &str| text.len() <= MAX_OWNER;
     (session.id.len() <= MAX_SESSION_ID && fits(&session.owner)).then(|| SessionState {
@@ -67,7 +68,9 @@ impl Sessions for Pool {
                 existing: session.existing,
             };
             let mut sessions = agent.sessions();
-            answer(ASK, sessions.open_session(request)).await.map(drop)
+            answer(CALL_TIMEOUT, sessions.open_session(request))
+                .await
+                .map(drop)
         }
         .boxed()
     }
@@ -85,7 +88,9 @@ impl Sessions for Pool {
                 owner: owner.unwrap_or_default().to_owned(),
             };
             let mut sessions = agent.sessions();
-            answer(ASK, sessions.close_session(request)).await.map(drop)
+            answer(CALL_TIMEOUT, sessions.close_session(request))
+                .await
+                .map(drop)
         }
         .boxed()
     }
@@ -103,7 +108,8 @@ impl Sessions for Pool {
                 env: env.into_iter().collect(),
             };
             let mut sessions = agent.sessions();
-            let reply = answer(QUEUE, sessions.set_session_variables(request)).await?;
+            let reply =
+                answer(QUEUED_CALL_TIMEOUT, sessions.set_session_variables(request)).await?;
             Ok(reply.into_inner().created)
         }
         .boxed()

@@ -1,10 +1,10 @@
-//! The WebSocket pump: an exec stream of the API server as one byte stream.
+//! An exec stream of the API server as one byte stream over a WebSocket.
 //!
-//! One task reads, one writes, with bounded queues between them and the byte
-//! stream, so that neither direction can block the other. Protocol: binary
-//! frames whose first byte names a channel, `v5.channel.k8s.io` (KEP-4006,
-//! `k8s.io/apimachinery/pkg/util/remotecommand`). A stream ends in one of three
-//! ways, which [`Ending`] keeps apart.
+//! One task reads and one writes. Bounded queues separate them from the byte stream,
+//! so that neither direction can block the other. Protocol: `v5.channel.k8s.io`
+//! (KEP-4006, `k8s.io/apimachinery/pkg/util/remotecommand`), binary frames whose first
+//! byte says which of stdin, stdout, stderr and status they belong to. A stream ends in
+//! one of three ways; see [`Ending`].
 
 use std::io;
 use std::pin::Pin;
@@ -33,26 +33,27 @@ const STDERR: u8 = 2;
 const STATUS: u8 = 3;
 const CLOSE: u8 = 255;
 
-/// Most bytes of payload in one frame.
-const FRAME: usize = 32 << 10;
-/// Frames that wait in each direction: enough for full throughput, few enough
+const MAX_FRAME_PAYLOAD: usize = 32 << 10;
+/// Frames that wait in each direction: enough for full throughput, and few enough
 /// that a bulk transfer does not delay a short request by much.
-const QUEUE: usize = 8;
+const QUEUED_FRAMES: usize = 8;
 const PING_EVERY: Duration = Duration::from_secs(10);
-const PONG_WITHIN: Duration = Duration::from_secs(25);
-/// Turns of other tasks that a frame waits for its successor.
-const MOMENT: usize = 3;
-/// Bytes kept of what the remote end says on stderr, for its error message.
-const STDERR_KEPT: usize = 1024;
+/// A connection on which nothing arrives for this long is broken.
+const MAX_SILENCE: Duration = Duration::from_secs(25);
+/// How often a frame yields to other tasks, to be merged with the next write.
+const MERGE_YIELDS: usize = 3;
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of the remote process's stderr that are kept for the error message.
+const MAX_STDERR_KEPT: usize = 1024;
 
 type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// How an exec stream ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The API server said how the remote process ended.
-    Status(Exit),
-    /// The WebSocket was closed without such a word.
+    /// The API server sent the status of the remote process.
+    Status(ProcessExit),
+    /// The WebSocket was closed without a status.
     Closed,
     /// The connection broke.
     Transport(String),
@@ -60,21 +61,21 @@ pub enum Ending {
 
 /// How a remote process ended, or why none was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exit {
-    /// Its exit code; none where it was not started.
+pub struct ProcessExit {
+    /// Its exit code; `None` if it was not started.
     pub code: Option<i32>,
-    /// The API server's own words.
+    /// The message of the API server's status.
     pub message: String,
-    /// The beginning of what the process said on stderr.
-    pub said: String,
+    /// The beginning of the process's stderr, in one line.
+    pub stderr: String,
 }
 
-impl std::fmt::Display for Exit {
+impl std::fmt::Display for ProcessExit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.message)?;
-        match self.said.as_str() {
+        match self.stderr.as_str() {
             "" => Ok(()),
-            said => write!(f, ": {said}"),
+            stderr => write!(f, ": {stderr}"),
         }
     }
 }
@@ -89,8 +90,8 @@ impl std::fmt::Display for Ending {
     }
 }
 
-/// An open exec stream: what is written goes to the remote process's stdin,
-/// what is read is its stdout. Dropping it closes the WebSocket.
+/// An open exec stream. Writes go to the remote process's stdin, reads come from its
+/// stdout. Dropping it closes the WebSocket.
 pub struct ExecSocket {
     incoming: mpsc::Receiver<Bytes>,
     current: Bytes,
@@ -99,7 +100,7 @@ pub struct ExecSocket {
     ending: EndingCell,
 }
 
-/// Says how a stream ended, also to those who do not hold it.
+/// How a stream ended. It stays readable after the stream was moved or dropped.
 #[derive(Clone)]
 pub struct EndingCell(Arc<watch::Sender<Option<Ending>>>);
 
@@ -108,23 +109,23 @@ impl EndingCell {
         Self(Arc::new(watch::Sender::new(None)))
     }
 
-    /// The ending, once there is one.
+    /// The ending; `None` while the stream is open.
     pub fn get(&self) -> Option<Ending> {
         self.0.borrow().clone()
     }
 
-    /// How the remote process ended, once the stream has ended; none where that was
-    /// not told.
-    pub async fn exit(&self) -> Option<Exit> {
+    /// Waits for the end of the stream. Returns the status of the remote process, or
+    /// `None` if the stream ended without one.
+    pub async fn exit(&self) -> Option<ProcessExit> {
         let mut ending = self.0.subscribe();
-        // The sender is held here.
+        // `self` holds the sender, so this cannot fail.
         match ending.wait_for(Option::is_some).await.ok()?.clone()? {
             Ending::Status(exit) => Some(exit),
             _ => None,
         }
     }
 
-    /// Only the first ending counts: the others are its consequences.
+    /// Keeps the first ending only: later ones are its consequences.
     fn set(&self, ending: Ending) {
         self.0.send_if_modified(|slot| {
             let first = slot.is_none();
@@ -136,16 +137,16 @@ impl EndingCell {
     }
 }
 
-/// Starts `command` in the pod's container by the API server's exec subresource.
+/// Starts `command` in the pod's container through the exec subresource.
 ///
 /// # Errors
-/// Any error comes before the process has started, so the call may be repeated.
+/// The process has not started in case of an error, so the call may be repeated.
 pub async fn exec(client: &Client, pod: &PodRef, command: &[&str]) -> kube::Result<ExecSocket> {
     let path = exec_path(pod, command);
     let request = http::Request::get(path)
         .body(Vec::new())
         .map_err(kube::Error::HttpError)?;
-    Ok(pump(client.connect(request).await?.into_stream()))
+    Ok(start_tasks(client.connect(request).await?.into_stream()))
 }
 
 fn exec_path(pod: &PodRef, command: &[&str]) -> String {
@@ -165,13 +166,14 @@ fn exec_path(pod: &PodRef, command: &[&str]) -> String {
     )
 }
 
-fn pump(socket: WebSocket) -> ExecSocket {
+/// Starts the task that reads the WebSocket and the one that writes it.
+fn start_tasks(socket: WebSocket) -> ExecSocket {
     let (sink, stream) = socket.split();
-    let (to_reader, incoming) = mpsc::channel(QUEUE);
-    let (outgoing, from_writer) = mpsc::channel(QUEUE);
+    let (to_reader, incoming) = mpsc::channel(QUEUED_FRAMES);
+    let (outgoing, from_writer) = mpsc::channel(QUEUED_FRAMES);
     let (heard, last_heard) = watch::channel(Instant::now());
     let ending = EndingCell::new();
-    // Subscribed before either task runs, so that neither misses the other's end.
+    // Subscribe before either task runs, so that neither misses the other's end.
     let (ended_read, ended_write) = (ending.0.subscribe(), ending.0.subscribe());
     let reader = read(stream, to_reader, heard, ending.clone());
     tokio::spawn(until(ended_read, reader));
@@ -230,7 +232,7 @@ async fn read(
                 }
             }
             STDERR => {
-                let room = STDERR_KEPT.saturating_sub(stderr.len());
+                let room = MAX_STDERR_KEPT.saturating_sub(stderr.len());
                 stderr.extend_from_slice(&data[..data.len().min(room)]);
             }
             STATUS => return ending.set(Ending::Status(status(&data, &stderr))),
@@ -240,8 +242,8 @@ async fn read(
     }
 }
 
-/// What the status frame and the remote end's stderr say, each in one line.
-fn status(frame: &[u8], stderr: &[u8]) -> Exit {
+/// Parses the status frame.
+fn status(frame: &[u8], stderr: &[u8]) -> ProcessExit {
     let status: serde_json::Value = serde_json::from_slice(frame).unwrap_or_default();
     let success = status["status"] == "Success";
     let message = match status["message"].as_str() {
@@ -253,11 +255,11 @@ fn status(frame: &[u8], stderr: &[u8]) -> Exit {
     let code = causes.into_iter().flatten();
     let code = code.filter(|cause| cause["reason"] == "ExitCode");
     let code = code.filter_map(|cause| cause["message"].as_str()?.parse().ok());
-    let said = String::from_utf8_lossy(stderr);
-    Exit {
+    let stderr = String::from_utf8_lossy(stderr);
+    ProcessExit {
         code: success.then_some(0).or(code.into_iter().next()),
         message: message.to_owned(),
-        said: said.trim().replace('\n', " "),
+        stderr: stderr.trim().replace('\n', " "),
     }
 }
 
@@ -274,13 +276,13 @@ async fn write(
         let sent = tokio::select! {
             frame = from_writer.recv() => match frame {
                 Some(frame) => {
-                    let frame = gather(frame, &mut from_writer).await;
+                    let frame = merge(frame, &mut from_writer).await;
                     sink.send(Message::Binary(frame)).await
                 }
                 None => break,
             },
             _ = pings.tick() => {
-                if last_heard.borrow().elapsed() > PONG_WITHIN {
+                if last_heard.borrow().elapsed() > MAX_SILENCE {
                     ending.set(Ending::Transport("no answer to a ping".to_owned()));
                     break;
                 }
@@ -293,19 +295,18 @@ async fn write(
             break;
         }
     }
-    // The peer may be gone, which is what the deadline is for; a close that
-    // cannot be sent is no loss.
-    let _ = tokio::time::timeout(Duration::from_secs(1), sink.close()).await;
+    // The timeout is for a peer that is gone. A close frame that cannot be sent does no
+    // harm.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, sink.close()).await;
 }
 
-/// One frame of what is written within a moment: HTTP/2 writes the head of a
-/// request and its body in two goes, and every frame is carried through four
-/// processes.
-async fn gather(first: Bytes, more: &mut mpsc::Receiver<Bytes>) -> Bytes {
+/// Merges writes that follow each other closely into one frame: HTTP/2 writes the head
+/// and the body of a request separately, and every frame passes through four processes.
+async fn merge(first: Bytes, more: &mut mpsc::Receiver<Bytes>) -> Bytes {
     let mut frame = BytesMut::from(first);
-    for _ in 0..MOMENT {
+    for _ in 0..MERGE_YIELDS {
         tokio::task::yield_now().await;
-        while frame.len() <= FRAME / 2 {
+        while frame.len() <= MAX_FRAME_PAYLOAD / 2 {
             let Ok(next) = more.try_recv() else { break };
             frame.extend_from_slice(&next[1..]);
         }
@@ -314,8 +315,7 @@ async fn gather(first: Bytes, more: &mut mpsc::Receiver<Bytes>) -> Bytes {
 }
 
 impl ExecSocket {
-    /// How this stream ended, once it has; stays readable after the stream is
-    /// given away.
+    /// How this stream ended. It stays readable after the stream was moved or dropped.
     pub fn ending(&self) -> EndingCell {
         self.ending.clone()
     }
@@ -325,8 +325,8 @@ impl ExecSocket {
         io::Error::new(io::ErrorKind::BrokenPipe, why.to_string())
     }
 
-    /// Hands what was written to the writer as one frame.
-    fn poll_hand_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Passes the buffered bytes to the writing task as one frame.
+    fn poll_send_buffer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.buffer.len() <= 1 {
             return Poll::Ready(Ok(()));
         }
@@ -360,31 +360,32 @@ impl AsyncRead for ExecSocket {
 }
 
 impl AsyncWrite for ExecSocket {
-    /// Collects until the flush, so that what HTTP/2 writes in one go travels
-    /// as one frame.
+    /// Buffers until the flush, so that all writes of HTTP/2 before it travel in one
+    /// frame.
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.buffer.len() > FRAME {
-            ready!(self.poll_hand_over(cx))?;
+        if self.buffer.len() > MAX_FRAME_PAYLOAD {
+            ready!(self.poll_send_buffer(cx))?;
         }
         if self.buffer.is_empty() {
-            self.buffer.reserve((data.len() + 1).min(FRAME + 1));
+            self.buffer
+                .reserve((data.len() + 1).min(MAX_FRAME_PAYLOAD + 1));
             self.buffer.extend_from_slice(&[STDIN]);
         }
-        let n = data.len().min(FRAME + 1 - self.buffer.len());
+        let n = data.len().min(MAX_FRAME_PAYLOAD + 1 - self.buffer.len());
         self.buffer.extend_from_slice(&data[..n]);
         Poll::Ready(Ok(n))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_hand_over(cx)
+        self.poll_send_buffer(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_hand_over(cx))?;
+        ready!(self.poll_send_buffer(cx))?;
         self.outgoing.close();
         Poll::Ready(Ok(()))
     }

@@ -1,26 +1,26 @@
-//! Who is behind a credential: the owner of an API key, else of a Kubernetes token.
+//! Authenticates a credential: an API key, or else a Kubernetes token.
 
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::api_keys::KeyRing;
+use super::api_keys::ApiKeyStore;
 use super::tokens::TokenReviews;
-use hutch_core::access::{Key, Principal, is_namespace};
+use hutch_core::access::{Key as ApiKey, Principal, is_namespace};
 use hutch_core::interfaces::{AccessError, Authenticator};
 
-/// Keys first, which cost no call.
-pub struct Credentials {
-    keys: KeyRing,
+/// Tries API keys first, because they need no call of the API server.
+pub struct CredentialAuthenticator {
+    keys: ApiKeyStore,
     tokens: TokenReviews,
-    /// Where tokens act that name no namespace.
+    /// The namespace for requests with a token that name none.
     namespace: String,
 }
 
-impl Credentials {
-    /// Over these keys and tokens.
-    pub const fn new(keys: KeyRing, tokens: TokenReviews, namespace: String) -> Self {
+impl CredentialAuthenticator {
+    /// `namespace` is used for requests with a token that name none.
+    pub const fn new(keys: ApiKeyStore, tokens: TokenReviews, namespace: String) -> Self {
         Self {
             keys,
             tokens,
@@ -29,14 +29,14 @@ impl Credentials {
     }
 }
 
-impl Authenticator for Credentials {
+impl Authenticator for CredentialAuthenticator {
     fn authenticate<'a>(
         &'a self,
         credential: &'a str,
         namespace: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Arc<Principal>, AccessError>> {
         async move {
-            if let Some(key) = Key::parse(credential) {
+            if let Some(key) = ApiKey::parse(credential) {
                 if !self.keys.synced() {
                     return Err(AccessError::Unavailable);
                 }

@@ -1,6 +1,6 @@
-//! The API keys: one Secret in the operator's namespace with an entry per key,
-//! under the key's id. The facade reads it from a watch, `hutch keys` edits it.
-//! Of a key there is nothing but its hash.
+//! The API keys. One Secret in the operator's namespace has an entry per key, named
+//! by the key's id. The facade reads the Secret from a watch; `hutch keys` edits it.
+//! An entry has only the hash of its key.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,83 +12,85 @@ use serde_json::json;
 use thiserror::Error;
 
 use hutch_api::{API_KEYS, MANAGED_BY, labels};
-use hutch_core::access::{Entry, KEYS_PER_TENANT, Key, Limits, Principal, RANDOM, Scope};
+use hutch_core::access::{
+    Entry as ApiKeyEntry, KEYS_PER_TENANT, Key as ApiKey, Limits, Principal, RANDOM, Scope,
+};
 use hutch_kube::apply::{self, Writer};
 use hutch_kube::watches::Cache;
 
-/// How often an edit is tried on the Secret as it is by then.
-const ATTEMPTS: usize = 5;
+/// Attempts to edit a Secret that others edit at the same time.
+const MAX_ATTEMPTS: usize = 5;
 
 /// Why the keys could not be edited.
 #[derive(Debug, Error)]
-pub enum KeyError {
-    /// The rules of tenants and keys do not allow it.
+pub enum ApiKeyError {
+    /// A rule about tenants and their keys forbids it.
     #[error("{0}")]
     Refused(String),
-    /// There is no such key.
+    /// There is no key with this id.
     #[error("there is no key {0}: `hutch keys list` shows those that there are")]
     NotFound(String),
-    /// The operating system has no random bytes.
+    /// The operating system supplied no random bytes.
     #[error("there are no random bytes: {0}")]
     Random(getrandom::Error),
-    /// The API server does not take it.
+    /// The API server refused the call or did not answer.
     #[error(transparent)]
     Apply(#[from] apply::Error),
 }
 
-/// An entry by its key's id, or what is wrong with it.
-pub type Entries = BTreeMap<String, Result<Entry, String>>;
+/// The entries by key id. An entry that cannot be used is an error text.
+pub type ApiKeyEntries = BTreeMap<String, Result<ApiKeyEntry, String>>;
 
-fn entries(secret: Option<&Secret>) -> Entries {
+fn entries(secret: Option<&Secret>) -> ApiKeyEntries {
     let data = secret.and_then(|secret| secret.data.as_ref());
-    let entry =
-        |(id, value): (&String, &k8s_openapi::ByteString)| (id.clone(), Entry::parse(&value.0));
+    let entry = |(id, value): (&String, &k8s_openapi::ByteString)| {
+        (id.clone(), ApiKeyEntry::parse(&value.0))
+    };
     data.into_iter().flatten().map(entry).collect()
 }
 
-/// The keys as the facade knows them.
-pub struct KeyRing {
+/// The API keys in the cache, for the facade.
+pub struct ApiKeyStore {
     cache: Cache<Secret>,
     namespace: String,
-    read: Mutex<Reading>,
+    parsed: Mutex<ParsedSecret>,
 }
 
-/// The Secret that was read last, and what was in it.
+/// The Secret that was parsed last, with its usable keys.
 #[derive(Default)]
-struct Reading {
-    of: Option<Arc<Secret>>,
-    keys: HashMap<String, (Entry, Arc<Principal>)>,
+struct ParsedSecret {
+    source: Option<Arc<Secret>>,
+    keys: HashMap<String, (ApiKeyEntry, Arc<Principal>)>,
 }
 
-impl KeyRing {
-    /// Over a cache of the Secret in that namespace.
+impl ApiKeyStore {
+    /// `cache` must contain the Secret of `namespace`.
     pub fn new(cache: Cache<Secret>, namespace: String) -> Self {
-        let read = Mutex::default();
         Self {
             cache,
             namespace,
-            read,
+            parsed: Mutex::default(),
         }
     }
 
-    /// Whether the Secret has been looked for.
+    /// True once the cache has been filled. Until then a missing key proves nothing.
     pub fn synced(&self) -> bool {
         self.cache.synced()
     }
 
-    /// Whom requests with that key act for, as long as it is live.
-    pub fn principal(&self, key: &Key) -> Option<Arc<Principal>> {
+    /// The principal of requests with `key`; `None` if the Secret has no such key.
+    pub fn principal(&self, key: &ApiKey) -> Option<Arc<Principal>> {
         let secret = self.cache.get(&self.namespace, API_KEYS);
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if secret.as_ref().map(Arc::as_ptr) != read.of.as_ref().map(Arc::as_ptr) {
-            *read = Reading::of(secret);
+        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        if secret.as_ref().map(Arc::as_ptr) != parsed.source.as_ref().map(Arc::as_ptr) {
+            *parsed = ParsedSecret::of(secret);
         }
-        let (entry, principal) = read.keys.get(key.id())?;
+        let (entry, principal) = parsed.keys.get(key.id())?;
         entry.is_of(key).then(|| principal.clone())
     }
 }
 
-impl Reading {
+impl ParsedSecret {
     fn of(secret: Option<Arc<Secret>>) -> Self {
         let mut keys = HashMap::new();
         for (id, entry) in entries(secret.as_deref()) {
@@ -102,58 +104,62 @@ impl Reading {
                 }
             }
         }
-        Self { of: secret, keys }
+        Self {
+            source: secret,
+            keys,
+        }
     }
 }
 
-/// What a new key is to be.
+/// The properties of a key to be created.
 #[derive(Clone, Debug)]
-pub struct NewKey {
-    /// Whose it is.
+pub struct NewApiKey {
+    /// The tenant that gets the key.
     pub tenant: String,
     /// Namespace of the tenant's sandboxes.
     pub namespace: String,
-    /// What it is good for.
+    /// The contracts that the key may use.
     pub scopes: Vec<Scope>,
-    /// What it may ask for.
+    /// Limits of the requests with this key.
     pub limits: Limits,
 }
 
-/// The keys as `hutch keys` edits them.
-pub struct KeyEditor {
+/// Edits the API keys, for `hutch keys`.
+pub struct ApiKeyEditor {
     writer: Writer,
     namespace: String,
 }
 
-impl KeyEditor {
-    /// Edits the Secret in that namespace with `writer`.
+impl ApiKeyEditor {
+    /// An editor of the Secret in `namespace`.
     pub const fn new(writer: Writer, namespace: String) -> Self {
         Self { writer, namespace }
     }
 
-    /// All entries.
+    /// All entries, usable or not.
     ///
     /// # Errors
-    /// The API server's.
-    pub async fn list(&self) -> Result<Entries, KeyError> {
+    /// [`ApiKeyError::Apply`].
+    pub async fn list(&self) -> Result<ApiKeyEntries, ApiKeyError> {
         Ok(entries(self.read().await?.as_ref()))
     }
 
-    /// Makes a key. A tenant has one namespace, which is no other tenant's, and
-    /// at most [`KEYS_PER_TENANT`] keys.
+    /// Creates a key. A tenant has one namespace that no other tenant has, and at
+    /// most [`KEYS_PER_TENANT`] keys.
     ///
     /// # Errors
-    /// When that would not be so any more, or the API server does not take it.
-    pub async fn create(&self, new: &NewKey) -> Result<Key, KeyError> {
+    /// [`ApiKeyError::Refused`] if the key would break one of these rules, else
+    /// [`ApiKeyError::Random`] or [`ApiKeyError::Apply`].
+    pub async fn create(&self, new: &NewApiKey) -> Result<ApiKey, ApiKeyError> {
         let mut random = [0; RANDOM];
-        getrandom::fill(&mut random).map_err(KeyError::Random)?;
-        let key = Key::of(&random);
+        getrandom::fill(&mut random).map_err(ApiKeyError::Random)?;
+        let key = ApiKey::of(&random);
         let whose = (new.tenant.as_str(), new.namespace.as_str());
-        let entry = Entry::of(&key, whose, &new.scopes, new.limits, Timestamp::now());
+        let entry = ApiKeyEntry::of(&key, whose, &new.scopes, new.limits, Timestamp::now());
         let entry = json!(entry).to_string();
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let seen = self.read().await?;
-            fits(new, &entries(seen.as_ref())).map_err(KeyError::Refused)?;
+            check_rules(new, &entries(seen.as_ref())).map_err(ApiKeyError::Refused)?;
             let written = match &seen {
                 Some(seen) => {
                     let patch = json!({"stringData": {key.id(): entry}, "metadata": {}});
@@ -170,13 +176,14 @@ impl KeyEditor {
         Err(self.contended())
     }
 
-    /// Takes the key of that id back, and returns what it was.
+    /// Revokes the key with this id and returns its entry; `None` if the entry was
+    /// malformed.
     ///
     /// # Errors
-    /// When there is none, or the API server does not take it.
-    pub async fn revoke(&self, id: &str) -> Result<Option<Entry>, KeyError> {
-        for _ in 0..ATTEMPTS {
-            let not_found = || KeyError::NotFound(id.to_owned());
+    /// [`ApiKeyError::NotFound`] or [`ApiKeyError::Apply`].
+    pub async fn revoke(&self, id: &str) -> Result<Option<ApiKeyEntry>, ApiKeyError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let not_found = || ApiKeyError::NotFound(id.to_owned());
             let seen = self.read().await?.ok_or_else(not_found)?;
             let entry = entries(Some(&seen)).remove(id).ok_or_else(not_found)?;
             let patch = json!({"data": {id: null}, "metadata": {}});
@@ -208,34 +215,36 @@ impl KeyEditor {
         }
     }
 
-    fn contended(&self) -> KeyError {
+    fn contended(&self) -> ApiKeyError {
         apply::Error::Stale(format!("Secret {}/{API_KEYS}", self.namespace)).into()
     }
 }
 
-/// Why the key would break the rules beside those that there are, if it would.
-fn fits(new: &NewKey, there: &Entries) -> Result<(), String> {
-    let live = there
+/// Checks the rules of [`ApiKeyEditor::create`]. The error says which one the new key
+/// would break.
+fn check_rules(new: &NewApiKey, existing: &ApiKeyEntries) -> Result<(), String> {
+    let usable = existing
         .iter()
         .filter_map(|(id, entry)| Some((id, entry.as_ref().ok()?)));
     let mut own = Vec::new();
-    for (id, entry) in live {
-        let (same, beside) = (entry.tenant == new.tenant, entry.namespace == new.namespace);
-        if same && !beside {
+    for (id, entry) in usable {
+        let same_tenant = entry.tenant == new.tenant;
+        let same_namespace = entry.namespace == new.namespace;
+        if same_tenant && !same_namespace {
             let (tenant, namespace) = (&entry.tenant, &entry.namespace);
             return Err(format!(
                 "the sandboxes of tenant {tenant} are in namespace {namespace}, as its key {id} \
                  says: a tenant has one namespace"
             ));
         }
-        if beside && !same {
+        if same_namespace && !same_tenant {
             let (tenant, namespace) = (&entry.tenant, &entry.namespace);
             return Err(format!(
                 "namespace {namespace} is that of tenant {tenant}: two tenants in one namespace \
                  would share their sandboxes"
             ));
         }
-        if same {
+        if same_tenant {
             own.push(id.as_str());
         }
     }
@@ -253,8 +262,8 @@ mod tests {
     use super::*;
     use k8s_openapi::ByteString;
 
-    fn new(tenant: &str, namespace: &str) -> NewKey {
-        NewKey {
+    fn new(tenant: &str, namespace: &str) -> NewApiKey {
+        NewApiKey {
             tenant: tenant.into(),
             namespace: namespace.into(),
             scopes: vec![Scope::Tenant],
@@ -262,17 +271,17 @@ mod tests {
         }
     }
 
-    fn entry(byte: u8, new: &NewKey) -> (String, Entry) {
-        let key = Key::of(&[byte; RANDOM]);
+    fn entry(byte: u8, new: &NewApiKey) -> (String, ApiKeyEntry) {
+        let key = ApiKey::of(&[byte; RANDOM]);
         let whose = (new.tenant.as_str(), new.namespace.as_str());
         let at = Timestamp::UNIX_EPOCH;
         (
             key.id().to_owned(),
-            Entry::of(&key, whose, &new.scopes, new.limits, at),
+            ApiKeyEntry::of(&key, whose, &new.scopes, new.limits, at),
         )
     }
 
-    fn there(all: &[(u8, &str, &str)]) -> Entries {
+    fn existing(all: &[(u8, &str, &str)]) -> ApiKeyEntries {
         let entry = |(byte, tenant, namespace): &(u8, &str, &str)| {
             let (id, entry) = entry(*byte, &new(tenant, namespace));
             (id, Ok(entry))
@@ -282,13 +291,13 @@ mod tests {
 
     #[test]
     fn a_tenant_has_two_keys_at_most_and_a_namespace_of_its_own() {
-        assert!(fits(&new("a", "x"), &there(&[])).is_ok());
-        assert!(fits(&new("a", "x"), &there(&[(1, "a", "x"), (2, "b", "y")])).is_ok());
-        let two = there(&[(1, "a", "x"), (2, "a", "x")]);
-        let third = fits(&new("a", "x"), &two).unwrap_err();
+        assert!(check_rules(&new("a", "x"), &existing(&[])).is_ok());
+        assert!(check_rules(&new("a", "x"), &existing(&[(1, "a", "x"), (2, "b", "y")])).is_ok());
+        let two = existing(&[(1, "a", "x"), (2, "a", "x")]);
+        let third = check_rules(&new("a", "x"), &two).unwrap_err();
         assert!(third.contains("010101010101 and 020202020202"), "{third}");
-        assert!(fits(&new("a", "y"), &there(&[(1, "a", "x")])).is_err());
-        assert!(fits(&new("b", "x"), &there(&[(1, "a", "x")])).is_err());
+        assert!(check_rules(&new("a", "y"), &existing(&[(1, "a", "x")])).is_err());
+        assert!(check_rules(&new("b", "x"), &existing(&[(1, "a", "x")])).is_err());
     }
 
     #[test]
@@ -304,7 +313,7 @@ mod tests {
             ),
             ..Secret::default()
         };
-        let reading = Reading::of(Some(Arc::new(secret)));
-        assert_eq!(reading.keys.keys().collect::<Vec<_>>(), [&id]);
+        let parsed = ParsedSecret::of(Some(Arc::new(secret)));
+        assert_eq!(parsed.keys.keys().collect::<Vec<_>>(), [&id]);
     }
 }

@@ -1,6 +1,5 @@
-//! The Secrets with the keys of buckets that are mounted at run time: in the
-//! operator's namespace, with labels that say which sandbox each is for. Nothing
-//! here reads keys back.
+//! The Secrets with the S3 credentials of live mounts. They are in the operator's
+//! namespace. Labels name the sandbox of each. Nothing here reads credentials back.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -15,14 +14,14 @@ use hutch_core::interfaces::{BucketKeys, ResourceError};
 use hutch_core::names;
 use hutch_kube::apply::Writer;
 
-/// Writes them in the name of the facade.
-pub struct KeyWriter {
+/// Creates and deletes the Secrets.
+pub struct S3CredentialStore {
     writer: Writer,
     namespace: String,
 }
 
-impl KeyWriter {
-    /// Writes with `writer` to `namespace`.
+impl S3CredentialStore {
+    /// A store in `namespace`, the operator's.
     pub const fn new(writer: Writer, namespace: String) -> Self {
         Self { writer, namespace }
     }
@@ -59,7 +58,7 @@ impl KeyWriter {
     }
 }
 
-impl BucketKeys for KeyWriter {
+impl BucketKeys for S3CredentialStore {
     fn keep<'a>(
         &'a self,
         sandbox: &'a Sandbox,
@@ -86,21 +85,21 @@ impl BucketKeys for KeyWriter {
             if secret.namespace.as_deref() != Some(&self.namespace) {
                 return Ok(());
             }
-            let there: Option<Secret> = self
+            let found: Option<Secret> = self
                 .writer
                 .read(&self.namespace, &secret.name)
                 .await
                 .map_err(refusal)?;
-            let ours = |there: &Secret| {
-                let labels = there.labels();
+            let ours = |found: &Secret| {
+                let labels = found.labels();
                 labels
                     .get(labels::MANAGED_BY)
                     .is_some_and(|by| by == MANAGED_BY)
                     && labels.get(labels::SANDBOX_UID) == sandbox.metadata.uid.as_ref()
             };
-            if let Some(there) = there.filter(ours) {
+            if let Some(found) = found.filter(ours) {
                 self.writer
-                    .delete(&there, false, false)
+                    .delete(&found, false, false)
                     .await
                     .map_err(refusal)?;
             }

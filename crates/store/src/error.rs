@@ -1,9 +1,9 @@
-//! From the API server's refusals to those of the core's interfaces.
+//! Maps the errors of `hutch_kube::apply` to those of the interfaces.
 
 use hutch_core::interfaces::ResourceError;
 use hutch_kube::apply::Error;
 
-/// The same refusal in the words of the core.
+/// Keeps the text. Every error without a counterpart becomes `Unavailable`.
 pub(crate) fn refusal(error: Error) -> ResourceError {
     let text = error.to_string();
     match error {

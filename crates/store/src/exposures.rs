@@ -1,5 +1,5 @@
-//! The Services and Ingresses that lead to sandboxes: one of each per sandbox, of
-//! its name, owned by it.
+//! The Services and Ingresses that expose sandboxes. A sandbox has at most one of
+//! each. It owns them, and they have its name.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -18,25 +18,25 @@ use hutch_api::{MANAGED_BY, Sandbox, labels};
 use hutch_core::interfaces::{Exposures, ResourceError};
 use hutch_kube::apply::{Error, Writer};
 
-/// What Services and Ingresses look like here.
+/// Settings of the Services and Ingresses.
 #[derive(Clone, Debug, Default)]
 pub struct ExposureSettings {
-    /// Ports are those of the cluster's Service, not of its nodes.
+    /// True for Services of type ClusterIP, false for NodePort.
     pub cluster_ip: bool,
-    /// Class of the Ingresses. Unset: the cluster's default.
+    /// IngressClass of the Ingresses; `None` for the cluster's default.
     pub ingress_class: Option<String>,
-    /// Secret with the certificate of the Ingresses. Unset: no TLS.
+    /// Secret with the certificate of the Ingresses; `None` for no TLS.
     pub tls_secret: Option<String>,
 }
 
-/// Makes them in the name of the facade.
+/// Applies the Services and Ingresses.
 pub struct ExposureWriter {
     writer: Writer,
     settings: ExposureSettings,
 }
 
 impl ExposureWriter {
-    /// Writes with `writer`.
+    /// An exposure writer that uses the field manager of `writer`.
     pub const fn new(writer: Writer, settings: ExposureSettings) -> Self {
         Self { writer, settings }
     }
@@ -112,7 +112,7 @@ impl ExposureWriter {
     }
 }
 
-/// Name, labels and owner of what leads to a sandbox.
+/// Name, labels and owner of a sandbox's Service and Ingress.
 fn meta(sandbox: &Sandbox) -> ObjectMeta {
     let name = sandbox.metadata.name.clone();
     let label =

@@ -1,6 +1,6 @@
-//! The Sandboxes that work for projects, as the projector uses them: read from
-//! the caches, told in the projector's own name. Of the status it owns the
-//! condition `DatabaseSynced` and `projectId`.
+//! The Sandboxes of projects, for the projector. It reads them from the cache and
+//! writes with its own field manager. In the status it owns the condition
+//! `DatabaseSynced` and `projectId`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use hutch_kube::events::Events;
 use hutch_kube::lease::Leadership;
 use hutch_kube::watches::Cache;
 
-/// The sandboxes of one namespace.
-pub struct ProjectDirectory {
+/// The sandboxes of one namespace, for the projector.
+pub struct ProjectSandboxStore {
     cache: Cache<Sandbox>,
     writer: Writer,
     events: Events,
@@ -30,8 +30,8 @@ pub struct ProjectDirectory {
     namespace: String,
 }
 
-impl ProjectDirectory {
-    /// Over a cache that has the namespace's sandboxes, and perhaps others.
+impl ProjectSandboxStore {
+    /// `cache` must contain the sandboxes of `namespace`. It may contain others.
     pub fn new(
         client: &Client,
         cache: Cache<Sandbox>,
@@ -47,7 +47,7 @@ impl ProjectDirectory {
         }
     }
 
-    async fn lives(&self, name: &str) -> Result<bool, Error> {
+    async fn is_alive(&self, name: &str) -> Result<bool, Error> {
         if !is_name(name) {
             return Ok(false);
         }
@@ -59,7 +59,11 @@ impl ProjectDirectory {
         }))
     }
 
-    async fn tell(&self, sandbox: &Sandbox, report: Option<&ProjectReport>) -> Result<(), Error> {
+    async fn apply_report(
+        &self,
+        sandbox: &Sandbox,
+        report: Option<&ProjectReport>,
+    ) -> Result<(), Error> {
         let status = report.map_or_else(
             || json!({}),
             |report| json!({"projectId": report.project, "conditions": [report.condition]}),
@@ -71,7 +75,7 @@ impl ProjectDirectory {
     }
 }
 
-impl ProjectSandboxes for ProjectDirectory {
+impl ProjectSandboxes for ProjectSandboxStore {
     fn may_write(&self) -> Option<Duration> {
         let left = self.leadership.check().ok()?;
         self.cache.synced().then_some(left)
@@ -88,7 +92,7 @@ impl ProjectSandboxes for ProjectDirectory {
     }
 
     fn pod_lives<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>> {
-        async move { self.lives(name).await.map_err(refusal) }.boxed()
+        async move { self.is_alive(name).await.map_err(refusal) }.boxed()
     }
 
     fn report<'a>(
@@ -96,7 +100,7 @@ impl ProjectSandboxes for ProjectDirectory {
         sandbox: &'a Sandbox,
         report: Option<&'a ProjectReport>,
     ) -> BoxFuture<'a, Result<(), ResourceError>> {
-        async move { self.tell(sandbox, report).await.map_err(refusal) }.boxed()
+        async move { self.apply_report(sandbox, report).await.map_err(refusal) }.boxed()
     }
 
     fn warn<'a>(

@@ -1,6 +1,7 @@
-//! The Sandbox resources of one namespace, as the facade uses them: read from
-//! the cache, written in its own name. The facade needs no lease for that: what
-//! it creates has a derived name, and of the status it owns one field.
+//! The Sandbox resources of one namespace, for the facade. It reads them from the
+//! cache and writes with its own field manager. It needs no lease: the names of its
+//! sandboxes are derived, so replicas cannot create one twice, and no controller
+//! writes the status fields that it owns (`lastActivity`, `traceparent`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,20 +19,21 @@ use hutch_core::names::is_name;
 use hutch_kube::apply::{Error, Writer};
 use hutch_kube::watches::Cache;
 
-/// How often a change is tried on the object as it is by then.
-const ATTEMPTS: usize = 5;
+/// Attempts to change an object that others change at the same time.
+const MAX_ATTEMPTS: usize = 5;
 
 /// The sandboxes of one namespace.
-pub struct Directory {
+pub struct SandboxStore {
     cache: Cache<Sandbox>,
     writer: Writer,
     namespace: String,
-    /// How many were awake in that version of the cache: everybody may ask.
+    /// A version of the cache and the number of awake sandboxes in it. The number is
+    /// stored because every client may request it at any rate.
     awake: Mutex<Option<(u64, usize)>>,
 }
 
-impl Directory {
-    /// Over a cache that has the namespace's sandboxes, and perhaps others.
+impl SandboxStore {
+    /// `cache` must contain the sandboxes of `namespace`. It may contain others.
     pub const fn new(cache: Cache<Sandbox>, writer: Writer, namespace: String) -> Self {
         Self {
             cache,
@@ -57,11 +59,12 @@ impl Directory {
         }
     }
 
-    /// Edits the sandbox as the cache has it, or as the API server has it where
-    /// the cache is behind. `false` where there is none.
+    /// Edits the sandbox in its cached version. If that is missing or stale, it reads
+    /// the sandbox from the API server. Returns false if there is no such sandbox, or
+    /// nothing to change.
     async fn edit(&self, name: &str, edit: Edit<'_>) -> Result<bool, Error> {
         let mut sandbox = self.get(name);
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let seen = match sandbox.take() {
                 Some(seen) => seen,
                 None => match self.writer.read(&self.namespace, name).await? {
@@ -83,7 +86,7 @@ impl Directory {
             match written {
                 Ok(_) => return Ok(true),
                 Err(Error::NotFound(_)) => return Ok(false),
-                // By now it is another state, or another sandbox.
+                // The sandbox has changed or was replaced: read it again.
                 Err(Error::Stale(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -92,17 +95,15 @@ impl Directory {
     }
 }
 
-/// What is to be written: a part of the spec, or the fields of the status that
-/// the facade owns.
+/// A change of the spec, or of the status fields that the facade owns.
 enum Edit<'a> {
     Spec(Value),
-    /// The buckets, made from those that are there; none where there is nothing
-    /// to change.
+    /// Maps the present buckets to the new ones; `None` if nothing changes.
     Buckets(&'a (dyn Fn(&[Bucket]) -> Option<Vec<Bucket>> + Send + Sync)),
     Status(Value),
 }
 
-impl Sandboxes for Directory {
+impl Sandboxes for SandboxStore {
     fn get(&self, name: &str) -> Option<Arc<Sandbox>> {
         self.cache.get(&self.namespace, name)
     }
@@ -125,7 +126,7 @@ impl Sandboxes for Directory {
         uid: &'a str,
     ) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>> {
         async move {
-            // The API server finds nothing by UID.
+            // The API server cannot select by UID.
             let all = self
                 .writer
                 .list::<Sandbox>(Some(&self.namespace))
@@ -148,10 +149,11 @@ impl Sandboxes for Directory {
     }
 
     fn awake(&self) -> usize {
-        // Before what is counted, which may be newer: then it is counted again.
+        // Read the version first. If the cache changes while we count, the stored
+        // version is stale and the next call counts again.
         let version = *self.cache.changes().borrow();
-        let mut known = self.awake.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, count)) = *known
+        let mut memo = self.awake.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, count)) = *memo
             && of == version
         {
             return count;
@@ -161,7 +163,7 @@ impl Sandboxes for Directory {
             status.is_some_and(|status| status.phase.answers())
         };
         let count = self.all().into_iter().filter(ready).count();
-        *known = Some((version, count));
+        *memo = Some((version, count));
         count
     }
 
@@ -191,9 +193,9 @@ impl Sandboxes for Directory {
         bucket: &'a Bucket,
     ) -> BoxFuture<'a, Result<bool, ResourceError>> {
         async move {
-            let add = |there: &[Bucket]| {
-                let taken = there.iter().any(|other| other.name == bucket.name);
-                (!taken).then(|| there.iter().chain([bucket]).cloned().collect())
+            let add = |present: &[Bucket]| {
+                let taken = present.iter().any(|other| other.name == bucket.name);
+                (!taken).then(|| present.iter().chain([bucket]).cloned().collect())
             };
             self.edit(name, Edit::Buckets(&add)).await.map_err(refusal)
         }
@@ -206,10 +208,10 @@ impl Sandboxes for Directory {
         bucket: &'a str,
     ) -> BoxFuture<'a, Result<bool, ResourceError>> {
         async move {
-            let remove = |there: &[Bucket]| {
-                let left = there.iter().filter(|other| other.name != bucket);
+            let remove = |present: &[Bucket]| {
+                let left = present.iter().filter(|other| other.name != bucket);
                 let left: Vec<_> = left.cloned().collect();
-                (left.len() < there.len()).then_some(left)
+                (left.len() < present.len()).then_some(left)
             };
             self.edit(name, Edit::Buckets(&remove))
                 .await
@@ -226,7 +228,8 @@ impl Sandboxes for Directory {
     ) -> BoxFuture<'a, Result<bool, ResourceError>> {
         async move {
             let mut status = json!({"lastActivity": at});
-            // What is left out is no longer there.
+            // Server-side apply removes fields that are no longer sent, so leaving out
+            // `traceparent` clears it.
             if let Some(trace) = trace {
                 status["traceparent"] = trace.into();
             }
@@ -247,7 +250,7 @@ impl Sandboxes for Directory {
                 .await;
             match deleted {
                 Ok(()) => Ok(true),
-                // Another of that name is not what was meant.
+                // A new sandbox of the same name must not be deleted.
                 Err(Error::NotFound(_) | Error::Stale(_)) => Ok(false),
                 Err(error) => Err(refusal(error)),
             }

@@ -1,6 +1,6 @@
-//! The SandboxSession resources of one namespace, as the facade uses them: they
-//! are made for sessions that requests made, and told what requests saw. Of the
-//! status the facade owns the directory and the last activity.
+//! The SandboxSession resources of one namespace, for the facade. It creates one for
+//! each session that a request opened, and records the state that requests see. In
+//! the status it owns `workingDirectory` and `lastActivity`.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use hutch_kube::apply::{Error, Writer};
 use hutch_kube::watches::Cache;
 
 /// The sessions of one namespace.
-pub struct SessionDirectory {
+pub struct SessionStore {
     cache: Cache<SandboxSession>,
     writer: Writer,
     namespace: String,
 }
 
-impl SessionDirectory {
-    /// Over a cache that has the namespace's sessions, and perhaps others.
+impl SessionStore {
+    /// `cache` must contain the sessions of `namespace`. It may contain others.
     pub const fn new(cache: Cache<SandboxSession>, writer: Writer, namespace: String) -> Self {
         Self {
             cache,
@@ -59,7 +59,7 @@ impl SessionDirectory {
     }
 }
 
-impl SessionRecords for SessionDirectory {
+impl SessionRecords for SessionStore {
     fn changes(&self) -> watch::Receiver<u64> {
         self.cache.changes()
     }

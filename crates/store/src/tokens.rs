@@ -1,8 +1,10 @@
-//! Kubernetes tokens: the API server says whose one is (TokenReview) and whether
-//! its owner may make sandboxes in a namespace (SubjectAccessReview). What it said
-//! is believed for a short time. Without its answer nobody is let in. It is asked
-//! the same by one request at a time, and guesses take no place from tokens that
-//! were good before.
+//! Authenticates Kubernetes tokens. A TokenReview returns the user of a token, a
+//! SubjectAccessReview says if the user may create sandboxes in a namespace.
+//!
+//! Answers are cached for a short time. Without an answer of the API server nobody
+//! gets access. Only one request at a time reviews the same token or user. Tokens
+//! that were valid before have review slots of their own, so guesses cannot block
+//! them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,79 +21,85 @@ use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::remembered::Remembered;
+use super::ttl_cache::TtlCache;
 use hutch_api::GROUP;
 use hutch_core::access::{Fingerprint, Limits, Principal, Scope, fingerprint};
 use hutch_core::interfaces::AccessError;
 use hutch_core::turns::Turns;
 
-/// What the right to use sandboxes is: who may make them may use them.
+/// A user who may create sandboxes may use them.
 const VERB: &str = "create";
-/// How long a yes is believed, and how long a no.
-const BELIEVED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
-/// Answers of each kind that are remembered.
-const REMEMBERED: usize = 1024;
-/// Reviews in progress of tokens that were good before, and as many of others:
-/// guessing keeps the API server no busier than this.
-const AT_ONCE: usize = 8;
-/// How long both reviews of a token may take.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// Longest token, in bytes.
-const LONGEST: usize = 16 << 10;
-/// By how much the clocks here and at the API server may differ.
-const SKEW: Duration = Duration::from_secs(60);
-/// How often a failure is logged at most.
-const LOG_EVERY: Duration = Duration::from_secs(10);
+/// How long a positive answer of the API server is cached.
+const ALLOWED_TTL: Duration = Duration::from_secs(30);
+/// How long a negative answer is cached.
+const DENIED_TTL: Duration = Duration::from_secs(5);
+/// Entries of each cache.
+const CACHE_CAPACITY: usize = 1024;
+/// Reviews in progress for tokens that were valid before, and as many for other
+/// tokens. This bounds the load that guesses put on the API server.
+const MAX_REVIEWS: usize = 8;
+/// The longest time for both reviews of a token.
+const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_TOKEN_BYTES: usize = 16 << 10;
+/// The largest accepted difference between our clock and the API server's.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// A failure is logged at most once in this time.
+const LOG_FAILURE_EVERY: Duration = Duration::from_secs(10);
 
 type Verdict = Result<Arc<Principal>, AccessError>;
 
-/// Asks the API server about tokens.
+/// Reviews tokens with the API server, and caches its answers.
 pub struct TokenReviews {
     client: Client,
-    /// By token.
-    users: Remembered<Fingerprint, Arc<User>>,
-    /// Tokens that are nobody's, apart: guesses push nobody out.
-    nobody: Remembered<Fingerprint, ()>,
-    /// Whether a user may make sandboxes in a namespace.
-    rights: Remembered<(Fingerprint, String), bool>,
-    /// Which tokens are asked about, and which users' rights: a user who asks for
-    /// many namespaces takes one place.
-    asking: Turns<Fingerprint>,
-    good: Semaphore,
-    new: Semaphore,
+    /// The users by token.
+    users: TtlCache<Fingerprint, Arc<User>>,
+    /// Invalid tokens. They have a cache of their own, so that guesses do not evict
+    /// valid tokens.
+    invalid: TtlCache<Fingerprint, ()>,
+    /// True if the user may create sandboxes in the namespace.
+    permissions: TtlCache<(Fingerprint, String), bool>,
+    /// One review at a time per token and per user. So a user who requests many
+    /// namespaces occupies one review slot.
+    reviewing: Turns<Fingerprint>,
+    /// Review slots for tokens that were valid before.
+    known_slots: Semaphore,
+    /// Review slots for all other tokens.
+    new_slots: Semaphore,
     logged: Mutex<Option<Instant>>,
 }
 
-/// The owner of a token, with all that rights may hang on.
+/// The owner of a token, with everything that an authorizer may look at.
 struct User {
     info: UserInfo,
+    /// Fingerprint of `info`.
     id: Fingerprint,
 }
 
 impl TokenReviews {
-    /// Asks with that client.
+    /// `client` needs permission to create TokenReviews and SubjectAccessReviews.
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            users: Remembered::new(REMEMBERED),
-            nobody: Remembered::new(REMEMBERED),
-            rights: Remembered::new(REMEMBERED),
-            asking: Turns::default(),
-            good: Semaphore::new(AT_ONCE),
-            new: Semaphore::new(AT_ONCE),
+            users: TtlCache::new(CACHE_CAPACITY),
+            invalid: TtlCache::new(CACHE_CAPACITY),
+            permissions: TtlCache::new(CACHE_CAPACITY),
+            reviewing: Turns::default(),
+            known_slots: Semaphore::new(MAX_REVIEWS),
+            new_slots: Semaphore::new(MAX_REVIEWS),
             logged: Mutex::default(),
         }
     }
 
-    /// Whom a request with that token acts for in the namespace.
+    /// The principal of a request with `token` in `namespace`.
     ///
     /// # Errors
-    /// See [`AccessError`].
+    /// `Unknown` for an invalid token, `Forbidden` if the user may not create sandboxes
+    /// there, `Unavailable` if the API server did not answer within 5 s.
     pub async fn principal(&self, token: &str, namespace: &str) -> Verdict {
-        if !may_be_good(token, SystemTime::now()) {
+        if !may_be_valid(token, SystemTime::now()) {
             return Err(AccessError::Unknown);
         }
-        match timeout(DEADLINE, self.review(token, namespace)).await {
+        match timeout(REVIEW_TIMEOUT, self.review(token, namespace)).await {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(error)) => Err(self.unavailable(&error.to_string())),
             Err(_) => Err(self.unavailable("the API server did not answer in time")),
@@ -117,54 +125,57 @@ impl TokenReviews {
         })))
     }
 
-    /// Whose the token is, if it is anybody's.
+    /// The owner of the token; `None` if the token is invalid.
     async fn user(&self, token: &str) -> kube::Result<Option<Arc<User>>> {
-        let about = fingerprint(token);
-        let known = || match self.users.get(&about) {
-            None => self.nobody.get(&about).map(|()| None),
+        let key = fingerprint(token);
+        let cached = || match self.users.get(&key) {
+            None => self.invalid.get(&key).map(|()| None),
             user => Some(user),
         };
-        if let Some(user) = known() {
+        if let Some(user) = cached() {
             return Ok(user);
         }
-        let _turn = self.asking.take(about).await;
-        if let Some(user) = known() {
+        let _turn = self.reviewing.take(key).await;
+        if let Some(user) = cached() {
             return Ok(user);
         }
-        let was_good = self.users.had(&about);
-        let places = if was_good { &self.good } else { &self.new };
-        // They are never closed.
-        let _place = places.acquire().await;
-        let Some(info) = self.ask_for_user(token).await? else {
-            self.users.forget(&about);
-            self.nobody.put(about, (), BELIEVED.1);
+        let was_valid = self.users.contains(&key);
+        let slots = if was_valid {
+            &self.known_slots
+        } else {
+            &self.new_slots
+        };
+        // The semaphores are never closed.
+        let _slot = slots.acquire().await;
+        let Some(info) = self.review_token(token).await? else {
+            self.users.remove(&key);
+            self.invalid.insert(key, (), DENIED_TTL);
             return Ok(None);
         };
         let id = serde_json::to_string(&info).map_err(kube::Error::SerdeError)?;
         let id = fingerprint(&id);
         let user = Arc::new(User { info, id });
-        self.users.put(about, user.clone(), BELIEVED.0);
+        self.users.insert(key, user.clone(), ALLOWED_TTL);
         Ok(Some(user))
     }
 
     async fn may_use(&self, user: &User, namespace: &str) -> kube::Result<bool> {
-        let about = (user.id, namespace.to_owned());
-        if let Some(allowed) = self.rights.get(&about) {
+        let key = (user.id, namespace.to_owned());
+        if let Some(allowed) = self.permissions.get(&key) {
             return Ok(allowed);
         }
-        let _turn = self.asking.take(user.id).await;
-        if let Some(allowed) = self.rights.get(&about) {
+        let _turn = self.reviewing.take(user.id).await;
+        if let Some(allowed) = self.permissions.get(&key) {
             return Ok(allowed);
         }
-        let _place = self.good.acquire().await;
-        let info = user.info.clone();
-        let allowed = self.ask_whether_may_use(info, namespace).await?;
-        let time = if allowed { BELIEVED.0 } else { BELIEVED.1 };
-        self.rights.put(about, allowed, time);
+        let _slot = self.known_slots.acquire().await;
+        let allowed = self.review_access(user.info.clone(), namespace).await?;
+        let ttl = if allowed { ALLOWED_TTL } else { DENIED_TTL };
+        self.permissions.insert(key, allowed, ttl);
         Ok(allowed)
     }
 
-    async fn ask_for_user(&self, token: &str) -> kube::Result<Option<UserInfo>> {
+    async fn review_token(&self, token: &str) -> kube::Result<Option<UserInfo>> {
         let review = TokenReview {
             spec: TokenReviewSpec {
                 token: Some(token.to_owned()),
@@ -174,11 +185,11 @@ impl TokenReviews {
         };
         let api = Api::<TokenReview>::all(self.client.clone());
         let status = api.create(&PostParams::default(), &review).await?.status;
-        let good = status.filter(|status| status.authenticated == Some(true));
-        Ok(good.and_then(|status| status.user))
+        let valid = status.filter(|status| status.authenticated == Some(true));
+        Ok(valid.and_then(|status| status.user))
     }
 
-    async fn ask_whether_may_use(&self, user: UserInfo, namespace: &str) -> kube::Result<bool> {
+    async fn review_access(&self, user: UserInfo, namespace: &str) -> kube::Result<bool> {
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
                 user: user.username,
@@ -203,7 +214,7 @@ impl TokenReviews {
 
     fn unavailable(&self, error: &str) -> AccessError {
         let mut logged = lock(&self.logged);
-        if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+        if logged.is_none_or(|at| at.elapsed() >= LOG_FAILURE_EVERY) {
             *logged = Some(Instant::now());
             tracing::warn!(error, "Kubernetes tokens cannot be reviewed");
         }
@@ -215,9 +226,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether the API server is to be asked about a text: it is a JSON Web Token by
-/// its looks, as those of ServiceAccounts and of OIDC are, and not past its end.
-fn may_be_good(text: &str, now: SystemTime) -> bool {
+/// True if the text may be a valid token: it has the form of a JSON Web Token, like
+/// the tokens of ServiceAccounts and OIDC, and has not expired. No other text is sent
+/// to the API server.
+fn may_be_valid(text: &str, now: SystemTime) -> bool {
     let part = |part: &str| {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         !part.is_empty() && part.bytes().all(fits)
@@ -226,7 +238,7 @@ fn may_be_good(text: &str, now: SystemTime) -> bool {
     let [_, claims, _] = parts[..] else {
         return false;
     };
-    if text.len() > LONGEST || !parts.iter().all(|text| part(text)) {
+    if text.len() > MAX_TOKEN_BYTES || !parts.iter().all(|text| part(text)) {
         return false;
     }
     let claims = URL_SAFE_NO_PAD.decode(claims).unwrap_or_default();
@@ -235,7 +247,7 @@ fn may_be_good(text: &str, now: SystemTime) -> bool {
     };
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let ends = claims.get("exp").and_then(Value::as_f64);
-    ends.is_none_or(|ends| ends + SKEW.as_secs_f64() > now.as_secs_f64())
+    ends.is_none_or(|ends| ends + MAX_CLOCK_SKEW.as_secs_f64() > now.as_secs_f64())
 }
 
 #[cfg(test)]

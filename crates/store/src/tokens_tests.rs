@@ -1,4 +1,4 @@
-//! An API server that is counted, and can be made to hang.
+//! Tests with a fake API server that counts its reviews and can hang.
 
 use std::collections::HashMap;
 
@@ -14,12 +14,12 @@ fn token(claims: &Value) -> String {
 }
 
 #[test]
-fn the_api_server_is_asked_about_web_tokens_only_that_are_not_past() {
+fn only_unexpired_web_tokens_are_reviewed() {
     let now = UNIX_EPOCH + Duration::from_secs(1000);
     for claims in [json!({}), json!({"exp": 1001}), json!({"exp": 990.5})] {
-        assert!(may_be_good(&token(&claims), now), "{claims}");
+        assert!(may_be_valid(&token(&claims), now), "{claims}");
     }
-    let long = format!("{}.e30.c", "a".repeat(LONGEST));
+    let long = format!("{}.e30.c", "a".repeat(MAX_TOKEN_BYTES));
     let (past, list) = (token(&json!({"exp": 900})), token(&json!([])));
     for other in [
         "",
@@ -34,12 +34,12 @@ fn the_api_server_is_asked_about_web_tokens_only_that_are_not_past() {
         &past,
         &list,
     ] {
-        assert!(!may_be_good(other, now), "{other}");
+        assert!(!may_be_valid(other, now), "{other}");
     }
 }
 
-/// Answers reviews: tokens with a `sub` are good, and that user may use every
-/// namespace but `forbidden`; others hang.
+/// Answers reviews. A token with a `sub` is valid, and its user may use every
+/// namespace but `forbidden`. The review of any other token hangs.
 #[derive(Clone, Default)]
 struct Server(Arc<Mutex<HashMap<&'static str, usize>>>);
 
@@ -74,7 +74,7 @@ impl Server {
             ("rights", json!({"allowed": namespace != "forbidden"}))
         };
         *lock(&self.0).entry(kind).or_default() += 1;
-        // Long enough for others to come, in time that is not real.
+        // In paused time, this lets other requests arrive first.
         tokio::time::sleep(Duration::from_millis(10)).await;
         if status["authenticated"] == false {
             std::future::pending::<()>().await;
@@ -93,7 +93,7 @@ fn of(user: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_with_the_same_token_ask_once_and_each_namespace_once_more() {
+async fn a_token_is_reviewed_once_and_its_user_once_per_namespace() {
     let server = Server::default();
     let (reviews, token) = (TokenReviews::new(server.client()), of("me"));
     let all = (0..50).map(|_| reviews.principal(&token, "here"));
@@ -110,19 +110,19 @@ async fn requests_with_the_same_token_ask_once_and_each_namespace_once_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn guesses_take_no_place_from_tokens_that_were_good_before() {
+async fn guesses_do_not_block_tokens_that_were_valid_before() {
     let server = Server::default();
-    let (reviews, good) = (TokenReviews::new(server.client()), of("me"));
-    assert!(reviews.principal(&good, "here").await.is_ok());
-    tokio::time::advance(BELIEVED.0).await;
-    let guesses: Vec<_> = (0..3 * AT_ONCE)
+    let (reviews, valid) = (TokenReviews::new(server.client()), of("me"));
+    assert!(reviews.principal(&valid, "here").await.is_ok());
+    tokio::time::advance(ALLOWED_TTL).await;
+    let guesses: Vec<_> = (0..3 * MAX_REVIEWS)
         .map(|guess| token(&json!({"jti": guess})))
         .collect();
     let guesses = guesses.iter().map(|guess| reviews.principal(guess, "here"));
     let (guessed, renewed) = tokio::join!(futures::future::join_all(guesses), async {
-        // When they are all there.
+        // All guesses are waiting by now.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        reviews.principal(&good, "here").await
+        reviews.principal(&valid, "here").await
     });
     assert!(renewed.is_ok());
     assert!(
@@ -130,18 +130,18 @@ async fn guesses_take_no_place_from_tokens_that_were_good_before() {
             .iter()
             .all(|guessed| *guessed == Err(AccessError::Unavailable))
     );
-    assert_eq!(server.asked("tokens"), 2 + AT_ONCE);
+    assert_eq!(server.asked("tokens"), 2 + MAX_REVIEWS);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_of_many_namespaces_is_asked_about_one_after_the_other() {
+async fn the_namespaces_of_one_user_are_reviewed_one_at_a_time() {
     let server = Server::default();
     let (reviews, token) = (TokenReviews::new(server.client()), of("me"));
     reviews.principal(&token, "here").await.ok();
-    let names: Vec<_> = (0..2 * AT_ONCE).map(|name| name.to_string()).collect();
+    let names: Vec<_> = (0..2 * MAX_REVIEWS).map(|name| name.to_string()).collect();
     let many = names.iter().map(|name| reviews.principal(&token, name));
     let mut many = std::pin::pin!(futures::future::join_all(many));
     assert!(futures::poll!(&mut many).is_pending());
-    assert_eq!(reviews.good.available_permits(), AT_ONCE - 1);
+    assert_eq!(reviews.known_slots.available_permits(), MAX_REVIEWS - 1);
     assert!(many.await.iter().all(Result::is_ok));
 }

@@ -1,6 +1,7 @@
-//! Which projects are to be looked at, and when: one entry per project that has
-//! a sandbox, or had one. Replicas that do not lead keep the entries, too, so
-//! that the next leader knows of sandboxes that were deleted meanwhile.
+//! The work queue of the projector: one entry per project that has or had a
+//! sandbox, with the time of its next sync. Replicas that do not lead also keep
+//! the entries. So the next leader knows which sandboxes were deleted before it
+//! took over.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,80 +9,82 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::decide::{Step, decide, pod, running};
+use super::decide::{Step, decide, pod_name, running_pod};
 use hutch_api::Sandbox;
 use hutch_core::names;
 
-/// First and longest wait after something failed.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// How often a pod that somebody else named is looked at.
-const WATCHED: Duration = Duration::from_secs(3);
-/// How long a project without sandboxes is remembered while this replica does
-/// not lead: whoever leads has long dealt with it then.
-const REMEMBERED: Duration = Duration::from_secs(3600);
+/// The first wait after a failure. It doubles with every further one.
+const MIN_RETRY_WAIT: Duration = Duration::from_millis(250);
+const MAX_RETRY_WAIT: Duration = Duration::from_secs(5);
+/// How often a row is checked that names a pod of somebody else.
+const CHECK_FOREIGN_POD_EVERY: Duration = Duration::from_secs(3);
+/// A replica that does not lead forgets a project after this time without a
+/// sandbox. The leader has synced the row long before.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
-/// One project, as it is to be brought in line.
+/// A project whose row has to be synced.
 #[derive(Clone)]
 pub struct Job {
-    /// Its id.
+    /// `projects.id`.
     pub project: String,
-    /// Its sandboxes, the oldest first.
+    /// The project's sandboxes, the oldest first.
     pub sandboxes: Vec<Arc<Sandbox>>,
-    /// Sandboxes that work for no project any more, and for this one last.
+    /// Sandboxes that have no project now and had this one last.
     pub released: Vec<Arc<Sandbox>>,
-    /// Pods that only we can have named in its row.
+    /// Pod names that only Hutch can have written into the row.
     pub ours: BTreeSet<String>,
 }
 
 impl Job {
-    /// Whether nothing is to be done about a row that names `pod`.
-    fn agrees(&self, pod: Option<&String>) -> bool {
-        let running: Vec<_> = self.sandboxes.iter().filter_map(|it| running(it)).collect();
-        let any = !self.sandboxes.is_empty();
-        decide(pod.map(String::as_str), &running, &self.ours, any) == Step::Keep
+    /// The decision about the row if it names `present`.
+    pub fn decide(&self, present: Option<&str>) -> Step {
+        let sandboxes = self.sandboxes.iter();
+        let running: Vec<_> = sandboxes.filter_map(|it| running_pod(it)).collect();
+        decide(present, &running, &self.ours, !self.sandboxes.is_empty())
     }
 }
 
-/// What is to be done after a look at a project.
+/// When a project is due again after a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing until something changes.
+    /// Only after a change.
     Rest,
-    /// Look again soon: what its row names is not in our caches.
+    /// Soon: the row names a pod that is not in our caches, so no change is seen.
     Watch,
-    /// Try again.
+    /// After a wait that grows with every failure.
     Retry,
 }
 
-/// All projects that are known.
+/// All known projects.
 #[derive(Default)]
-pub struct Due(HashMap<String, Entry>);
+pub struct Schedule(HashMap<String, Entry>);
 
 struct Entry {
     job: Job,
-    /// What the last look was, or is, for.
-    seen: Option<Vec<Mark>>,
+    /// The sandboxes when they last made the project due.
+    seen: Option<Vec<Snapshot>>,
     due: Option<Instant>,
+    /// True while a sync is in progress.
     busy: bool,
     failures: u32,
-    /// Since when there has been no sandbox.
-    alone: Instant,
+    /// The last time when the project had a sandbox.
+    last_sandbox: Instant,
 }
 
-/// What of a sandbox leads to a look when it changes.
+/// The properties of a sandbox whose change makes its project due.
 #[derive(PartialEq, Eq)]
-struct Mark {
+struct Snapshot {
     uid: Option<String>,
     generation: Option<i64>,
     running: Option<String>,
 }
 
-impl Mark {
+impl Snapshot {
     fn of(sandbox: &Arc<Sandbox>) -> Self {
         Self {
             uid: sandbox.metadata.uid.clone(),
             generation: sandbox.metadata.generation,
-            running: running(sandbox),
+            running: running_pod(sandbox),
         }
     }
 }
@@ -99,14 +102,14 @@ impl Entry {
             due: None,
             busy: false,
             failures: 0,
-            alone: Instant::now(),
+            last_sandbox: Instant::now(),
         }
     }
 }
 
-impl Due {
-    /// Takes in the sandboxes as they are now: projects whose sandboxes changed
-    /// are due.
+impl Schedule {
+    /// Replaces the known sandboxes by `all`. Projects whose sandboxes changed
+    /// become due.
     pub fn update(&mut self, mut all: Vec<Arc<Sandbox>>) {
         for entry in self.0.values_mut() {
             entry.job.sandboxes.clear();
@@ -118,54 +121,52 @@ impl Due {
         });
         for sandbox in &all {
             let project = sandbox.spec.project.as_ref().map(|it| it.id.as_str());
-            let told = sandbox
-                .status
-                .as_ref()
-                .and_then(|it| it.project_id.as_deref());
+            let status = sandbox.status.as_ref();
+            let reported = status.and_then(|it| it.project_id.as_deref());
             if let Some(id) = project {
                 let job = &mut self.entry(id).job;
-                job.ours.extend(pod(sandbox));
+                job.ours.extend(pod_name(sandbox));
                 job.sandboxes.push(sandbox.clone());
             }
-            if let Some(former) = told.filter(|told| project != Some(told)) {
+            if let Some(former) = reported.filter(|reported| project != Some(reported)) {
                 let job = &mut self.entry(former).job;
-                job.ours.extend(pod(sandbox));
+                job.ours.extend(pod_name(sandbox));
                 if project.is_none() {
                     job.released.push(sandbox.clone());
                 }
             }
         }
         for entry in self.0.values_mut() {
-            entry.compare();
+            entry.refresh();
         }
     }
 
-    /// All projects are due now.
-    pub fn all(&mut self) {
+    /// Makes all projects due now.
+    pub fn make_all_due(&mut self) {
         for entry in self.0.values_mut() {
             entry.due = Some(Instant::now());
         }
     }
 
-    /// The rows that name a pod, by project. Due is a project whose row says
-    /// something else than its sandboxes do, and one without a sandbox whose row has
-    /// a name that only we can have given.
+    /// Compares with `rows`, the pod names in the database by project. A project
+    /// becomes due if its row does not fit its sandboxes. A project without a
+    /// sandbox becomes due if only Hutch can have written the name in its row.
     pub fn compare(&mut self, rows: &HashMap<String, String>) {
         for (project, pod) in rows {
             if !self.0.contains_key(project) && names::project(project) == *pod {
-                self.entry(project).compare();
+                self.entry(project).refresh();
             }
         }
         for (project, entry) in &mut self.0 {
             let waits = entry.busy || entry.due.is_some();
-            if !waits && !entry.job.agrees(rows.get(project)) {
+            let present = rows.get(project).map(String::as_str);
+            if !waits && entry.job.decide(present) != Step::Keep {
                 entry.due = Some(Instant::now());
             }
         }
     }
 
-    /// Up to `room` projects whose time has come; they are busy until
-    /// [`Due::done`].
+    /// Takes up to `room` due projects. Each is busy until [`Schedule::done`].
     pub fn take(&mut self, room: usize) -> Vec<Job> {
         let now = Instant::now();
         let due = self.0.values_mut();
@@ -179,7 +180,7 @@ impl Due {
             .collect()
     }
 
-    /// A project was looked at.
+    /// Ends the sync of a project and plans the next one.
     pub fn done(&mut self, project: &str, next: Next) {
         let Some(entry) = self.0.get_mut(project) else {
             return;
@@ -187,17 +188,17 @@ impl Due {
         entry.busy = false;
         let wait = match next {
             Next::Rest => None,
-            Next::Watch => Some(WATCHED),
+            Next::Watch => Some(CHECK_FOREIGN_POD_EVERY),
             Next::Retry => {
-                let wait = RETRY.0.saturating_mul(1 << entry.failures.min(8));
+                let wait = MIN_RETRY_WAIT.saturating_mul(1 << entry.failures.min(8));
                 entry.failures += 1;
-                Some(wait.min(RETRY.1))
+                Some(wait.min(MAX_RETRY_WAIT))
             }
         };
         if next != Next::Retry {
             entry.failures = 0;
         }
-        // What changed meanwhile is due already.
+        // A change during the sync has made the project due already.
         let later = wait.map(|wait| Instant::now() + wait);
         entry.due = entry.due.or(later);
         if entry.due.is_some() {
@@ -206,24 +207,23 @@ impl Due {
         if entry.job.sandboxes.is_empty() {
             self.0.remove(project);
         } else {
-            // The row names none of the former pods any more: where it does
-            // again, somebody else did it.
+            // The row names no former pod now. If it does later, somebody else
+            // wrote that name.
             let derived = names::project(project);
-            let present: BTreeSet<_> = entry
-                .job
-                .sandboxes
-                .iter()
-                .filter_map(|it| pod(it))
-                .collect();
+            let sandboxes = entry.job.sandboxes.iter();
+            let present: BTreeSet<_> = sandboxes.filter_map(|it| pod_name(it)).collect();
             let ours = &mut entry.job.ours;
             ours.retain(|name| *name == derived || present.contains(name));
         }
     }
 
-    /// Forgets projects that have long had no sandbox, while others lead.
+    /// Forgets projects that have had no sandbox for [`FORGET_AFTER`]. Only for
+    /// replicas that do not lead.
     pub fn forget(&mut self) {
         self.0.retain(|_, entry| {
-            entry.busy || !entry.job.sandboxes.is_empty() || entry.alone.elapsed() < REMEMBERED
+            entry.busy
+                || !entry.job.sandboxes.is_empty()
+                || entry.last_sandbox.elapsed() < FORGET_AFTER
         });
     }
 
@@ -235,11 +235,12 @@ impl Due {
 }
 
 impl Entry {
-    fn compare(&mut self) {
+    /// Makes the project due if its sandboxes changed.
+    fn refresh(&mut self) {
         if !self.job.sandboxes.is_empty() {
-            self.alone = Instant::now();
+            self.last_sandbox = Instant::now();
         }
-        let now: Vec<_> = self.job.sandboxes.iter().map(Mark::of).collect();
+        let now: Vec<_> = self.job.sandboxes.iter().map(Snapshot::of).collect();
         if self.seen.as_ref() != Some(&now) {
             self.seen = Some(now);
             self.due = Some(Instant::now());
@@ -249,5 +250,5 @@ impl Entry {
 }
 
 #[cfg(test)]
-#[path = "due_tests.rs"]
+#[path = "schedule_tests.rs"]
 mod tests;

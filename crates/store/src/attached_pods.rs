@@ -1,5 +1,5 @@
-//! Pods of the facade's namespace that somebody else made and labelled for Hutch
-//! to work in, as a cache has them. Only read.
+//! Attached pods: pods that somebody else created and labelled for Hutch to run
+//! commands in. This module only reads them.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -15,27 +15,28 @@ use hutch_core::names::is_name;
 use hutch_kube::apply::Writer;
 use hutch_kube::watches::Cache;
 
-/// The labelled pods of one namespace.
-pub struct GuestDirectory {
+/// The attached pods of one namespace.
+pub struct AttachedPodStore {
     cache: Cache<Pod>,
-    reader: Writer,
+    api: Writer,
     namespace: String,
 }
 
-impl GuestDirectory {
-    /// Over a cache of the namespace's labelled pods.
-    pub const fn new(cache: Cache<Pod>, reader: Writer, namespace: String) -> Self {
+impl AttachedPodStore {
+    /// `cache` must contain the labelled pods of `namespace`. `api` is used for reads
+    /// only.
+    pub const fn new(cache: Cache<Pod>, api: Writer, namespace: String) -> Self {
         Self {
             cache,
-            reader,
+            api,
             namespace,
         }
     }
 }
 
-impl Guests for GuestDirectory {
+impl Guests for AttachedPodStore {
     fn get(&self, name: &str) -> Option<Guest> {
-        guest(&*self.cache.get(&self.namespace, name)?)
+        attached_pod(&*self.cache.get(&self.namespace, name)?)
     }
 
     fn exists<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>> {
@@ -47,11 +48,11 @@ impl Guests for GuestDirectory {
                 .labels(&format!("{}=true", labels::ATTACH))
                 .fields(&format!("metadata.name={name}"));
             let found = self
-                .reader
+                .api
                 .matching::<Pod>(&self.namespace, &wanted)
                 .await
                 .map_err(refusal)?;
-            Ok(found.iter().any(|pod| guest(pod).is_some()))
+            Ok(found.iter().any(|pod| attached_pod(pod).is_some()))
         }
         .boxed()
     }
@@ -61,8 +62,9 @@ impl Guests for GuestDirectory {
     }
 }
 
-/// The pod, if Hutch may work in it: it is none of Hutch's own, and lives.
-fn guest(pod: &Pod) -> Option<Guest> {
+/// The pod, if Hutch may run commands in it: Hutch did not create it, and it is
+/// alive.
+fn attached_pod(pod: &Pod) -> Option<Guest> {
     let ours = pod.labels().get(labels::MANAGED_BY);
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref());
@@ -72,7 +74,7 @@ fn guest(pod: &Pod) -> Option<Guest> {
     {
         return None;
     }
-    let container = container(pod)?;
+    let container = default_container(pod)?;
     let all = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
     if !all.iter().any(|one| one.name == container) {
         let text = format!("there is no container {container} in the pod");
@@ -82,7 +84,7 @@ fn guest(pod: &Pod) -> Option<Guest> {
     let state = states.into_iter().flatten().find(|it| it.name == container);
     let state = state.and_then(|it| it.state.clone()).unwrap_or_default();
     if state.running.is_none() {
-        let why = why(&state).unwrap_or_else(|| phase.unwrap_or("Pending").to_owned());
+        let why = reason(&state).unwrap_or_else(|| phase.unwrap_or("Pending").to_owned());
         return Some(Guest::Waits(format!("container {container}: {why}")));
     }
     Some(Guest::Runs(PodRef {
@@ -94,14 +96,15 @@ fn guest(pod: &Pod) -> Option<Guest> {
     }))
 }
 
-/// The container that is meant where none is named, as for `kubectl exec`.
-fn container(pod: &Pod) -> Option<String> {
+/// The container that `kubectl exec` uses if none is named.
+fn default_container(pod: &Pod) -> Option<String> {
     let named = pod.annotations().get(annotations::DEFAULT_CONTAINER);
     let first = || Some(pod.spec.as_ref()?.containers.first()?.name.clone());
     named.cloned().or_else(first)
 }
 
-fn why(state: &ContainerState) -> Option<String> {
+/// The reason why the container does not run, if the kubelet gave one.
+fn reason(state: &ContainerState) -> Option<String> {
     let waiting = state.waiting.as_ref().map(|it| (&it.reason, &it.message));
     let ended = state
         .terminated
@@ -129,11 +132,11 @@ mod tests {
             ]},
         });
         edit(&mut pod);
-        guest(&serde_json::from_value(pod).unwrap())
+        attached_pod(&serde_json::from_value(pod).unwrap())
     }
 
     #[test]
-    fn the_default_container_is_used_else_the_first_once_it_runs() {
+    fn the_default_or_first_container_is_used_once_it_runs() {
         let runs = seen(|_| ());
         assert!(matches!(runs, Some(Guest::Runs(pod)) if pod.container == "a" && pod.guest));
         let named = json!({"kubectl.kubernetes.io/default-container": "b"});
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ours_or_ends_is_none() {
+    fn own_pods_and_ended_pods_are_not_attached() {
         let labels = json!({labels::ATTACH: "true", labels::MANAGED_BY: MANAGED_BY});
         assert_eq!(seen(|pod| pod["metadata"]["labels"] = labels), None);
         let ends = json!("2026-01-01T00:00:00Z");
