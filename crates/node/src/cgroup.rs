@@ -1,8 +1,8 @@
-//! A cgroup for every mounter, in every hierarchy that the host has: outside of
-//! our own, so that the end of our container is not the end of the mounters.
+//! A cgroup for each mounter, in each cgroup hierarchy of the host. It is outside of this
+//! container's cgroup, so that the mounters survive the end of the container.
 //!
-//! The host's view is that of PID 1, where this process may look at it; the plain
-//! process of a test may not, and is on the host itself.
+//! The hierarchies are those that PID 1 sees. A plain process in a test may not inspect
+//! PID 1; it runs on the host itself and uses its own view.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use super::mountinfo;
 
-/// How long the kernel may need to let go of a cgroup whose processes have ended.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the kernel may take to release a cgroup whose processes have ended.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The cgroups of one state folder's mounters.
+/// The cgroups of the mounters of one state directory.
 #[derive(Clone, Debug)]
 pub struct Cgroups {
-    /// One folder per hierarchy, the parents of the mounters' own.
+    /// One parent cgroup per hierarchy.
     parents: Vec<PathBuf>,
 }
 
 impl Cgroups {
-    /// Those whose parent is called `name`.
+    /// Uses parent cgroups with the name `name`. It creates nothing.
     pub fn of(name: &str) -> Self {
         let (root, mounts) = match mountinfo::of(1) {
             Ok(mounts) if Path::new("/proc/1/root/sys").is_dir() => ("/proc/1/root", mounts),
@@ -38,36 +38,38 @@ impl Cgroups {
         Self { parents }
     }
 
-    /// Makes the mounter's cgroup in every hierarchy where that can be done.
-    /// Returns the files to write a pid to, and what went wrong elsewhere.
-    pub fn make(&self, mounter: &str) -> (Vec<PathBuf>, Vec<String>) {
-        let (mut made, mut trouble) = (Vec::new(), Vec::new());
+    /// Creates the mounter's cgroup in each hierarchy. Returns the files to write the PID
+    /// to, and the errors of the hierarchies where it failed.
+    pub fn create(&self, mounter: &str) -> (Vec<PathBuf>, Vec<String>) {
+        let (mut created, mut errors) = (Vec::new(), Vec::new());
         for parent in &self.parents {
-            let folder = parent.join(mounter);
-            match fs::create_dir_all(&folder).and_then(|()| fill(parent, &folder)) {
-                Ok(()) => made.push(folder.join("cgroup.procs")),
-                Err(error) => trouble.push(format!("{}: {error}", folder.display())),
+            let cgroup = parent.join(mounter);
+            match fs::create_dir_all(&cgroup).and_then(|()| fill_cpuset(parent, &cgroup)) {
+                Ok(()) => created.push(cgroup.join("cgroup.procs")),
+                Err(error) => errors.push(format!("{}: {error}", cgroup.display())),
             }
         }
-        (made, trouble)
+        (created, errors)
     }
 
-    /// Removes the mounter's cgroup, and the parents with the last.
+    /// Removes the mounter's cgroup, and its parent if that is empty. It blocks until the
+    /// kernel releases the cgroup, 2 s at most.
     pub fn remove(&self, mounter: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + REMOVE_TIMEOUT;
         for parent in &self.parents {
-            let folder = parent.join(mounter);
-            while folder.exists() && fs::remove_dir(&folder).is_err() && Instant::now() < deadline {
+            let cgroup = parent.join(mounter);
+            while cgroup.exists() && fs::remove_dir(&cgroup).is_err() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            // Refused as long as another mounter is in it.
+            // It fails while another mounter's cgroup is in it.
             let _ = fs::remove_dir(parent);
         }
     }
 }
 
-/// A fresh cpuset of version 1 is empty, and nothing may run in it.
-fn fill(parent: &Path, folder: &Path) -> std::io::Result<()> {
+/// Copies the root's CPUs and memory nodes. A new cpuset of cgroup v1 is empty, and no
+/// process may run in it.
+fn fill_cpuset(parent: &Path, cgroup: &Path) -> std::io::Result<()> {
     let Some(root) = parent.parent() else {
         return Ok(());
     };
@@ -76,7 +78,7 @@ fn fill(parent: &Path, folder: &Path) -> std::io::Result<()> {
             continue;
         };
         fs::write(parent.join(set), &all)?;
-        fs::write(folder.join(set), &all)?;
+        fs::write(cgroup.join(set), &all)?;
     }
     Ok(())
 }

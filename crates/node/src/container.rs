@@ -1,5 +1,4 @@
-//! Where the container of a sandbox is on this node: found in `/proc` by its id,
-//! without asking the container runtime.
+//! Finds a container on this node in `/proc` by its ID, without the container runtime.
 
 use std::fs;
 
@@ -10,30 +9,31 @@ use super::{Owner, Process};
 pub struct Container {
     /// Its first process.
     pub init: Process,
-    /// Who that process is.
+    /// The user and group of that process.
     pub user: Owner,
 }
 
-/// The running container of that id, `containerd://…` as a pod's status has it.
+/// Finds the running container with this ID, in the form of a pod's status
+/// (`containerd://…`). It reads the files of every process.
 pub fn find(id: &str) -> Option<Container> {
     let id = id.rsplit('/').next().filter(|id| id.len() >= 12)?;
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let first = pids.filter_map(|pid| first_of(pid, id));
-    // A sandbox may have pid namespaces of its own in its one.
+    // A sandbox may create nested PID namespaces. The outermost one is the container's.
     let (_, pid) = first.min()?;
     let init = Process::of(pid)?;
     let user = user_of(init)?;
     init.runs().then_some(Container { init, user })
 }
 
-/// Who a process is.
+/// The process's real user and group.
 pub(super) fn user_of(process: Process) -> Option<Owner> {
     user(&fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?)
 }
 
-/// Root of the process's user namespace, as the host counts; the host's own where
-/// it has none.
+/// The host's IDs of root in the process's user namespace. They are 0 without a user
+/// namespace of its own.
 pub(super) fn root_of(process: Process) -> Option<Owner> {
     let map = |file: &str| {
         let map = fs::read_to_string(format!("/proc/{}/{file}", process.pid)).ok()?;
@@ -45,8 +45,8 @@ pub(super) fn root_of(process: Process) -> Option<Owner> {
     })
 }
 
-/// How deep the process is in pid namespaces, and its pid, if it is in the
-/// container and the first one in its namespace.
+/// The depth of the process's PID namespace, and its PID. `None` unless it is in the
+/// container and is PID 1 of its namespace.
 fn first_of(pid: u32, container: &str) -> Option<(usize, u32)> {
     let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     if !cgroups.contains(container) {
@@ -77,7 +77,7 @@ fn user(status: &str) -> Option<Owner> {
     })
 }
 
-/// What 0 inside is outside (`user_namespaces(7)`).
+/// The ID outside that the ID 0 inside maps to (`user_namespaces(7)`).
 fn outside_of_zero(map: &str) -> Option<u32> {
     let lines = map.lines().map(|line| line.split_ascii_whitespace());
     let mut starts = lines.filter_map(|mut fields| Some((fields.next()?, fields.next()?)));

@@ -1,7 +1,8 @@
-//! Where a mounter may send requests. It runs in the node's network, and whoever
-//! writes a Sandbox names the endpoint: what only a node can reach and nobody keeps
-//! buckets at, the cloud's metadata above all, is refused. A name is looked up here
-//! and once more by the mounter, so one that changes in between is not caught.
+//! Refuses endpoints that a mounter must not contact. A mounter runs in the node's network,
+//! and the author of a Sandbox chooses the endpoint. So addresses are refused that only a
+//! node can reach and that hold no buckets, above all the cloud's metadata service. The name
+//! is resolved here and again by the mounter. A DNS answer that changes in between is not
+//! caught.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,19 +10,19 @@ use http::Uri;
 
 use super::Error;
 
-/// Azure's and Alibaba's metadata, which are not link-local.
+/// The metadata services of Azure and Alibaba. They are not link-local.
 const METADATA: [Ipv4Addr; 2] = [
     Ipv4Addr::new(168, 63, 129, 16),
     Ipv4Addr::new(100, 100, 100, 200),
 ];
-/// Amazon's over IPv6.
+/// Amazon's metadata service over IPv6.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254);
 
-/// Whether requests may go to that URL.
+/// Checks that a mounter may send requests to this URL.
 ///
 /// # Errors
-/// [`Error::Unreachable`] for an address that no bucket is at. One that cannot be
-/// looked up passes: the mounter says so better.
+/// [`Error::Unreachable`] for a refused address. A name that cannot be resolved passes,
+/// because the mounter reports that error better.
 pub async fn check(endpoint: &str) -> Result<(), Error> {
     let uri: Option<Uri> = endpoint.parse().ok();
     let Some(host) = uri.as_ref().and_then(Uri::host) else {
@@ -31,15 +32,15 @@ pub async fn check(endpoint: &str) -> Result<(), Error> {
     let Ok(mut found) = tokio::net::lookup_host((host, 0)).await else {
         return Ok(());
     };
-    match found.any(|address| of_the_node(address.ip())) {
-        true => Err(Error::Unreachable(format!(
+    if found.any(|address| is_refused(address.ip())) {
+        return Err(Error::Unreachable(format!(
             "{endpoint} is at an address that is never asked for buckets"
-        ))),
-        false => Ok(()),
+        )));
     }
+    Ok(())
 }
 
-fn of_the_node(address: IpAddr) -> bool {
+fn is_refused(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified() || METADATA.contains(&v4),
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified() || v6 == METADATA_V6,
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn metadata_and_link_local_addresses_are_never_asked() {
+    async fn metadata_and_link_local_addresses_are_refused() {
         for bad in [
             "http://169.254.169.254/latest",
             "https://169.254.1.1:443",

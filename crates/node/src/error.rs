@@ -1,15 +1,15 @@
-//! Why something could not be mounted or unmounted. Texts are for the user of the
-//! sandbox and name neither keys nor anything else of the node's.
+//! The reasons why a mount or unmount failed. The texts are for the user of the sandbox. They
+//! contain no credentials and no details of the node.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use hutch_core::buckets::reasons;
 
-/// Why a mount is not, or not yet, as it was asked for.
+/// The reason why a mount is not, or not yet, in the requested state.
 #[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Error {
-    /// The S3 service refuses the credentials, or what they are used for.
+    /// The S3 service refuses the credentials, or they lack a permission.
     #[error("the S3 service refuses the credentials ({0})")]
     AccessDenied(String),
     /// The S3 service has no such bucket.
@@ -21,23 +21,22 @@ pub enum Error {
     /// An option is not allowed, or the mounter does not know it.
     #[error("{0}")]
     BadOption(String),
-    /// Something is in the way of the mount point.
+    /// Something else occupies the mount point.
     #[error("{0}")]
     PathTaken(String),
     /// A process uses the mount.
     #[error("a process uses {0}")]
     Busy(String),
-    /// The container, or its process, is not there any more.
+    /// The container or its process has ended.
     #[error("the container is gone")]
     Gone,
-    /// Anything else.
+    /// Any other failure of the mounter or the system.
     #[error("{0}")]
     Mounter(String),
 }
 
 impl Error {
-    /// The reason as status and conditions have it, see
-    /// [`hutch_core::buckets::reasons`].
+    /// The reason for status and conditions, see [`hutch_core::buckets::reasons`].
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::AccessDenied(_) => reasons::ACCESS_DENIED,
@@ -50,8 +49,7 @@ impl Error {
         }
     }
 
-    /// Whether trying again in haste is of no use: somebody has to change
-    /// something first.
+    /// True if a retry cannot succeed until a user changes something.
     pub const fn needs_a_change(&self) -> bool {
         matches!(
             self,

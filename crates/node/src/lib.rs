@@ -1,24 +1,31 @@
-//! `hutch-node`: the mounts of the sandboxes of one node, and what leads to them.
+//! `hutch-node` mounts the buckets of the sandboxes of one node.
 //!
-//! Reading map: `source` (what is mounted) → `mounter` and `s3fs` (the program
-//! that does it) → `errand` (the steps that a process of one thread has to take,
-//! as namespaces belong to threads) → `mounts` (the core: one verified mounter
-//! per id, attached to places) → `container` (where a sandbox is on this node) →
-//! `live` (the door through which buckets come into running sandboxes) and `csi`
-//! (the one through which they become volumes of pods).
-//! Keys of buckets are in this process, in a pipe to an errand and in a file
-//! that nobody else sees and that is gone when the mount is verified.
+//! Read `docs/one-mount.md` first: it follows one mount from the spec to the container.
+//! Then read the modules in this order:
+//!
+//! | step | modules |
+//! | --- | --- |
+//! | the process | `settings` (the command line), `role` (builds the parts and joins them) |
+//! | the input | `source` (one bucket, its options and its credentials), `endpoint` (addresses that are refused), `options` (the options of `s3fs` that a user may set) |
+//! | the mounter | `mounter` (the trait), `s3fs` (its implementation) |
+//! | the kernel calls | `ns_helper` (child processes with one thread, which work in another mount namespace), `mountinfo` (reads the list of mounts), `process` (a process by PID and start time), `cgroup` (a cgroup per mounter) |
+//! | the core | `mounts` (one verified mounter per ID, attached to places), `error` (the reasons for a failure) |
+//! | the users of the core | `live` (mounts buckets into running containers), `csi` (the CSI driver, which makes buckets volumes of pods) |
+//! | shared by `live` and `csi` | `container` (finds a container on this node), `volume` (checks a bucket that is a volume), `refusals` (reports a volume's failure in the sandbox's status) |
+//!
+//! S3 credentials exist in this process, in a pipe to a namespace helper, and in a file
+//! that only the mounter sees. The file is removed when the mount is verified.
 
 mod cgroup;
-pub mod container;
-pub mod csi;
+mod container;
+mod csi;
 mod endpoint;
-pub mod errand;
 mod error;
-pub mod live;
+mod live;
 mod mounter;
 mod mountinfo;
-pub mod mounts;
+mod mounts;
+pub mod ns_helper;
 mod options;
 mod process;
 mod refusals;
@@ -28,10 +35,9 @@ mod settings;
 mod source;
 mod volume;
 
-pub use error::Error;
-pub use mounts::{Health, Mounts, Place, Settings};
-pub use process::Process;
-use refusals::Refusal;
-pub use refusals::Refusals;
+use error::Error;
+use mounts::{MountSettings, Mounts, Place};
+use process::Process;
+use refusals::{Refusal, Refusals};
 pub use settings::NodeSettings;
-pub use source::{Owner, Source};
+use source::{Owner, Source};

@@ -3,16 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hutch_node::{NodeSettings, errand, role};
+use hutch_node::{NodeSettings, ns_helper, role};
 
 fn main() -> ExitCode {
-    // Before anything else: setns(2) into a mount namespace fails in a process with
-    // threads, and a mount is not to wait for a command line to be parsed.
+    // This comes first. setns(2) into a mount namespace fails in a process with threads,
+    // and parsing a command line would delay each mount.
     if std::env::args_os()
         .nth(1)
-        .is_some_and(|word| word == errand::COMMAND)
+        .is_some_and(|word| word == ns_helper::COMMAND)
     {
-        return errand::run();
+        return ns_helper::run();
     }
     hutch_process::limit_allocator();
     match role::run(NodeSettings::parse()) {

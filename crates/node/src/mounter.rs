@@ -1,17 +1,18 @@
-//! What a program has to be to mount buckets for us: run in the foreground, read
-//! its keys from a file, and say on its output what went wrong.
+//! The interface of a program that mounts buckets. It must run in the foreground, read its
+//! credentials from a file and print errors.
 
 use std::path::Path;
 
 use super::{Error, Source};
 
-/// A program that mounts a bucket by FUSE.
+/// A program that mounts a bucket with FUSE.
 pub trait Mounter: Send + Sync {
-    /// Program and arguments that mount `source` at `point` under the name
-    /// `label`, with the keys in the file `keys`. No key is among them.
+    /// The program and its arguments. They mount `source` at `point` with the mount source
+    /// `label` and read the credentials from the file `keys`. The arguments contain no
+    /// credentials.
     ///
     /// # Errors
-    /// [`Error::BadOption`] where an option of the source is not allowed.
+    /// [`Error::BadOption`] if an option of the source is not allowed.
     fn command(
         &self,
         source: &Source,
@@ -20,12 +21,12 @@ pub trait Mounter: Send + Sync {
         keys: &Path,
     ) -> Result<Vec<String>, Error>;
 
-    /// Its environment, besides what every program has.
+    /// Environment variables beside `PATH` and `HOME`.
     fn environment(&self) -> Vec<(String, String)>;
 
-    /// What is in the file of the keys.
+    /// Content of the credentials file.
     fn keys(&self, source: &Source) -> String;
 
-    /// Why it failed, by all that it has written.
+    /// Derives the reason for a failure from the program's output.
     fn explain(&self, source: &Source, output: &str) -> Error;
 }

@@ -1,43 +1,42 @@
-//! What is mounted in a process's mount namespace (`proc_pid_mountinfo(5)`).
+//! Reads the mounts of a process's mount namespace (`proc_pid_mountinfo(5)`).
 
 use std::fs;
 use std::path::Path;
 
 /// One line of a `mountinfo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Number of the mount.
+pub struct MountEntry {
     id: u32,
-    /// Number of the mount that it is on.
+    /// ID of the mount that this one is mounted on.
     parent: u32,
     /// Device number of the file system, as `major:minor`.
     pub device: String,
-    /// Where it is, as the process's root sees it.
+    /// The mount point, relative to the process's root.
     pub point: String,
-    /// File system type.
+    /// File system type, such as `fuse.s3fs`.
     pub kind: String,
-    /// What is mounted, as whoever mounted it calls it.
+    /// The source that the mounting program gave.
     pub source: String,
 }
 
-/// All mounts that the process sees, in the order of their numbers.
+/// All mounts that the process sees.
 ///
 /// # Errors
-/// When there is no such process.
-pub fn of(pid: u32) -> std::io::Result<Vec<Entry>> {
+/// When no such process exists.
+pub fn of(pid: u32) -> std::io::Result<Vec<MountEntry>> {
     let text = fs::read(format!("/proc/{pid}/mountinfo"))?;
     Ok(parse(&String::from_utf8_lossy(&text)))
 }
 
-pub fn parse(text: &str) -> Vec<Entry> {
+pub fn parse(text: &str) -> Vec<MountEntry> {
     text.lines().filter_map(line).collect()
 }
 
-/// What is seen at `path`: the mount there that no other one covers. Numbers do not
-/// tell: one that was put beneath another has the higher number.
-pub fn top<'a>(mounts: &'a [Entry], path: &Path) -> Option<&'a Entry> {
-    let there = |entry: &&Entry| Path::new(&entry.point) == path;
-    let covered = |entry: &Entry| {
+/// The visible mount at `path`: the one that no other mount there covers. The IDs do not
+/// give the order: a mount that was put beneath another has the higher ID.
+pub fn top<'a>(mounts: &'a [MountEntry], path: &Path) -> Option<&'a MountEntry> {
+    let there = |entry: &&MountEntry| Path::new(&entry.point) == path;
+    let covered = |entry: &MountEntry| {
         mounts
             .iter()
             .filter(there)
@@ -46,14 +45,14 @@ pub fn top<'a>(mounts: &'a [Entry], path: &Path) -> Option<&'a Entry> {
     mounts.iter().filter(there).find(|entry| !covered(entry))
 }
 
-fn line(line: &str) -> Option<Entry> {
+fn line(line: &str) -> Option<MountEntry> {
     let (before, after) = line.split_once(" - ")?;
     let mut before = before.split(' ');
     let (id, parent) = (before.next()?.parse().ok()?, before.next()?.parse().ok()?);
     let device = before.next()?.to_owned();
     let point = unescaped(before.nth(1)?);
     let mut after = after.split(' ');
-    Some(Entry {
+    Some(MountEntry {
         id,
         parent,
         device,
@@ -63,7 +62,7 @@ fn line(line: &str) -> Option<Entry> {
     })
 }
 
-/// The kernel writes blank, tab, newline and backslash as three octal digits.
+/// The kernel writes space, tab, newline and backslash as three octal digits.
 fn unescaped(text: &str) -> String {
     let mut plain = text.to_owned();
     for (code, character) in [

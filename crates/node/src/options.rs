@@ -1,10 +1,10 @@
-//! Which options of s3fs a caller may use. Those that tune are allowed; those
-//! that name files of the node, other credentials or another endpoint, that turn
-//! TLS checks off or log requests are not.
+//! The options of s3fs that a user may set. Options that tune performance are allowed.
+//! Options are refused if they name files of the node, other credentials or another
+//! endpoint, disable TLS checks, or log requests.
 
 use super::Error;
 
-/// Options that take no value, or may have one.
+/// The allowed options. Some take a value.
 const ALLOWED: [&str; 57] = [
     "allow_other",
     "async_read",
@@ -68,7 +68,7 @@ const ALLOWED: [&str; 57] = [
 /// Checks an option, such as `multipart_size=64`, and returns its name.
 ///
 /// # Errors
-/// [`Error::BadOption`] that names it.
+/// [`Error::BadOption`], which names the option.
 pub fn checked(option: &str) -> Result<&str, Error> {
     let (name, value) = option.split_once('=').unwrap_or((option, ""));
     let plain = |c: char| c.is_ascii_alphanumeric() || "._:+-".contains(c);
@@ -78,7 +78,7 @@ pub fn checked(option: &str) -> Result<&str, Error> {
             "the option {name:?} is not allowed"
         )));
     }
-    // A comma would begin another option, a backslash is libfuse's escape.
+    // A comma would start another option. A backslash is libfuse's escape character.
     if !value.chars().all(plain) {
         return Err(Error::BadOption(format!(
             "the option {name} has a value that is not allowed"
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_that_tune_are_allowed_and_no_others() {
+    fn only_options_that_tune_are_allowed() {
         for good in [
             "multipart_size=64",
             "nomixupload",

@@ -1,5 +1,5 @@
-//! A process of this machine, known by its pid and start time: a recycled pid has
-//! another start time and is never taken for it. A zombie counts as ended.
+//! A process, identified by its PID and start time. A recycled PID has another start time,
+//! so it is never mistaken for the old process. A zombie counts as ended.
 
 use std::fs;
 
@@ -9,33 +9,33 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A process, running or not.
+/// A process that may have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
-    /// Its id in the host's pid namespace.
+    /// Its PID in the host's PID namespace.
     pub pid: u32,
-    /// Clock ticks since boot, field 22 of `/proc/PID/stat`.
+    /// Its start time in clock ticks since boot: field 22 of `/proc/PID/stat`.
     pub started: u64,
 }
 
 impl Process {
-    /// The process that has that pid now.
+    /// The process that has this PID now.
     pub fn of(pid: u32) -> Option<Self> {
         let (state, started) = look_up(pid)?;
         (!matches!(state, 'Z' | 'X')).then_some(Self { pid, started })
     }
 
-    /// Whether it still runs.
+    /// True if it still runs.
     pub fn runs(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
 
-    /// Whether somebody has stopped it (SIGSTOP).
+    /// True if it is stopped (SIGSTOP).
     pub fn is_stopped(self) -> bool {
         look_up(self.pid) == Some(('T', self.started))
     }
 
-    /// Sends a signal, if it still runs.
+    /// Sends a signal if it still runs.
     pub fn signal(self, signal: Signal) {
         if let Some(fd) = self.fd() {
             // It may have ended meanwhile.
@@ -43,12 +43,12 @@ impl Process {
         }
     }
 
-    /// Resolves when it has ended. A zombie has.
+    /// Waits until it has ended or is a zombie.
     pub async fn ended(self) {
         let Some(fd) = self.fd() else { return };
-        // A pidfd is readable from the end of its process on.
+        // A pidfd becomes readable when its process ends.
         #[allow(unsafe_code)]
-        // SAFETY: the descriptor is owned, and only closed after it is deregistered.
+        // SAFETY: the descriptor is owned and is closed only after it is deregistered.
         let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
         match registered {
             Ok(fd) => drop(fd.readable().await),
@@ -56,7 +56,7 @@ impl Process {
         }
     }
 
-    /// A descriptor of this very process.
+    /// A pidfd. The check after opening ensures that it is not a recycled PID's.
     fn fd(self) -> Option<OwnedFd> {
         let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
         let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
@@ -68,8 +68,8 @@ fn look_up(pid: u32) -> Option<(char, u64)> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The name in between may hold anything, parentheses and blanks included, hence
-/// the search from the right (`proc_pid_stat(5)`).
+/// The process's name may contain parentheses and spaces, so the search for the closing one
+/// starts from the right (`proc_pid_stat(5)`).
 fn parse(stat: &str) -> Option<(char, u64)> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_is_known_until_it_ends_and_never_confused_with_another() {
+    async fn a_process_is_found_until_it_ends_and_never_confused_with_another() {
         let mut child = std::process::Command::new("sleep")
             .arg("60")
             .spawn()

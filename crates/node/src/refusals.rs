@@ -1,6 +1,6 @@
-//! Why volumes could not be mounted at their last attempt: noted by the door that the
-//! kubelet comes through, told by the one that speaks of sandboxes. Kept for as long
-//! as the process runs; the kubelet tries again, and so it is noted again.
+//! The reasons why volumes could not be mounted at the last attempt. The CSI driver records
+//! them and `live` reports them in the sandbox's status. They are kept in memory only: the
+//! kubelet tries again, so a new process records them again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,20 +10,20 @@ use jiff::Timestamp;
 /// Why a volume could not be mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// In one word, as a Sandbox's status has it.
+    /// The reason as in the sandbox's status.
     pub reason: String,
-    /// For the user of the sandbox.
+    /// Error text for the sandbox's user.
     pub text: String,
-    /// When.
+    /// Time of the attempt.
     pub at: Timestamp,
 }
 
-/// The last refusal of each volume, by its handle. Cheap to clone.
+/// The last refusal of each volume, by volume handle. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Refusals(Arc<Mutex<HashMap<String, Refusal>>>);
 
 impl Refusals {
-    /// Notes how an attempt ended.
+    /// Records the result of an attempt. `None` means success.
     pub fn note(&self, handle: &str, refusal: Option<Refusal>) {
         match refusal {
             Some(refusal) => drop(self.all().insert(handle.to_owned(), refusal)),
@@ -31,7 +31,7 @@ impl Refusals {
         }
     }
 
-    /// Why the volume could not be mounted since then.
+    /// The volume's refusal, if it is not older than `time`.
     pub fn since(&self, handle: &str, time: Timestamp) -> Option<Refusal> {
         let known = self.all().get(handle).cloned();
         known.filter(|refusal| refusal.at >= time)
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_known_until_the_volume_is_mounted() {
+    fn a_refusal_is_kept_until_the_volume_is_mounted() {
         let (all, first) = (Refusals::default(), Timestamp::UNIX_EPOCH);
         let later = Timestamp::from_second(9).unwrap();
         let refusal = Refusal {

@@ -1,5 +1,5 @@
-//! `hutch-node` from its settings to its end: builds its parts and joins them. When it is asked to
-//! end, the doors close first, then the watches; mounts stay, for the next process.
+//! Builds the parts of `hutch-node` from its settings and joins them. At shutdown the CSI
+//! driver and the live mounts stop first, then the watches. Mounts stay for the next process.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -9,19 +9,23 @@ use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::csi::{self, Csi};
+use crate::csi::{Csi, CsiSettings};
 use crate::live::{Live, LiveSettings};
 use crate::settings::NodeSettings;
-use crate::{Mounts, Refusals, Settings};
+use crate::{MountSettings, Mounts, Refusals};
 use hutch_kube::client;
 use hutch_kube::node::NodeCaches;
 use hutch_kube::watches::Watches;
 use hutch_process::{Ops, cancel_on_signal, listen};
 
-/// A probe of a hung mount may block a thread for longer than anybody waits.
-const LINGER: Duration = Duration::from_millis(500);
+/// How long the runtime waits for blocked threads. A probe of a hung mount may block one
+/// without limit.
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Runs until a signal ends it.
+/// Runs until SIGTERM or SIGINT, or only ends the mounts with `--end-mounts`.
+///
+/// # Errors
+/// When a part cannot start or stops with an error.
 pub fn run(settings: NodeSettings) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix("hutch");
     hutch_telemetry::start(settings.log_format, &mut registry);
@@ -36,7 +40,7 @@ pub fn run(settings: NodeSettings) -> anyhow::Result<()> {
             serve(settings, registry).await
         }
     });
-    runtime.shutdown_timeout(LINGER);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     ended
 }
 
@@ -53,7 +57,7 @@ async fn open(
     registry: &mut Registry,
 ) -> anyhow::Result<Mounts> {
     let at = state.display().to_string();
-    Mounts::open(Settings { state, ca_file }, registry)
+    Mounts::open(MountSettings { state, ca_file }, registry)
         .await
         .with_context(|| format!("the state folder {at} cannot be used: see --state-dir"))
 }
@@ -94,21 +98,22 @@ async fn serve(settings: NodeSettings, mut registry: Registry) -> anyhow::Result
     let live = LiveSettings {
         allow_http: settings.allow_http_buckets,
     };
-    let csi = csi::Settings {
+    let csi = CsiSettings {
         driver: settings.node_driver,
         node: node.clone(),
         kubelet: settings.kubelet_dir,
         allow_http: settings.allow_http_buckets,
     };
     let refusals = Refusals::default();
-    let seen = refusals.clone();
+    let noted = refusals.clone();
     let csi = async {
         if settings.no_csi {
             return Ok(());
         }
-        let door = Csi::new(csi, mounts.clone(), client.clone(), seen).await;
-        let served = door.serve(shutdown.clone()).await;
-        // Without it nobody knows of this node: it ends, to be started again.
+        let driver = Csi::new(csi, mounts.clone(), client.clone(), noted).await;
+        let served = driver.serve(shutdown.clone()).await;
+        // Without the driver, the controllers do not see that this node can mount. The
+        // process ends so that it is started again.
         shutdown.cancel();
         served
     };

@@ -1,9 +1,8 @@
-//! s3fs (1.90 and newer) as a mounter: its command line and what its output means.
+//! s3fs (1.90 and newer) as a mounter: its command line and the meaning of its output.
 //!
-//! It answers 0 with a wrong key and dies a moment later, so its exit code is
-//! never looked at. At the log level `err` its output has the S3 service's own
-//! error code, which tells a wrong key from a missing bucket also where a service
-//! answers both with 404.
+//! With a wrong key it returns 0 and ends a moment later, so its exit code is ignored. At
+//! the log level `err` its output contains the S3 service's own error code. The code
+//! distinguishes a wrong key from a missing bucket, even if a service answers both with 404.
 
 use std::path::{Path, PathBuf};
 
@@ -11,18 +10,17 @@ use super::mounter::Mounter;
 use super::{Error, Source, options};
 use hutch_api::BucketProvider;
 
-/// Ours, which a caller's of the same name replaces. A mount has to be there or
-/// have failed within 10 s, and between two attempts s3fs sleeps for 2 s.
+/// Default options. A user's option of the same name replaces one. They make a mount succeed
+/// or fail within 10 s; s3fs sleeps for 2 s between two attempts.
 const DEFAULTS: [&str; 4] = [
     "retries=2",
     "connect_timeout=4",
     "readwrite_timeout=20",
     "mp_umask=0022",
 ];
-/// Where s3fs keeps what it has not sent yet: on a disk, as memory is scarce.
+/// The directory for data that s3fs has not sent yet. It is on a disk, because memory is scarce.
 const TMPDIR: &str = "/var/tmp";
-/// Error codes of S3 that speak of the credentials; the last one is versitygw's
-/// for an access key that it does not know.
+/// S3 error codes for bad credentials. versitygw uses the last one for an unknown access key.
 const DENIED: [&str; 9] = [
     "AccessDenied",
     "InvalidAccessKeyId",
@@ -38,7 +36,7 @@ const DENIED: [&str; 9] = [
 /// The program `s3fs`.
 #[derive(Default)]
 pub struct S3fs {
-    /// Certificates of authorities that are trusted besides the system's.
+    /// A PEM file of certificate authorities that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -70,7 +68,7 @@ impl Mounter for S3fs {
         option(format!("url={}", source.endpoint.trim_end_matches('/')));
         option(format!("passwd_file={}", keys.display()));
         option(format!("fsname={label}"));
-        // libfuse leaves it out where there is a name.
+        // libfuse drops the subtype if there is an fsname.
         option("subtype=s3fs".to_owned());
         option(format!("uid={}", source.owner.uid));
         option(format!("gid={}", source.owner.gid));
@@ -84,7 +82,7 @@ impl Mounter for S3fs {
     }
 
     fn environment(&self) -> Vec<(String, String)> {
-        // Looked at once the system's authorities did not do.
+        // s3fs uses it if verification with the system's authorities fails.
         let bundle = |file: &PathBuf| ("CURL_CA_BUNDLE".to_owned(), file.display().to_string());
         self.ca_file.iter().map(bundle).collect()
     }
@@ -134,7 +132,7 @@ impl Mounter for S3fs {
     }
 }
 
-/// A line about options that s3fs or libfuse does not take.
+/// True for an output line about an option that s3fs or libfuse rejects.
 fn complains(line: &str) -> bool {
     line.starts_with("fuse: unknown option")
         || line.starts_with("fuse: invalid parameter")
@@ -148,11 +146,11 @@ fn target(source: &Source) -> String {
     let prefix = source.prefix.as_deref().unwrap_or_default();
     match prefix.trim_matches('/') {
         "" => source.bucket.clone(),
-        folder => format!("{}:/{folder}", source.bucket),
+        prefix => format!("{}:/{prefix}", source.bucket),
     }
 }
 
-/// What is good for the provider, unless the caller says otherwise.
+/// The default options for the source's provider and region.
 fn suggested(source: &Source) -> Vec<String> {
     let mut all: Vec<_> = DEFAULTS.map(str::to_owned).to_vec();
     if let Some(region) = &source.region {
@@ -160,7 +158,7 @@ fn suggested(source: &Source) -> Vec<String> {
     }
     match source.provider {
         BucketProvider::S3 => {}
-        // R2 has no UploadPartCopy that s3fs's mixed uploads could use.
+        // s3fs's mixed uploads need UploadPartCopy, which R2 does not support.
         BucketProvider::R2 => all.push("nomixupload".to_owned()),
         BucketProvider::Gcs | BucketProvider::Other => {
             all.push("use_path_request_style".to_owned());

@@ -33,7 +33,7 @@ fn has(words: &[String], option: &str) -> bool {
 }
 
 #[test]
-fn the_keys_are_in_their_file_alone() {
+fn credentials_appear_only_in_their_file() {
     let source = source();
     assert_eq!(S3fs::default().keys(&source), "the-id:the-key\n");
     let words = words(&source).join(" ");
@@ -42,7 +42,7 @@ fn the_keys_are_in_their_file_alone() {
 }
 
 #[test]
-fn options_follow_provider_and_region_and_the_callers_win() {
+fn options_depend_on_provider_and_region_and_a_users_option_wins() {
     let plain = words(&source());
     assert_eq!(&plain[..4], ["s3fs", "data", "/point", "-f"]);
     for option in [
@@ -82,7 +82,7 @@ fn options_follow_provider_and_region_and_the_callers_win() {
 }
 
 #[test]
-fn what_s3fs_says_has_a_reason() {
+fn s3fs_output_maps_to_a_reason() {
     let reason = |output: &str| S3fs::default().explain(&source(), output).reason();
     let denied = "[ERR] …\n<Error><Code>SignatureDoesNotMatch</Code></Error>\n\
                   [CRT] invalid credentials(host=x) - result of checking service.";

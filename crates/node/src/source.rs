@@ -1,46 +1,46 @@
-//! What is mounted, for whom, and with which credentials.
+//! A bucket to mount, with its options, its credentials and the owner of its files.
 
 use serde::{Deserialize, Serialize};
 
 use hutch_api::BucketProvider;
 use hutch_core::{buckets::Credentials, names};
 
-/// A bucket, or a folder of one, as one sandbox or volume sees it.
+/// A bucket, or a prefix of one, as one sandbox or volume sees it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Source {
     /// URL of the S3 service.
     pub endpoint: String,
-    /// Region that requests are signed for; none: what the provider takes.
+    /// Region that requests are signed for. `None` uses the mounter's default.
     pub region: Option<String>,
     /// Name of the bucket.
     pub bucket: String,
-    /// Only what lies under this folder of it.
+    /// Only objects below this prefix.
     pub prefix: Option<String>,
-    /// Whose service it is.
+    /// The kind of S3 service. It decides the mounter's default options.
     pub provider: BucketProvider,
-    /// Refuses writes.
+    /// True if the mount refuses writes.
     pub read_only: bool,
-    /// Options of the mounter; they win over ours.
+    /// Options of the mounter. They replace defaults of the same name.
     pub options: Vec<String>,
-    /// Who is who at the S3 service.
+    /// The S3 credentials.
     pub credentials: Credentials,
-    /// Whom all files belong to.
+    /// The owner of all files.
     pub owner: Owner,
 }
 
-/// A user and a group as the host counts them.
+/// A user and a group, by the host's IDs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// User id.
+    /// The user ID outside of any user namespace.
     pub uid: u32,
-    /// Group id.
+    /// The group ID outside of any user namespace.
     pub gid: u32,
 }
 
 impl Source {
-    /// Digest of all of it, credentials included: another digest is another mount.
+    /// Digest of all fields, with the credentials. Another digest means another mount.
     pub(super) fn digest(&self) -> String {
-        // Plain data: writing it as JSON cannot fail.
+        // Serialization of plain data cannot fail.
         names::digest(&serde_json::to_vec(self).unwrap_or_default(), 40)
     }
 }

@@ -1,27 +1,27 @@
-//! How a bucket is doing that is a volume of a pod, whoever mounted it: asked of
-//! the kernel, in the container.
+//! Checks a bucket that is a volume of a pod, through the container's mount. It works for
+//! every driver's volumes.
 
 use std::path::Path;
 
-use super::mounts::{Probes, Trouble};
+use super::mounts::{ProbeError, ProbeTarget, Probes};
 use super::{Error, Process};
 
-/// Whether the bucket that a process sees at `path` answers, and if `remote` the S3
-/// service behind it. Takes 11 s at most.
+/// Probes the mount that a process sees at `path`: the mounter, and the S3 service through
+/// it if `target` is [`ProbeTarget::Service`]. It takes 11 s at most.
 ///
 /// # Errors
-/// What is wrong with it.
-pub async fn look(
+/// When the mounter or the S3 service does not answer, or answers with an error.
+pub async fn check(
     probes: &Probes,
     process: Process,
     path: &Path,
-    remote: bool,
+    target: ProbeTarget,
 ) -> Result<(), Error> {
-    match probes.ask(process, path, remote).await {
+    match probes.run(process, path, target).await {
         Ok(()) => Ok(()),
-        Err((who, Trouble::Silent)) => Err(who.silent()),
-        Err((_, Trouble::Says(error))) => Err(error),
-        Err((_, Trouble::Lost)) => Err(Error::Mounter(format!(
+        Err((silent, ProbeError::Timeout)) => Err(silent.timeout_error()),
+        Err((_, ProbeError::Failed(error))) => Err(error),
+        Err((_, ProbeError::Lost)) => Err(Error::Mounter(format!(
             "what is mounted at {} has lost its mounter",
             path.display()
         ))),

@@ -1,19 +1,19 @@
-//! The containers that a volume is in. The kubelet gives a container a copy of the
-//! volume's mount, and what is mounted on the host afterwards does not reach it:
-//! a mount that was made again has to be brought there. Which containers those are
-//! is asked of the kernel: processes in the cgroup of a pod that the volume is
-//! published for, with a mount of the volume's name.
+//! Finds the containers that have a stale mount of a volume. The kubelet gives a container a
+//! copy of the volume's mount, and a later mount on the host does not propagate to it. So a
+//! new mount must be attached in the container as well. The containers are found through the
+//! kernel: processes in the cgroup of a pod for which the volume is published, with a mount
+//! of the volume's label.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::mounts::Known;
+use crate::mounts::Snapshot;
 use crate::{Place, Process, mountinfo};
 
-/// Places in containers of those pods where an earlier mount of the same name is.
-/// Reads all of `/proc`.
-pub(super) fn behind(known: &Known, pods: &HashSet<String>) -> Vec<Place> {
+/// The places in containers of these pods with an earlier mount of the same label. `pods`
+/// are names of cgroups. It reads all of `/proc`.
+pub(super) fn stale_places(mount: &Snapshot, pods: &HashSet<String>) -> Vec<Place> {
     let mut spaces = HashSet::new();
     let mut found = Vec::new();
     for pid in pids() {
@@ -28,7 +28,7 @@ pub(super) fn behind(known: &Known, pods: &HashSet<String>) -> Vec<Place> {
             continue;
         };
         let entries = mountinfo::of(pid).unwrap_or_default().into_iter();
-        let stale = entries.filter(|e| e.source == known.label && e.device != known.device);
+        let stale = entries.filter(|e| e.source == mount.label && e.device != mount.device);
         let paths: HashSet<_> = stale.map(|entry| PathBuf::from(entry.point)).collect();
         found.extend(
             paths
@@ -44,9 +44,9 @@ fn pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// What the cgroup of the pod is called that a volume is published for: its UID,
-/// as the kubelet writes it for either cgroup driver.
-pub(super) fn cgroups(target: &Path) -> Option<[String; 2]> {
+/// The names of the pod's cgroup, for a volume that is published at `target`. The kubelet
+/// makes them from the pod's UID; there is one name per cgroup driver.
+pub(super) fn cgroup_names(target: &Path) -> Option<[String; 2]> {
     let mut parts = target.iter().skip_while(|part| *part != "pods").skip(1);
     let uid = parts.next()?.to_str().filter(|uid| uid.len() >= 32)?;
     Some([format!("pod{uid}"), format!("pod{}", uid.replace('-', "_"))])
@@ -57,13 +57,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_tells_its_pod() {
+    fn a_target_contains_the_uid_of_its_pod() {
         let uid = "0f1e2d3c-0000-4000-8000-123456789abc";
         let path = format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~csi/pv/mount");
-        let [plain, systemd] = cgroups(Path::new(&path)).unwrap();
+        let [plain, systemd] = cgroup_names(Path::new(&path)).unwrap();
         assert_eq!(plain, format!("pod{uid}"));
         assert_eq!(systemd, "pod0f1e2d3c_0000_4000_8000_123456789abc");
-        assert_eq!(cgroups(Path::new("/var/lib/kubelet/pods/x/volumes")), None);
-        assert_eq!(cgroups(Path::new("/var/lib/kubelet/plugins/x")), None);
+        let short = Path::new("/var/lib/kubelet/pods/x/volumes");
+        assert_eq!(cgroup_names(short), None);
+        assert_eq!(cgroup_names(Path::new("/var/lib/kubelet/plugins/x")), None);
     }
 }

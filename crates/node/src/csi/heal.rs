@@ -1,7 +1,7 @@
-//! Makes mounts again whose mounter has died, everywhere that they were: at the
-//! staging path, at the targets, in the containers. The keys are nowhere in this
-//! process by then; volume and Secret are read again from the API server, which
-//! also takes up new keys. Works alike on mounts of an earlier process.
+//! Heals volumes: starts a new mounter for one that has died and attaches the mount again at
+//! the staging path, at the targets and in the containers. This process no longer has the
+//! credentials then. It reads volume and Secret again from the API server, so it also picks
+//! up new credentials. Mounts of an earlier process are healed in the same way.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -15,26 +15,26 @@ use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
 use tonic::Status;
 
-use super::Door;
+use super::Driver;
 use super::volume::Volume;
-use super::{containers, places};
-use crate::mounts::Known;
+use super::{containers, publisher};
+use crate::mounts::{ProbeTarget, Snapshot};
 use crate::{Place, Source};
 
-/// How often all mounts are gone through, besides at every death.
-const ROUND: Duration = Duration::from_secs(10);
-/// Mounts that are made again at once: one that hangs does not keep the others.
-const AT_ONCE: usize = 8;
+/// Pause between two rounds over all mounts. Each death starts a round as well.
+const HEAL_INTERVAL: Duration = Duration::from_secs(10);
+/// Mounts that are healed at the same time, so that a hanging one does not delay the others.
+const MAX_CONCURRENT_HEALS: usize = 8;
 
-/// How long the API server may take to tell of a volume and its Secret.
-const ASKING: Duration = Duration::from_secs(10);
+/// How long reading a volume and its Secret from the API server may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is known to be in all of its places: ids, each with its device.
+/// The mounts that are attached at all of their places: device numbers by ID.
 type Settled = Mutex<HashMap<String, String>>;
 
-/// Why a mount is not made again yet.
+/// The reason why a mount is not healed yet.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum HealError {
     #[error("the volume {0} cannot be read: {1}")]
     Volume(String, kube::Error),
     #[error("the volume {0} names no Secret (nodeStageSecretRef), or is not ours")]
@@ -42,12 +42,12 @@ enum Trouble {
     #[error("the Secret of the volume {0} cannot be read: {1}")]
     Secret(String, kube::Error),
     #[error("the API server does not answer")]
-    Silent,
+    Timeout,
     #[error("{}", .0.message())]
     Mount(#[from] Status),
 }
 
-/// What the kubelet keeps beside a target.
+/// The kubelet's file `vol_data.json` beside a target.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct VolumeData {
@@ -58,26 +58,26 @@ struct VolumeData {
     driver_name: String,
 }
 
-impl Door {
-    /// Heals until it is dropped.
+impl Driver {
+    /// Heals volumes. It never returns.
     pub(super) async fn heal(&self) {
         let settled = Settled::default();
-        let mut deaths = self.places.mounts.deaths();
-        let mut round = tokio::time::interval(ROUND);
+        let mut deaths = self.publisher.mounts.deaths();
+        let mut round = tokio::time::interval(HEAL_INTERVAL);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let look = tokio::select! {
+            let check = tokio::select! {
                 _ = round.tick() => true,
-                // One that was missed is found as well.
+                // Each round covers all mounts, so a missed message does no harm.
                 _ = deaths.recv() => false,
             };
-            let ids = places::ids(&self.places.mounts);
-            if look {
-                self.look_at(ids.clone());
+            let ids = publisher::ids(&self.publisher.mounts);
+            if check {
+                self.check_all(ids.clone());
             }
             lock(&settled).retain(|id, _| ids.contains(id));
             let all = futures::stream::iter(ids);
-            all.for_each_concurrent(AT_ONCE, async |id| {
+            all.for_each_concurrent(MAX_CONCURRENT_HEALS, async |id| {
                 if let Err(trouble) = self.heal_one(&id, &settled).await {
                     tracing::warn!(id, %trouble, "a volume's mount is not healed yet");
                 }
@@ -86,55 +86,55 @@ impl Door {
         }
     }
 
-    /// Has all mounts looked at. One that is stuck is ended by that, and is among the
-    /// deaths then.
-    fn look_at(&self, ids: Vec<String>) {
+    /// Starts a check of each mount. The check kills a stuck mounter, which is then healed
+    /// like any that has died.
+    fn check_all(&self, ids: Vec<String>) {
         for id in ids {
-            let mounts = self.places.mounts.clone();
-            tokio::spawn(async move { mounts.check(&id, false).await });
+            let mounts = self.publisher.mounts.clone();
+            tokio::spawn(async move { mounts.check(&id, ProbeTarget::Mounter).await });
         }
     }
 
-    async fn heal_one(&self, id: &str, settled: &Settled) -> Result<(), Trouble> {
-        let Some(known) = self.places.mounts.look(id).await else {
+    async fn heal_one(&self, id: &str, settled: &Settled) -> Result<(), HealError> {
+        let Some(mount) = self.publisher.mounts.snapshot(id).await else {
             return Ok(());
         };
         let is_settled =
-            |known: &Known| known.lives && lock(settled).get(id) == Some(&known.device);
-        // What is staged and not published is seen to when it is published.
+            |mount: &Snapshot| mount.lives && lock(settled).get(id) == Some(&mount.device);
+        // A mount that is staged but not published is repaired when it is published.
         let Some(volume) = self
-            .published(id, &known)
+            .published(id, &mount)
             .await
-            .filter(|_| !is_settled(&known))
+            .filter(|_| !is_settled(&mount))
         else {
             return Ok(());
         };
         let _turn = self.turns.take(volume.volume_handle.clone()).await;
-        // It may have been taken away meanwhile, or made again by a call.
-        let Some(known) = self.places.mounts.look(id).await else {
+        // A call may have closed it or started a new mounter meanwhile.
+        let Some(mount) = self.publisher.mounts.snapshot(id).await else {
             return Ok(());
         };
-        if !known.lives {
-            let source = self.source_of(&volume, places::is_read_only(id));
-            let Ok(source) = tokio::time::timeout(ASKING, source).await else {
-                return Err(Trouble::Silent);
+        if !mount.lives {
+            let source = self.source_of(&volume, publisher::is_read_only(id));
+            let Ok(source) = tokio::time::timeout(READ_TIMEOUT, source).await else {
+                return Err(HealError::Timeout);
             };
             let source = source?;
-            self.places.revive(id, &source).await?;
+            self.publisher.revive(id, &source).await?;
             tracing::info!(id, "a volume's mounter had died; mounted again");
         }
         self.settle(id, settled).await
     }
 
-    /// Brings the mount to the places that have an earlier one.
-    async fn settle(&self, id: &str, settled: &Settled) -> Result<(), Trouble> {
-        let Some(known) = self.places.mounts.look(id).await else {
+    /// Attaches the mount at every place that has an earlier one.
+    async fn settle(&self, id: &str, settled: &Settled) -> Result<(), HealError> {
+        let Some(mount) = self.publisher.mounts.snapshot(id).await else {
             return Ok(());
         };
-        let pods = targets(id, &known).filter_map(containers::cgroups);
+        let pods = targets(id, &mount).filter_map(containers::cgroup_names);
         let pods: HashSet<_> = pods.flatten().collect();
-        let (seen, hosts) = (known.clone(), known.places.clone());
-        let search = move || containers::behind(&seen, &pods);
+        let (copy, hosts) = (mount.clone(), mount.places.clone());
+        let search = move || containers::stale_places(&copy, &pods);
         let found = tokio::task::spawn_blocking(search)
             .await
             .unwrap_or_default();
@@ -142,17 +142,17 @@ impl Door {
             .into_iter()
             .filter(|place| matches!(place, Place::Host(_)));
         for place in hosts.chain(found) {
-            let put = self.places.mounts.attach(id, &place).await;
-            put.map_err(places::status)?;
+            let attached = self.publisher.mounts.attach(id, &place).await;
+            attached.map_err(publisher::status)?;
         }
-        lock(settled).insert(id.to_owned(), known.device);
+        lock(settled).insert(id.to_owned(), mount.device);
         Ok(())
     }
 
-    /// What the kubelet says of a volume that is published: that of any target, as
-    /// all that share a mount are of one source.
-    async fn published(&self, id: &str, known: &Known) -> Option<VolumeData> {
-        for target in targets(id, known) {
+    /// The kubelet's data about a published volume. Any target's file will do, because all
+    /// targets of a mount have the same source.
+    async fn published(&self, id: &str, mount: &Snapshot) -> Option<VolumeData> {
+        for target in targets(id, mount) {
             let file = target.with_file_name("vol_data.json");
             let Ok(text) = tokio::fs::read(file).await else {
                 continue;
@@ -165,13 +165,13 @@ impl Door {
         None
     }
 
-    /// The volume as it is now, with the keys that it has now.
-    async fn source_of(&self, data: &VolumeData, read_only: bool) -> Result<Source, Trouble> {
+    /// Reads the volume and its credentials from the API server.
+    async fn source_of(&self, data: &VolumeData, read_only: bool) -> Result<Source, HealError> {
         let name = &data.volume;
         let volumes = Api::<PersistentVolume>::all(self.client.clone());
         let found = volumes.get(name).await;
-        let found = found.map_err(|error| Trouble::Volume(name.clone(), error))?;
-        let foreign = || Trouble::Foreign(name.clone());
+        let found = found.map_err(|error| HealError::Volume(name.clone(), error))?;
+        let foreign = || HealError::Foreign(name.clone());
         let csi = found.spec.and_then(|spec| spec.csi).ok_or_else(foreign)?;
         let same = csi.driver == self.settings.driver && csi.volume_handle == data.volume_handle;
         let secret = csi.node_stage_secret_ref.or(csi.node_publish_secret_ref);
@@ -180,34 +180,34 @@ impl Door {
             return Err(foreign());
         };
         let keys = keys(&self.client, &namespace, &secret).await;
-        let keys = keys.map_err(|error| Trouble::Secret(name.clone(), error))?;
+        let keys = keys.map_err(|error| HealError::Secret(name.clone(), error))?;
         let attributes = csi
             .volume_attributes
             .unwrap_or_default()
             .into_iter()
             .collect();
         let volume = Volume::read(&data.volume_handle, &attributes).map_err(Status::from)?;
-        let mut source = self.places.source(volume, &keys)?;
+        let mut source = self.publisher.source(volume, &keys)?;
         source.read_only |= read_only;
         Ok(source)
     }
 }
 
-async fn keys(client: &Client, namespace: &str, name: &str) -> kube::Result<places::Secrets> {
+async fn keys(client: &Client, namespace: &str, name: &str) -> kube::Result<publisher::Secrets> {
     let secret = Api::<Secret>::namespaced(client.clone(), namespace)
         .get(name)
         .await?;
     let all = secret.data.unwrap_or_default().into_iter();
-    // What is no text is missed by name.
+    // A value that is not UTF-8 is dropped here and reported as missing later.
     Ok(all
         .filter_map(|(key, value)| Some((key, String::from_utf8(value.0).ok()?)))
         .collect())
 }
 
-/// The targets that the mount is published at.
-fn targets<'a>(id: &'a str, known: &'a Known) -> impl Iterator<Item = &'a Path> {
-    known.places.iter().filter_map(move |place| match place {
-        Place::Host(path) if places::staging(id) != Some(path) => Some(path.as_path()),
+/// The targets at which the mount is published.
+fn targets<'a>(id: &'a str, mount: &'a Snapshot) -> impl Iterator<Item = &'a Path> {
+    mount.places.iter().filter_map(move |place| match place {
+        Place::Host(path) if publisher::staging(id) != Some(path) => Some(path.as_path()),
         _ => None,
     })
 }

@@ -1,5 +1,5 @@
-//! Who the driver is: the service Identity of CSI, and the kubelet's
-//! registration, which asks for the same in its own words.
+//! The driver's name and version: the CSI service Identity, and the kubelet's registration
+//! service.
 
 use std::path::PathBuf;
 
@@ -14,12 +14,11 @@ use hutch_csi::v1::{
 };
 use tonic::{Request, Response, Status};
 
-/// The driver, as it introduces itself.
+/// The implementation of both services.
 #[derive(Clone)]
 pub(super) struct Identity {
-    /// The driver's name.
     pub driver: String,
-    /// The socket of its services.
+    /// Path of the socket with the services Identity and Node.
     pub socket: PathBuf,
 }
 
@@ -36,7 +35,7 @@ impl identity_server::Identity for Identity {
         }))
     }
 
-    /// None: volumes are static, so there is no controller service.
+    /// Returns none. Volumes are static, so there is no controller service.
     async fn get_plugin_capabilities(
         &self,
         _: Request<GetPluginCapabilitiesRequest>,
@@ -44,7 +43,7 @@ impl identity_server::Identity for Identity {
         Ok(Response::new(GetPluginCapabilitiesResponse::default()))
     }
 
-    /// It is ready as soon as it can be asked.
+    /// The driver is ready as soon as it listens.
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
         Ok(Response::new(ProbeResponse { ready: Some(true) }))
     }
@@ -61,7 +60,7 @@ impl Registration for Identity {
         }))
     }
 
-    /// Where it failed, the kubelet tries again by itself.
+    /// Only logs the result. After a failure the kubelet tries again.
     async fn notify_registration_status(
         &self,
         status: Request<RegistrationStatus>,
@@ -70,13 +69,14 @@ impl Registration for Identity {
             plugin_registered,
             error,
         } = status.into_inner();
-        match plugin_registered {
-            true => tracing::info!(driver = self.driver, "the kubelet knows the driver"),
-            false => tracing::error!(
+        if plugin_registered {
+            tracing::info!(driver = self.driver, "the kubelet knows the driver");
+        } else {
+            tracing::error!(
                 driver = self.driver,
                 error,
                 "the kubelet refuses the driver"
-            ),
+            );
         }
         Ok(Response::new(RegistrationStatusResponse {}))
     }

@@ -1,21 +1,27 @@
-//! The CSI door: makes buckets the volumes of pods. It serves the kubelet on a
-//! socket of its own and makes itself known there, without helper programs: the
-//! services Identity and Node of CSI, for static volumes whose shape is that of
-//! k8s-csi-s3. By its name in the node's CSINode it is known where Hutch mounts.
+//! The CSI driver: makes buckets volumes of pods. It serves the CSI services Identity and
+//! Node to the kubelet on a unix socket and registers itself there, without sidecar
+//! programs. Volumes are static and have the format of k8s-csi-s3. The controllers find the
+//! nodes that can mount by the driver's name in the CSINode objects.
 //!
-//! `calls` checks what is asked, `volume`, `words` and `secrets` read it, `places`
-//! does it with the mount core, `heal` makes good what died, in `containers` too.
+//! | module | contents |
+//! | --- | --- |
+//! | `node_service` | validates the kubelet's calls |
+//! | `volume`, `flags`, `secrets` | read a volume's handle, options and Secret |
+//! | `publisher` | stages and publishes volumes with the mount core |
+//! | `heal`, `containers` | repair volumes whose mounter has died, also in running containers |
+//! | `identity` | the driver's name, and its registration with the kubelet |
+//! | `server`, `socket` | gRPC over unix sockets |
 
-mod calls;
 mod containers;
+mod flags;
 mod heal;
 mod identity;
-mod places;
+mod node_service;
+mod publisher;
 mod secrets;
 mod server;
 mod socket;
 mod volume;
-mod words;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,94 +34,94 @@ use tokio_util::sync::CancellationToken;
 use tonic::codegen::Service;
 
 use super::{Mounts, Refusals};
-use calls::Calls;
 use hutch_core::turns::Turns;
 use identity::Identity;
-use places::Places;
+use node_service::NodeService;
+use publisher::Publisher;
 use socket::Socket;
 
-/// Start of the paths of the service Identity; others are Node's.
+/// Prefix of the request paths of the service Identity. Other paths are Node's.
 const IDENTITY: &str = "/csi.v1.Identity/";
 
-/// What the door has to know.
+/// Settings of the driver.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// Name of the driver: what CSIDriver and volumes call it.
+pub struct CsiSettings {
+    /// Name of the driver in CSIDriver and PersistentVolume objects.
     pub driver: String,
-    /// Name of the node, as Kubernetes knows it.
+    /// Kubernetes' name of the node.
     pub node: String,
-    /// The kubelet's folder, at the kubelet's own path.
+    /// The kubelet's directory, at the same path as for the kubelet itself.
     pub kubelet: PathBuf,
-    /// Endpoints without TLS may be used.
+    /// True if endpoints without TLS are allowed.
     pub allow_http: bool,
 }
 
-/// Why the door does not open, or closed.
+/// The reason why the driver does not run.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A socket cannot be had.
+pub enum ServeError {
+    /// A socket cannot be opened.
     #[error(
         "the socket {path}: {source}; is the kubelet's folder another (--kubelet-dir), or is no CSI driver wanted (--no-csi)?"
     )]
     Socket {
-        /// Its path.
         path: String,
-        /// Why.
         source: std::io::Error,
     },
 }
 
-/// The door. Cheap to clone.
+/// The driver. Cheap to clone.
 #[derive(Clone)]
-pub struct Csi(Arc<Door>);
+pub struct Csi(Arc<Driver>);
 
-struct Door {
-    settings: Settings,
-    places: Places,
+struct Driver {
+    settings: CsiSettings,
+    publisher: Publisher,
+    /// One lock per volume handle.
     turns: Turns<String>,
     client: Client,
     refusals: Refusals,
 }
 
 impl Csi {
-    /// Takes up the volumes among the mounts. Volumes and Secrets are read by
-    /// `client`; what could not be mounted is noted in `refusals`.
+    /// Adopts the volumes among the mounts of an earlier process. It reads volumes and
+    /// Secrets with `client` and records failures in `refusals`.
     pub async fn new(
-        settings: Settings,
+        settings: CsiSettings,
         mounts: Mounts,
         client: Client,
         refusals: Refusals,
     ) -> Self {
-        let places = Places::adopt(mounts, settings.allow_http).await;
-        Self(Arc::new(Door {
+        let publisher = Publisher::adopt(mounts, settings.allow_http).await;
+        Self(Arc::new(Driver {
             settings,
-            places,
+            publisher,
             turns: Turns::default(),
             client,
             refusals,
         }))
     }
 
-    /// Serves the kubelet and heals what died until `shutdown`: then the driver is
-    /// withdrawn, calls under way are answered, and all mounts stay.
+    /// Serves the kubelet and heals volumes until `shutdown`. Then it removes its
+    /// registration and answers the calls in progress. All mounts stay.
     ///
     /// # Errors
-    /// When a socket cannot be had.
-    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), Error> {
+    /// When a socket cannot be opened.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         tokio::select! {
             served = self.answer(shutdown) => served,
             () = self.0.heal() => Ok(()),
         }
     }
 
-    async fn answer(&self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Settings {
+    async fn answer(&self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let CsiSettings {
             driver, kubelet, ..
         } = &self.0.settings;
         let path = kubelet.join("plugins").join(driver).join("csi.sock");
         let csi = bind(&path).await?;
-        // The kubelet gives the path of this one as the authority of its requests,
-        // percent-encoded, which `http` refuses anywhere but in front of an `@`.
+        // The kubelet sends this socket's path, percent-encoded, as the authority of its
+        // requests. The crate `http` accepts percent signs only in front of an `@`, so the
+        // name contains one.
         let registry = kubelet.join("plugins_registry");
         let registration = bind(&registry.join(format!("{driver}@reg.sock"))).await?;
         tracing::info!(driver, socket = %path.display(), "the kubelet is served");
@@ -124,16 +130,16 @@ impl Csi {
             driver: driver.clone(),
             socket: path,
         };
-        let calls = NodeServer::new(Calls(self.0.clone()));
-        let about = IdentityServer::new(identity.clone());
-        let withdrawn = CancellationToken::new();
-        let answering = server::serve(&csi, withdrawn.clone(), move |request| {
-            let (mut about, mut calls) = (about.clone(), calls.clone());
+        let node_service = NodeServer::new(NodeService(self.0.clone()));
+        let identity_service = IdentityServer::new(identity.clone());
+        let unregistered = CancellationToken::new();
+        let answering = server::serve(&csi, unregistered.clone(), move |request| {
+            let (mut about, mut calls) = (identity_service.clone(), node_service.clone());
             async move {
                 if request.uri().path().starts_with(IDENTITY) {
                     about.call(request).await
                 } else {
-                    // It answers UNIMPLEMENTED to what it does not know.
+                    // It answers unknown paths with UNIMPLEMENTED.
                     calls.call(request).await
                 }
             }
@@ -145,7 +151,7 @@ impl Csi {
             })
             .await;
             drop(registration);
-            withdrawn.cancel();
+            unregistered.cancel();
         };
         tokio::join!(answering, registering);
         drop(csi);
@@ -153,8 +159,9 @@ impl Csi {
     }
 }
 
-async fn bind(path: &Path) -> Result<Socket, Error> {
-    Socket::bind(path).await.map_err(|source| Error::Socket {
+async fn bind(path: &Path) -> Result<Socket, ServeError> {
+    let bound = Socket::bind(path).await;
+    bound.map_err(|source| ServeError::Socket {
         path: path.display().to_string(),
         source,
     })

@@ -1,27 +1,26 @@
-//! What the Secret of a volume says, and the mount that it makes of a volume. The
-//! endpoint and the keys are in it and nowhere else. Texts name the Secret's keys,
-//! never what they hold.
+//! Reads a volume's Secret and builds the mount's source from it. Only the Secret contains
+//! the endpoint and the S3 credentials. Error texts name the Secret's keys and never their
+//! values.
 
 use std::collections::HashMap;
 
-use super::volume::{Unclear, Volume};
+use super::volume::{InvalidVolume, Volume};
 use crate::{Owner, Source};
 use hutch_api::{BucketProvider, credentials};
 use hutch_core::buckets::Credentials;
 
-/// Bytes that a value has at most.
-const LONGEST: usize = 1024;
+const MAX_VALUE_BYTES: usize = 1024;
 
-/// The mount that the volume is with that Secret.
+/// Builds the source of a volume's mount.
 ///
 /// # Errors
-/// Keys or an endpoint that are missing, empty or cannot be what they should; an
-/// endpoint without TLS where that is not `allow`ed.
+/// When credentials or the endpoint are missing, empty or malformed, or when the endpoint
+/// has no TLS and `allow_http` is false.
 pub(super) fn source(
     volume: Volume,
     secrets: &HashMap<String, String>,
     allow_http: bool,
-) -> Result<Source, Unclear> {
+) -> Result<Source, InvalidVolume> {
     let endpoint = value(secrets, credentials::ENDPOINT)?;
     checked(endpoint, allow_http)?;
     let region = match secrets.get(credentials::REGION).map(|text| text.trim()) {
@@ -33,7 +32,7 @@ pub(super) fn source(
         .iter()
         .all(|region: &String| region.chars().all(word))
     {
-        return Err(Unclear::of("the Secret's region is none"));
+        return Err(InvalidVolume::of("the Secret's region is none"));
     }
     let mut options = volume.options;
     if let Some(umask) = volume.umask {
@@ -47,7 +46,8 @@ pub(super) fn source(
         region,
         bucket: volume.bucket,
         prefix: volume.prefix.map(|prefix| format!("/{prefix}")),
-        // What it would suggest is among the options already.
+        // A volume names no provider. The controller writes the provider's options into the
+        // volume's options.
         provider: BucketProvider::Other,
         read_only: volume.read_only,
         options,
@@ -62,12 +62,12 @@ pub(super) fn source(
     })
 }
 
-/// A value that has to be there, in one line: what was made with `echo` ends in a
-/// newline, which belongs to no key.
-fn value<'a>(secrets: &'a HashMap<String, String>, key: &str) -> Result<&'a str, Unclear> {
+/// A required value of one line. It is trimmed, because a value made with `echo` ends in a
+/// newline.
+fn value<'a>(secrets: &'a HashMap<String, String>, key: &str) -> Result<&'a str, InvalidVolume> {
     let text = secrets.get(key).map_or("", |text| text.trim());
     if text.is_empty() {
-        return Err(Unclear::of(format!(
+        return Err(InvalidVolume::of(format!(
             "the volume's Secret (nodeStageSecretRef and nodePublishSecretRef) has no `{key}`: it needs {}, {} and {}",
             credentials::ACCESS_KEY_ID,
             credentials::SECRET_ACCESS_KEY,
@@ -75,32 +75,32 @@ fn value<'a>(secrets: &'a HashMap<String, String>, key: &str) -> Result<&'a str,
         )));
     }
     let plain = |c: char| c.is_ascii_graphic() && !(key == credentials::ACCESS_KEY_ID && c == ':');
-    match text.len() <= LONGEST && text.chars().all(plain) {
-        true => Ok(text),
-        false => Err(Unclear::of(format!(
+    if text.len() > MAX_VALUE_BYTES || !text.chars().all(plain) {
+        return Err(InvalidVolume::of(format!(
             "the `{key}` in the volume's Secret has characters that none has, or too many"
-        ))),
+        )));
     }
+    Ok(text)
 }
 
-/// Whether the endpoint is a URL that may be used.
-fn checked(endpoint: &str, allow_http: bool) -> Result<(), Unclear> {
+/// Checks that the endpoint is a URL that may be used.
+fn checked(endpoint: &str, allow_http: bool) -> Result<(), InvalidVolume> {
     let uri = endpoint.parse::<http::Uri>().ok();
     let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
     let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
     let whole = |uri: &http::Uri| uri.query().is_none() && !endpoint.contains(['@', ',', '\\']);
     if host.is_empty() || !uri.as_ref().is_some_and(whole) {
-        return Err(Unclear::of(
+        return Err(InvalidVolume::of(
             "the Secret's endpoint is no URL such as https://s3.example.com",
         ));
     }
     match scheme {
         Some("https") => Ok(()),
         Some("http") if allow_http => Ok(()),
-        Some("http") => Err(Unclear::of(format!(
+        Some("http") => Err(InvalidVolume::of(format!(
             "InsecureEndpoint: {endpoint} is http, over which keys and data are open to all; use https, or start hutch node with --allow-http-buckets"
         ))),
-        _ => Err(Unclear::of(
+        _ => Err(InvalidVolume::of(
             "the Secret's endpoint is neither https nor http",
         )),
     }
@@ -124,7 +124,7 @@ mod tests {
         all
     }
 
-    fn read(pairs: &[(&str, &str)], allow_http: bool) -> Result<Source, Unclear> {
+    fn read(pairs: &[(&str, &str)], allow_http: bool) -> Result<Source, InvalidVolume> {
         let volume = Volume {
             bucket: "my-bucket".into(),
             prefix: Some("a/b".into()),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_secret_lacks_is_named_and_what_it_has_is_not() {
+    fn errors_name_the_secrets_keys_and_never_their_values() {
         for (key, wrong) in [
             (credentials::ACCESS_KEY_ID, ""),
             (credentials::ACCESS_KEY_ID, "a:b-leak"),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_without_tls_is_taken_only_where_that_is_allowed() {
+    fn an_endpoint_without_tls_needs_permission() {
         let plain = [(credentials::ENDPOINT, "http://10.0.0.1:7070")];
         assert!(read(&plain, true).is_ok());
         let text = read(&plain, false).unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! gRPC to the kubelet over a unix socket: HTTP/2 without the router, the limits and
-//! the TLS of `tonic::transport`, which a socket that only root may use does not need.
+//! A gRPC server on a unix socket for the kubelet. Only root may use the socket, so it needs
+//! none of the router, limits and TLS of `tonic::transport`, and uses hyper directly.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use tonic::body::Body;
 
 use super::socket::Socket;
 
-/// How long the server waits after an accept that failed, as for want of descriptors.
-const RETRY: Duration = Duration::from_millis(100);
+/// Pause after a failed accept, for example when no descriptors are left.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Answers the calls of everybody who connects to `socket` until `shutdown`, then
-/// those under way.
+/// Answers calls on `socket` until `shutdown`. Then it answers the calls in progress and
+/// returns.
 pub(super) async fn serve<H, F>(socket: &Socket, shutdown: CancellationToken, handler: H)
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -35,13 +35,13 @@ where
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection of the kubelet could not be accepted");
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
         let connection = http2::Builder::new(TokioExecutor::new())
             .serve_connection(TokioIo::new(stream), service_fn(handler.clone()));
-        // A caller that went away is no event.
+        // The result is ignored: a lost connection needs no action.
         tokio::spawn(graceful.watch(connection));
     }
     graceful.shutdown().await;

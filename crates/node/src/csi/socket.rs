@@ -1,6 +1,5 @@
-//! The unix sockets that the kubelet calls. Only its user, root, may. A file of
-//! an earlier process that is gone makes room; anything else at that place does
-//! not.
+//! The unix sockets for the kubelet. Only root, its user, may connect. A socket of an earlier
+//! process that has ended is replaced. Any other file at the path is an error.
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
@@ -8,30 +7,29 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
-/// A listening socket; dropped, its file is removed.
+/// A listening socket. Its file is removed on drop.
 pub(super) struct Socket {
-    /// Accepts the callers.
     pub listener: UnixListener,
-    _file: File,
+    _file: SocketFile,
 }
 
-/// The file of a socket; dropped, it is removed.
-struct File(PathBuf);
+/// The file of a socket. It is removed on drop.
+struct SocketFile(PathBuf);
 
 impl Socket {
-    /// Listens at that path, in a folder that it makes.
+    /// Listens at the path. Missing directories are created.
     ///
     /// # Errors
-    /// Where another process listens, or something else than a socket lies there;
-    /// where a path is longer than the 107 bytes that an address has.
+    /// When another process listens there, when another kind of file exists there, or when
+    /// the path is longer than the 107 bytes of a socket address.
     pub async fn bind(path: &Path) -> io::Result<Self> {
-        if let Some(folder) = path.parent() {
-            let mut make = std::fs::DirBuilder::new();
-            make.recursive(true).mode(0o750).create(folder)?;
+        if let Some(directory) = path.parent() {
+            let mut builder = std::fs::DirBuilder::new();
+            builder.recursive(true).mode(0o750).create(directory)?;
         }
-        make_room(path).await?;
+        remove_stale(path).await?;
         let listener = UnixListener::bind(path)?;
-        let file = File(path.to_owned());
+        let file = SocketFile(path.to_owned());
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(Self {
             listener,
@@ -40,8 +38,8 @@ impl Socket {
     }
 }
 
-/// Removes the socket of a process that is gone.
-async fn make_room(path: &Path) -> io::Result<()> {
+/// Removes the socket of a process that has ended.
+async fn remove_stale(path: &Path) -> io::Result<()> {
     let taken = |text| Err(io::Error::new(io::ErrorKind::AddrInUse, text));
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -56,7 +54,7 @@ async fn make_room(path: &Path) -> io::Result<()> {
     }
 }
 
-impl Drop for File {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
             tracing::warn!(path = %self.0.display(), %error, "a socket's file stays behind");
@@ -69,9 +67,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_a_dead_socket_makes_room() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("plugins/driver/csi.sock");
+    async fn only_a_stale_socket_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plugins/driver/csi.sock");
         let socket = Socket::bind(&path).await.unwrap();
         assert!(Socket::bind(&path).await.is_err(), "somebody listens");
         drop(socket);

@@ -1,124 +1,119 @@
-//! What a volume asks for, read from its handle and attributes as k8s-csi-s3 has
-//! them, so that one shape of volume serves both drivers. The mounter is always
-//! ours, s3fs. Of the options of another one, those that mean something to every
-//! mounter (identity, modes, read-only) are translated; the rest, which tunes that
-//! mounter alone, is dropped. Pure.
+//! Reads a volume's handle and attributes. The format is that of k8s-csi-s3, so one volume
+//! works with both drivers. The mounter is always s3fs. Options for another mounter are
+//! translated if they apply to every mounter (owner, modes, read-only). Its tuning options
+//! are dropped. Pure.
 
 use std::collections::HashMap;
 
-use super::words::{Flag, flags, words};
+use super::flags::{Flag, flags, words};
 
 /// Attributes of a volume.
 const MOUNTER: &str = "mounter";
 const OPTIONS: &str = "options";
 
-/// What a volume asks for, its credentials apart.
+/// A volume's settings without its credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Volume {
     /// Name of the bucket.
     pub bucket: String,
-    /// Only what lies under this folder, without slashes around it.
+    /// Only objects below this prefix. It has no slash at either end.
     pub prefix: Option<String>,
-    /// Refuses writes.
     pub read_only: bool,
-    /// Who everything belongs to.
+    /// Owner of all files.
     pub uid: Option<u32>,
-    /// Its group.
+    /// Group of all files.
     pub gid: Option<u32>,
-    /// The permissions that files and folders do not have.
+    /// The permissions that files and directories lack.
     pub umask: Option<u32>,
     /// Other options of s3fs, each `key` or `key=value`.
     pub options: Vec<String>,
 }
 
-/// Why a volume cannot be understood, for whoever wrote it.
+/// The reason why a volume is invalid, for its author.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unclear(String);
+pub(super) struct InvalidVolume(String);
 
-impl Unclear {
-    /// That text.
+impl InvalidVolume {
     pub fn of(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
 
-/// Says what is unclear.
-fn unclear<T>(text: impl Into<String>) -> Result<T, Unclear> {
-    Err(Unclear::of(text))
+fn invalid<T>(text: impl Into<String>) -> Result<T, InvalidVolume> {
+    Err(InvalidVolume::of(text))
 }
 
-/// The mounters that k8s-csi-s3 knows.
+/// The mounters of k8s-csi-s3. Each has its own syntax of options.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mounter {
+enum OptionSyntax {
     S3fs,
     Geesefs,
     Rclone,
 }
 
 impl Volume {
-    /// Reads the handle, `bucket` or `bucket/prefix`, and the attributes. Those
-    /// that are not ours, such as the pod's, mean nothing.
+    /// Reads the handle (`bucket` or `bucket/prefix`) and the attributes. Unknown attributes,
+    /// such as those about the pod, are ignored.
     ///
     /// # Errors
-    /// A handle without a bucket, a prefix that leads elsewhere, an unknown
-    /// mounter, options that cannot be read.
-    pub fn read(handle: &str, attributes: &HashMap<String, String>) -> Result<Self, Unclear> {
-        let (bucket, prefix) = place(handle)?;
+    /// When the handle has no valid bucket name, the prefix has `.` or `..` segments, the
+    /// mounter is unknown, or the options cannot be parsed.
+    pub fn read(handle: &str, attributes: &HashMap<String, String>) -> Result<Self, InvalidVolume> {
+        let (bucket, prefix) = split_handle(handle)?;
         let mut volume = Self {
             bucket: bucket.to_owned(),
             prefix: prefix.map(ToOwned::to_owned),
             ..Self::default()
         };
-        let mounter = match attributes.get(MOUNTER).map_or("", String::as_str) {
-            "s3fs" | "" => Mounter::S3fs,
-            "geesefs" => Mounter::Geesefs,
-            "rclone" => Mounter::Rclone,
+        let syntax = match attributes.get(MOUNTER).map_or("", String::as_str) {
+            "s3fs" | "" => OptionSyntax::S3fs,
+            "geesefs" => OptionSyntax::Geesefs,
+            "rclone" => OptionSyntax::Rclone,
             other => {
-                return unclear(format!(
+                return invalid(format!(
                     "attribute mounter: `{other}` is none of s3fs, geesefs and rclone, all of which mean s3fs here"
                 ));
             }
         };
         let text = attributes.get(OPTIONS).map_or("", String::as_str);
         let Some(words) = words(text) else {
-            return unclear("attribute options: a double quote is not closed");
+            return invalid("attribute options: a double quote is not closed");
         };
-        volume.take(mounter, flags(words))?;
+        volume.apply(syntax, flags(words))?;
         Ok(volume)
     }
 
-    /// Takes the options over.
-    fn take(&mut self, mounter: Mounter, flags: Vec<Flag>) -> Result<(), Unclear> {
-        let (mut files, mut folders) = (None, None);
+    fn apply(&mut self, syntax: OptionSyntax, flags: Vec<Flag>) -> Result<(), InvalidVolume> {
+        let (mut files, mut directories) = (None, None);
         for Flag { name, value } in flags {
             let value = value.as_deref();
-            match (mounter, name.as_str()) {
-                (_, "-o") => self.mount_options(mounter, value.unwrap_or_default())?,
+            match (syntax, name.as_str()) {
+                (_, "-o") => self.mount_options(syntax, value.unwrap_or_default())?,
                 (_, "--uid") => self.uid = Some(number(&name, value)?),
                 (_, "--gid") => self.gid = Some(number(&name, value)?),
-                (Mounter::Geesefs, "--file-mode") => files = Some(mode(&name, value)?),
-                (Mounter::Geesefs, "--dir-mode") => folders = Some(mode(&name, value)?),
-                (Mounter::Rclone, "--file-perms") => files = Some(octal(&name, value)?),
-                (Mounter::Rclone, "--dir-perms") => folders = Some(octal(&name, value)?),
-                (Mounter::Rclone, "--read-only") => self.read_only = value != Some("false"),
-                (Mounter::Rclone, "--umask") => self.umask = Some(octal(&name, value)?),
-                (Mounter::Geesefs | Mounter::Rclone, name) if name.starts_with('-') => {}
+                (OptionSyntax::Geesefs, "--file-mode") => files = Some(mode(&name, value)?),
+                (OptionSyntax::Geesefs, "--dir-mode") => directories = Some(mode(&name, value)?),
+                (OptionSyntax::Rclone, "--file-perms") => files = Some(octal(&name, value)?),
+                (OptionSyntax::Rclone, "--dir-perms") => directories = Some(octal(&name, value)?),
+                (OptionSyntax::Rclone, "--read-only") => self.read_only = value != Some("false"),
+                (OptionSyntax::Rclone, "--umask") => self.umask = Some(octal(&name, value)?),
+                (OptionSyntax::Geesefs | OptionSyntax::Rclone, name) if name.starts_with('-') => {}
                 (_, name) => {
-                    return unclear(format!(
+                    return invalid(format!(
                         "attribute options: `{name}` is no option of s3fs; what is needed looks like `-o key=value`"
                     ));
                 }
             }
         }
-        if let Some(mode) = both(files, folders) {
+        if let Some(mode) = common_mode(files, directories) {
             self.umask = Some(0o777 & !mode);
         }
         Ok(())
     }
 
-    /// Takes what follows `-o`: options with commas between.
-    fn mount_options(&mut self, mounter: Mounter, list: &str) -> Result<(), Unclear> {
+    /// Applies the value of `-o`: options separated by commas.
+    fn mount_options(&mut self, syntax: OptionSyntax, list: &str) -> Result<(), InvalidVolume> {
         for option in list.split(',').filter(|option| !option.is_empty()) {
             let (key, value) = match option.split_once('=') {
                 Some((key, value)) => (key, Some(value)),
@@ -129,10 +124,10 @@ impl Volume {
                 "uid" => self.uid = Some(number(key, value)?),
                 "gid" => self.gid = Some(number(key, value)?),
                 "umask" => self.umask = Some(octal(key, value)?),
-                // Everybody's, always: the pod decides who sees it. And what the
-                // attribute of the other driver says of the mount itself.
+                // `allow_other` is always set, because the pod decides which processes see
+                // the mount. `rw` is the default.
                 "rw" | "allow_other" => {}
-                _ if mounter == Mounter::S3fs => self.options.push(option.to_owned()),
+                _ if syntax == OptionSyntax::S3fs => self.options.push(option.to_owned()),
                 _ => {}
             }
         }
@@ -140,8 +135,8 @@ impl Volume {
     }
 }
 
-/// Takes a handle apart at its first slash.
-fn place(handle: &str) -> Result<(&str, Option<&str>), Unclear> {
+/// Splits a handle at its first slash into bucket and prefix.
+fn split_handle(handle: &str) -> Result<(&str, Option<&str>), InvalidVolume> {
     let (bucket, prefix) = match handle.split_once('/') {
         Some((bucket, prefix)) => (bucket, Some(prefix)),
         None => (handle, None),
@@ -152,39 +147,40 @@ fn place(handle: &str) -> Result<(&str, Option<&str>), Unclear> {
         && bucket.ends_with(end)
         && bucket.chars().all(|c| end(c) || c == '.' || c == '-');
     if !named {
-        return unclear(format!(
+        return invalid(format!(
             "volumeHandle `{handle}`: what is needed is `bucket` or `bucket/prefix`, and `{bucket}` is no bucket's name"
         ));
     }
     let plain =
         |part: &str| !matches!(part, "" | "." | "..") && !part.chars().any(char::is_control);
     match prefix {
-        Some(prefix) if prefix.len() > 512 || !prefix.split('/').all(plain) => unclear(format!(
+        Some(prefix) if prefix.len() > 512 || !prefix.split('/').all(plain) => invalid(format!(
             "volumeHandle `{handle}`: a prefix has at most 512 bytes, no slash at its end, and no empty, `.` or `..` segments"
         )),
         prefix => Ok((bucket, prefix)),
     }
 }
 
-/// One mode for files and folders, as s3fs has no two: what either may. A folder
-/// that may be read may be entered.
-fn both(files: Option<u32>, folders: Option<u32>) -> Option<u32> {
+/// The union of the modes for files and directories, because s3fs has only one. If only the
+/// files' mode is given, a directory that may be read may also be entered.
+fn common_mode(files: Option<u32>, directories: Option<u32>) -> Option<u32> {
     let opened = files.map(|mode| mode | mode >> 2 & 0o111);
-    match (folders, files, opened) {
-        (Some(folders), files, _) => Some(folders | files.unwrap_or_default()),
+    match (directories, files, opened) {
+        (Some(directories), files, _) => Some(directories | files.unwrap_or_default()),
         (None, _, opened) => opened,
     }
 }
 
-fn number(name: &str, value: Option<&str>) -> Result<u32, Unclear> {
+fn number(name: &str, value: Option<&str>) -> Result<u32, InvalidVolume> {
     match value.map(str::parse) {
         Some(Ok(number)) => Ok(number),
-        _ => unclear(format!("attribute options: `{name}` needs a number")),
+        _ => invalid(format!("attribute options: `{name}` needs a number")),
     }
 }
 
-/// A mode as Go's flags read it, by which geesefs does: octal with a leading 0.
-fn mode(name: &str, value: Option<&str>) -> Result<u32, Unclear> {
+/// Parses a mode like geesefs does, with Go's flag syntax: octal after a leading 0, else
+/// decimal.
+fn mode(name: &str, value: Option<&str>) -> Result<u32, InvalidVolume> {
     let text = value.unwrap_or_default();
     match text.strip_prefix("0o").or_else(|| text.strip_prefix('0')) {
         Some(digits) if !digits.is_empty() => octal(name, Some(digits)),
@@ -192,10 +188,10 @@ fn mode(name: &str, value: Option<&str>) -> Result<u32, Unclear> {
     }
 }
 
-fn octal(name: &str, value: Option<&str>) -> Result<u32, Unclear> {
+fn octal(name: &str, value: Option<&str>) -> Result<u32, InvalidVolume> {
     match value.map(|text| u32::from_str_radix(text, 8)) {
         Some(Ok(mode)) => Ok(mode & 0o777),
-        _ => unclear(format!(
+        _ => invalid(format!(
             "attribute options: `{name}` needs a mode such as 0755"
         )),
     }
@@ -205,7 +201,7 @@ fn octal(name: &str, value: Option<&str>) -> Result<u32, Unclear> {
 mod tests {
     use super::*;
 
-    fn read(handle: &str, mounter: &str, options: &str) -> Result<Volume, Unclear> {
+    fn read(handle: &str, mounter: &str, options: &str) -> Result<Volume, InvalidVolume> {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         Volume::read(
             handle,
@@ -244,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_s3fs_are_taken_as_they_are() {
+    fn options_of_s3fs_are_kept_unchanged() {
         let options =
             r#"-o ro -o uid=1000,gid=1001 -oumask=0027 -o "multipart_size=64" -o allow_other"#;
         let volume = read("my-bucket", "s3fs", options).unwrap();
@@ -284,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_is_read_as_the_other_mounter_reads_it() {
+    fn a_mode_is_parsed_like_geesefs_does() {
         let umask = |text: &str| read("my-bucket", "geesefs", text).unwrap().umask;
         assert_eq!(umask("--dir-mode 0777"), Some(0));
         assert_eq!(umask("--dir-mode 493"), Some(0o022));

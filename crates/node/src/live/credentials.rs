@@ -1,5 +1,5 @@
-//! The keys of a bucket, from the Secret that its entry names. Read when a mount
-//! is made and kept nowhere.
+//! Reads a bucket's S3 credentials from the Secret that its entry names. They are read for
+//! each mount and not kept.
 
 use std::collections::BTreeMap;
 
@@ -11,33 +11,35 @@ use hutch_api::{Bucket, credentials, labels};
 use hutch_core::buckets::Credentials;
 use hutch_kube::apply::{self, Writer};
 
-/// Why there are none.
-pub enum Refusal {
-    /// Somebody has to change something.
-    None(String),
-    /// The API server does not say.
-    Later(apply::Error),
+/// The reason why no credentials were read.
+pub enum CredentialsError {
+    /// A user must change something first.
+    Unusable(String),
+    /// The API server returned an error. A retry may succeed.
+    Unavailable(apply::Error),
 }
 
-/// The keys for a bucket of the sandbox with that namespace and UID.
+/// Reads the credentials of a bucket for the sandbox with this namespace and UID.
 ///
 /// # Errors
-/// Where there is no such Secret, it may not be used for this sandbox, or it lacks
-/// a key. For another namespace than the sandbox's no error tells what is there.
+/// When the Secret does not exist, belongs to another sandbox, or lacks a key. For a Secret
+/// in another namespace, no error reveals whether it exists.
 pub async fn read(
     writer: &Writer,
     namespace: &str,
     uid: &str,
     bucket: &Bucket,
-) -> Result<Credentials, Refusal> {
+) -> Result<Credentials, CredentialsError> {
     let reference = &bucket.credentials_secret_ref;
     let place = reference.namespace.as_deref().unwrap_or(namespace);
     let name = &reference.name;
     let elsewhere = place != namespace;
     let secret = match writer.read::<Secret>(place, name).await {
         Ok(secret) => secret.filter(|secret| !elsewhere || is_for(secret, uid)),
-        Err(apply::Error::Forbidden(text)) if !elsewhere => return Err(Refusal::None(text)),
-        Err(error) => return Err(Refusal::Later(error)),
+        Err(apply::Error::Forbidden(text)) if !elsewhere => {
+            return Err(CredentialsError::Unusable(text));
+        }
+        Err(error) => return Err(CredentialsError::Unavailable(error)),
     };
     let Some(secret) = secret else {
         let why = if elsewhere {
@@ -46,7 +48,7 @@ pub async fn read(
             ""
         };
         let text = format!("there is no Secret {name} in the namespace {place}{why}");
-        return Err(Refusal::None(text));
+        return Err(CredentialsError::Unusable(text));
     };
     let data = secret.data.unwrap_or_default();
     Ok(Credentials {
@@ -62,18 +64,22 @@ fn is_for(secret: &Secret, uid: &str) -> bool {
         .is_some_and(|owner| owner == uid)
 }
 
-/// A key as the mounter can be told it: on one line, and without the colon that
-/// ends the first.
-fn key(data: &BTreeMap<String, ByteString>, secret: &str, name: &str) -> Result<String, Refusal> {
+/// A key in the form that the mounter's credentials file allows: one line without a colon,
+/// because a colon separates the two keys there.
+fn key(
+    data: &BTreeMap<String, ByteString>,
+    secret: &str,
+    name: &str,
+) -> Result<String, CredentialsError> {
     let value = data
         .get(name)
         .map(|value| String::from_utf8_lossy(&value.0));
     let value = value.as_deref().map(str::trim).unwrap_or_default();
     let usable = |c: char| c.is_ascii_graphic() && c != ':';
-    match value.is_empty() || !value.chars().all(usable) {
-        true => Err(Refusal::None(format!(
+    if value.is_empty() || !value.chars().all(usable) {
+        return Err(CredentialsError::Unusable(format!(
             "the Secret {secret} has no usable {name}"
-        ))),
-        false => Ok(value.to_owned()),
+        )));
     }
+    Ok(value.to_owned())
 }

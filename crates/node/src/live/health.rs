@@ -1,6 +1,6 @@
-//! Looks at every mount every 10 s, at the S3 service behind it every 30 s, as
-//! services charge for requests, and again at every look while it does not answer. A
-//! mount that hangs keeps no other from being looked at.
+//! Checks every mount every 10 s. The S3 service behind it is checked every 30 s only, because
+//! services charge for requests, but every 10 s while it does not answer. A mount that hangs
+//! does not delay the checks of the others.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,69 +10,69 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::id::MountId;
-use crate::mounts::{Health as State, Probes};
+use crate::mounts::{Health, ProbeTarget, Probes};
 use crate::{Error, Mounts, Process, volume};
 
-const EVERY: Duration = Duration::from_secs(10);
-/// Every so many looks the S3 service is asked, too.
-const REMOTE: u64 = 3;
-/// Changes that a slow listener may fall behind by.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// One of this many checks also probes the S3 service.
+const SERVICE_EVERY: u64 = 3;
+/// How many changes a slow listener may fall behind before it misses some.
 const BACKLOG: usize = 256;
 
-/// The health of all mounts of the live door, and of the buckets of its sandboxes
-/// that are volumes. Cheap to clone.
+/// Checks all live mounts, and the buckets of the sandboxes that are volumes. Cheap to clone.
 #[derive(Clone)]
-pub struct Health {
+pub struct HealthMonitor {
     mounts: Mounts,
-    ill: Arc<Mutex<HashMap<String, Error>>>,
-    volumes: Arc<Mutex<HashMap<String, Volume>>>,
+    /// The errors of unhealthy mounts by ID.
+    failures: Arc<Mutex<HashMap<String, Error>>>,
+    volumes: Arc<Mutex<HashMap<String, MonitoredVolume>>>,
     changes: broadcast::Sender<String>,
 }
 
-/// A bucket that is a volume, in the container that runs.
+/// A bucket that is a volume, in its running container.
 #[derive(Clone)]
-struct Volume {
+struct MonitoredVolume {
     process: Process,
     path: PathBuf,
     probes: Arc<Probes>,
-    /// What the last look said.
+    /// The result of the last check.
     state: Option<Result<(), Error>>,
 }
 
-impl Health {
+impl HealthMonitor {
     pub fn new(mounts: Mounts) -> Self {
         Self {
             mounts,
-            ill: Arc::default(),
+            failures: Arc::default(),
             volumes: Arc::default(),
             changes: broadcast::Sender::new(BACKLOG),
         }
     }
 
-    /// Ids of mounts that fell ill, died or recovered.
+    /// Receives the ID of each mount whose health changes or that has died.
     pub fn changes(&self) -> broadcast::Receiver<String> {
         self.changes.subscribe()
     }
 
-    /// What is wrong with a mount that does not answer.
-    pub fn ill(&self, id: &str) -> Option<Error> {
-        self.all().get(id).cloned()
+    /// The error of an unhealthy mount.
+    pub fn failure(&self, id: &str) -> Option<Error> {
+        self.failures().get(id).cloned()
     }
 
-    /// That a mount has just answered, whatever was said of the one before.
+    /// Records that a new mount has just answered. An error of the mount before it is dropped.
     pub fn answered(&self, id: &str) {
-        self.all().remove(id);
+        self.failures().remove(id);
     }
 
-    /// How the volume at `path` in the container of that process is doing, which is
-    /// looked at from now on; nothing where the first look is under way.
+    /// The last result for the volume at `path` in the container of that process. The first
+    /// call starts to monitor the volume. `None` until the first check has ended.
     pub fn volume(&self, id: &str, process: Process, path: &Path) -> Option<Result<(), Error>> {
         let mut volumes = self.volumes();
-        let same = |known: &&Volume| known.process == process && known.path == path;
+        let same = |known: &&MonitoredVolume| known.process == process && known.path == path;
         if let Some(known) = volumes.get(id).filter(same) {
             return known.state.clone();
         }
-        let new = Volume {
+        let new = MonitoredVolume {
             process,
             path: path.to_owned(),
             probes: Arc::default(),
@@ -80,45 +80,50 @@ impl Health {
         };
         volumes.insert(id.to_owned(), new);
         drop(volumes);
-        tokio::spawn(self.clone().look_at_volume(id.to_owned(), false));
+        let check = self.clone();
+        tokio::spawn(check.check_volume(id.to_owned(), ProbeTarget::Mounter));
         None
     }
 
-    /// Looks at every mount for ever.
-    pub async fn keep(self) {
-        let mut ticks = tokio::time::interval(EVERY);
+    /// Checks all mounts and volumes. It never returns.
+    pub async fn run(self) {
+        let mut ticks = tokio::time::interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for look in 1.. {
+        for round in 1.. {
             ticks.tick().await;
             let ids = self.mounts.ids();
-            self.all().retain(|id, _| ids.contains(id));
+            self.failures().retain(|id, _| ids.contains(id));
             for id in ids.into_iter().filter(|id| MountId::parse(id).is_some()) {
-                let remote = look % REMOTE == 0 || self.ill(&id).is_some();
-                tokio::spawn(self.clone().look_at(id, remote));
+                let target = target(round, self.failure(&id).is_some());
+                tokio::spawn(self.clone().check_mount(id, target));
             }
             self.volumes().retain(|_, volume| volume.process.runs());
             for (id, volume) in self.volumes().iter() {
-                let remote = look % REMOTE == 0 || matches!(volume.state, Some(Err(_)));
-                tokio::spawn(self.clone().look_at_volume(id.clone(), remote));
+                let target = target(round, matches!(volume.state, Some(Err(_))));
+                tokio::spawn(self.clone().check_volume(id.clone(), target));
             }
         }
     }
 
-    async fn look_at(self, id: String, remote: bool) {
-        let state = self.mounts.check(&id, remote).await;
-        let changed = match state {
-            State::Fine => self.all().remove(&id).is_some(),
-            State::Dead => {
-                self.all().remove(&id);
+    async fn check_mount(self, id: String, target: ProbeTarget) {
+        let health = self.mounts.check(&id, target).await;
+        let changed = match health {
+            Health::Healthy => self.failures().remove(&id).is_some(),
+            Health::Dead => {
+                self.failures().remove(&id);
                 true
             }
-            State::Ill(error) => self.all().insert(id.clone(), error.clone()) != Some(error),
+            Health::Unhealthy(error) => {
+                self.failures().insert(id.clone(), error.clone()) != Some(error)
+            }
         };
-        self.tell(id, changed);
+        if changed {
+            self.notify(id);
+        }
     }
 
-    async fn look_at_volume(self, id: String, remote: bool) {
-        let Some(Volume {
+    async fn check_volume(self, id: String, target: ProbeTarget) {
+        let Some(MonitoredVolume {
             process,
             path,
             probes,
@@ -127,7 +132,7 @@ impl Health {
         else {
             return;
         };
-        let state = Some(volume::look(&probes, process, &path, remote).await);
+        let state = Some(volume::check(&probes, process, &path, target).await);
         let changed = match self.volumes().get_mut(&id) {
             Some(now) if Arc::ptr_eq(&now.probes, &probes) && now.state != state => {
                 now.state = state;
@@ -135,21 +140,30 @@ impl Health {
             }
             _ => false,
         };
-        self.tell(id, changed);
-    }
-
-    fn tell(&self, id: String, changed: bool) {
         if changed {
-            // Without a listener there is nobody to tell.
-            let _ = self.changes.send(id);
+            self.notify(id);
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Error>> {
-        self.ill.lock().unwrap_or_else(PoisonError::into_inner)
+    fn notify(&self, id: String) {
+        // It fails only if no receiver exists.
+        let _ = self.changes.send(id);
     }
 
-    fn volumes(&self) -> MutexGuard<'_, HashMap<String, Volume>> {
+    fn failures(&self) -> MutexGuard<'_, HashMap<String, Error>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn volumes(&self) -> MutexGuard<'_, HashMap<String, MonitoredVolume>> {
         self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part that a round probes. An unhealthy mount is always probed up to the service.
+fn target(round: u64, unhealthy: bool) -> ProbeTarget {
+    if round.is_multiple_of(SERVICE_EVERY) || unhealthy {
+        ProbeTarget::Service
+    } else {
+        ProbeTarget::Mounter
     }
 }

@@ -1,13 +1,13 @@
-//! What a mount of the live door is called: by whose bucket it is. Pure.
+//! The IDs of live mounts. Pure.
 
-/// A sandbox's namespace and name, which are its pod's, too.
+/// Namespace and name of a sandbox and of its pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct ObjectKey {
     pub namespace: String,
     pub name: String,
 }
 
-impl Key {
+impl ObjectKey {
     pub fn new(namespace: &str, name: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -19,32 +19,32 @@ impl Key {
 /// One bucket of one sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MountId {
-    pub key: Key,
-    /// UID of the sandbox: another of its name has other mounts.
+    pub key: ObjectKey,
+    /// UID of the sandbox. A later sandbox with the same name has other mounts.
     pub uid: String,
-    /// The bucket, as the spec names it.
+    /// Name of the bucket's entry in the spec.
     pub bucket: String,
 }
 
-/// What ids of this door begin with.
-const DOOR: &str = "live";
+/// Prefix of the IDs of live mounts. The state directory stores these IDs.
+const PREFIX: &str = "live";
 
 impl MountId {
-    /// None where the id is another door's.
+    /// Parses an ID. `None` if it is no live mount's.
     pub fn parse(id: &str) -> Option<Self> {
         let mut parts = id.split('/');
         let mut next = || parts.next().map(str::to_owned);
-        let door = next()?;
+        let prefix = next()?;
         let (namespace, name, uid, bucket) = (next()?, next()?, next()?, next()?);
-        let key = Key { namespace, name };
-        (door == DOOR).then_some(Self { key, uid, bucket })
+        let key = ObjectKey { namespace, name };
+        (prefix == PREFIX).then_some(Self { key, uid, bucket })
     }
 }
 
 impl std::fmt::Display for MountId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Key { namespace, name } = &self.key;
-        write!(f, "{DOOR}/{namespace}/{name}/{}/{}", self.uid, self.bucket)
+        let (ObjectKey { namespace, name }, uid) = (&self.key, &self.uid);
+        write!(f, "{PREFIX}/{namespace}/{name}/{uid}/{}", self.bucket)
     }
 }
 
@@ -53,9 +53,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_says_whose_bucket_it_is() {
+    fn an_id_is_parsed_back() {
         let id = MountId {
-            key: Key::new("n", "s"),
+            key: ObjectKey::new("n", "s"),
             uid: "u".into(),
             bucket: "b".into(),
         };

@@ -1,17 +1,20 @@
-//! The live door: buckets of running sandboxes, as their specs have them. It
-//! watches the pods of this node and the Sandboxes; each sandbox has a worker of
-//! its own, so that one whose S3 service hangs keeps nobody else waiting.
+//! Live mounts: mounts the buckets of running sandboxes as their specs require. It watches
+//! the pods of this node and the Sandboxes. Each sandbox has a worker of its own, so that one
+//! whose S3 service hangs does not delay the others.
 //!
-//! Reading map: `worker` (one sandbox, from its pod's start to its end) → `align`
-//! (mounts and spec of a
-//! `running` one) → `attempt` and `mount` (one bucket into one
-//! container) → `credentials` (its Secret) → `before` (what keeps the
-//! volumes of one that does not run yet) → `status` (what is said of it, pure) →
-//! `report` (says it) → `health` (whether it still answers).
+//! | module | contents |
+//! | --- | --- |
+//! | `worker` | one sandbox, from its pod's start to its end |
+//! | `running`, `align` | a running container; aligns its mounts with the spec |
+//! | `attempt`, `mount` | mounts one bucket in one container, and retries |
+//! | `credentials` | reads a bucket's Secret |
+//! | `volume_refusals` | reports volumes that the kubelet could not mount, before the container runs |
+//! | `status`, `report` | builds the status entries (pure) and writes them |
+//! | `health` | checks the mounts |
+//! | `id` | the IDs of live mounts |
 
 mod align;
 mod attempt;
-mod before;
 mod credentials;
 mod health;
 mod id;
@@ -19,6 +22,7 @@ mod mount;
 mod report;
 mod running;
 mod status;
+mod volume_refusals;
 mod worker;
 
 use std::collections::HashMap;
@@ -32,24 +36,24 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Error, Mounts, Process, Refusals};
-use health::Health;
+use health::HealthMonitor;
 use hutch_api::managers;
 use hutch_kube::apply::Writer;
 use hutch_kube::events::Events;
 use hutch_kube::lease::Leadership;
 use hutch_kube::node::NodeCaches;
 use hutch_kube::watches::Change;
-use id::{Key, MountId};
+use id::{MountId, ObjectKey};
 use worker::Worker;
 
-/// What holds for every bucket.
+/// Settings for all live mounts.
 #[derive(Clone, Debug)]
 pub struct LiveSettings {
-    /// Buckets may have endpoints without TLS.
+    /// True if endpoints without TLS are allowed.
     pub allow_http: bool,
 }
 
-/// The live door. Cheap to clone.
+/// Live mounts of this node. Cheap to clone.
 #[derive(Clone)]
 pub struct Live(Arc<Inner>);
 
@@ -58,17 +62,18 @@ struct Inner {
     mounts: Mounts,
     writer: Writer,
     events: Events,
-    health: Health,
+    health: HealthMonitor,
     settings: LiveSettings,
     refusals: Refusals,
-    /// The workers that there are, to be told that something changed.
-    workers: Mutex<HashMap<Key, Arc<Notify>>>,
+    /// Wakes each worker when something has changed.
+    workers: Mutex<HashMap<ObjectKey, Arc<Notify>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Live {
-    /// A door to `mounts`, which tells of the other door's `refusals`; nothing happens before [`Self::run`].
+    /// Creates the parts. Nothing happens before [`Self::run`]. `refusals` come from the CSI
+    /// driver and are reported in the status of sandboxes.
     pub fn new(
         client: Client,
         caches: NodeCaches,
@@ -80,7 +85,7 @@ impl Live {
         let writer = Writer::new(client.clone(), Leadership::always(), managers::NODE);
         Self(Arc::new(Inner {
             events: Events::new(client, Leadership::always(), managers::NODE),
-            health: Health::new(mounts.clone()),
+            health: HealthMonitor::new(mounts.clone()),
             caches,
             mounts,
             writer,
@@ -92,8 +97,8 @@ impl Live {
         }))
     }
 
-    /// Keeps every sandbox's buckets as its spec has them, until stopped. Mounts
-    /// stay when it ends.
+    /// Aligns the mounts of all sandboxes with their specs until it is stopped. Mounts stay
+    /// when it ends.
     pub async fn run(self) {
         let inner = &self.0;
         let mut changes = futures::stream::select(
@@ -101,10 +106,10 @@ impl Live {
             inner.caches.pods.triggers(),
         );
         let mut deaths = inner.mounts.deaths();
-        let mut ills = inner.health.changes();
+        let mut health_changes = inner.health.changes();
         inner.caches.wait_until_synced().await;
         self.look_at_everything();
-        let health = inner.health.clone().keep();
+        let health = inner.health.clone().run();
         inner
             .tasks
             .spawn(inner.stop.clone().run_until_cancelled_owned(health));
@@ -113,13 +118,13 @@ impl Live {
                 () = inner.stop.cancelled() => break,
                 change = changes.next() => match change.as_deref() {
                     Some(Change::One { namespace: Some(namespace), name, .. }) => {
-                        self.look_at(Key::new(namespace, name));
+                        self.look_at(ObjectKey::new(namespace, name));
                     }
                     Some(_) => self.look_at_everything(),
                     None => break,
                 },
                 id = deaths.recv() => self.look_at_mount(id),
-                id = ills.recv() => self.look_at_mount(id),
+                id = health_changes.recv() => self.look_at_mount(id),
             }
         }
         inner.tasks.close();
@@ -129,19 +134,19 @@ impl Live {
     fn look_at_mount(&self, id: Result<String, broadcast::error::RecvError>) {
         match id.map(|id| MountId::parse(&id)) {
             Ok(Some(id)) => self.look_at(id.key),
-            // Another door's.
+            // A mount of the CSI driver.
             Ok(None) => {}
             Err(_) => self.look_at_everything(),
         }
     }
 
-    /// Every pod of this node, and whatever an earlier process has left mounted.
+    /// Looks at every pod of this node, and at the mounts that an earlier process has left.
     fn look_at_everything(&self) {
         let pods = self.0.caches.pods.store().state();
         for pod in pods {
             let meta = &pod.metadata;
             if let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) {
-                self.look_at(Key::new(namespace, name));
+                self.look_at(ObjectKey::new(namespace, name));
             }
         }
         for id in self.0.mounts.ids() {
@@ -151,9 +156,9 @@ impl Live {
         }
     }
 
-    /// Has the sandbox's worker look at it, which is started where there is none
-    /// and there may be something to do.
-    fn look_at(&self, key: Key) {
+    /// Wakes the sandbox's worker. If none exists, one is started, unless the sandbox has
+    /// neither a pod nor mounts here.
+    fn look_at(&self, key: ObjectKey) {
         let mut workers = self.workers();
         if let Some(worker) = workers.get(&key) {
             worker.notify_one();
@@ -172,8 +177,9 @@ impl Live {
             .spawn(self.0.stop.clone().run_until_cancelled_owned(work));
     }
 
-    /// Ends the worker's entry, unless there is something for it to do again.
-    fn retire(&self, key: &Key) -> bool {
+    /// Removes the worker's entry and returns `true`, unless the sandbox has a pod or mounts
+    /// here again.
+    fn retire(&self, key: &ObjectKey) -> bool {
         let mut workers = self.workers();
         let idle = self.0.caches.pods.get(&key.namespace, &key.name).is_none()
             && self.mounted(key).is_empty();
@@ -183,31 +189,36 @@ impl Live {
         idle
     }
 
-    /// What is mounted under the sandbox's name.
-    fn mounted(&self, key: &Key) -> Vec<MountId> {
+    /// The live mounts under the sandbox's name, of any UID.
+    fn mounted(&self, key: &ObjectKey) -> Vec<MountId> {
         let ids = self.0.mounts.ids().into_iter();
         let ids = ids.filter_map(|id| MountId::parse(&id));
         ids.filter(|id| id.key == *key).collect()
     }
 
-    fn workers(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Notify>>> {
+    fn workers(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Arc<Notify>>> {
         self.0
             .workers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a volume of the pod out of its container.
-    async fn withdraw(&self, id: &MountId, process: Process, path: &Path) -> Result<(), Error> {
-        let withdrawn = self.0.mounts.withdraw(process, path).await;
-        match &withdrawn {
+    /// Unmounts a volume of the pod in the container.
+    async fn unmount_in_container(
+        &self,
+        id: &MountId,
+        process: Process,
+        path: &Path,
+    ) -> Result<(), Error> {
+        let unmounted = self.0.mounts.unmount_in_container(process, path).await;
+        match &unmounted {
             Ok(()) => tracing::info!(%id, "unmounted in the container"),
             Err(error) => tracing::debug!(%id, %error, "not unmounted"),
         }
-        withdrawn
+        unmounted
     }
 
-    /// Unmounts.
+    /// Detaches a mount and ends its mounter.
     async fn close(&self, id: &MountId) -> Result<(), Error> {
         let closed = self.0.mounts.close(&id.to_string()).await;
         match &closed {

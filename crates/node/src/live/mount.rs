@@ -1,31 +1,32 @@
-//! One bucket of a sandbox into its running container.
+//! Mounts one bucket of a sandbox in its running container.
 
 use super::Live;
-use super::credentials::{self, Refusal};
+use super::attempt::AttemptState;
+use super::credentials::{self, CredentialsError};
 use super::id::MountId;
-use super::status::Seen;
+use super::status::Observation;
 use crate::container::Container;
+use crate::mounts::InUse;
 use crate::{Error, Place, Source};
 use hutch_api::{Bucket, BucketPhase};
 use hutch_core::buckets::reasons;
 
-/// Why a bucket is not mounted.
+/// The reason why a bucket is not mounted.
 pub enum Failure {
-    /// The container has ended: there is nothing to say of it.
+    /// The container has ended. Nothing is reported.
     Gone,
-    /// This is to be said.
-    Seen(Seen),
+    /// The observation to report.
+    Observed(Observation),
 }
 
 impl Live {
-    /// Mounts the bucket, if it is not mounted yet; `was` says whether it has been
-    /// in this container.
+    /// Mounts the bucket if it is not mounted yet. `before` is the state before this attempt.
     pub(super) async fn mount(
         &self,
         id: &MountId,
         bucket: &Bucket,
         container: Container,
-        was: bool,
+        before: AttemptState,
     ) -> Result<(), Failure> {
         let source = self.source(id, bucket, container).await?;
         let (mounts, name) = (&self.0.mounts, id.to_string());
@@ -36,23 +37,23 @@ impl Live {
         match mounted.await {
             Ok(()) => Ok(()),
             Err(error) => {
-                self.clear(&name, &error, was).await;
+                self.clean_up(&name, &error, before).await;
                 Err(match error {
                     Error::Gone => Failure::Gone,
-                    error => Failure::Seen(Seen::failed(&error, was)),
+                    error => Failure::Observed(Observation::not_mounted(&error, before)),
                 })
             }
         }
     }
 
-    /// Has a mounted bucket go on with the keys that its Secret has now; `false` where
-    /// they are the same.
+    /// Replaces a mounted bucket's credentials with those that its Secret has now. Returns
+    /// `false` if they are the same.
     pub(super) async fn renew(
         &self,
         id: &MountId,
         bucket: &Bucket,
         container: Container,
-        in_use: bool,
+        in_use: InUse,
     ) -> Result<bool, Failure> {
         let source = self.source(id, bucket, container).await?;
         let (mounts, name) = (&self.0.mounts, id.to_string());
@@ -65,12 +66,12 @@ impl Live {
         };
         renewed.await.map_err(|error| match error {
             Error::Gone => Failure::Gone,
-            Error::Busy(_) => Failure::Seen(Seen::busy(&error)),
-            error => Failure::Seen(Seen::failed(&error, true)),
+            Error::Busy(_) => Failure::Observed(Observation::busy(&error)),
+            error => Failure::Observed(Observation::not_mounted(&error, AttemptState::Mounted)),
         })
     }
 
-    /// What is to be mounted, with the keys that the Secret has now.
+    /// The source of the mount, with the credentials that the Secret has now.
     async fn source(
         &self,
         id: &MountId,
@@ -83,9 +84,11 @@ impl Live {
         }
         let namespace = &id.key.namespace;
         let keys = credentials::read(&self.0.writer, namespace, &id.uid, bucket).await;
-        let credentials = keys.map_err(|refusal| match refusal {
-            Refusal::None(text) => refused(BucketPhase::Failed, reasons::NO_CREDENTIALS, text),
-            Refusal::Later(error) => {
+        let credentials = keys.map_err(|error| match error {
+            CredentialsError::Unusable(text) => {
+                refused(BucketPhase::Failed, reasons::NO_CREDENTIALS, text)
+            }
+            CredentialsError::Unavailable(error) => {
                 let text = format!("the Secret cannot be read: {error}");
                 refused(BucketPhase::Pending, reasons::NO_CREDENTIALS, text)
             }
@@ -103,9 +106,9 @@ impl Live {
         })
     }
 
-    /// Leaves nothing of a mount that has never come into this container.
-    async fn clear(&self, name: &str, error: &Error, was: bool) {
-        let stays = was || matches!(error, Error::Busy(_) | Error::Gone);
+    /// Removes a failed mount that has never been in this container.
+    async fn clean_up(&self, name: &str, error: &Error, before: AttemptState) {
+        let stays = before.was_mounted() || matches!(error, Error::Busy(_) | Error::Gone);
         if !stays && let Err(error) = self.0.mounts.close(name).await {
             tracing::warn!(id = name, %error, "a failed mount leaves something");
         }
@@ -120,5 +123,5 @@ fn place(bucket: &Bucket, container: Container) -> Place {
 }
 
 fn refused(phase: BucketPhase, reason: &str, text: String) -> Failure {
-    Failure::Seen(Seen::wrong(phase, reason, text))
+    Failure::Observed(Observation::failure(phase, reason, text))
 }

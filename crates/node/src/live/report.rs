@@ -1,5 +1,5 @@
-//! Says how the buckets of a sandbox are: in its status, all in one apply, and in
-//! an event where a person may want to act. Written only when it has changed.
+//! Reports the state of a sandbox's buckets: in its status, with one apply for all, and in an
+//! event if a user may want to act. It writes only changes.
 
 use std::sync::Arc;
 
@@ -12,34 +12,32 @@ use hutch_api::{BucketPhase, BucketStatus, Sandbox};
 use hutch_kube::apply::Error;
 use hutch_kube::events::EventType;
 
-/// What was written last: the cache may not have it yet.
+/// The status that was written last. The cache may not show it yet.
 #[derive(Default)]
-pub struct Written {
+pub struct Reported {
     uid: String,
     version: u64,
     entries: Vec<BucketStatus>,
 }
 
-impl Written {
-    /// The entries as they are by all that is known.
+impl Reported {
+    /// The newer of the cache's entries and those that were written last.
     fn latest<'a>(&'a self, sandbox: &'a Sandbox) -> &'a [BucketStatus] {
         let same = sandbox.uid().as_ref() == Some(&self.uid);
-        match same && version(sandbox) < self.version {
-            true => &self.entries,
-            false => sandbox
-                .status
-                .as_ref()
-                .map_or(&[], |status| &status.buckets),
+        if same && version(sandbox) < self.version {
+            return &self.entries;
         }
+        let status = sandbox.status.as_ref();
+        status.map_or(&[], |status| &status.buckets)
     }
 
-    /// What was said of a bucket.
+    /// The present entry of a bucket.
     pub fn before<'a>(&'a self, sandbox: &'a Sandbox, name: &str) -> Option<&'a BucketStatus> {
         self.latest(sandbox).iter().find(|entry| entry.name == name)
     }
 }
 
-/// Versions of an object grow (KEP-5504).
+/// The resource version as a number. Versions of an object increase (KEP-5504).
 fn version(sandbox: &Sandbox) -> u64 {
     let version = sandbox.resource_version();
     version
@@ -48,17 +46,17 @@ fn version(sandbox: &Sandbox) -> u64 {
 }
 
 impl Worker {
-    /// Writes the entries, if a user could see a difference. A write that fails is
-    /// made up for at the next look.
+    /// Writes the entries if a user could see a difference. A failed write is repeated at the
+    /// next look.
     pub(super) async fn report(&mut self, sandbox: &Arc<Sandbox>, entries: Vec<BucketStatus>) {
-        let before = self.written.latest(sandbox).to_vec();
+        let before = self.reported.latest(sandbox).to_vec();
         if !status::differ(&before, &entries) {
             return;
         }
         let body = json!({"buckets": entries});
         match self.live.0.writer.status(&**sandbox, &body, false).await {
             Ok(written) => {
-                self.written = Written {
+                self.reported = Reported {
                     uid: sandbox.uid().unwrap_or_default(),
                     version: version(&written),
                     entries: entries.clone(),
@@ -72,23 +70,24 @@ impl Worker {
         }
         for entry in &entries {
             let before = before.iter().find(|before| before.name == entry.name);
-            self.tell(sandbox, entry, before).await;
+            self.publish_event(sandbox, entry, before).await;
         }
     }
 
-    /// Takes back what was said of the last container here, once it is gone: of the
-    /// next one nothing is known, and another node may be the one that speaks.
-    /// `false` where that is to be tried again.
-    pub(super) async fn say_nothing_more(&mut self) -> bool {
+    /// Clears the entries about the last container here, after it has ended. The next
+    /// container may run on another node, whose process then reports. Returns `false` if the
+    /// caller must try again.
+    pub(super) async fn clear_report(&mut self) -> bool {
         let caches = &self.live.0.caches;
         let Some(sandbox) = caches.sandboxes.get(&self.key.namespace, &self.key.name) else {
             return true;
         };
-        let said = self.written.latest(&sandbox);
-        // Without a container: of one that has not come to run.
-        let ours =
-            |entry: &BucketStatus| entry.container_id.is_none() || entry.container_id == self.last;
-        if said.is_empty() || !said.iter().all(ours) {
+        let entries = self.reported.latest(&sandbox);
+        // An entry without a container ID is about a container that never ran.
+        let ours = |entry: &BucketStatus| {
+            entry.container_id.is_none() || entry.container_id == self.last_container
+        };
+        if entries.is_empty() || !entries.iter().all(ours) {
             return true;
         }
         let body = json!({"buckets": []});
@@ -101,8 +100,13 @@ impl Worker {
         }
     }
 
-    /// An event for what fails, and for what works again.
-    async fn tell(&self, sandbox: &Sandbox, now: &BucketStatus, before: Option<&BucketStatus>) {
+    /// Publishes an event if the bucket fails for a new reason or has recovered.
+    async fn publish_event(
+        &self,
+        sandbox: &Sandbox,
+        now: &BucketStatus,
+        before: Option<&BucketStatus>,
+    ) {
         let (events, name) = (&self.live.0.events, &now.name);
         let part = format!("spec.buckets{{{name}}}");
         let was = before.and_then(|before| before.reason.as_ref());
@@ -115,8 +119,8 @@ impl Worker {
             (None, _) if was.is_some() && now.phase == BucketPhase::Mounted => {
                 let note = format!("bucket {name} is mounted");
                 let kind = EventType::Normal;
-                let told = events.of_part(sandbox, &part, kind, "BucketMounted", &note);
-                told.await;
+                let event = events.of_part(sandbox, &part, kind, "BucketMounted", &note);
+                event.await;
             }
             _ => {}
         }

@@ -1,44 +1,44 @@
-//! What is said of a sandbox's buckets. Pure: the time is an argument.
+//! Builds the status entries of a sandbox's buckets. Pure: the time is an argument.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::attempt::AttemptState;
 use crate::Error;
 use hutch_api::{BucketPhase, BucketStatus, Mechanism};
 use hutch_core::buckets::reasons;
 
-/// Longest text of an error, in characters.
-const TEXT: usize = 300;
+const MAX_ERROR_CHARS: usize = 300;
 
-/// How a bucket of the spec is doing.
+/// The observed state of a bucket of the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Observation {
     pub phase: BucketPhase,
-    /// Reason and text of what is wrong.
-    pub wrong: Option<(String, String)>,
+    /// Reason and text of the failure.
+    pub failure: Option<(String, String)>,
 }
 
-impl Seen {
-    /// It is mounted and answers.
+impl Observation {
+    /// The bucket is mounted and answers.
     pub const fn mounted() -> Self {
         Self {
             phase: BucketPhase::Mounted,
-            wrong: None,
+            failure: None,
         }
     }
 
-    /// It is in the way of its own removal.
+    /// The bucket cannot be unmounted because a process uses it.
     pub fn busy(error: &Error) -> Self {
-        Self::wrong(BucketPhase::Busy, reasons::BUSY, error.to_string())
+        Self::failure(BucketPhase::Busy, reasons::BUSY, error.to_string())
     }
 
-    /// It is mounted, and does not answer.
-    pub fn ill(error: &Error) -> Self {
-        Self::wrong(BucketPhase::Degraded, error.reason(), error.to_string())
+    /// The bucket is mounted but does not answer.
+    pub fn not_answering(error: &Error) -> Self {
+        Self::failure(BucketPhase::Degraded, error.reason(), error.to_string())
     }
 
-    /// It is a volume, and does not answer.
-    pub fn ill_volume(error: &Error) -> Self {
+    /// The bucket is a volume and does not answer.
+    pub fn volume_not_answering(error: &Error) -> Self {
         let text = match error {
             Error::AccessDenied(_) => {
                 format!(
@@ -47,70 +47,74 @@ impl Seen {
             }
             _ => error.to_string(),
         };
-        Self::wrong(BucketPhase::Degraded, error.reason(), text)
+        Self::failure(BucketPhase::Degraded, error.reason(), text)
     }
 
-    /// It could not be mounted; `was` says whether it has been in this container.
-    pub fn failed(error: &Error, was: bool) -> Self {
-        let phase = match (was, error.needs_a_change()) {
-            (true, _) => BucketPhase::Degraded,
-            (false, true) => BucketPhase::Failed,
-            (false, false) => BucketPhase::Pending,
+    /// The bucket could not be mounted. `before` is the state before the attempt.
+    pub fn not_mounted(error: &Error, before: AttemptState) -> Self {
+        let phase = if before.was_mounted() {
+            BucketPhase::Degraded
+        } else if error.needs_a_change() {
+            BucketPhase::Failed
+        } else {
+            BucketPhase::Pending
         };
-        Self::wrong(phase, error.reason(), error.to_string())
+        Self::failure(phase, error.reason(), error.to_string())
     }
 
-    /// What is wrong, in one word.
+    /// The failure's reason, or an empty string.
     pub fn reason(&self) -> &str {
-        self.wrong.as_ref().map_or("", |(reason, _)| reason)
+        self.failure.as_ref().map_or("", |(reason, _)| reason)
     }
 
-    /// Anything else that is wrong.
-    pub fn wrong(phase: BucketPhase, reason: &str, text: String) -> Self {
-        let text = text.chars().take(TEXT).collect();
+    /// A failure. A long text is cut.
+    pub fn failure(phase: BucketPhase, reason: &str, text: String) -> Self {
+        let text = text.chars().take(MAX_ERROR_CHARS).collect();
         Self {
             phase,
-            wrong: Some((reason.to_owned(), text)),
+            failure: Some((reason.to_owned(), text)),
         }
     }
 }
 
-/// The bucket that an entry speaks of, and of which of its states.
+/// The fields of an entry that do not depend on an observation.
 #[derive(Clone, Debug)]
-pub struct About<'a> {
+pub struct EntryFields<'a> {
     pub name: &'a str,
+    /// Digest of the spec's entry.
     pub digest: &'a str,
-    /// None where none runs yet.
+    /// The container's ID. `None` if no container runs yet.
     pub container: Option<&'a str>,
     pub mechanism: Mechanism,
 }
 
-/// The entry of a bucket; what it was before decides since when it is so.
+/// Builds the entry of a bucket. It keeps `since` of the entry `before` if phase and container
+/// are the same.
 pub fn entry(
-    about: &About<'_>,
-    seen: Seen,
+    fields: &EntryFields<'_>,
+    observed: Observation,
     before: Option<&BucketStatus>,
     now: Timestamp,
 ) -> BucketStatus {
     let same = before.filter(|before| {
-        before.phase == seen.phase && before.container_id.as_deref() == about.container
+        before.phase == observed.phase && before.container_id.as_deref() == fields.container
     });
     let since = same.and_then(|before| before.since.clone());
-    let (reason, error) = seen.wrong.unzip();
+    let (reason, error) = observed.failure.unzip();
     BucketStatus {
-        name: about.name.to_owned(),
-        phase: seen.phase,
-        mechanism: Some(about.mechanism),
+        name: fields.name.to_owned(),
+        phase: observed.phase,
+        mechanism: Some(fields.mechanism),
         since: since.or(Some(Time(now))),
         last_check: Some(Time(now)),
         reason,
         error,
-        container_id: about.container.map(str::to_owned),
-        digest: Some(about.digest.to_owned()),
+        container_id: fields.container.map(str::to_owned),
+        digest: Some(fields.digest.to_owned()),
     }
 }
 
-/// Whether a user could see a difference: when it was looked at is none.
+/// True if a user could see a difference. The time of the last check does not count.
 pub fn differ(before: &[BucketStatus], now: &[BucketStatus]) -> bool {
     let plain = |all: &[BucketStatus]| {
         let mut all = all.to_vec();
@@ -127,8 +131,8 @@ pub fn differ(before: &[BucketStatus], now: &[BucketStatus]) -> bool {
 mod tests {
     use super::*;
 
-    fn about(container: &str) -> About<'_> {
-        About {
+    fn fields(container: &str) -> EntryFields<'_> {
+        EntryFields {
             name: "data",
             digest: "d",
             container: Some(container),
@@ -137,27 +141,31 @@ mod tests {
     }
 
     #[test]
-    fn since_is_kept_as_long_as_phase_and_container_are() {
+    fn since_is_kept_while_phase_and_container_stay_the_same() {
         let (first, later) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(9).unwrap());
-        let mounted = entry(&about("c1"), Seen::mounted(), None, first);
-        let again = entry(&about("c1"), Seen::mounted(), Some(&mounted), later);
+        let mounted = entry(&fields("c1"), Observation::mounted(), None, first);
+        let again = entry(&fields("c1"), Observation::mounted(), Some(&mounted), later);
         assert_eq!(again.since, mounted.since);
         assert!(!differ(std::slice::from_ref(&mounted), &[again]));
-        let moved = entry(&about("c2"), Seen::mounted(), Some(&mounted), later);
+        let moved = entry(&fields("c2"), Observation::mounted(), Some(&mounted), later);
         assert_eq!(moved.since, Some(Time(later)));
         let error = Error::Unreachable("x".into());
-        let ill = entry(&about("c1"), Seen::ill(&error), Some(&mounted), later);
-        assert_eq!(ill.phase, BucketPhase::Degraded);
-        assert_eq!(ill.reason.as_deref(), Some("EndpointUnreachable"));
-        assert!(differ(&[mounted], &[ill]));
+        let silent = Observation::not_answering(&error);
+        let silent = entry(&fields("c1"), silent, Some(&mounted), later);
+        assert_eq!(silent.phase, BucketPhase::Degraded);
+        assert_eq!(silent.reason.as_deref(), Some("EndpointUnreachable"));
+        assert!(differ(&[mounted], &[silent]));
     }
 
     #[test]
-    fn what_fails_is_pending_failed_or_degraded() {
+    fn a_failed_attempt_is_pending_failed_or_degraded() {
         let away = Error::Unreachable("x".into());
         let wrong = Error::AccessDenied("x".into());
-        assert_eq!(Seen::failed(&away, false).phase, BucketPhase::Pending);
-        assert_eq!(Seen::failed(&wrong, false).phase, BucketPhase::Failed);
-        assert_eq!(Seen::failed(&wrong, true).phase, BucketPhase::Degraded);
+        let phase = |error, before| Observation::not_mounted(error, before).phase;
+        let never = AttemptState::NeverMounted;
+        assert_eq!(phase(&away, never), BucketPhase::Pending);
+        assert_eq!(phase(&wrong, never), BucketPhase::Failed);
+        assert_eq!(phase(&wrong, AttemptState::Mounted), BucketPhase::Degraded);
+        assert_eq!(phase(&away, AttemptState::Lost), BucketPhase::Degraded);
     }
 }

@@ -1,6 +1,6 @@
-//! One sandbox's buckets. A worker looks at what there is when something changes
-//! or a time has come, does what is missing, says what has changed, and ends when
-//! the pod and its mounts are gone.
+//! The worker of one sandbox's buckets. It looks at the state after each change and after a
+//! time, starts the missing steps, reports changes, and ends when the pod and its mounts
+//! are gone.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,28 +14,28 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::Live;
-use super::attempt::Try;
-use super::id::{Key, MountId};
-use super::report::Written;
+use super::attempt::MountAttempt;
+use super::id::{MountId, ObjectKey};
+use super::report::Reported;
 use crate::Error;
 use crate::container::Container;
 use hutch_core::buckets;
 
-/// How soon a busy mount is tried again.
-pub(super) const SOON: Duration = Duration::from_secs(1);
-/// How soon a status is written again that has changed meanwhile.
-const AGAIN: Duration = Duration::from_millis(200);
-/// How often it is looked at what nobody tells of.
-pub(super) const IDLE: Duration = Duration::from_secs(10);
-/// So long after its time a pod's mounts are ended whatever uses them: a process
-/// that waits for a hung S3 service cannot be killed.
-const LATE: Duration = Duration::from_secs(5);
+/// Wait before the next look while something is unfinished, such as a busy mount.
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Wait before a failed status write is repeated.
+const STATUS_RETRY: Duration = Duration::from_millis(200);
+/// Longest time between two looks. It covers changes that no watch reports.
+pub(super) const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long after the end of its grace period a pod's mounts are aborted, even if they are in
+/// use. A process that waits for a hung S3 service cannot be killed and would block the pod.
+const ABORT_DELAY: Duration = Duration::from_secs(5);
 
-/// What a task has come to.
-pub(super) enum Done {
+/// The result of a task.
+pub(super) enum TaskResult {
     /// An attempt to mount a bucket.
-    Tried(String, Try),
-    /// A look at a mounted bucket's Secret, and why its keys are not used.
+    Attempted(String, MountAttempt),
+    /// A check of a mounted bucket's Secret: reason and text if its credentials are not used.
     Rekeyed(String, Option<(String, String)>),
     /// An attempt to unmount.
     Closed(MountId, Result<(), Error>),
@@ -44,52 +44,53 @@ pub(super) enum Done {
 /// The worker of one sandbox.
 pub struct Worker {
     pub(super) live: Live,
-    pub(super) key: Key,
+    pub(super) key: ObjectKey,
     wake: Arc<Notify>,
-    /// What was tried of the buckets of the spec.
-    pub(super) tries: HashMap<String, Try>,
-    pub(super) written: Written,
-    /// Mounts that are in use though nobody wants them, and when they are tried
-    /// again.
+    /// The attempts for the buckets of the spec, by name of the bucket.
+    pub(super) attempts: HashMap<String, MountAttempt>,
+    pub(super) reported: Reported,
+    /// Unwanted mounts that are in use, with the time of the next try to unmount.
     pub(super) busy: HashMap<MountId, (Error, Instant)>,
     /// Mounts that are being unmounted.
     pub(super) closing: HashSet<MountId>,
-    /// The container, once it was found.
-    pub(super) inside: Option<(String, Container)>,
-    /// Id of the last container that was seen to run.
-    pub(super) last: Option<String>,
-    /// What is under way, by the mount's id.
-    tasks: JoinSet<Done>,
-    under_way: HashMap<String, AbortHandle>,
-    /// Since when there has been no pod.
-    alone: Option<Instant>,
+    /// The container and its ID, after it was found.
+    pub(super) container: Option<(String, Container)>,
+    /// ID of the last container that ran.
+    pub(super) last_container: Option<String>,
+    tasks: JoinSet<TaskResult>,
+    /// The running tasks by mount ID.
+    running_tasks: HashMap<String, AbortHandle>,
+    /// The time since when the pod is gone.
+    gone_since: Option<Instant>,
 }
 
-/// Where the pod is in its life.
-enum Stage {
+/// The stage of the pod's life.
+enum PodStage {
+    /// The pod does not exist or has ended.
     Gone,
-    /// It is being deleted; for so long its mounts are left alone.
+    /// The pod is being deleted. Its mounts stay for this time.
     Ending(Duration),
     /// Its container does not run.
     Waiting,
+    /// The container with this ID runs.
     Running(String),
 }
 
 impl Worker {
-    pub fn new(live: Live, key: Key, wake: Arc<Notify>) -> Self {
+    pub fn new(live: Live, key: ObjectKey, wake: Arc<Notify>) -> Self {
         Self {
             live,
             key,
             wake,
-            tries: HashMap::new(),
-            written: Written::default(),
+            attempts: HashMap::new(),
+            reported: Reported::default(),
             busy: HashMap::new(),
             closing: HashSet::new(),
-            inside: None,
-            last: None,
+            container: None,
+            last_container: None,
             tasks: JoinSet::new(),
-            under_way: HashMap::new(),
-            alone: None,
+            running_tasks: HashMap::new(),
+            gone_since: None,
         }
     }
 
@@ -99,60 +100,66 @@ impl Worker {
             if wait.is_none() && self.live.retire(&self.key) {
                 return;
             }
-            let wait = tokio::time::sleep(wait.unwrap_or(SOON));
+            let wait = tokio::time::sleep(wait.unwrap_or(RETRY_INTERVAL));
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = wait => {}
-                Some(done) = self.tasks.join_next() => self.finish(done),
+                Some(result) = self.tasks.join_next() => self.finish(result),
             }
         }
     }
 
-    /// Has something done to a mount, unless something is under way with it.
-    pub(super) fn begin(&mut self, id: String, task: impl Future<Output = Done> + Send + 'static) {
-        if !self.under_way.contains_key(&id) {
+    /// Starts a task for a mount, unless one is running for it.
+    pub(super) fn start(
+        &mut self,
+        id: String,
+        task: impl Future<Output = TaskResult> + Send + 'static,
+    ) {
+        if !self.running_tasks.contains_key(&id) {
             let handle = self.tasks.spawn(task);
-            self.under_way.insert(id, handle);
+            self.running_tasks.insert(id, handle);
         }
     }
 
-    /// Ends what is under way with a mount, half done as it is.
-    pub(super) fn give_up(&mut self, id: &str) {
-        if let Some(task) = self.under_way.remove(id) {
+    /// Aborts the running task of a mount. The task's work may remain half done.
+    pub(super) fn cancel(&mut self, id: &str) {
+        if let Some(task) = self.running_tasks.remove(id) {
             task.abort();
             self.closing.retain(|closing| closing.to_string() != id);
         }
     }
 
-    fn finish(&mut self, done: Result<Done, tokio::task::JoinError>) {
-        self.under_way.retain(|_, task| !task.is_finished());
-        match done {
-            Ok(Done::Tried(bucket, tried)) => {
-                let same =
-                    |now: &&mut Try| now.digest == tried.digest && now.container == tried.container;
-                if let Some(now) = self.tries.get_mut(&bucket).filter(same) {
-                    *now = tried;
+    fn finish(&mut self, result: Result<TaskResult, tokio::task::JoinError>) {
+        self.running_tasks.retain(|_, task| !task.is_finished());
+        match result {
+            Ok(TaskResult::Attempted(bucket, attempt)) => {
+                let same = |now: &&mut MountAttempt| now.is_for(&attempt);
+                if let Some(now) = self.attempts.get_mut(&bucket).filter(same) {
+                    *now = attempt;
                 }
             }
-            Ok(Done::Rekeyed(bucket, stale)) => {
-                if let Some(now) = self.tries.get_mut(&bucket) {
-                    now.stale = stale;
+            Ok(TaskResult::Rekeyed(bucket, failure)) => {
+                if let Some(now) = self.attempts.get_mut(&bucket) {
+                    now.rekey_failure = failure;
                 }
             }
-            Ok(Done::Closed(id, closed)) => {
+            Ok(TaskResult::Closed(id, closed)) => {
                 self.closing.remove(&id);
                 match closed {
                     Ok(()) => drop(self.busy.remove(&id)),
-                    Err(error) => drop(self.busy.insert(id, (error, Instant::now() + SOON))),
+                    Err(error) => {
+                        let next = Instant::now() + RETRY_INTERVAL;
+                        drop(self.busy.insert(id, (error, next)));
+                    }
                 }
             }
-            // It was given up.
+            // The task was cancelled.
             Err(_) => {}
         }
     }
 
-    /// Does what is to be done now; returns when to look again, or nothing where
-    /// there may be nothing left.
+    /// Starts the steps that are due. Returns the time until the next look, or `None` if the
+    /// worker may end.
     async fn step(&mut self) -> Option<Duration> {
         let pod = self
             .live
@@ -161,25 +168,25 @@ impl Worker {
             .pods
             .get(&self.key.namespace, &self.key.name);
         if pod.is_some() {
-            self.alone = None;
+            self.gone_since = None;
         }
         match stage(pod.as_deref()) {
-            Stage::Gone => self.close_all(pod.is_none()).await,
-            Stage::Ending(left) if left.is_zero() => {
+            PodStage::Gone => self.close_all(pod.is_none()).await,
+            PodStage::Ending(left) if left.is_zero() => {
                 self.abort_all().await;
-                Some(SOON)
+                Some(RETRY_INTERVAL)
             }
-            Stage::Ending(left) => {
-                self.forget();
+            PodStage::Ending(left) => {
+                self.reset();
                 Some(left)
             }
-            Stage::Waiting => match pod {
-                Some(pod) => Some(self.tell_of_refusals(&pod).await),
+            PodStage::Waiting => match pod {
+                Some(pod) => Some(self.report_refusals(&pod).await),
                 None => None,
             },
-            Stage::Running(container) => match pod {
+            PodStage::Running(container) => match pod {
                 Some(pod) => {
-                    self.last = Some(container.clone());
+                    self.last_container = Some(container.clone());
                     Some(self.align(&pod, &container).await)
                 }
                 None => None,
@@ -187,19 +194,21 @@ impl Worker {
         }
     }
 
-    async fn close_all(&mut self, gone: bool) -> Option<Duration> {
-        self.forget();
-        let since = *self.alone.get_or_insert_with(Instant::now);
+    /// Unmounts everything after the pod has ended. `deleted` is true if the pod object is
+    /// gone as well. Then the worker may end.
+    async fn close_all(&mut self, deleted: bool) -> Option<Duration> {
+        self.reset();
+        let since = *self.gone_since.get_or_insert_with(Instant::now);
         let ids = self.live.mounted(&self.key);
         if ids.is_empty() {
-            let settled = self.say_nothing_more().await || since.elapsed() > LATE;
-            return match (settled, gone) {
+            let settled = self.clear_report().await || since.elapsed() > ABORT_DELAY;
+            return match (settled, deleted) {
                 (true, true) => None,
-                (true, false) => Some(IDLE),
-                (false, _) => Some(AGAIN),
+                (true, false) => Some(IDLE_INTERVAL),
+                (false, _) => Some(STATUS_RETRY),
             };
         }
-        if since.elapsed() > LATE * 2 {
+        if since.elapsed() > ABORT_DELAY * 2 {
             self.abort_all().await;
             return Some(Duration::ZERO);
         }
@@ -208,21 +217,22 @@ impl Worker {
             .await
             .into_iter()
             .all(|closed| closed.is_ok());
-        Some(if all { Duration::ZERO } else { SOON })
+        Some(if all { Duration::ZERO } else { RETRY_INTERVAL })
     }
 
-    /// Gives up everything that is under way.
-    fn forget(&mut self) {
+    /// Cancels all tasks and drops the state of the container.
+    fn reset(&mut self) {
         self.tasks.abort_all();
-        self.under_way.clear();
-        self.tries.clear();
+        self.running_tasks.clear();
+        self.attempts.clear();
         self.busy.clear();
         self.closing.clear();
-        self.inside = None;
+        self.container = None;
     }
 
+    /// Ends all mounts at once, even those in use.
     async fn abort_all(&mut self) {
-        self.forget();
+        self.reset();
         for id in self.live.mounted(&self.key) {
             tracing::warn!(%id, "ended a mount that keeps its pod from ending");
             self.live.0.mounts.abort(&id.to_string()).await;
@@ -230,26 +240,27 @@ impl Worker {
     }
 }
 
-/// Where the pod is now.
-fn stage(pod: Option<&Pod>) -> Stage {
-    let Some(pod) = pod else { return Stage::Gone };
+fn stage(pod: Option<&Pod>) -> PodStage {
+    let Some(pod) = pod else {
+        return PodStage::Gone;
+    };
     let phase = pod
         .status
         .as_ref()
         .and_then(|status| status.phase.as_deref());
     if matches!(phase, Some("Succeeded" | "Failed")) {
-        return Stage::Gone;
+        return PodStage::Gone;
     }
     if let Some(time) = &pod.metadata.deletion_timestamp {
         let late = Timestamp::now().duration_since(time.0);
         let late = Duration::try_from(late).unwrap_or_default();
         let early = time.0.duration_since(Timestamp::now());
         let early = Duration::try_from(early).unwrap_or_default();
-        return Stage::Ending((early + LATE).saturating_sub(late));
+        return PodStage::Ending((early + ABORT_DELAY).saturating_sub(late));
     }
     match buckets::container_id(pod) {
-        Some(id) => Stage::Running(id.to_owned()),
-        None => Stage::Waiting,
+        Some(id) => PodStage::Running(id.to_owned()),
+        None => PodStage::Waiting,
     }
 }
 
@@ -260,15 +271,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_that_ends_has_its_time_and_a_little_more() {
+    fn a_pod_that_ends_keeps_its_mounts_for_the_grace_period_and_the_delay() {
         let mut pod = Pod::default();
-        assert!(matches!(stage(Some(&pod)), Stage::Waiting));
-        assert!(matches!(stage(None), Stage::Gone));
+        assert!(matches!(stage(Some(&pod)), PodStage::Waiting));
+        assert!(matches!(stage(None), PodStage::Gone));
         let mut left = |seconds: i64| {
             let at = Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
             pod.metadata.deletion_timestamp = Some(Time(at));
             match stage(Some(&pod)) {
-                Stage::Ending(left) => left.as_secs_f64().round(),
+                PodStage::Ending(left) => left.as_secs_f64().round(),
                 _ => f64::NAN,
             }
         };

@@ -1,5 +1,5 @@
-//! Whether a mount answers. A probe that hangs blocks a thread until its mounter
-//! answers or ends, so there is one of each kind per mount at most.
+//! Probes mounts. A probe that hangs blocks a thread until its mounter answers or ends. So
+//! each mount has at most one running probe per [`ProbeTarget`].
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -14,93 +14,95 @@ use rustix::process::Signal;
 use super::{Mounts, Record};
 use crate::{Error, Process};
 
-/// How long the mounter itself may need for an answer.
-const LOCAL: Duration = Duration::from_secs(3);
-/// How long the S3 service may need.
-const REMOTE: Duration = Duration::from_secs(8);
+/// How long the mounter may take for an answer of its own.
+const MOUNTER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the S3 service may take.
+const SERVICE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// After so many looks in a row a mounter that does not answer is ended.
-const PATIENCE: u32 = 3;
+/// A mounter that fails this many probes in a row is killed.
+const MAX_SILENT_PROBES: u32 = 3;
 
-/// Longest file of what a mounter says, in bytes.
-const OUTPUT: u64 = 256 << 10;
+/// Largest log file of a mounter, in bytes.
+const MAX_OUTPUT_BYTES: u64 = 256 << 10;
 /// Type of every FUSE file system (`statfs(2)`).
 const FUSE: rustix::fs::FsWord = 0x6573_5546;
 
-/// How a mount is doing.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     /// It answers.
-    Fine,
-    /// There is no mounter.
+    Healthy,
+    /// No mounter runs.
     Dead,
-    /// There is one, and it does not answer, or the S3 service does not.
-    Ill(Error),
+    /// The mounter runs, but it or the S3 service does not answer well.
+    Unhealthy(Error),
 }
 
-/// The probes of one mount that are under way.
+/// The probes of one mount.
 #[derive(Default)]
 pub struct Probes {
-    /// Held by who asks: what another one waits for is no silence.
+    /// Held during a probe. So the time that a caller waits for another caller's probe does
+    /// not count towards its timeout.
     turn: tokio::sync::Mutex<()>,
-    local: Arc<AtomicBool>,
-    remote: Arc<AtomicBool>,
+    mounter: Arc<AtomicBool>,
+    service: Arc<AtomicBool>,
 }
 
-/// Who did not answer well.
-#[derive(Debug)]
-pub enum Asked {
+/// The part that a probe reaches. A probe of the service goes through the mounter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeTarget {
     Mounter,
     Service,
 }
 
 impl Probes {
-    /// Asks the mounter of what a process sees at a path, and if `remote` the S3
-    /// service through it, for a sign of life. Takes 11 s at most.
-    pub async fn ask(
+    /// Probes the mount that a process sees at a path: first the mounter, then, if `target`
+    /// is the service, the S3 service through it. It takes 11 s at most. An error names the
+    /// part that failed.
+    pub async fn run(
         &self,
         process: Process,
         path: &Path,
-        remote: bool,
-    ) -> Result<(), (Asked, Trouble)> {
+        target: ProbeTarget,
+    ) -> Result<(), (ProbeTarget, ProbeError)> {
         let _turn = self.turn.lock().await;
         let point = inside(process, path);
-        once(&self.local, LOCAL, statfs_of(point.clone()))
+        once(&self.mounter, MOUNTER_TIMEOUT, statfs_of(point.clone()))
             .await
-            .map_err(|trouble| (Asked::Mounter, trouble))?;
-        if !remote {
+            .map_err(|error| (ProbeTarget::Mounter, error))?;
+        if target == ProbeTarget::Mounter {
             return Ok(());
         }
-        once(&self.remote, REMOTE, move || absent(&point))
+        once(&self.service, SERVICE_TIMEOUT, move || absent(&point))
             .await
-            .map_err(|trouble| (Asked::Service, trouble))
+            .map_err(|error| (ProbeTarget::Service, error))
     }
 }
 
-impl Asked {
-    /// What there is to say of its silence.
-    pub fn silent(&self) -> Error {
+impl ProbeTarget {
+    /// The error for a probe of this part that timed out.
+    pub fn timeout_error(self) -> Error {
         let (who, limit) = match self {
-            Self::Mounter => ("the mounter", LOCAL),
-            Self::Service => ("the S3 service", REMOTE),
+            Self::Mounter => ("the mounter", MOUNTER_TIMEOUT),
+            Self::Service => ("the S3 service", SERVICE_TIMEOUT),
         };
         Error::Unreachable(format!("{who} has not answered for {} s", limit.as_secs()))
     }
 }
 
-/// What is asked of a mount.
+/// The state of one mount's checks. It is readable while the mount's record is locked.
 #[derive(Default)]
-pub struct Outstanding {
+pub struct Liveness {
     probes: Probes,
     process: Mutex<Option<Process>>,
-    /// Whether it has answered once.
+    /// True if the mounter has answered once.
     answered: AtomicBool,
-    /// Looks in a row at which the mounter did not answer.
+    /// The number of probes in a row that the mounter did not answer.
     silent: AtomicU32,
 }
 
-impl Outstanding {
-    /// The mounter, also while somebody holds its record.
+impl Liveness {
+    /// The mounter.
     pub fn process(&self) -> Option<Process> {
         *self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,124 +113,136 @@ impl Outstanding {
         self.answered.store(false, Ordering::Release);
     }
 
-    /// That it has answered.
-    pub fn answered(&self) {
+    /// Records that the mounter has answered.
+    pub fn set_answered(&self) {
         self.answered.store(true, Ordering::Release);
     }
 
-    /// Whether it has answered and runs.
+    /// True if the mounter has answered and runs.
     pub fn lives(&self) -> bool {
         self.answered.load(Ordering::Acquire) && self.process().is_some_and(Process::runs)
     }
 }
 
 impl Mounts {
-    /// Asks the mounter, and if `remote` the S3 service through it, for a sign of
-    /// life. Takes 11 s at most. What the mounter answers alone it answers whatever
-    /// the S3 service does; so one that is silent is stuck itself, and at its third
-    /// silence in a row it is killed, to be made again. One whose S3 service hangs is
-    /// left alone: another would hang as well, and what is being written be lost. Of
-    /// one that is just being made there is nothing to say.
-    pub async fn check(&self, id: &str, remote: bool) -> Health {
-        let Some(slot) = self.known(id) else {
+    /// Probes the mounter and, if `target` is the service, the S3 service through it. It
+    /// takes 11 s at most. A mount that is still being started counts as healthy.
+    ///
+    /// The mounter's own answer does not depend on the S3 service. So a mounter that fails
+    /// this probe is stuck itself. It is killed at the third failure in a row, and the
+    /// users of this module start another. A mounter whose S3 service hangs is left alone: a
+    /// new one would hang as well, and data that is being written would be lost.
+    pub async fn check(&self, id: &str, target: ProbeTarget) -> Health {
+        let Some(slot) = self.get(id) else {
             return Health::Dead;
         };
-        let Some(process) = slot.outstanding.process().filter(|process| process.runs()) else {
+        let Some(process) = slot.liveness.process().filter(|process| process.runs()) else {
             return Health::Dead;
         };
-        if !slot.outstanding.lives() {
-            return Health::Fine;
+        if !slot.liveness.lives() {
+            return Health::Healthy;
         }
         self.bound_output(id);
-        let (point, out) = (self.point(), &slot.outstanding);
-        let answer = out.probes.ask(process, &point, remote).await;
+        let (point, live) = (self.point(), &slot.liveness);
+        let answer = live.probes.run(process, &point, target).await;
         match answer {
-            Err((Asked::Mounter, Trouble::Silent)) => {
-                let before = out.silent.fetch_add(1, Ordering::Relaxed);
-                rouse(id, process, before + 1);
+            Err((ProbeTarget::Mounter, ProbeError::Timeout)) => {
+                let before = live.silent.fetch_add(1, Ordering::Relaxed);
+                resume_or_kill(id, process, before + 1);
             }
-            _ => out.silent.store(0, Ordering::Relaxed),
+            _ => live.silent.store(0, Ordering::Relaxed),
         }
         match answer {
-            Ok(()) => Health::Fine,
-            Err((_, Trouble::Lost)) => Health::Dead,
-            Err((_, Trouble::Says(error))) => Health::Ill(error),
-            Err((who, Trouble::Silent)) => Health::Ill(who.silent()),
+            Ok(()) => Health::Healthy,
+            Err((_, ProbeError::Lost)) => Health::Dead,
+            Err((_, ProbeError::Failed(error))) => Health::Unhealthy(error),
+            Err((silent, ProbeError::Timeout)) => Health::Unhealthy(silent.timeout_error()),
         }
     }
 }
 
-/// Does something about a mounter that does not answer.
-fn rouse(id: &str, process: Process, silences: u32) {
-    if silences >= PATIENCE {
+/// Kills a mounter that has not answered `silences` probes in a row, or continues it if it is
+/// only stopped.
+fn resume_or_kill(id: &str, process: Process, silences: u32) {
+    if silences >= MAX_SILENT_PROBES {
         tracing::warn!(id, pid = process.pid, "a mounter is stuck and is killed");
         process.signal(Signal::KILL);
     } else if process.is_stopped() {
-        // Nothing is lost where it only has to go on.
+        // A stopped mounter loses nothing when it continues.
         tracing::warn!(id, pid = process.pid, "a mounter was stopped and goes on");
         process.signal(Signal::CONT);
     }
 }
 
 impl Mounts {
-    /// Empties the file of what the mounter says when it has become long; it is
-    /// only written at its end.
+    /// Empties the mounter's log file if it is too long. The mounter appends to it, so it
+    /// continues at the start.
     fn bound_output(&self, id: &str) {
         let path = Record::new(id, &self.0.state).output(&self.0.state);
-        if std::fs::metadata(&path).is_ok_and(|file| file.len() > OUTPUT)
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() > MAX_OUTPUT_BYTES)
             && let Ok(file) = OpenOptions::new().write(true).open(&path)
         {
-            // The next look tries again.
+            // After an error the next check tries again.
             let _ = file.set_len(0);
         }
     }
 }
 
-/// Why a probe has failed.
+/// The reason why a probe failed.
 #[derive(Debug)]
-pub enum Trouble {
-    /// The mount has lost its server.
+pub enum ProbeError {
+    /// The mount has lost its mounter.
     Lost,
     /// No answer in time.
-    Silent,
-    /// An error.
-    Says(Error),
+    Timeout,
+    /// The answer is an error.
+    Failed(Error),
 }
 
-/// Asks the mounter alone.
-pub async fn local(process: Process, point: &Path, limit: Duration) -> Result<(), Trouble> {
-    let one = Arc::default();
-    once(&one, limit, statfs_of(inside(process, point))).await
+/// Probes the mounter alone.
+pub async fn probe_mounter(
+    process: Process,
+    point: &Path,
+    limit: Duration,
+) -> Result<(), ProbeError> {
+    let running = Arc::default();
+    once(&running, limit, statfs_of(inside(process, point))).await
 }
 
-/// Asks the S3 service through the mounter.
-pub async fn remote(process: Process, point: &Path, limit: Duration) -> Result<(), Trouble> {
-    let (one, point) = (Arc::default(), inside(process, point));
-    once(&one, limit, move || absent(&point)).await
+/// Probes the S3 service through the mounter.
+pub async fn probe_service(
+    process: Process,
+    point: &Path,
+    limit: Duration,
+) -> Result<(), ProbeError> {
+    let (running, point) = (Arc::default(), inside(process, point));
+    once(&running, limit, move || absent(&point)).await
 }
 
-/// The mounter's mount, as this process reaches it.
+/// The path by which this process reaches a path in another process's mount namespace.
 fn inside(process: Process, point: &Path) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root{}", process.pid, point.display()))
 }
 
+/// Runs a probe on a thread of its own, unless an earlier one is still `running`: then it
+/// counts as a timeout.
 async fn once(
-    outstanding: &Arc<AtomicBool>,
+    running: &Arc<AtomicBool>,
     limit: Duration,
     probe: impl FnOnce() -> Result<(), Errno> + Send + 'static,
-) -> Result<(), Trouble> {
-    if outstanding.swap(true, Ordering::AcqRel) {
-        return Err(Trouble::Silent);
+) -> Result<(), ProbeError> {
+    if running.swap(true, Ordering::AcqRel) {
+        return Err(ProbeError::Timeout);
     }
-    let done = outstanding.clone();
+    let done = running.clone();
     let task = tokio::task::spawn_blocking(move || {
         let answer = probe();
         done.store(false, Ordering::Release);
         answer
     });
     match tokio::time::timeout(limit, task).await {
-        Ok(Ok(answer)) => answer.map_err(Trouble::from),
-        Ok(Err(_)) | Err(_) => Err(Trouble::Silent),
+        Ok(Ok(answer)) => answer.map_err(ProbeError::from),
+        Ok(Err(_)) | Err(_) => Err(ProbeError::Timeout),
     }
 }
 
@@ -236,36 +250,37 @@ fn statfs_of(point: PathBuf) -> impl FnOnce() -> Result<(), Errno> + Send + 'sta
     move || statfs(&point).map(drop)
 }
 
-/// Looks for a name that nobody has. s3fs asks the S3 service for an object and
-/// then lists what is below it, two keys at most: proof that reading and listing
-/// work, whose cost does not grow with the bucket.
+/// Looks up a random name and expects that it does not exist. s3fs requests the object and
+/// then lists at most two keys below it. That proves that reading and listing work, and its
+/// cost does not grow with the bucket.
 fn absent(point: &Path) -> Result<(), Errno> {
-    // Held first: of a mounter that ends meanwhile the path is absent, too.
+    // The directory is opened first: if the mounter ended meanwhile, a path lookup would
+    // also find nothing.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = open(point, flags, Mode::empty())?;
-    // One that gives up unmounts first and ends a moment later.
-    if fstatfs(&folder)?.f_type != FUSE {
+    let directory = open(point, flags, Mode::empty())?;
+    // A mounter that gives up unmounts first and ends a moment later.
+    if fstatfs(&directory)?.f_type != FUSE {
         return Err(Errno::NOTCONN);
     }
     let name = format!(".hutch-{}", uuid::Uuid::new_v4().simple());
-    match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+    match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => Ok(()),
-        // Of what the service refuses s3fs says that it exists, with no permissions.
+        // If the service refuses access, s3fs reports an existing file without permissions.
         Ok(_) => Err(Errno::ACCESS),
         Err(error) => Err(error),
     }
 }
 
-impl From<Errno> for Trouble {
+impl From<Errno> for ProbeError {
     fn from(error: Errno) -> Self {
         match error {
             Errno::NOTCONN | Errno::CONNABORTED | Errno::NOENT | Errno::SRCH | Errno::NODEV => {
                 Self::Lost
             }
-            Errno::PERM | Errno::ACCESS => Self::Says(Error::AccessDenied("403".to_owned())),
+            Errno::PERM | Errno::ACCESS => Self::Failed(Error::AccessDenied("403".to_owned())),
             _ => {
                 let text = "the S3 service cannot be reached through the mount";
-                Self::Says(Error::Unreachable(text.to_owned()))
+                Self::Failed(Error::Unreachable(text.to_owned()))
             }
         }
     }

@@ -1,12 +1,15 @@
-//! The core: per id one mounter that is verified to answer, and the places that a
-//! clone of its mount is in. Every call can be repeated, and what a SIGKILL
-//! interrupts is finished or undone by the next process on the same state folder.
-//! It knows nothing of sandboxes, volumes or the API server.
+//! The core: for each ID one verified mounter, and the places where a clone of its mount is
+//! attached. Every call can be repeated. If SIGKILL interrupts a call, the next process with
+//! the same state directory finishes it or undoes it. The module knows nothing of sandboxes,
+//! volumes or the API server.
+//!
+//! `start` starts a mounter and verifies it, `places` attaches and detaches, `check` probes,
+//! `record` stores a mount for the next process, `snapshot` is for readers.
 
 mod check;
-mod known;
 mod places;
 mod record;
+mod snapshot;
 mod start;
 
 use std::collections::HashMap;
@@ -26,32 +29,32 @@ use super::{Error, Source};
 use hutch_core::names;
 
 pub use check::Health;
-use check::Outstanding;
-pub(super) use check::{Probes, Trouble};
-pub use known::Known;
+use check::Liveness;
+pub(super) use check::{ProbeError, ProbeTarget, Probes};
 pub use places::{Occupant, Place};
 pub(super) use record::Record;
+pub use snapshot::Snapshot;
 use start::MountMetrics;
 
-/// What ids of mounts begin with that only try something.
-const TRIAL: &str = "trial:";
+/// Prefix of the IDs of trial mounts, which only test new credentials.
+const TRIAL_PREFIX: &str = "trial:";
 
-/// How long a mounter has to end by itself: it may have something to send yet.
-const END: Duration = Duration::from_secs(10);
-/// Deaths that a slow listener may fall behind by.
+/// How long a mounter may take to end by itself. It may still have data to send.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many deaths a slow listener may fall behind before it misses some.
 const BACKLOG: usize = 256;
 
-/// Where the core keeps what has to outlive this process.
+/// Settings of the core.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// The state folder, of this process alone.
+pub struct MountSettings {
+    /// The state directory. Only one process may use it.
     pub state: PathBuf,
-    /// Certificates (PEM) of authorities that S3 services are trusted by, besides the
+    /// A PEM file of certificate authorities that are trusted for S3 services beside the
     /// system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// All mounts of one state folder. Cheap to clone.
+/// All mounts of one state directory. Cheap to clone.
 #[derive(Clone)]
 pub struct Mounts(Arc<Inner>);
 
@@ -62,25 +65,34 @@ struct Inner {
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     deaths: broadcast::Sender<String>,
     metrics: MountMetrics,
-    /// Held for as long as this process uses the folder.
+    /// Locked as long as this process uses the state directory.
     _lock: File,
 }
 
-/// What there is under one id.
+/// One mount.
 struct Slot {
-    /// Held while something about it is changed.
+    /// Locked during each change of the mount.
     record: tokio::sync::Mutex<Record>,
-    outstanding: Outstanding,
+    liveness: Liveness,
+}
+
+/// The handling of a mount that a process uses, for [`Mounts::rekey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InUse {
+    /// It fails with [`Error::Busy`] and leaves the mount as it is.
+    Refuse,
+    /// It kills the mounter. Open files of the mount then return errors.
+    Kill,
 }
 
 impl Mounts {
-    /// Takes over the state folder with every mounter in it that an earlier
-    /// process has left and that answers; the others are ended.
+    /// Takes over the state directory. Verified mounters of an earlier process that still
+    /// run are kept; the others are ended.
     ///
     /// # Errors
-    /// When the folder cannot be used, or another process uses it.
-    pub async fn open(settings: Settings, registry: &mut Registry) -> Result<Self, Error> {
-        let Settings { state, ca_file } = settings;
+    /// When the directory cannot be used, or another process uses it.
+    pub async fn open(settings: MountSettings, registry: &mut Registry) -> Result<Self, Error> {
+        let MountSettings { state, ca_file } = settings;
         fs::create_dir_all(state.join("mounts"))?;
         fs::create_dir_all(stage(&state))?;
         let state = state.canonicalize()?;
@@ -101,7 +113,7 @@ impl Mounts {
         };
         let mounts = Self(Arc::new(inner));
         for record in record::all(&mounts.0.state) {
-            if record.id.starts_with(TRIAL) {
+            if record.id.starts_with(TRIAL_PREFIX) {
                 mounts.end(&record).await;
                 record.remove(&mounts.0.state);
             } else {
@@ -117,8 +129,8 @@ impl Mounts {
         if let Some(process) = runs.filter(|_| record.verified) {
             tracing::info!(id, pid = process.pid, "took over a mount");
             self.watch(&id, process);
-            self.slot(&id).outstanding.set(process);
-            self.slot(&id).outstanding.answered();
+            self.slot(&id).liveness.set(process);
+            self.slot(&id).liveness.set_answered();
         } else {
             self.end(&record).await;
         }
@@ -126,27 +138,27 @@ impl Mounts {
         *slot.record.lock().await = record;
     }
 
-    /// Ids of everything that there is, mounted or not.
+    /// The IDs of all mounts, with those whose mounter has died.
     pub fn ids(&self) -> Vec<String> {
         self.slots().keys().cloned().collect()
     }
 
-    /// Whether there is a mounter that has answered and runs.
+    /// True if the mount's mounter has answered and runs.
     pub fn lives(&self, id: &str) -> bool {
-        self.known(id).is_some_and(|slot| slot.outstanding.lives())
+        self.get(id).is_some_and(|slot| slot.liveness.lives())
     }
 
-    /// Ids whose mounter has ended, as it happens.
+    /// Receives the ID of each mount whose mounter ends.
     pub fn deaths(&self) -> broadcast::Receiver<String> {
         self.0.deaths.subscribe()
     }
 
-    /// Sees to it that there is a mounter for `source` under `id`, and that it has
-    /// answered once. Another source under that id is replaced, where nobody uses
-    /// it; places of a mounter that has died wait for [`Self::attach`].
+    /// Ensures that `id` has a verified mounter for `source`. A mounter for another source is
+    /// replaced if no process uses its mount. After a replacement of a dead mounter, the
+    /// caller must call [`Self::attach`] for each place.
     ///
     /// # Errors
-    /// Why it cannot be mounted, within 10 s; nothing of the attempt is left.
+    /// The reason why it cannot be mounted, within 10 s. A failed attempt leaves nothing.
     pub async fn ensure(&self, id: &str, source: &Source) -> Result<(), Error> {
         let slot = self.slot(id);
         let mut record = slot.record.lock().await;
@@ -154,21 +166,21 @@ impl Mounts {
             return Ok(());
         }
         if record.lives() {
-            self.leave_all(&mut record).await?;
+            self.detach_all(&mut record).await?;
             self.finish(&record).await;
         }
         self.end(&record).await;
         self.start(&mut record, source).await
     }
 
-    /// Has the mount go on with `source`, its own but for the keys: these are tried
-    /// first, and where they do not work it stays as it is. Its places are to be
-    /// attached again. `false` where it has those keys already, or does not live.
+    /// Replaces the mount's credentials with those of `source`. A trial mount tests them
+    /// first; if they do not work, the mount stays as it is. The caller must then attach the
+    /// places again. Returns `false` if the mount has these credentials or has no mounter.
     ///
     /// # Errors
-    /// Why the keys do not work; [`Error::Busy`] where a process uses the mount, unless
-    /// it is to be replaced `in_use`: then its mounter is killed.
-    pub async fn rekey(&self, id: &str, source: &Source, in_use: bool) -> Result<bool, Error> {
+    /// The reason why the credentials do not work. [`Error::Busy`] if a process uses the
+    /// mount and `in_use` is [`InUse::Refuse`].
+    pub async fn rekey(&self, id: &str, source: &Source, in_use: InUse) -> Result<bool, Error> {
         let slot = self.slot(id);
         {
             let record = slot.record.lock().await;
@@ -176,55 +188,55 @@ impl Mounts {
                 return Ok(false);
             }
         }
-        let trial = format!("{TRIAL}{id}");
+        let trial = format!("{TRIAL_PREFIX}{id}");
         let tried = self.ensure(&trial, source).await;
         self.close(&trial).await?;
         tried?;
         let mut record = slot.record.lock().await;
-        if !in_use {
-            self.leave_all(&mut record).await?;
+        if in_use == InUse::Refuse {
+            self.detach_all(&mut record).await?;
             self.finish(&record).await;
         }
         self.end(&record).await;
         self.start(&mut record, source).await.map(|()| true)
     }
 
-    /// Takes the mount out of all its places, ends its mounter once everything
-    /// written is sent, and forgets the id. Unknown ids are no error.
+    /// Detaches the mount from all its places, ends its mounter when it has sent all data,
+    /// and removes the record. An unknown ID is no error.
     ///
     /// # Errors
-    /// [`Error::Busy`] where a process uses it; then it stays as it is.
+    /// [`Error::Busy`] if a process uses it. Then its mounter keeps running.
     pub async fn close(&self, id: &str) -> Result<(), Error> {
-        let Some(slot) = self.known(id) else {
+        let Some(slot) = self.get(id) else {
             return Ok(());
         };
         let mut record = slot.record.lock().await;
-        self.leave_all(&mut record).await?;
+        self.detach_all(&mut record).await?;
         self.finish(&record).await;
         self.end(&record).await;
         self.forget(&record);
         Ok(())
     }
 
-    /// The same at once and in any case: who still uses the mount gets an error,
-    /// what is not sent yet is lost.
+    /// Like [`Self::close`], but at once, even if the mount is in use. Processes that use it
+    /// get errors, and data that is not sent yet is lost.
     pub async fn abort(&self, id: &str) {
-        let Some(slot) = self.known(id) else { return };
-        if let Some(process) = slot.outstanding.process() {
-            // Whoever holds the record waits for this very process.
+        let Some(slot) = self.get(id) else { return };
+        if let Some(process) = slot.liveness.process() {
+            // A call that holds the record may wait for this process, so it is killed before
+            // the record is locked.
             process.signal(rustix::process::Signal::KILL);
         }
         let mut record = slot.record.lock().await;
         self.end(&record).await;
-        // Those of a dead mounter are never busy.
-        if let Err(error) = self.leave_all(&mut record).await {
+        // A dead mounter's mount is never busy, because it is unmounted lazily.
+        if let Err(error) = self.detach_all(&mut record).await {
             tracing::warn!(id, %error, "a dead mount stays where it is");
         }
         self.forget(&record);
     }
 
-    /// Ends all there is: what is in use at once and in any case, after the rest had
-    /// its time.
+    /// Ends all mounts. A mount that cannot be closed because it is in use is aborted.
     pub async fn end_all(&self) {
         let ends = self.ids().into_iter().map(|id| async move {
             if let Err(error) = self.close(&id).await {
@@ -235,24 +247,27 @@ impl Mounts {
         join_all(ends).await;
     }
 
-    /// Lets the mounter end by itself. What was queued before the probe has been
-    /// taken up when that is answered, and what was taken up is finished.
+    /// Lets the mounter end by itself. The mounter takes up requests in order. So when the
+    /// probe is answered, it has taken up all earlier requests, and it finishes those before
+    /// it ends.
     async fn finish(&self, record: &Record) {
         let Some(process) = record.process.filter(|_| record.lives()) else {
             return;
         };
-        let _ = check::local(process, &self.point(), END / 2).await;
+        let _ = check::probe_mounter(process, &self.point(), END_TIMEOUT / 2).await;
         process.signal(rustix::process::Signal::TERM);
-        if tokio::time::timeout(END, process.ended()).await.is_err() {
+        let ended = tokio::time::timeout(END_TIMEOUT, process.ended()).await;
+        if ended.is_err() {
             tracing::warn!(id = record.id, "a mounter does not end and is killed");
         }
     }
 
-    /// Kills the mounter, if it still runs, and removes what it had.
+    /// Kills the mounter if it still runs, and removes its cgroups.
     async fn end(&self, record: &Record) {
         if let Some(process) = record.process.filter(|process| process.runs()) {
             process.signal(rustix::process::Signal::KILL);
-            if tokio::time::timeout(END, process.ended()).await.is_err() {
+            let ended = tokio::time::timeout(END_TIMEOUT, process.ended()).await;
+            if ended.is_err() {
                 tracing::error!(
                     id = record.id,
                     pid = process.pid,
@@ -269,17 +284,17 @@ impl Mounts {
         self.slots().remove(&record.id);
     }
 
-    /// Tells of the mounter's end.
+    /// Publishes the mounter's end to the receivers of [`Self::deaths`].
     fn watch(&self, id: &str, process: super::Process) {
         let (deaths, id) = (self.0.deaths.clone(), id.to_owned());
         tokio::spawn(async move {
             process.ended().await;
-            // Without a listener there is nobody to tell.
+            // It fails only if no receiver exists.
             let _ = deaths.send(id);
         });
     }
 
-    fn known(&self, id: &str) -> Option<Arc<Slot>> {
+    fn get(&self, id: &str) -> Option<Arc<Slot>> {
         self.slots().get(id).cloned()
     }
 
@@ -288,7 +303,7 @@ impl Mounts {
         let slot = slots.entry(id.to_owned()).or_insert_with(|| {
             Arc::new(Slot {
                 record: tokio::sync::Mutex::new(Record::new(id, &self.0.state)),
-                outstanding: Outstanding::default(),
+                liveness: Liveness::default(),
             })
         });
         slot.clone()
@@ -298,13 +313,14 @@ impl Mounts {
         self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where every mounter has its mount, in its own namespace.
+    /// The mount point of every mounter, each in its own namespace.
     fn point(&self) -> PathBuf {
-        super::errand::Start::point(&stage(&self.0.state))
+        super::ns_helper::Start::point(&stage(&self.0.state))
     }
 }
 
-/// The folder over which every mounter has a tmpfs of its own. Always empty.
+/// The directory on which every mounter mounts its own tmpfs. It is always empty in the
+/// host's namespace.
 fn stage(state: &Path) -> PathBuf {
     state.join("stage")
 }

@@ -1,4 +1,4 @@
-//! The places that a clone of a mount is in.
+//! Attaches clones of a mount at places and detaches them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,40 +7,41 @@ use serde::{Deserialize, Serialize};
 
 use super::Mounts;
 use super::record::Record;
-use crate::errand::{self, Attach, Clear, Detach, Errand};
+use crate::ns_helper::{self, Attach, Clear, Detach, Removal, Task};
 use crate::{Error, Owner, Process, container, mountinfo};
 
-/// How long one step in another namespace may take.
-const STEP: Duration = Duration::from_secs(5);
+/// How long one namespace helper may run.
+const HELPER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where a mount is to be seen.
+/// A mount point. The state directory stores it as JSON, so names and fields must not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
-    /// A path of the host: in the mount namespace of PID 1.
+    /// A path of the host, in the mount namespace of PID 1.
     Host(PathBuf),
     /// A path in a container.
     Container {
         /// Its first process.
         process: Process,
-        /// The path, as the container sees it.
+        /// The path in the container.
         path: PathBuf,
     },
 }
 
-/// What of buckets is at a path in a container.
+/// The bucket that is mounted at a path in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Occupant {
-    /// None.
+    /// No bucket.
     Nobody,
-    /// The mount of that id.
+    /// The mount with this ID.
     Ours(String),
-    /// One that another driver has mounted.
+    /// A bucket of another driver.
     Other,
 }
 
-/// A place, and the folders that were made for it, the outermost first.
+/// A place with a clone of the mount, and the directories that were created for it, the
+/// outermost first. The state directory stores it as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Placed {
+pub struct Attachment {
     pub place: Place,
     pub made: Vec<PathBuf>,
 }
@@ -59,20 +60,20 @@ impl Place {
         }
     }
 
-    /// Whether it went with its container.
+    /// True if its container has ended.
     fn is_gone(&self) -> bool {
         self.target().is_some_and(|process| !process.runs())
     }
 }
 
 impl Mounts {
-    /// Puts a clone of the mount into a place. Folders are made where they are
-    /// missing; a mount of this id whose mounter has died is replaced. A container has
-    /// it at one path at a time.
+    /// Attaches a clone of the mount at a place. Missing directories are created. A clone of
+    /// this ID whose mounter has died is replaced. A container has the mount at one path
+    /// only, so a clone at another path is detached.
     ///
     /// # Errors
-    /// [`Error::PathTaken`] where something is in the way, [`Error::Gone`] where
-    /// the container has ended.
+    /// [`Error::PathTaken`] if something else occupies the path, [`Error::Gone`] if the
+    /// container has ended, [`Error::Busy`] if a clone at another path is in use.
     pub async fn attach(&self, id: &str, place: &Place) -> Result<(), Error> {
         let slot = self.slot(id);
         let mut record = slot.record.lock().await;
@@ -98,43 +99,44 @@ impl Mounts {
             owner,
         };
         for other in record.elsewhere(place) {
-            self.leave(&mut record, &other).await?;
+            self.detach_record(&mut record, &other).await?;
         }
-        let made = errand::send(Errand::Attach(attach), STEP).await?;
-        record.arrive(place, made);
+        let made = ns_helper::run_task(Task::Attach(attach), HELPER_TIMEOUT).await?;
+        record.add_place(place, made);
         record.save(&record.file(&self.0.state))?;
         Ok(())
     }
 
-    /// Takes it out of a place, with the folders that were made for it. A place
-    /// where it is not is no error.
+    /// Detaches the mount from a place and removes the directories that were created for it.
+    /// It is no error if it is not attached there.
     ///
     /// # Errors
-    /// [`Error::Busy`] where a process uses it there.
+    /// [`Error::Busy`] if a process uses it there.
     pub async fn detach(&self, id: &str, place: &Place) -> Result<(), Error> {
         let slot = self.slot(id);
         let mut record = slot.record.lock().await;
-        self.leave(&mut record, place).await
+        self.detach_record(&mut record, place).await
     }
 
-    /// Takes away what is mounted at a path of the host without a record, and the
-    /// folder; that one cannot be removed is an error where `folder` says so. A path
-    /// that is not there is none.
+    /// Unmounts everything at a path of the host, with or without a record, and removes the
+    /// directory. A path that does not exist is no error.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub async fn clear(&self, path: &Path, folder: bool) -> Result<(), Error> {
+    /// The kernel's error. An error from removing the directory counts only with
+    /// [`Removal::Required`].
+    pub async fn clear(&self, path: &Path, directory: Removal) -> Result<(), Error> {
         let path = path.to_owned();
-        errand::send(Errand::Clear(Clear { path, folder }), STEP).await?;
+        let clear = Clear { path, directory };
+        ns_helper::run_task(Task::Clear(clear), HELPER_TIMEOUT).await?;
         Ok(())
     }
 
-    /// Takes out of a container whatever bucket is mounted at that path, ours or
-    /// another driver's. Nothing there is no error.
+    /// Unmounts the bucket at a path in a container, even another driver's. It is no error
+    /// if no bucket is mounted there.
     ///
     /// # Errors
-    /// [`Error::Busy`] where a process uses it.
-    pub async fn withdraw(&self, process: Process, path: &Path) -> Result<(), Error> {
+    /// [`Error::Busy`] if a process uses it.
+    pub async fn unmount_in_container(&self, process: Process, path: &Path) -> Result<(), Error> {
         let mounts = mountinfo::of(process.pid).map_err(|_| Error::Gone)?;
         let Some(top) = mountinfo::top(&mounts, path).filter(is_fuse) else {
             return Ok(());
@@ -154,11 +156,11 @@ impl Mounts {
             made: Vec::new(),
             dead: false,
         };
-        errand::send(Errand::Detach(detach), STEP).await?;
+        ns_helper::run_task(Task::Detach(detach), HELPER_TIMEOUT).await?;
         Ok(())
     }
 
-    /// Whose bucket is mounted at a path in a container.
+    /// Finds out which bucket is mounted at a path in a container.
     pub fn occupant(&self, process: Process, path: &Path) -> Occupant {
         let mounts = mountinfo::of(process.pid).unwrap_or_default();
         let top = mountinfo::top(&mounts, path).filter(is_fuse);
@@ -170,30 +172,36 @@ impl Mounts {
         ours.map_or(Occupant::Other, Occupant::Ours)
     }
 
-    /// Takes it out of every place.
-    pub(super) async fn leave_all(&self, record: &mut Record) -> Result<(), Error> {
-        for placed in record.places.clone() {
-            self.leave(record, &placed.place).await?;
+    /// Detaches the mount from every place.
+    pub(super) async fn detach_all(&self, record: &mut Record) -> Result<(), Error> {
+        for attachment in record.places.clone() {
+            self.detach_record(record, &attachment.place).await?;
         }
         Ok(())
     }
 
-    async fn leave(&self, record: &mut Record, place: &Place) -> Result<(), Error> {
+    /// Detaches the mount of a locked record from a place.
+    async fn detach_record(&self, record: &mut Record, place: &Place) -> Result<(), Error> {
         if !place.is_gone() {
-            let made = record.places.iter().find(|placed| placed.place == *place);
+            let mut places = record.places.iter();
+            let made = places.find(|attachment| attachment.place == *place);
             let detach = Detach {
                 label: record.label(),
                 target: place.target(),
                 path: matches!(place, Place::Host(_)).then(|| place.path().clone()),
-                made: made.map(|placed| placed.made.clone()).unwrap_or_default(),
+                made: made
+                    .map(|attachment| attachment.made.clone())
+                    .unwrap_or_default(),
                 dead: !record.process.is_some_and(Process::runs),
             };
-            match errand::send(Errand::Detach(detach), STEP).await {
+            match ns_helper::run_task(Task::Detach(detach), HELPER_TIMEOUT).await {
                 Ok(_) | Err(Error::Gone) => {}
                 Err(error) => return Err(error),
             }
         }
-        record.places.retain(|placed| placed.place != *place);
+        record
+            .places
+            .retain(|attachment| attachment.place != *place);
         if record.process.is_some() {
             record.save(&record.file(&self.0.state))?;
         }
@@ -201,14 +209,14 @@ impl Mounts {
     }
 }
 
-fn is_fuse(entry: &&mountinfo::Entry) -> bool {
+fn is_fuse(entry: &&mountinfo::MountEntry) -> bool {
     entry.kind.starts_with("fuse")
 }
 
 impl Record {
-    /// Other paths in the same container: it has a mount in one place.
+    /// The other places in the same container.
     fn elsewhere(&self, place: &Place) -> Vec<Place> {
-        let places = self.places.iter().map(|placed| &placed.place);
+        let places = self.places.iter().map(|attachment| &attachment.place);
         let same = |other: &&Place| other.target().is_some() && other.target() == place.target();
         places
             .filter(same)
@@ -217,15 +225,16 @@ impl Record {
             .collect()
     }
 
-    /// Notes that it is in a place. What was made for the place in an earlier
-    /// container may lie in a volume, and be there still.
-    fn arrive(&mut self, place: &Place, mut made: Vec<PathBuf>) {
+    /// Adds a place. Directories that were created for the same path in an earlier container
+    /// may be in a volume and still exist, so they are kept in the list. Places in
+    /// containers that have ended are dropped.
+    fn add_place(&mut self, place: &Place, mut made: Vec<PathBuf>) {
         let (same, other): (Vec<_>, Vec<_>) = std::mem::take(&mut self.places)
             .into_iter()
-            .partition(|placed| placed.place == *place || placed.place.is_gone());
+            .partition(|attachment| attachment.place == *place || attachment.place.is_gone());
         for before in same
             .into_iter()
-            .filter(|placed| placed.place.path() == place.path())
+            .filter(|attachment| attachment.place.path() == place.path())
         {
             made.extend(before.made);
         }
@@ -233,6 +242,6 @@ impl Record {
         made.dedup();
         self.places = other;
         let place = place.clone();
-        self.places.push(Placed { place, made });
+        self.places.push(Attachment { place, made });
     }
 }

@@ -1,6 +1,5 @@
-//! What has to be known of a mount by the process after this one: a file per
-//! mount, without keys, written by the mounter-to-be before it is one, so that
-//! none is ever without.
+//! The record of a mount: a JSON file without credentials, for the next process. A process
+//! that becomes a mounter writes it first, so that no mounter exists without a record.
 
 use std::fs;
 use std::io::Write;
@@ -9,27 +8,26 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::places::Placed;
+use super::places::Attachment;
 use crate::Process;
 use hutch_core::names;
 
-/// One mount.
+/// One mount. Older processes wrote such files, so names of fields must not change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
-    /// Its id.
     pub id: String,
-    /// A name made of it that fits everywhere.
+    /// A digest of the ID, used in names of files, cgroups and mount sources.
     pub key: String,
-    /// The mounter; none where there was none yet.
+    /// The mounter. `None` if there has been none yet.
     pub process: Option<Process>,
     /// Digest of the source.
     pub digest: String,
-    /// Device number of the file system, once it is mounted.
+    /// Device number of the file system. Empty until it is mounted.
     pub device: String,
-    /// Whether it has answered.
+    /// True if the mounter has answered.
     pub verified: bool,
-    /// Where clones of the mount are.
-    pub places: Vec<Placed>,
+    /// The places with a clone of the mount.
+    pub places: Vec<Attachment>,
 }
 
 impl Record {
@@ -46,12 +44,12 @@ impl Record {
         }
     }
 
-    /// What the mount is called as a mount's source.
+    /// The mount's source in `mountinfo`.
     pub fn label(&self) -> String {
         format!("hutch-{}", self.key)
     }
 
-    /// Whether there is a mounter that has answered and runs.
+    /// True if the mounter has answered and runs.
     pub fn lives(&self) -> bool {
         self.verified && self.process.is_some_and(Process::runs)
     }
@@ -60,12 +58,12 @@ impl Record {
         state.join("mounts").join(format!("{}.json", self.key))
     }
 
-    /// What the mounter says.
+    /// The mounter's log file.
     pub fn output(&self, state: &Path) -> PathBuf {
         state.join("mounts").join(format!("{}.log", self.key))
     }
 
-    /// Writes it to its file, at once or not at all.
+    /// Replaces the file atomically.
     pub fn save(&self, file: &Path) -> std::io::Result<()> {
         let partial = file.with_extension("partial");
         let mut options = fs::OpenOptions::new();
@@ -81,13 +79,13 @@ impl Record {
 
     pub fn remove(&self, state: &Path) {
         for file in [self.file(state), self.output(state)] {
-            // It may never have been written.
+            // It fails if the file was never written.
             let _ = fs::remove_file(file);
         }
     }
 }
 
-/// Every record of a state folder.
+/// All records of a state directory. Files that cannot be read are skipped.
 pub fn all(state: &Path) -> Vec<Record> {
     let entries = fs::read_dir(state.join("mounts"))
         .into_iter()

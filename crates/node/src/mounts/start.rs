@@ -1,4 +1,4 @@
-//! Starts a mounter and waits until it has answered.
+//! Starts a mounter and verifies that it answers.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,15 +17,15 @@ use tokio::process::{Child, Command};
 
 use super::record::Record;
 use super::{Mounts, check, stage};
-use crate::errand::{self, Errand, Start};
+use crate::ns_helper::{self, Start, Task};
 use crate::{Error, Process, Source, endpoint, mountinfo};
 
-/// How long a mount may take, all in all.
-const MOUNT: Duration = Duration::from_secs(10);
-/// How often it is looked whether it is there.
-const LOOK: Duration = Duration::from_millis(4);
-/// Of a mounter's output, so much is read.
-const OUTPUT: usize = 16 << 10;
+/// How long a mount may take in total.
+const MOUNT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two looks for the mount in the mounter's namespace.
+const POLL_INTERVAL: Duration = Duration::from_millis(4);
+/// How many bytes from the end of the mounter's log are read for an explanation.
+const MAX_OUTPUT_BYTES: usize = 16 << 10;
 
 impl Mounts {
     /// Starts a mounter for `source` and waits until it has answered.
@@ -42,9 +42,10 @@ impl Mounts {
                 self.end(record).await;
                 record.process = None;
                 record.verified = false;
-                match record.places.is_empty() {
-                    true => record.remove(&self.0.state),
-                    false => record.save(&record.file(&self.0.state))?,
+                if record.places.is_empty() {
+                    record.remove(&self.0.state);
+                } else {
+                    record.save(&record.file(&self.0.state))?;
                 }
                 let reason = error.reason();
                 metrics.failures.get_or_create(&Reason { reason }).inc();
@@ -64,8 +65,8 @@ impl Mounts {
         let (stage, point) = (stage(state), self.point());
         let keys = Start::key_file(&stage);
         let words = mounter.command(source, &record.label(), &point, &keys)?;
-        let (cgroups, trouble) = self.0.cgroups.make(&record.key);
-        complain(&trouble);
+        let (cgroups, errors) = self.0.cgroups.create(&record.key);
+        warn_once(&errors);
         record.process = None;
         record.verified = false;
         record.digest = source.digest();
@@ -79,36 +80,40 @@ impl Mounts {
             file: record.file(state),
         };
         let mut child = self.spawn(record)?;
-        // Known at once: whoever waits here may be dropped at any time.
-        // The child is not waited for then: tokio reaps it when it has ended.
+        // The record gets the process before the first await, because the caller may drop
+        // this future at any time. Tokio reaps a child that is not waited for.
         record.process = child.id().and_then(Process::of);
-        tell(&mut child, start).await?;
+        send_task(&mut child, start).await?;
         let process = record.process.ok_or_else(|| self.explain(record, source))?;
-        self.slot(&record.id).outstanding.set(process);
-        let left = || MOUNT.saturating_sub(begun.elapsed());
+        self.slot(&record.id).liveness.set(process);
+        let left = || MOUNT_TIMEOUT.saturating_sub(begun.elapsed());
         tokio::select! {
-            mounted = self.answered(record, process, left()) => mounted,
-            _ = child.wait() => Err(Failure::Ended),
+            mounted = self.wait_answered(record, process, left()) => mounted,
+            _ = child.wait() => Err(StartError::Ended),
         }
-        .map_err(|failure| match failure {
-            Failure::Ended => self.explain(record, source),
-            Failure::Late => Error::Unreachable(format!(
-                "{} has not answered for {} s",
-                source.endpoint,
-                MOUNT.as_secs()
-            )),
-            Failure::Says(error) => error,
-        })?;
-        // What is not there any more cannot be read by whoever comes later.
+        .map_err(|error| self.start_error(error, record, source))?;
+        // s3fs has read the credentials. Without the file, nobody can read them later.
         std::fs::remove_file(format!("/proc/{}/root{}", process.pid, keys.display()))?;
         record.verified = true;
         record.save(&record.file(state))?;
-        self.slot(&record.id).outstanding.answered();
+        self.slot(&record.id).liveness.set_answered();
         self.watch(&record.id, process);
         Ok(())
     }
 
-    /// A process that becomes the mounter when it is told to.
+    fn start_error(&self, error: StartError, record: &Record, source: &Source) -> Error {
+        match error {
+            StartError::Ended => self.explain(record, source),
+            StartError::Timeout => Error::Unreachable(format!(
+                "{} has not answered for {} s",
+                source.endpoint,
+                MOUNT_TIMEOUT.as_secs()
+            )),
+            StartError::Failed(error) => error,
+        }
+    }
+
+    /// Spawns a helper that becomes the mounter when it receives its task.
     fn spawn(&self, record: &Record) -> Result<Child, Error> {
         let output = OpenOptions::new()
             .create(true)
@@ -116,9 +121,9 @@ impl Mounts {
             .mode(0o600)
             .open(record.output(&self.0.state))?;
         output.set_len(0)?;
-        let mut command = Command::new(errand::SELF);
+        let mut command = Command::new(ns_helper::OWN_PROGRAM);
         command
-            .arg(errand::COMMAND)
+            .arg(ns_helper::COMMAND)
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
@@ -126,71 +131,74 @@ impl Mounts {
         Ok(command.spawn()?)
     }
 
-    /// Waits until the mount is there and the S3 service has answered through it.
-    async fn answered(
+    /// Waits until the mount exists and the S3 service has answered through it.
+    async fn wait_answered(
         &self,
         record: &mut Record,
         process: Process,
         limit: Duration,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), StartError> {
         let (label, begun) = (record.label(), Instant::now());
         let point = self.point();
-        // Until it has a namespace of its own it sees those of an earlier mounter.
-        let is_own =
-            |entry: &mountinfo::Entry| entry.source == label && Path::new(&entry.point) == point;
+        // The mount point is compared too: before the process has its own namespace, it may
+        // see clones of an earlier mounter's mount with the same label.
+        let is_own = |entry: &mountinfo::MountEntry| {
+            entry.source == label && Path::new(&entry.point) == point
+        };
         let mounted = async {
             loop {
                 let mounts = mountinfo::of(process.pid).unwrap_or_default();
                 if let Some(own) = mounts.into_iter().find(is_own) {
                     return own.device;
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         let device = tokio::time::timeout(limit, mounted).await;
-        record.device = device.map_err(|_| Failure::Late)?;
+        record.device = device.map_err(|_| StartError::Timeout)?;
         let left = limit.saturating_sub(begun.elapsed());
-        match check::remote(process, &self.point(), left).await {
+        match check::probe_service(process, &self.point(), left).await {
             Ok(()) => Ok(()),
-            Err(check::Trouble::Silent) => Err(Failure::Late),
-            Err(check::Trouble::Says(error)) => Err(Failure::Says(error)),
-            Err(check::Trouble::Lost) => {
-                // It is about to end, and its output says why.
+            Err(check::ProbeError::Timeout) => Err(StartError::Timeout),
+            Err(check::ProbeError::Failed(error)) => Err(StartError::Failed(error)),
+            Err(check::ProbeError::Lost) => {
+                // The mounter is about to end. Its complete output gives the reason.
                 let _ = tokio::time::timeout(left, process.ended()).await;
-                Err(Failure::Ended)
+                Err(StartError::Ended)
             }
         }
     }
 
-    /// Why the mounter has ended.
+    /// Derives the reason why the mounter has ended from its log.
     fn explain(&self, record: &Record, source: &Source) -> Error {
         let output = std::fs::read(record.output(&self.0.state)).unwrap_or_default();
-        let tail = &output[output.len().saturating_sub(OUTPUT)..];
+        let tail = &output[output.len().saturating_sub(MAX_OUTPUT_BYTES)..];
         self.0
             .mounter
             .explain(source, &String::from_utf8_lossy(tail))
     }
 }
 
-async fn tell(child: &mut Child, start: Start) -> Result<(), Error> {
-    let told = serde_json::to_vec(&Errand::Start(start)).map_err(std::io::Error::from)?;
+async fn send_task(child: &mut Child, start: Start) -> Result<(), Error> {
+    let task = serde_json::to_vec(&Task::Start(start)).map_err(std::io::Error::from)?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(&told).await?;
+        stdin.write_all(&task).await?;
     }
     Ok(())
 }
 
-/// Why there is no answer.
-enum Failure {
+/// The reason why a started mounter is not verified.
+enum StartError {
+    /// It has ended. Its log gives the reason.
     Ended,
-    Late,
-    Says(Error),
+    Timeout,
+    Failed(Error),
 }
 
-/// Says once why mounters share our cgroup, and end with us.
-fn complain(trouble: &[String]) {
+/// Logs once that mounters share this process's cgroup and may end with it.
+fn warn_once(errors: &[String]) {
     static ONCE: Once = Once::new();
-    if let Some(first) = trouble.first() {
+    if let Some(first) = errors.first() {
         ONCE.call_once(|| {
             tracing::warn!(
                 trouble = first,
@@ -205,7 +213,7 @@ struct Reason {
     reason: &'static str,
 }
 
-/// What the core counts.
+/// The core's metrics.
 pub struct MountMetrics {
     mounts: Counter,
     failures: Family<Reason, Counter>,
@@ -213,7 +221,7 @@ pub struct MountMetrics {
 }
 
 impl MountMetrics {
-    /// Metrics that `registry` tells from now on.
+    /// Creates the metrics and registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             mounts: Counter::default(),

@@ -1,8 +1,8 @@
-//! Stage and publish on the mount core. A mounter belongs to a staging path. Who
-//! publishes what was staged otherwise (another volume of the same handle, other
-//! keys, read-only) gets a mounter of its own at its target, so that nobody ever
-//! sees a bucket by somebody else's keys. What is published already stays as it is
-//! while it lives, whatever a later call says: a container uses it.
+//! Stages and publishes volumes with the mount core. A mounter belongs to a staging path. A
+//! target whose volume differs from the staged one (another volume with the same handle,
+//! other credentials, or read-only) gets a mounter of its own. So no pod ever sees a bucket
+//! through another volume's credentials. A published mount whose mounter runs never changes,
+//! even if a later call differs, because a container uses it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,34 +11,36 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tonic::{Code, Status};
 
 use super::secrets;
-use super::volume::{Unclear, Volume};
-use crate::mounts::Known;
+use super::volume::{InvalidVolume, Volume};
+use crate::mounts::Snapshot;
+use crate::ns_helper::Removal;
 use crate::{Error, Mounts, Place, Source};
 use hutch_core::buckets::reasons;
 
-/// What a call brings along: the Secret's keys.
+/// The data of a volume's Secret, as a call contains it.
 pub(super) type Secrets = HashMap<String, String>;
 
-/// Ids of the mounts of this door: this, and the path that they are for.
+// Prefixes of this driver's mount IDs. The staging path or target follows. The state directory
+// stores these IDs.
 const STAGED: &str = "csi-staged:";
 const OWN: &str = "csi-own:";
 const OWN_READ_ONLY: &str = "csi-own-ro:";
 
-/// The places of volumes.
-pub(super) struct Places {
+/// Stages and publishes volumes.
+pub(super) struct Publisher {
     pub mounts: Mounts,
-    /// Endpoints without TLS may be used.
+    /// True if endpoints without TLS are allowed.
     allow_http: bool,
-    /// Which mount a target has: the calls that undo do not say.
+    /// The ID of each target's mount. The kubelet's unpublish calls contain only the target.
     published: Mutex<HashMap<PathBuf, String>>,
 }
 
-impl Places {
-    /// Takes up what an earlier process has published.
+impl Publisher {
+    /// Adopts the targets that an earlier process has published.
     pub async fn adopt(mounts: Mounts, allow_http: bool) -> Self {
         let mut published = HashMap::new();
         for id in ids(&mounts) {
-            let places = mounts.look(&id).await.map(|known| known.places);
+            let places = mounts.snapshot(&id).await.map(|mount| mount.places);
             for place in places.into_iter().flatten() {
                 if let Place::Host(path) = place
                     && staging(&id) != Some(&path)
@@ -64,15 +66,15 @@ impl Places {
         let source = self.source(volume, secrets)?;
         let id = staged(staging);
         let at = host(staging);
-        if let Some(known) = self.living(&id).await {
-            let published = known.places.iter().any(|place| *place != at);
-            if published || known.is_of(&source) {
+        if let Some(mount) = self.living(&id).await {
+            let published = mount.places.iter().any(|place| *place != at);
+            if published || mount.is_of(&source) {
                 return self.mounts.attach(&id, &at).await.map_err(status);
             }
         }
         self.revive(&id, &source).await?;
         if let Err(error) = self.mounts.attach(&id, &at).await {
-            self.withdraw(&id).await;
+            self.discard(&id).await;
             return Err(status(error));
         }
         Ok(())
@@ -81,13 +83,14 @@ impl Places {
     /// Ends the mount of a staging path.
     pub async fn unstage(&self, staging: &Path) -> Result<(), Status> {
         self.mounts.close(&staged(staging)).await.map_err(status)?;
-        self.mounts.clear(staging, false).await.map_err(status)
+        let cleared = self.mounts.clear(staging, Removal::BestEffort).await;
+        cleared.map_err(status)
     }
 
-    /// Puts the volume into a pod's folder.
+    /// Attaches the volume at a pod's target path.
     pub async fn publish(
         &self,
-        at: Publish,
+        at: PublishRequest,
         mut volume: Volume,
         secrets: &Secrets,
     ) -> Result<(), Status> {
@@ -103,17 +106,18 @@ impl Places {
         if self.living(&id).await.is_none() {
             self.revive(&id, &source).await?;
         }
-        // Noted first: what is noted and not there is undone without complaint.
+        // It is recorded first, because unpublishing a target without a mount is no error.
         self.published().insert(at.target.clone(), id.clone());
-        let put = self.put(&id, &at).await;
-        if put.is_err() && before.is_none() {
-            // The kubelet takes it that nothing is there, and undoes nothing.
+        let attached = self.attach(&id, &at).await;
+        if attached.is_err() && before.is_none() {
+            // After an error the kubelet may assume that nothing is mounted, and then it
+            // does not call unpublish.
             self.unpublish(&at.target).await?;
         }
-        put
+        attached
     }
 
-    async fn put(&self, id: &str, at: &Publish) -> Result<(), Status> {
+    async fn attach(&self, id: &str, at: &PublishRequest) -> Result<(), Status> {
         if staging(id) == Some(&at.staging) {
             let again = self.mounts.attach(id, &host(&at.staging)).await;
             again.map_err(status)?;
@@ -122,17 +126,17 @@ impl Places {
         attached.map_err(status)
     }
 
-    /// The mount that the target is to have: the staged one, unless that one lives
-    /// and is of something else.
-    async fn choose(&self, at: &Publish, source: &Source) -> String {
+    /// Chooses the mount for a target: the staged one, unless its mounter runs with another
+    /// source.
+    async fn choose(&self, at: &PublishRequest, source: &Source) -> String {
         let id = staged(&at.staging);
         match self.living(&id).await {
-            Some(known) if !known.is_of(source) => format!("{OWN}{}", at.target.display()),
+            Some(mount) if !mount.is_of(source) => format!("{OWN}{}", at.target.display()),
             _ => id,
         }
     }
 
-    /// Takes it out of a pod's folder, which goes with it.
+    /// Detaches the volume from a pod's target path and removes the directory.
     pub async fn unpublish(&self, target: &Path) -> Result<(), Status> {
         match self.at(target) {
             Some(id) if staging(&id).is_some() => self.mounts.detach(&id, &host(target)).await,
@@ -140,26 +144,26 @@ impl Places {
             None => Ok(()),
         }
         .map_err(status)?;
-        self.mounts.clear(target, true).await.map_err(status)?;
+        let cleared = self.mounts.clear(target, Removal::Required).await;
+        cleared.map_err(status)?;
         self.published().remove(target);
         Ok(())
     }
 
-    /// Makes a mount that is not, or not any more, and puts it everywhere that it
-    /// was.
+    /// Starts a mounter for a mount that has none, and attaches it at all its places.
     pub async fn revive(&self, id: &str, source: &Source) -> Result<(), Status> {
-        let before = self.mounts.look(id).await.map(|known| known.places);
+        let before = self.mounts.snapshot(id).await.map(|mount| mount.places);
         let before = before.unwrap_or_default();
         if let Err(error) = self.mounts.ensure(id, source).await {
             if before.is_empty() {
-                self.withdraw(id).await;
+                self.discard(id).await;
             }
             return Err(status(error));
         }
         for place in before {
             match self.mounts.attach(id, &place).await {
                 Ok(()) | Err(Error::Gone) => {}
-                // The others need it no less. `heal` comes back to it.
+                // The remaining places are still attached. `heal` retries this one.
                 Err(error) => {
                     tracing::warn!(id, ?place, %error, "a mount is not back in its place yet")
                 }
@@ -168,22 +172,22 @@ impl Places {
         Ok(())
     }
 
-    /// Ends a mount that came to nothing.
-    async fn withdraw(&self, id: &str) {
+    /// Removes a mount after a failed attempt.
+    async fn discard(&self, id: &str) {
         if let Err(error) = self.mounts.close(id).await {
             tracing::warn!(id, %error, "a mount that came to nothing stays");
         }
     }
 
-    async fn living(&self, id: &str) -> Option<Known> {
-        self.mounts.look(id).await.filter(|known| known.lives)
+    async fn living(&self, id: &str) -> Option<Snapshot> {
+        self.mounts.snapshot(id).await.filter(|mount| mount.lives)
     }
 
     pub fn source(&self, volume: Volume, secrets: &Secrets) -> Result<Source, Status> {
         Ok(secrets::source(volume, secrets, self.allow_http)?)
     }
 
-    /// Id of the mount that is published there.
+    /// The ID of the mount that is published at a target.
     pub fn at(&self, target: &Path) -> Option<String> {
         self.published().get(target).cloned()
     }
@@ -195,14 +199,14 @@ impl Places {
     }
 }
 
-/// Where a volume is published.
-pub(super) struct Publish {
+/// The places and the mode of a publish call.
+pub(super) struct PublishRequest {
     pub staging: PathBuf,
     pub target: PathBuf,
     pub read_only: bool,
 }
 
-/// Ids of all mounts of this door.
+/// The IDs of all mounts of this driver.
 pub(super) fn ids(mounts: &Mounts) -> Vec<String> {
     let mut all = mounts.ids();
     all.retain(|id| {
@@ -217,12 +221,12 @@ fn staged(staging: &Path) -> String {
     format!("{STAGED}{}", staging.display())
 }
 
-/// The staging path that the mount belongs to, if it does.
+/// The mount's staging path. `None` for a mount that belongs to a target.
 pub(super) fn staging(id: &str) -> Option<&Path> {
     id.strip_prefix(STAGED).map(Path::new)
 }
 
-/// Whether the mount refuses writes whatever the volume says.
+/// True if the mount is read-only even if the volume is not.
 pub(super) fn is_read_only(id: &str) -> bool {
     id.starts_with(OWN_READ_ONLY)
 }
@@ -231,15 +235,15 @@ fn host(path: &Path) -> Place {
     Place::Host(path.to_owned())
 }
 
-impl From<Unclear> for Status {
-    fn from(unclear: Unclear) -> Self {
-        Self::invalid_argument(unclear.to_string())
+impl From<InvalidVolume> for Status {
+    fn from(invalid: InvalidVolume) -> Self {
+        Self::invalid_argument(invalid.to_string())
     }
 }
 
-/// What the kubelet makes of it, and a text for the pod's events that begins with
-/// the reason as a Sandbox's status has it. After `Unavailable` the kubelet takes
-/// it that something may have been mounted, after the others that nothing was.
+/// The gRPC status for an error. The text is for the pod's events and begins with the reason
+/// that a Sandbox's status uses. After `Unavailable` the kubelet assumes that something may
+/// be mounted; after the other codes it assumes that nothing is.
 pub(super) fn status(error: Error) -> Status {
     let code = match error.reason() {
         reasons::ACCESS_DENIED => Code::Unauthenticated,

@@ -1,9 +1,9 @@
-//! Becomes a mounter: a session, cgroups and a mount namespace of its own, in
-//! which a small tmpfs has the mount point and the file of the keys.
+//! Becomes a mounter. The process gets its own session, cgroups and mount namespace. In the
+//! namespace, a small tmpfs holds the mount point and the file with the S3 credentials.
 //!
-//! The namespace keeps of the host's mounts only what a program needs to run. A
-//! copy of a pod's volume that was unmounted on the host would keep its device
-//! busy for as long as the mounter lives.
+//! The namespace keeps only those mounts of the host that a program needs. Otherwise it
+//! would hold a copy of each pod's volume and keep the device busy after the host has
+//! unmounted it.
 
 use std::ffi::CString;
 use std::fs;
@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 use crate::mounts::Record;
 use crate::{Error, Process, mountinfo};
 
-/// Where programs, libraries, certificates and name resolution lie.
-const NEEDED: [&str; 12] = [
+/// Directories with programs, libraries, certificates and name resolution. Mounts there stay.
+const KEPT_MOUNTS: [&str; 12] = [
     "/bin",
     "/dev",
     "/etc",
@@ -41,20 +41,20 @@ const NEEDED: [&str; 12] = [
 ];
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A mounter to become.
+/// The task: become a mounter.
 #[derive(Serialize, Deserialize)]
 pub struct Start {
-    /// Folder over which the tmpfs is mounted.
+    /// The directory on which the tmpfs is mounted.
     pub stage: PathBuf,
-    /// What is in the file of the keys.
+    /// Content of the credentials file.
     pub keys: String,
-    /// Program and arguments.
+    /// The program and its arguments.
     pub words: Vec<String>,
-    /// Its environment, besides what every program has.
+    /// Environment variables beside `PATH` and `HOME`.
     pub environment: Vec<(String, String)>,
-    /// Files of cgroups to write the pid to.
+    /// `cgroup.procs` files to write the PID to.
     pub cgroups: Vec<PathBuf>,
-    /// What the next `hutch node` has to know of it.
+    /// The mount's record, which the next `hutch-node` process reads.
     pub record: Record,
     /// The record's file.
     pub file: PathBuf,
@@ -74,7 +74,7 @@ impl Start {
         stage.join("bucket")
     }
 
-    /// The file of the keys, as the mounter sees it.
+    /// The credentials file, as the mounter sees it.
     pub fn key_file(stage: &Path) -> PathBuf {
         stage.join("keys")
     }
@@ -97,7 +97,7 @@ impl Start {
                 println!("{}: {error}", file.display());
             }
         }
-        // A leader of a session already has what this is for.
+        // It fails only if the process leads a session already.
         let _ = setsid();
         self.own_mounts().map_err(std::io::Error::from)?;
         fs::create_dir(Self::point(&self.stage))?;
@@ -120,10 +120,11 @@ impl Start {
         Ok(command)
     }
 
-    /// A mount namespace without what is not needed, and with the tmpfs.
+    /// Creates the mount namespace, removes the mounts that are not needed, and mounts the
+    /// tmpfs.
     fn own_mounts(&self) -> rustix::io::Result<()> {
         #[allow(unsafe_code)]
-        // SAFETY: a mount namespace is unshared, not the table of descriptors.
+        // SAFETY: this unshares a mount namespace and not the table of descriptors.
         unsafe {
             rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)?;
         }
@@ -132,7 +133,7 @@ impl Start {
         let mounts = mountinfo::of(std::process::id()).unwrap_or_default();
         for entry in mounts.iter().rev() {
             if !needed(Path::new(&entry.point), &self.stage) {
-                // Gone already with what it was in.
+                // It fails if the mount went away together with the mount around it.
                 let _ = unmount(&*entry.point, UnmountFlags::DETACH);
             }
         }
@@ -142,8 +143,8 @@ impl Start {
     }
 }
 
-/// Sees the host's cgroups: from a cgroup namespace that is not the host's the kernel
-/// lets no process go to a cgroup outside of it.
+/// Enters the host's cgroup namespace. From another one, the kernel lets no process move to
+/// a cgroup outside of that namespace.
 fn host_cgroups() {
     let Ok(host) = fs::File::open("/proc/1/ns/cgroup") else {
         return;
@@ -154,13 +155,13 @@ fn host_cgroups() {
     }
 }
 
-/// Whether a mount stays: one of what is needed, or around it.
+/// True if a mount stays: it is below a needed directory, or contains one or the stage.
 fn needed(point: &Path, stage: &Path) -> bool {
-    let needed = NEEDED.iter().map(Path::new);
-    needed.clone().any(|folder| point.starts_with(folder))
+    let needed = KEPT_MOUNTS.iter().map(Path::new);
+    needed.clone().any(|directory| point.starts_with(directory))
         || needed
             .chain([stage])
-            .any(|folder| folder.starts_with(point))
+            .any(|directory| directory.starts_with(point))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! A place in somebody else's file system, held by descriptors: nothing that is
-//! renamed or replaced meanwhile leads out of it. Paths are resolved within the
-//! root of the namespace that was entered.
+//! Directories in a container's file system, held by descriptors. So a path component that
+//! is renamed or replaced meanwhile cannot lead out of the container. Paths are resolved
+//! within the root of the namespace that was entered.
 
 use std::fs::File;
 use std::io::{Error as IoError, ErrorKind};
@@ -19,19 +19,20 @@ use crate::{Error, Owner};
 
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
-/// What is needed of the host to look at places, opened before it is left.
-pub struct Eyes {
+/// Resolves this process's descriptors to paths. It holds `/proc/self/fd`, opened before
+/// the process enters another mount namespace.
+pub struct ProcFds {
     descriptors: OwnedFd,
 }
 
-impl Eyes {
-    /// Of this process, whose `/proc` is another's after it has changed namespaces.
+impl ProcFds {
+    /// Must be called before a namespace change: later, `/proc` is another one.
     pub fn open() -> Result<Self, Error> {
         let descriptors = open("/proc/self/fd", HANDLE, Mode::empty()).map_err(IoError::from)?;
         Ok(Self { descriptors })
     }
 
-    /// Where the descriptor is, as the root of the present namespace sees it.
+    /// The descriptor's path, seen from the root of the present namespace.
     pub fn path(&self, handle: &OwnedFd) -> Result<PathBuf, Error> {
         use std::os::fd::AsRawFd;
         let name = handle.as_fd().as_raw_fd().to_string();
@@ -42,9 +43,9 @@ impl Eyes {
     }
 }
 
-/// Opens `path` in the present namespace's root, symbolic links included. `None`
-/// where there is nothing.
-pub fn look(path: &Path) -> Result<Option<OwnedFd>, Error> {
+/// Opens the directory at `path` within the present namespace's root. It follows symbolic
+/// links. `None` means that nothing exists there.
+pub fn lookup(path: &Path) -> Result<Option<OwnedFd>, Error> {
     let links = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let root = root()?;
     match openat2(
@@ -65,40 +66,44 @@ pub fn look(path: &Path) -> Result<Option<OwnedFd>, Error> {
     }
 }
 
-/// Opens the folder that holds the last component of a path without any symbolic
-/// link in it, with that component's name.
-pub fn parent(path: &Path) -> Result<(OwnedFd, PathBuf), Error> {
+/// Opens the parent directory of `path` and returns it with the last component's name. A
+/// symbolic link in the path is an error.
+pub fn open_parent(path: &Path) -> Result<(OwnedFd, PathBuf), Error> {
     let links = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let name = path.file_name().ok_or(Error::Gone)?;
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    let parent = path.parent().unwrap_or(Path::new("/"));
     let flags = HANDLE | OFlags::DIRECTORY;
-    let handle = openat2(&root()?, relative(folder), flags, Mode::empty(), links);
+    let handle = openat2(&root()?, relative(parent), flags, Mode::empty(), links);
     Ok((handle.map_err(IoError::from)?, PathBuf::from(name)))
 }
 
-/// The folder at `path`, made where it is missing, and the paths of what was made,
-/// the outermost first. What is made belongs to `owner`, as does its emptiness.
-pub fn make(path: &Path, eyes: &Eyes, root: Owner, owner: Owner) -> Result<Made, Error> {
-    if let Some(handle) = look(path)? {
+/// A directory, and the paths of the directories that were created for it.
+pub type Created = (OwnedFd, Vec<PathBuf>);
+
+/// Opens the directory at `path`. Creates it and its parents if they are missing, and returns
+/// the created paths, the outermost first. New directories are created as `root` and
+/// belong to `owner`.
+pub fn create(path: &Path, fds: &ProcFds, root: Owner, owner: Owner) -> Result<Created, Error> {
+    if let Some(handle) = lookup(path)? {
         return Ok((handle, Vec::new()));
     }
     let mut missing = Vec::new();
     let mut around = path;
-    let mut folder = loop {
+    let mut directory = loop {
         let name = around.file_name().ok_or(Error::Gone)?;
         missing.push(name.to_owned());
         around = around.parent().ok_or(Error::Gone)?;
-        if let Some(handle) = look(around)? {
+        if let Some(handle) = lookup(around)? {
             break handle;
         }
     };
     let mut made = Vec::new();
     for name in missing.into_iter().rev() {
         let mode = Mode::from_raw_mode(0o755);
-        let result = as_user(root, || mkdirat(&folder, &*name, mode))?;
+        let result = as_user(root, || mkdirat(&directory, &*name, mode))?;
         match result {
             Ok(()) => {}
-            // There was nothing: a symbolic link that leads nowhere.
+            // `lookup` found nothing here, so it is a dangling symbolic link.
             Err(Errno::EXIST) => {
                 return Err(taken(path, "leads through something that is no folder"));
             }
@@ -108,44 +113,42 @@ pub fn make(path: &Path, eyes: &Eyes, root: Owner, owner: Owner) -> Result<Made,
             Err(error) => return Err(IoError::from(error).into()),
         }
         let flags = HANDLE | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let inner = openat(&folder, &*name, flags, Mode::empty()).map_err(IoError::from)?;
+        let inner = openat(&directory, &*name, flags, Mode::empty()).map_err(IoError::from)?;
         let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-        // Whoever cannot have it can still use what is mounted on it.
+        // An error is ignored (the ID may be unmapped): the mount works without it.
         let _ = chownat(&inner, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH);
-        made.push(eyes.path(&inner)?);
-        folder = inner;
+        made.push(fds.path(&inner)?);
+        directory = inner;
     }
-    Ok((folder, made))
+    Ok((directory, made))
 }
 
-/// A folder, and what was made for it.
-pub type Made = (OwnedFd, Vec<PathBuf>);
-
-/// Removes folders that were made for a mount, the innermost first, as far as
-/// they are empty.
-pub fn remove(made: &[PathBuf]) {
+/// Removes directories that were created for a mount, the innermost first. A directory
+/// that is not empty stays.
+pub fn remove_empty(made: &[PathBuf]) {
     for path in made.iter().rev() {
-        if let Ok((folder, name)) = parent(path) {
-            // Somebody uses it: it stays.
-            let _ = unlinkat(&folder, &*name, AtFlags::REMOVEDIR);
+        if let Ok((parent, name)) = open_parent(path) {
+            // It fails if the directory is in use.
+            let _ = unlinkat(&parent, &*name, AtFlags::REMOVEDIR);
         }
     }
 }
 
-/// Whether there is nothing in a folder.
-pub fn is_empty(folder: &OwnedFd, root: Owner) -> Result<bool, Error> {
+/// True if the directory has no entries.
+pub fn is_empty(directory: &OwnedFd, root: Owner) -> Result<bool, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = as_user(root, || openat(folder, ".", flags, Mode::empty()))?;
+    let opened = as_user(root, || openat(directory, ".", flags, Mode::empty()))?;
     let mut entries = Dir::new(opened.map_err(IoError::from)?).map_err(IoError::from)?;
     Ok(entries
         .all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))))
 }
 
-/// Does one step as a user of the container: on an idmapped mount the host's root
-/// is nobody, and may make nothing there.
+/// Runs one step as a user of the container. On an idmapped mount the host's root maps to
+/// no user and may create nothing.
 fn as_user<T>(user: Owner, step: impl FnOnce() -> T) -> Result<T, Error> {
     let set = |owner: Owner| -> rustix::io::Result<()> {
-        // The group first, as only root may change it, and last on the way back.
+        // Only root may change the group. So the user changes last on the way to another
+        // user, and first on the way back to root.
         let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         if owner.uid == 0 {
             set_thread_res_uid(None, uid, None)?;
@@ -159,7 +162,7 @@ fn as_user<T>(user: Owner, step: impl FnOnce() -> T) -> Result<T, Error> {
     Ok(done)
 }
 
-/// Whether the file system behind it is there but its server is not.
+/// True if the FUSE file system is still mounted but its server has ended.
 pub fn is_dead(handle: &OwnedFd) -> bool {
     matches!(fstatfs(handle), Err(Errno::NOTCONN | Errno::CONNABORTED))
 }
@@ -175,9 +178,10 @@ fn relative(path: &Path) -> PathBuf {
         .components()
         .filter(|part| matches!(part, Component::Normal(_)));
     let relative: PathBuf = parts.collect();
-    match relative.as_os_str().is_empty() {
-        true => PathBuf::from("."),
-        false => relative,
+    if relative.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        relative
     }
 }
 
@@ -185,8 +189,9 @@ fn taken(path: &Path, why: &str) -> Error {
     Error::PathTaken(format!("{} {why}", path.display()))
 }
 
-/// The process's `mountinfo`, opened before its namespace is entered.
-pub fn mounts(file: &File) -> Result<Vec<crate::mountinfo::Entry>, Error> {
+/// Reads a `mountinfo` file that was opened before the namespace change. Each call reads it
+/// again from the start.
+pub fn read_mounts(file: &File) -> Result<Vec<crate::mountinfo::MountEntry>, Error> {
     use std::os::unix::fs::FileExt;
     let (mut text, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
     loop {

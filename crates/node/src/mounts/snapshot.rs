@@ -1,35 +1,35 @@
-//! What is known of a mount without touching it.
+//! A copy of a mount's record, for readers.
 
 use super::{Mounts, Place};
 use crate::Source;
 
-/// A mount, as it was a moment ago.
+/// A mount at one moment. It may have changed since.
 #[derive(Clone, Debug)]
-pub struct Known {
-    /// Whether there is a mounter that has answered and runs.
+pub struct Snapshot {
+    /// True if its mounter has answered and runs.
     pub lives: bool,
-    /// What it is called as a mount's source, by every process that sees it.
+    /// The mount's source in `mountinfo`, the same in all namespaces.
     pub label: String,
     /// Device number of its file system.
     pub device: String,
-    /// Where clones of it are, or were before its mounter died.
+    /// The places with a clone of it. They stay after its mounter has died.
     pub places: Vec<Place>,
     digest: String,
 }
 
-impl Known {
-    /// Whether it is a mount of that very source, credentials included.
+impl Snapshot {
+    /// True if it is a mount of this source with the same credentials.
     pub fn is_of(&self, source: &Source) -> bool {
         self.digest == source.digest()
     }
 }
 
 impl Mounts {
-    /// What is known under that id. Waits for whoever changes it just now.
-    pub async fn look(&self, id: &str) -> Option<Known> {
-        let slot = self.known(id)?;
+    /// A snapshot of the mount. It waits for a change in progress.
+    pub async fn snapshot(&self, id: &str) -> Option<Snapshot> {
+        let slot = self.get(id)?;
         let record = slot.record.lock().await.clone();
-        Some(Known {
+        Some(Snapshot {
             lives: record.lives(),
             label: record.label(),
             device: record.device,

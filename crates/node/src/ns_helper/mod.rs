@@ -1,12 +1,12 @@
-//! Errands: what a process of one thread has to do, as mount namespaces belong to
-//! threads and a process with several may not change them. This binary runs
-//! itself once more, tells the errand on stdin and reads the answer from stdout.
-//! Whoever runs here has no runtime, no client and nothing to say but the answer.
+//! Namespace helpers: child processes with one thread. A process with several threads may
+//! not enter a mount namespace. So this binary executes itself, sends the task as JSON on
+//! stdin and reads the answer as JSON from stdout. A helper has no async runtime and no
+//! Kubernetes client.
 
 mod attach;
 mod clear;
 mod detach;
-mod spot;
+mod directories;
 mod start;
 
 use std::fs::File;
@@ -24,37 +24,37 @@ use tokio::process::Command;
 use super::{Error, Process};
 
 pub use attach::Attach;
-pub use clear::Clear;
+pub use clear::{Clear, Removal};
 pub use detach::Detach;
 pub use start::Start;
 
-/// Subcommand of the binary that runs one.
-pub const COMMAND: &str = "errand";
-/// This very binary, also when its file has been replaced.
-pub const SELF: &str = "/proc/self/exe";
+/// The first argument of the binary that makes it a namespace helper.
+pub const COMMAND: &str = "ns-helper";
+/// The running binary, even if its file has been replaced.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// What is to be done.
+/// The task of one helper.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Errand {
+pub enum Task {
     /// Become a mounter.
     Start(Start),
-    /// Put a clone of a mount into a place.
+    /// Attach a clone of a mount at a place.
     Attach(Attach),
-    /// Take it away again.
+    /// Detach it again.
     Detach(Detach),
-    /// Take away whatever is at a path of the host.
+    /// Unmount everything at a path of the host.
     Clear(Clear),
 }
 
-/// Folders that were made on the way, the outermost first, or what went wrong.
+/// The directories that the task created, the outermost first.
 type Answer = Result<Vec<PathBuf>, Error>;
 
-/// Has an errand run by a process of its own and returns its answer.
+/// Runs a task in a helper process and returns its answer.
 ///
 /// # Errors
-/// The errand's own, or that there was no answer within `limit`.
-pub async fn send(errand: Errand, limit: Duration) -> Answer {
-    let mut child = Command::new(SELF)
+/// The task's own error, or [`Error::Mounter`] if there is no answer within `limit`.
+pub async fn run_task(task: Task, limit: Duration) -> Answer {
+    let mut child = Command::new(OWN_PROGRAM)
         .arg(COMMAND)
         .env_clear()
         .stdin(Stdio::piped())
@@ -62,10 +62,10 @@ pub async fn send(errand: Errand, limit: Duration) -> Answer {
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    let told = serde_json::to_vec(&errand).map_err(std::io::Error::from)?;
+    let input = serde_json::to_vec(&task).map_err(std::io::Error::from)?;
     let answered = async {
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(&told).await?;
+            stdin.write_all(&input).await?;
         }
         child.wait_with_output().await
     };
@@ -76,34 +76,34 @@ pub async fn send(errand: Errand, limit: Duration) -> Answer {
         .unwrap_or_else(|_| Err(Error::Mounter("an errand was lost".to_owned())))
 }
 
-/// Runs the errand that stdin tells; does not return when it is to become a mounter.
+/// The helper process: runs the task from stdin. It does not return if it becomes a mounter.
 pub fn run() -> ExitCode {
-    let mut told = Vec::new();
-    let read = std::io::stdin().read_to_end(&mut told);
-    let errand = read.and_then(|_| Ok(serde_json::from_slice(&told)?));
-    let answer = match errand {
+    let mut input = Vec::new();
+    let read = std::io::stdin().read_to_end(&mut input);
+    let task = read.and_then(|_| Ok(serde_json::from_slice(&input)?));
+    let answer = match task {
         Err(error) => Err(Error::from(error)),
-        Ok(Errand::Start(start)) => {
-            // Its output is the mounter's: there is nobody to read an answer.
+        Ok(Task::Start(start)) => {
+            // Its stdout is the mounter's log file, so it sends no JSON answer.
             let error = start.run();
             println!("it cannot be started: {error}");
             return ExitCode::FAILURE;
         }
-        Ok(Errand::Attach(attach)) => attach.run(),
-        Ok(Errand::Detach(detach)) => detach.run(),
-        Ok(Errand::Clear(clear)) => clear.run(),
+        Ok(Task::Attach(attach)) => attach.run(),
+        Ok(Task::Detach(detach)) => detach.run(),
+        Ok(Task::Clear(clear)) => clear.run(),
     };
-    // The reader may have given up.
+    // The reader may have timed out.
     let _ = serde_json::to_writer(std::io::stdout(), &answer);
     ExitCode::SUCCESS
 }
 
-/// A mount namespace to be entered, opened while `/proc` is the host's.
-struct Space(File);
+/// A mount namespace to enter. It is opened while `/proc` is still the host's.
+struct MountNamespace(File);
 
-impl Space {
-    /// That of a process; of PID 1 where none is named. Where this process may not
-    /// look at PID 1 it is on the host itself, and stays in its own.
+impl MountNamespace {
+    /// The namespace of `target`, or of PID 1 for `None`. If this process may not inspect
+    /// PID 1, it runs on the host itself, and its own namespace is the host's.
     fn of(target: Option<Process>) -> Result<Self, Error> {
         let pid = target.map_or(1, |process| process.pid);
         let file = File::open(format!("/proc/{pid}/ns/mnt"));

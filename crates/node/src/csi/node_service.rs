@@ -1,7 +1,7 @@
-//! The service Node of CSI: what the kubelet asks, checked, and its answers, which
-//! the events of a pod show. Calls for one volume wait for each other. Each is
-//! answered within 15 s; what has begun then goes on to its end, and the kubelet,
-//! which asks again, finds it done. The work itself is `places`'.
+//! The CSI service Node. It validates the kubelet's requests and calls the publisher. The
+//! events of a pod show its errors. Calls for one volume run one after another. Each call is
+//! answered within 15 s. Work that takes longer continues in the background, and the
+//! kubelet's next call finds the result.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -21,36 +21,35 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 
-use super::Door;
-use super::places::Publish;
+use super::Driver;
+use super::publisher::PublishRequest;
 use super::volume::Volume;
 use crate::Refusal;
 use hutch_core::buckets::reasons;
 
-/// How long a call may take. The kubelet's own limit is two minutes, in which a
-/// pod would not say what it waits for. A mount is there or has failed within 10 s,
-/// and says why: it has to come first.
-const LIMIT: Duration = Duration::from_secs(15);
-/// Bytes that a path has at most.
-const LONGEST: usize = 4096;
+/// How long a call may take. The kubelet's own limit is two minutes, and until then the pod
+/// would show no reason. A mount succeeds or fails with a reason within 10 s, so this limit
+/// is longer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+const MAX_PATH_BYTES: usize = 4096;
 
-/// The service.
-pub(super) struct Calls(pub Arc<Door>);
+/// The implementation of the service.
+pub(super) struct NodeService(pub Arc<Driver>);
 
-impl Calls {
-    /// Does `step` in the volume's turn.
+impl NodeService {
+    /// Runs `step` when earlier calls for the volume have ended.
     async fn answer<T: Send + 'static>(
         &self,
         volume: &str,
         step: impl Future<Output = Result<T, Status>> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + CALL_TIMEOUT;
         let Ok(turn) = timeout_at(deadline, self.0.turns.take(volume.to_owned())).await else {
             return Err(Status::aborted(format!(
                 "{volume}: an earlier call has not ended yet; the kubelet tries again"
             )));
         };
-        // A task of its own: the kubelet may hang up, and half a step helps nobody.
+        // A task of its own, so that the step ends even if the kubelet hangs up.
         let task = tokio::spawn(async move {
             let _turn = turn;
             step.await
@@ -62,7 +61,7 @@ impl Calls {
             )),
             Err(_) => Err(Status::deadline_exceeded(format!(
                 "{volume}: not done within {} s; the kubelet tries again",
-                LIMIT.as_secs()
+                CALL_TIMEOUT.as_secs()
             ))),
         };
         if let Err(status) = &result {
@@ -71,7 +70,7 @@ impl Calls {
         result.map(Response::new)
     }
 
-    /// A path of the kubelet's.
+    /// Checks a path in a request.
     fn path(&self, field: &str, text: &str) -> Result<PathBuf, Status> {
         inside(&self.0.settings.kubelet, Path::new(text)).map_err(|why| {
             Status::invalid_argument(format!("{field} `{}`: {why}", text.escape_debug()))
@@ -80,7 +79,7 @@ impl Calls {
 }
 
 #[tonic::async_trait]
-impl Node for Calls {
+impl Node for NodeService {
     async fn node_stage_volume(
         &self,
         request: Request<NodeStageVolumeRequest>,
@@ -90,11 +89,13 @@ impl Node for Calls {
         let staging = self.path("staging_target_path", &request.staging_target_path)?;
         mountable(request.volume_capability)?;
         let volume = Volume::read(&handle, &request.volume_context)?;
-        let (door, secrets) = (self.0.clone(), request.secrets);
+        let (driver, secrets) = (self.0.clone(), request.secrets);
         let own = handle.clone();
         self.answer(&handle, async move {
-            let staged = door.places.stage(&staging, volume, &secrets).await;
-            door.refusals.note(&own, staged.as_ref().err().map(refusal));
+            let staged = driver.publisher.stage(&staging, volume, &secrets).await;
+            driver
+                .refusals
+                .note(&own, staged.as_ref().err().map(refusal));
             staged.map(|()| NodeStageVolumeResponse {})
         })
         .await
@@ -107,9 +108,9 @@ impl Node for Calls {
         let request = request.into_inner();
         let handle = handle(request.volume_id)?;
         let staging = self.path("staging_target_path", &request.staging_target_path)?;
-        let door = self.0.clone();
+        let driver = self.0.clone();
         self.answer(&handle, async move {
-            door.places.unstage(&staging).await?;
+            driver.publisher.unstage(&staging).await?;
             Ok(NodeUnstageVolumeResponse {})
         })
         .await
@@ -128,17 +129,18 @@ impl Node for Calls {
                 "staging_target_path is missing",
             ));
         }
-        let at = Publish {
+        let at = PublishRequest {
             staging: self.path("staging_target_path", &request.staging_target_path)?,
             target,
             read_only: request.readonly,
         };
         let volume = Volume::read(&handle, &request.volume_context)?;
-        let (door, secrets) = (self.0.clone(), request.secrets);
+        let (driver, secrets) = (self.0.clone(), request.secrets);
         let own = handle.clone();
         self.answer(&handle, async move {
-            let published = door.places.publish(at, volume, &secrets).await;
-            door.refusals
+            let published = driver.publisher.publish(at, volume, &secrets).await;
+            driver
+                .refusals
                 .note(&own, published.as_ref().err().map(refusal));
             published.map(|()| NodePublishVolumeResponse {})
         })
@@ -152,9 +154,9 @@ impl Node for Calls {
         let request = request.into_inner();
         let handle = handle(request.volume_id)?;
         let target = self.path("target_path", &request.target_path)?;
-        let door = self.0.clone();
+        let driver = self.0.clone();
         self.answer(&handle, async move {
-            door.places.unpublish(&target).await?;
+            driver.publisher.unpublish(&target).await?;
             Ok(NodeUnpublishVolumeResponse {})
         })
         .await
@@ -186,7 +188,7 @@ impl Node for Calls {
     }
 }
 
-/// What is noted of a call that failed. Its text may begin with the reason.
+/// The refusal to record for a failed call. The status text may begin with a reason.
 fn refusal(status: &Status) -> Refusal {
     let text = status.message();
     let parts = text.split_once(": ");
@@ -199,15 +201,15 @@ fn refusal(status: &Status) -> Refusal {
     }
 }
 
-/// The volume's handle, which must be there whatever it means.
+/// The volume's handle. Its content is checked later.
 fn handle(id: String) -> Result<String, Status> {
-    match id.is_empty() {
-        true => Err(Status::invalid_argument("volume_id is missing")),
-        false => Ok(id),
+    if id.is_empty() {
+        return Err(Status::invalid_argument("volume_id is missing"));
     }
+    Ok(id)
 }
 
-/// A bucket is a file system. Its access modes are for information.
+/// Accepts file system volumes only. Access modes are ignored.
 fn mountable(capability: Option<VolumeCapability>) -> Result<(), Status> {
     match capability.and_then(|capability| capability.access_type) {
         Some(AccessType::Mount(_)) => Ok(()),
@@ -218,16 +220,16 @@ fn mountable(capability: Option<VolumeCapability>) -> Result<(), Status> {
     }
 }
 
-/// The path, if it is plain, absolute and below that folder.
-fn inside(folder: &Path, path: &Path) -> Result<PathBuf, &'static str> {
+/// Accepts an absolute path below `directory` without `..`, and normalizes it.
+fn inside(directory: &Path, path: &Path) -> Result<PathBuf, &'static str> {
     let text = path.as_os_str().as_encoded_bytes();
     let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
-    // `components` overlooks a `.` in the middle, which is harmless.
+    // `components` drops a `.` in the middle, which is harmless.
     if text.is_empty() {
         Err("it is missing")
-    } else if text.len() > LONGEST || text.contains(&0) || !path.components().all(plain) {
+    } else if text.len() > MAX_PATH_BYTES || text.contains(&0) || !path.components().all(plain) {
         Err("it is no plain path")
-    } else if !path.is_absolute() || path == folder || !path.starts_with(folder) {
+    } else if !path.is_absolute() || path == directory || !path.starts_with(directory) {
         Err("it is not below the kubelet's folder (--kubelet-dir)")
     } else {
         Ok(path.components().collect())
@@ -239,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_paths_of_the_kubelet_are_touched() {
+    fn only_paths_below_the_kubelets_directory_are_accepted() {
         let root = Path::new("/var/lib/kubelet");
         let taken = |path: &str| inside(root, Path::new(path)).is_ok();
         assert!(taken("/var/lib/kubelet/pods/u/volumes/mount"));
@@ -259,7 +261,7 @@ mod tests {
         ] {
             assert!(!taken(outside), "{outside}");
         }
-        let long = format!("/var/lib/kubelet/{}", "x".repeat(LONGEST));
+        let long = format!("/var/lib/kubelet/{}", "x".repeat(MAX_PATH_BYTES));
         assert!(!taken(&long));
     }
 }

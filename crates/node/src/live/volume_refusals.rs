@@ -1,18 +1,17 @@
-//! Before a container runs: what keeps the kubelet from mounting the buckets that are
-//! volumes of its pod.
+//! Reports why the kubelet cannot mount a pod's volumes, before the container runs.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::status::{self, About, Seen};
-use super::worker::{IDLE, SOON, Worker};
+use super::status::{self, EntryFields, Observation};
+use super::worker::{IDLE_INTERVAL, RETRY_INTERVAL, Worker};
 use hutch_api::{Bucket, BucketPhase, BucketStatus, Mechanism, Sandbox};
 use hutch_core::buckets::{self, reasons};
 
-/// Reasons for which somebody has to change something.
-const FINAL: [&str; 4] = [
+/// Reasons that stay until a user changes something.
+const FINAL_REASONS: [&str; 4] = [
     reasons::ACCESS_DENIED,
     reasons::NO_SUCH_BUCKET,
     reasons::INSECURE,
@@ -20,10 +19,10 @@ const FINAL: [&str; 4] = [
 ];
 
 impl Worker {
-    /// Says what is refused; returns when to look again.
-    pub(super) async fn tell_of_refusals(&mut self, pod: &Pod) -> Duration {
+    /// Reports the volumes that could not be mounted. Returns the time until the next look.
+    pub(super) async fn report_refusals(&mut self, pod: &Pod) -> Duration {
         if buckets::noted(pod).next().is_none() {
-            return IDLE;
+            return IDLE_INTERVAL;
         }
         if let Some(sandbox) = self.sandbox_of(pod) {
             let all = sandbox.spec.buckets.iter();
@@ -34,7 +33,7 @@ impl Worker {
                 self.report(&sandbox, entries).await;
             }
         }
-        SOON
+        RETRY_INTERVAL
     }
 
     fn refused(&self, sandbox: &Sandbox, pod: &Pod, bucket: &Bucket) -> Option<BucketStatus> {
@@ -42,18 +41,19 @@ impl Worker {
         let made = pod.metadata.creation_timestamp.as_ref()?.0;
         let refusals = &self.live.0.refusals;
         let refusal = refusals.since(&buckets::handle(bucket), made)?;
-        let phase = match FINAL.contains(&refusal.reason.as_str()) {
-            true => BucketPhase::Failed,
-            false => BucketPhase::Pending,
+        let phase = if FINAL_REASONS.contains(&refusal.reason.as_str()) {
+            BucketPhase::Failed
+        } else {
+            BucketPhase::Pending
         };
-        let about = About {
+        let fields = EntryFields {
             name: &bucket.name,
             digest: &buckets::digest(bucket),
             container: None,
             mechanism: Mechanism::Csi,
         };
-        let seen = Seen::wrong(phase, &refusal.reason, refusal.text);
-        let before = self.written.before(sandbox, &bucket.name);
-        Some(status::entry(&about, seen, before, Timestamp::now()))
+        let observed = Observation::failure(phase, &refusal.reason, refusal.text);
+        let before = self.reported.before(sandbox, &bucket.name);
+        Some(status::entry(&fields, observed, before, Timestamp::now()))
     }
 }

@@ -1,17 +1,17 @@
-//! The one string that the options of a volume are, taken apart as k8s-csi-s3
-//! does: blanks divide, double quotes keep together, a backslash within them
-//! takes the next character as it is. Pure.
+//! Parses the option string of a volume like k8s-csi-s3 does. Whitespace separates words.
+//! Double quotes keep a word together, and a backslash within them escapes the next
+//! character. Pure.
 
 /// An option and its value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Flag {
-    /// With its dashes; a word that belongs to no option is one by itself.
+    /// The name with its dashes, or a stray word without dashes.
     pub name: String,
-    /// What came with it, after `=` or as the next word.
+    /// The text after `=`, or the next word.
     pub value: Option<String>,
 }
 
-/// The words of the string; none where a quote is not closed.
+/// Splits the string into words. `None` if a quote is not closed.
 pub(super) fn words(text: &str) -> Option<Vec<String>> {
     let (mut all, mut word) = (Vec::new(), None::<String>);
     let mut characters = text.chars();
@@ -35,8 +35,8 @@ pub(super) fn words(text: &str) -> Option<Vec<String>> {
     Some(all)
 }
 
-/// Joins options with their values. A mounter has no arguments besides options
-/// here, so a word without a dash is the value of the option before it.
+/// Joins options with their values. Mounters get no positional arguments here, so a word
+/// without a dash is the value of the option before it.
 pub(super) fn flags(words: Vec<String>) -> Vec<Flag> {
     let mut all: Vec<Flag> = Vec::new();
     for word in words {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blanks_divide_and_quotes_keep_together() {
+    fn whitespace_separates_words_and_quotes_keep_them_together() {
         let split = |text| words(text).unwrap_or_default();
         assert_eq!(
             split("  -o ro\t--uid  1000 "),

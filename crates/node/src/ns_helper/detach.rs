@@ -1,6 +1,6 @@
-//! Takes a mount of ours out of another mount namespace, and with it the folders
-//! that were made for it. Where it is is asked of the kernel, not remembered:
-//! somebody may have renamed a folder above it.
+//! Detaches a mount of this ID in another mount namespace and removes the directories that
+//! were created for it. The kernel's list gives the mount point, not the record, because a
+//! directory above it may have been renamed.
 
 use std::path::{Path, PathBuf};
 
@@ -10,69 +10,70 @@ use rustix::process::fchdir;
 use serde::{Deserialize, Serialize};
 
 use super::attach::mountinfo_of;
-use super::spot::{self, Eyes};
-use super::{Answer, Space};
-use crate::mountinfo::{self, Entry};
+use super::directories::{self, ProcFds};
+use super::{Answer, MountNamespace};
+use crate::mountinfo::{self, MountEntry};
 use crate::{Error, Process};
 
-/// A mount to take out of a place.
+/// The task: detach one mount from one place.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Detach {
-    /// What it is called as a mount's source.
+    /// The mount's source in `mountinfo`.
     pub label: String,
-    /// A process of the container; none: the host.
+    /// A process of the container. `None` is the host.
     pub target: Option<Process>,
-    /// Where on the host it is; in a container, wherever it is.
+    /// Only the mount at this path. `None` means every mount of the label in the target.
     pub path: Option<PathBuf>,
-    /// Folders that were made for it, the outermost first.
+    /// Directories that were created for it, the outermost first.
     pub made: Vec<PathBuf>,
-    /// Whether its mounter has ended: then nothing can be lost.
+    /// True if its mounter has ended. Then a lazy unmount loses no data.
     pub dead: bool,
 }
 
 impl Detach {
-    /// Makes nothing.
+    /// Returns no directories.
     pub fn run(self) -> Answer {
-        let eyes = Eyes::open()?;
+        let fds = ProcFds::open()?;
         let seen = mountinfo_of(self.target)?;
-        Space::of(self.target)?.enter()?;
+        MountNamespace::of(self.target)?.enter()?;
         let only = match &self.path {
             None => None,
-            Some(path) => match spot::look(path)? {
-                Some(folder) => Some(eyes.path(&folder)?),
+            Some(path) => match directories::lookup(path)? {
+                Some(directory) => Some(fds.path(&directory)?),
                 None => return Ok(Vec::new()),
             },
         };
-        let ours = |entry: &Entry| {
+        let ours = |entry: &MountEntry| {
             let there = only
                 .as_ref()
                 .is_none_or(|only| only == Path::new(&entry.point));
             entry.source == self.label && there
         };
         loop {
-            let mounts = spot::mounts(&seen)?;
+            let mounts = directories::read_mounts(&seen)?;
             let Some(entry) = mounts.iter().rfind(|entry| ours(entry)) else {
                 break;
             };
             let point = Path::new(&entry.point);
             if mountinfo::top(&mounts, point).is_none_or(|top| !ours(top)) {
-                // Somebody has mounted something else on it.
+                // Another mount covers it.
                 return Err(Error::Busy(entry.point.clone()));
             }
             self.unmount(point)?;
         }
-        spot::remove(&self.made);
+        directories::remove_empty(&self.made);
         Ok(Vec::new())
     }
 
-    /// From the folder that holds it, which no symbolic link leads to, so that
-    /// nothing but the mount itself can be meant.
+    /// Unmounts by name from the parent directory, which is opened without symbolic links.
+    /// So the name cannot lead to another mount.
     fn unmount(&self, path: &Path) -> Result<(), Error> {
-        let (parent, name) = spot::parent(path)?;
+        let (parent, name) = directories::open_parent(path)?;
         fchdir(&parent).map_err(std::io::Error::from)?;
-        let how = match self.dead {
-            true => UnmountFlags::DETACH | UnmountFlags::NOFOLLOW,
-            false => UnmountFlags::NOFOLLOW,
+        let how = if self.dead {
+            UnmountFlags::DETACH | UnmountFlags::NOFOLLOW
+        } else {
+            UnmountFlags::NOFOLLOW
         };
         match unmount(&*name, how) {
             Ok(()) => Ok(()),

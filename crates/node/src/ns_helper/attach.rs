@@ -1,6 +1,6 @@
-//! Puts a clone of a mounter's mount into another mount namespace. Once it is
-//! there, doing it again changes nothing; a mount of ours whose mounter has died
-//! is replaced, from beneath where the kernel can, so that nobody sees the folder
+//! Attaches a clone of a mounter's mount in another mount namespace. Repeating it changes
+//! nothing. A mount of this ID whose mounter has died is replaced. If the kernel supports it,
+//! the new mount is put beneath the old one first, so that no process sees the directory
 //! without a mount.
 
 use std::fs::File;
@@ -12,46 +12,46 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, ope
 use rustix::process::fchdir;
 use serde::{Deserialize, Serialize};
 
-use super::spot::{self, Eyes};
-use super::{Answer, Space};
-use crate::mountinfo::{self, Entry};
+use super::directories::{self, ProcFds};
+use super::{Answer, MountNamespace};
+use crate::mountinfo::{self, MountEntry};
 use crate::{Error, Owner, Process};
 
-/// A mount to put into a place.
+/// The task: attach one mount at one place.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Attach {
-    /// Whose mount it is.
+    /// The process that serves the mount.
     pub mounter: Process,
-    /// Where it is in the mounter's namespace.
+    /// The mount point in the mounter's namespace.
     pub point: PathBuf,
-    /// What it is called as a mount's source.
+    /// The mount's source in `mountinfo`.
     pub label: String,
     /// Device number of its file system.
     pub device: String,
-    /// A process of the container; none: the host.
+    /// A process of the container. `None` is the host.
     pub target: Option<Process>,
-    /// Where it is to be.
+    /// The mount point in the target.
     pub path: PathBuf,
-    /// Root in the target, as the host counts.
+    /// The host's IDs of the target's root user.
     pub root: Owner,
-    /// Whom new folders belong to.
+    /// The owner of directories that are created.
     pub owner: Owner,
 }
 
 impl Attach {
-    /// Folders that had to be made.
+    /// Returns the directories that it created.
     pub fn run(self) -> Answer {
-        let eyes = Eyes::open()?;
+        let fds = ProcFds::open()?;
         let seen = mountinfo_of(self.target)?;
-        let target = Space::of(self.target)?;
-        Space::of(Some(self.mounter))?.enter()?;
+        let target = MountNamespace::of(self.target)?;
+        MountNamespace::of(Some(self.mounter))?.enter()?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(CWD, &self.point, flags).map_err(std::io::Error::from)?;
         target.enter()?;
-        let (folder, made) = spot::make(&self.path, &eyes, self.root, self.owner)?;
-        let placed = self.place(&tree, folder, &eyes, &seen);
+        let (directory, made) = directories::create(&self.path, &fds, self.root, self.owner)?;
+        let placed = self.place(&tree, directory, &fds, &seen);
         if placed.is_err() {
-            spot::remove(&made);
+            directories::remove_empty(&made);
         }
         placed.map(|()| made)
     }
@@ -59,40 +59,44 @@ impl Attach {
     fn place(
         &self,
         tree: &OwnedFd,
-        folder: OwnedFd,
-        eyes: &Eyes,
+        directory: OwnedFd,
+        fds: &ProcFds,
         seen: &File,
     ) -> Result<(), Error> {
-        let path = eyes.path(&folder)?;
-        let mounts = spot::mounts(seen)?;
-        let ours = |top: &&Entry| top.source == self.label;
+        let path = fds.path(&directory)?;
+        let mounts = directories::read_mounts(seen)?;
+        let ours = |top: &&MountEntry| top.source == self.label;
         let top = mountinfo::top(&mounts, &path);
         match top.filter(ours) {
             Some(top) if top.device == self.device => Ok(()),
-            Some(_) => self.replace(tree, folder, &path, seen),
-            None if spot::is_dead(&folder) => Err(taken(&self.path, "has a mount that is dead")),
+            Some(_) => self.replace(tree, directory, &path, seen),
+            None if directories::is_dead(&directory) => {
+                Err(taken(&self.path, "has a mount that is dead"))
+            }
             None if top.is_some_and(|top| top.kind.starts_with("fuse")) => {
                 Err(taken(&self.path, "has another bucket"))
             }
-            None if !spot::is_empty(&folder, self.root)? => Err(taken(&self.path, "is not empty")),
-            None => put(tree, &folder, MoveMountFlags::empty()),
+            None if !directories::is_empty(&directory, self.root)? => {
+                Err(taken(&self.path, "is not empty"))
+            }
+            None => put(tree, &directory, MoveMountFlags::empty()),
         }
     }
 
-    /// Puts the mount in the place of dead ones of ours.
+    /// Replaces dead mounts of this ID at the path.
     fn replace(
         &self,
         tree: &OwnedFd,
-        folder: OwnedFd,
+        directory: OwnedFd,
         path: &Path,
         seen: &File,
     ) -> Result<(), Error> {
-        let beneath = put(tree, &folder, MoveMountFlags::MOVE_MOUNT_BENEATH).is_ok();
-        drop(folder);
-        let (parent, name) = spot::parent(path)?;
+        let beneath = put(tree, &directory, MoveMountFlags::MOVE_MOUNT_BENEATH).is_ok();
+        drop(directory);
+        let (parent, name) = directories::open_parent(path)?;
         fchdir(&parent).map_err(std::io::Error::from)?;
         loop {
-            let mounts = spot::mounts(seen)?;
+            let mounts = directories::read_mounts(seen)?;
             let top = mountinfo::top(&mounts, path).filter(|top| top.source == self.label);
             if top.is_none_or(|top| top.device == self.device) {
                 break;
@@ -103,17 +107,18 @@ impl Attach {
         if beneath {
             return Ok(());
         }
-        let folder = spot::look(path)?.ok_or(Error::Gone)?;
-        put(tree, &folder, MoveMountFlags::empty())
+        let directory = directories::lookup(path)?.ok_or(Error::Gone)?;
+        put(tree, &directory, MoveMountFlags::empty())
     }
 }
 
-fn put(tree: &OwnedFd, folder: &OwnedFd, how: MoveMountFlags) -> Result<(), Error> {
+fn put(tree: &OwnedFd, directory: &OwnedFd, how: MoveMountFlags) -> Result<(), Error> {
     let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    Ok(move_mount(tree, "", folder, "", empty | how).map_err(std::io::Error::from)?)
+    Ok(move_mount(tree, "", directory, "", empty | how).map_err(std::io::Error::from)?)
 }
 
-/// Mounts of the target as it sees them; of this process where it is the host.
+/// Opens the list of the target's mounts. For the host it is the list of PID 1, or of this
+/// process if PID 1 may not be inspected.
 pub(super) fn mountinfo_of(target: Option<Process>) -> Result<File, Error> {
     let own = || File::open("/proc/self/mountinfo").map_err(Error::from);
     match target {
