@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::backoff::Backoff;
 use super::outcome::Metrics;
-use super::sandbox::recent::Recent;
+use super::sandbox::expectations::Expectations;
 use hutch_api::{CSI_DRIVER, Compute, SecurityProfile, managers};
 use hutch_kube::apply::Writer;
 use hutch_kube::caches::Caches;
@@ -126,8 +126,8 @@ pub struct Context {
     pub events: Events,
     /// The settings that shape pods.
     pub settings: PodSettings,
-    /// What was written so recently that a cache may not have it yet.
-    pub recent: Recent,
+    /// Recent writes that the caches may not show yet.
+    pub expectations: Expectations,
     /// When a failed reconcile is tried again.
     pub retries: Backoff,
     /// When a pod that failed may be replaced again.
@@ -155,7 +155,7 @@ impl Context {
             writer: Writer::new(client.clone(), leadership.clone(), managers::SANDBOX),
             events,
             settings,
-            recent: Recent::default(),
+            expectations: Expectations::default(),
             retries: Backoff::default(),
             replacements: Backoff::default(),
             volumes: Mutex::default(),

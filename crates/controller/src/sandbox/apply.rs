@@ -181,9 +181,11 @@ async fn create_claim(
     applied: &mut Applied,
 ) -> Result<(), Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
-    let made = match lost {
-        true => ctx.writer.read(&namespace, &name).await?,
-        false => None,
+    // A cache that lags shows no claim either: ask the API server before the report.
+    let made = if lost {
+        ctx.writer.read(&namespace, &name).await?
+    } else {
+        None
     };
     let made = match made {
         Some(made) => made,
@@ -212,9 +214,9 @@ async fn create_claim(
         );
     }
     let made = Arc::new(made);
-    ctx.recent
+    ctx.expectations
         .claims
-        .note(&sandbox.uid().unwrap_or_default(), Arc::clone(&made));
+        .record(&sandbox.uid().unwrap_or_default(), Arc::clone(&made));
     applied.claim = Some(made);
     Ok(())
 }
@@ -241,9 +243,9 @@ async fn create_pod(
         return hold(ctx, sandbox, diagnosis::conflict(&made, sandbox), applied);
     }
     let made = Arc::new(made);
-    ctx.recent
+    ctx.expectations
         .pods
-        .note(&sandbox.uid().unwrap_or_default(), Arc::clone(&made));
+        .record(&sandbox.uid().unwrap_or_default(), Arc::clone(&made));
     applied.pod = Some(made);
     Ok(())
 }
@@ -321,7 +323,7 @@ async fn remove_pod(
         }
         // Not where it has started meanwhile.
         Removal::NeverRan => ctx.writer.delete(pod, true, false).await?,
-        Removal::Ended(_) => {
+        Removal::Ended => {
             ctx.replacements.failed(&attempt(sandbox));
             ctx.writer.delete(pod, true, false).await?
         }
@@ -336,7 +338,7 @@ async fn remove_pod(
     };
     if let Some(ending) = left {
         let uid = sandbox.uid().unwrap_or_default();
-        ctx.recent.pods.note(&uid, Arc::new(ending));
+        ctx.expectations.pods.record(&uid, Arc::new(ending));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod desired;
 pub mod diagnosis;
+pub mod expectations;
 #[cfg(test)]
 mod fixtures;
 pub mod mounts;
@@ -14,7 +15,6 @@ pub mod outdated;
 pub mod plan;
 pub mod problem;
 pub mod provide;
-pub mod recent;
 pub mod status;
 pub mod volumes;
 
@@ -69,7 +69,7 @@ async fn report(
     // Falling asleep leads to the pod's end: not on a stale view of its use.
     let falls_asleep = applied.slept_at.is_some() && !deadlines::asleep(sandbox);
     match ctx.writer.status(sandbox, &status, falls_asleep).await {
-        Ok(written) => ctx.recent.statuses.note(sandbox, written),
+        Ok(written) => ctx.expectations.statuses.record(sandbox, written),
         // Deleted meanwhile: there is nobody left to tell.
         Err(Error::NotFound(_)) => return Ok(()),
         Err(error) => return Err(error),

@@ -61,9 +61,10 @@ pub fn settles(
         return None;
     }
     let before = been_ready(sandbox, pod);
-    let until = match before {
-        true => fresh?.checked_add(GRACE).ok()?,
-        false => starts_until(pod)?,
+    let until = if before {
+        fresh?.checked_add(GRACE).ok()?
+    } else {
+        starts_until(pod)?
     };
     let begun = matches!(problem.reason, reasons::MOUNTING | "Starting");
     (begun && now < until).then_some((until, before))
@@ -181,9 +182,10 @@ pub fn entries(
         }
         let mut entry = BucketStatus {
             name: bucket.name.clone(),
-            phase: match mounted {
-                true => BucketPhase::Mounted,
-                false => BucketPhase::Failed,
+            phase: if mounted {
+                BucketPhase::Mounted
+            } else {
+                BucketPhase::Failed
             },
             mechanism: Some(mechanism),
             since: None,

@@ -14,7 +14,7 @@ use super::desired::placement::{self, Known};
 use super::desired::{belongs, pod, workspace};
 use super::observe::Observed;
 use super::problem::Problem;
-use super::{diagnosis, mounts, nudge, outdated, recent, volumes};
+use super::{diagnosis, expectations, mounts, nudge, outdated, volumes};
 use crate::context::PodSettings;
 use hutch_api::{Persistence, Sandbox, annotations};
 use hutch_core::{conditions, deadlines};
@@ -86,8 +86,8 @@ pub enum PodStep {
 pub enum Removal {
     /// The sandbox sleeps.
     Sleep,
-    /// It has ended, for the reason told.
-    Ended(String),
+    /// It has ended and will not run again.
+    Ended,
     /// The spec's changes are to be applied now.
     Restart,
     /// The spec has changed and nothing of the pod has run yet.
@@ -139,7 +139,7 @@ pub fn plan(observed: &Observed, settings: &PodSettings, now: Timestamp) -> Plan
     if observed.lagging {
         plan.look_at(
             now,
-            SignedDuration::try_from(recent::LAG).unwrap_or_default(),
+            SignedDuration::try_from(expectations::MAX_CACHE_LAG).unwrap_or_default(),
         );
     }
     rest(&mut plan, sandbox, now);
@@ -239,7 +239,7 @@ fn pod_step(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: T
             plan.pod = PodStep::Delete(Removal::Sleep);
         }
     } else if let Some(why) = diagnosis::ended(pod) {
-        replace(plan, observed, why, now);
+        replace(plan, observed, &why, now);
     } else if outdated::before_it_ran(&observed.sandbox, pod) {
         plan.pod = PodStep::Delete(Removal::NeverRan);
         plan.blocked(Problem::starting(
@@ -369,11 +369,11 @@ fn going(plan: &mut Plan, observed: &Observed, pod: &Pod, due: Timestamp, now: T
 }
 
 /// The pod has ended for good: a new one, but not in a storm.
-fn replace(plan: &mut Plan, observed: &Observed, why: String, now: Timestamp) {
+fn replace(plan: &mut Plan, observed: &Observed, why: &str, now: Timestamp) {
     if let Some(wait) = observed.wait {
         plan.look_at(now, SignedDuration::try_from(wait).unwrap_or_default());
     } else {
-        plan.pod = PodStep::Delete(Removal::Ended(why.clone()));
+        plan.pod = PodStep::Delete(Removal::Ended);
     }
     plan.blocked(Problem::waiting(
         "PodLost",

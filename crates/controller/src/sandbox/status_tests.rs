@@ -331,12 +331,13 @@ fn a_bucket_keeps_a_first_start_from_being_ready_and_degrades_what_was() {
         assert_eq!(new.phase, wanted, "{before:?} {phase:?}");
         let holds = wanted == Phase::Ready;
         let says = told(&new);
-        let (ready, mounted) = match holds {
-            true => ("Ready True Ready", "BucketsReady True Mounted"),
-            false => (
+        let (ready, mounted) = if holds {
+            ("Ready True Ready", "BucketsReady True Mounted")
+        } else {
+            (
                 "Ready False EndpointUnreachable",
                 "BucketsReady False EndpointUnreachable",
-            ),
+            )
         };
         assert_eq!((says[0].as_str(), says[4].as_str()), (ready, mounted));
         assert!(says.contains(&"PodReady True Running".to_owned()));
