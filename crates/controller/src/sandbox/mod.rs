@@ -27,7 +27,7 @@ use kube::runtime::controller::Action;
 use self::apply::Applied;
 use self::observe::Observed;
 use self::plan::Verdict;
-use self::status::Seen;
+use self::status::StatusInput;
 use super::context::Context;
 use hutch_api::Sandbox;
 use hutch_core::deadlines;
@@ -53,7 +53,7 @@ async fn report(
     now: Timestamp,
 ) -> Result<(), Error> {
     let sandbox = observed.sandbox.as_ref();
-    let seen = Seen {
+    let input = StatusInput {
         sandbox,
         pod: applied.pod.as_deref(),
         claim: applied.claim.as_deref(),
@@ -62,8 +62,8 @@ async fn report(
         slept_at: applied.slept_at.clone(),
         resize_refused: applied.resize_refused.as_deref(),
     };
-    let status = status::status(&seen, now);
-    if !status::worth_writing(&seen, &status) {
+    let status = status::status(&input, now);
+    if !status::worth_writing(&input, &status) {
         return Ok(());
     }
     // Falling asleep leads to the pod's end: not on a stale view of its use.

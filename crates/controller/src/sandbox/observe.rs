@@ -41,11 +41,11 @@ pub struct Observed {
     /// Who mounts buckets on the pod's node.
     pub mounter: Mounter,
     /// Since when the spec is as it is, where the status does not speak of it yet.
-    pub fresh: Option<Timestamp>,
+    pub spec_changed_at: Option<Timestamp>,
     /// Whether the pod's node is there, as far as the pod has one.
     pub node_known: bool,
     /// How much longer no new pod may be made.
-    pub wait: Option<Duration>,
+    pub pod_backoff: Option<Duration>,
     /// Whether the cache is waited for: look again when it should be there.
     pub lagging: bool,
 }
@@ -82,9 +82,9 @@ pub fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp) -> Observed
         },
         bucket_claims: bucket_claims(&sandbox, ctx),
         mounter: mounter(node.as_deref(), ctx),
-        fresh: ctx.expectations.specs.since(&sandbox, now),
+        spec_changed_at: ctx.expectations.specs.since(&sandbox, now),
         node_known: node.is_none_or(|name| nodes.get(&ObjectRef::new(&name)).is_some()),
-        wait: ctx.replacements.wait(&attempt(&sandbox)),
+        pod_backoff: ctx.replacements.wait(&attempt(&sandbox)),
         lagging: ctx.expectations.pods.is_pending(&uid) || ctx.expectations.claims.is_pending(&uid),
         sandbox,
         pod,
