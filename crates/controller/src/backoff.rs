@@ -1,5 +1,5 @@
-//! Waiting times per object that double with every failure in a row, so that one
-//! bad object is tried again and again without being a burden.
+//! Exponential backoff per object: an object that always fails is retried forever at
+//! a low rate.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-const FIRST: Duration = Duration::from_millis(500);
-const LONGEST: Duration = Duration::from_secs(30);
-/// Without a failure for this long, counting begins anew.
-const FORGIVEN: Duration = Duration::from_secs(120);
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// The count of failures restarts after this time without a failure.
+const RESET_AFTER: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Copy)]
 struct Failures {
@@ -24,15 +24,17 @@ struct Failures {
 pub struct Backoff(Mutex<HashMap<String, Failures>>);
 
 impl Backoff {
-    /// Counts a failure and says how long to wait.
+    /// Counts a failure and returns the time to wait before the next attempt.
     pub fn failed(&self, uid: &str) -> Duration {
         let now = Instant::now();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = match all.get(uid) {
-            Some(before) if now < before.last + FORGIVEN => before.count + 1,
+            Some(before) if now < before.last + RESET_AFTER => before.count + 1,
             _ => 1,
         };
-        let wait = FIRST.saturating_mul(1 << (count - 1).min(8)).min(LONGEST);
+        let wait = FIRST_WAIT
+            .saturating_mul(1 << (count - 1).min(8))
+            .min(MAX_WAIT);
         let until = now + wait;
         all.insert(
             uid.to_owned(),
@@ -45,23 +47,16 @@ impl Backoff {
         wait
     }
 
-    /// How much longer to wait; `None` where there is nothing to wait for.
+    /// The remaining time to wait; `None` if an attempt may start now.
     pub fn wait(&self, uid: &str) -> Option<Duration> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = all.get(uid)?.until.checked_duration_since(Instant::now())?;
         (!left.is_zero()).then_some(left)
     }
 
-    /// Forgets the object's failures.
     pub fn clear(&self, uid: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(uid);
-    }
-
-    /// Forgets every object but those of `uids`.
-    pub fn retain(&self, uids: &std::collections::HashSet<String>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|uid, _| uids.contains(uid));
     }
 }
 
@@ -70,16 +65,16 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn waits_double_up_to_half_a_minute_and_are_forgiven() {
+    async fn waits_double_up_to_half_a_minute_and_reset_after_two_minutes() {
         let backoff = Backoff::default();
         let waits: Vec<_> = (0..8).map(|_| backoff.failed("a").as_millis()).collect();
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
-        assert_eq!(backoff.failed("b"), FIRST);
+        assert_eq!(backoff.failed("b"), FIRST_WAIT);
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(backoff.wait("a"), Some(Duration::from_secs(20)));
-        tokio::time::advance(FORGIVEN).await;
+        tokio::time::advance(RESET_AFTER).await;
         assert_eq!(backoff.wait("a"), None);
-        assert_eq!(backoff.failed("a"), FIRST);
+        assert_eq!(backoff.failed("a"), FIRST_WAIT);
         backoff.clear("a");
         assert_eq!(backoff.wait("a"), None);
     }

@@ -1,5 +1,5 @@
-//! What the controllers are given: the settings that shape pods, as plain data,
-//! and the handles to caches and writers.
+//! The settings that decide what a pod looks like, and the caches and writers that
+//! reconciles of sandboxes share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,44 +9,45 @@ use tokio::sync::Mutex;
 
 use super::backoff::Backoff;
 use super::outcome::Metrics;
-use super::sandbox::recent::Recent;
+use super::sandbox::expectations::Expectations;
 use hutch_api::{CSI_DRIVER, Compute, SecurityProfile, managers};
 use hutch_kube::apply::Writer;
 use hutch_kube::caches::Caches;
 use hutch_kube::events::Events;
 use hutch_kube::lease::Leadership;
 
-/// How the agent's binary comes into a pod.
+/// The way the agent's binary reaches a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delivery {
-    /// By image volume where server and nodes can do it, else by init container.
+    /// An image volume if the API server and all nodes support it, otherwise an init
+    /// container.
     #[default]
     Auto,
-    /// As a read-only volume of the operator's image.
+    /// A read-only volume with the content of the operator's image.
     Image,
-    /// Copied by an init container.
+    /// An init container that copies it into an emptyDir.
     Init,
 }
 
-/// The operator's part in how buckets come into sandboxes.
+/// Settings of the operator about buckets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketSettings {
-    /// The CSI driver of the volumes that are made: `hutch node`'s, or another one
-    /// that the cluster runs, taken for k8s-csi-s3.
+    /// CSI driver of the volumes that Hutch creates: that of `hutch node`, or another
+    /// one in the cluster, which must accept the attributes of k8s-csi-s3.
     pub csi_driver: String,
-    /// The driver by which a node is known to run `hutch node`.
+    /// CSI driver that `hutch node` registers. A node with it runs `hutch node`.
     pub node_driver: String,
-    /// Namespace of the Secrets that are made.
+    /// Namespace of the Secrets that Hutch creates.
     pub operator_namespace: String,
-    /// Namespace that this controller reconciles, or all: only volumes of claims
-    /// in there are its own.
+    /// The only namespace that this controller reconciles; `None` for all. Volumes
+    /// whose claim is in another namespace belong to another controller.
     pub watched: Option<String>,
-    /// Whether endpoints may be without TLS.
+    /// True if endpoints may use `http`.
     pub allow_http: bool,
 }
 
 impl BucketSettings {
-    /// Whether the driver of the volumes is that of `hutch node`.
+    /// True if `hutch node` is the driver of the volumes.
     pub fn own_driver(&self) -> bool {
         self.csi_driver == self.node_driver
     }
@@ -64,32 +65,33 @@ impl Default for BucketSettings {
     }
 }
 
-/// The operator's part in what a pod looks like.
+/// Settings of the operator about pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodSettings {
-    /// Image of sandboxes that name none.
+    /// Image of sandboxes that do not set one.
     pub default_image: String,
-    /// Image that holds the agent: the operator's own.
+    /// Image that contains the agent: that of the operator.
     pub agent_image: String,
-    /// How the agent's binary comes into a pod.
+    /// The way the agent's binary reaches a pod.
     pub delivery: Delivery,
-    /// Profile of sandboxes that name none. Unset: what the nodes can do.
+    /// Profile of sandboxes that do not set one. `None`: `Root` if every node supports
+    /// user namespaces, otherwise `Restricted`.
     pub default_profile: Option<SecurityProfile>,
-    /// Limits of sandboxes that name none.
+    /// Limits of sandboxes that do not set them.
     pub limits: Compute,
-    /// The same of single namespaces.
+    /// Replaces `limits` in the namespaces that are its keys.
     pub sizes: BTreeMap<String, Compute>,
-    /// Requests of sandboxes that name none.
+    /// Requests of sandboxes that do not set them.
     pub requests: Compute,
-    /// How buckets come into it.
+    /// Settings about buckets.
     pub buckets: BucketSettings,
-    /// Major and minor version of the API server, as discovered at start.
+    /// Major and minor version of the API server at the operator's start.
     pub server_version: (u32, u32),
 }
 
 impl PodSettings {
-    /// The settings with every default but the images and the server's version.
-    /// The requests are low because a sandbox idles most of its life.
+    /// Default settings with these images and this version of the API server. The
+    /// default requests are low because a sandbox is idle most of the time.
     pub fn new(default_image: &str, agent_image: &str, server_version: (u32, u32)) -> Self {
         let compute = |cpu: &str, memory: &str, disk: &str| Compute {
             cpu: Some(cpu.to_owned()),
@@ -109,39 +111,33 @@ impl PodSettings {
         }
     }
 
-    /// Limits of sandboxes in that namespace that name none.
+    /// Limits of sandboxes in `namespace` that do not set them.
     pub fn limits_in(&self, namespace: Option<&str>) -> &Compute {
         let own = namespace.and_then(|namespace| self.sizes.get(namespace));
         own.unwrap_or(&self.limits)
     }
 }
 
-/// What every reconcile of a sandbox can reach.
-pub struct Context {
-    /// The caches, for reading.
+/// State that all reconciles of sandboxes share.
+pub(crate) struct Context {
     pub caches: Caches,
-    /// The API server, for writing.
     pub writer: Writer,
-    /// Events on sandboxes.
     pub events: Events,
-    /// The settings that shape pods.
     pub settings: PodSettings,
-    /// What was written so recently that a cache may not have it yet.
-    pub recent: Recent,
-    /// When a failed reconcile is tried again.
+    /// Recent writes that the caches may not show yet.
+    pub expectations: Expectations,
+    /// Delays retries of failed reconciles, by UID of the sandbox.
     pub retries: Backoff,
-    /// When a pod that failed may be replaced again.
+    /// Delays the creation of a new pod after a failure, by UID and generation.
     pub replacements: Backoff,
-    /// Held while a bucket's Secret, volume and claim are made or taken away, so
-    /// that neither happens between two steps of the other. Who does not lead
-    /// does neither.
-    pub volumes: Mutex<()>,
-    /// Counters and durations.
+    /// Held while a bucket's Secret, volume and claim are created or deleted: neither
+    /// happens between two steps of the other. Only the leader creates or deletes
+    /// these objects, so a process-local lock is enough.
+    pub volume_lock: Mutex<()>,
     pub metrics: Metrics,
 }
 
 impl Context {
-    /// A context that has seen nothing yet.
     pub fn new(
         client: &Client,
         caches: Caches,
@@ -155,10 +151,10 @@ impl Context {
             writer: Writer::new(client.clone(), leadership.clone(), managers::SANDBOX),
             events,
             settings,
-            recent: Recent::default(),
+            expectations: Expectations::default(),
             retries: Backoff::default(),
             replacements: Backoff::default(),
-            volumes: Mutex::default(),
+            volume_lock: Mutex::default(),
             metrics,
         })
     }

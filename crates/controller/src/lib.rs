@@ -1,14 +1,25 @@
-//! The controllers, run by the replica that leads. Every write of theirs goes
-//! through `cluster::apply`, which asks the leadership first; a replica that
-//! loses its lease drops what it was doing at once.
+//! The controllers. Only the leader runs them. Every write uses
+//! `hutch_kube::apply`, which checks the leadership first. A replica that loses its
+//! lease drops its reconciles at once.
+//!
+//! Where to read:
+//!
+//! - `sandbox`: reconciles a Sandbox into a pod, claims and a status. Start here.
+//! - `session`: opens and closes sessions to match the SandboxSessions.
+//! - `sweep`: deletes leftover volumes and Secrets of buckets.
+//! - `triggers`: maps each change to the objects to reconcile.
+//! - `queue`: runs the reconciles that the triggers ask for.
+//! - `backoff`: delays repeated failures.
+//! - `outcome`: counts and logs the results of reconciles.
+//! - [`context`]: settings, caches and writers of the sandbox controller.
 
-pub mod backoff;
+mod backoff;
 pub mod context;
-pub mod outcome;
-pub mod queue;
-pub mod sandbox;
-pub mod session;
-pub mod sweep;
+mod outcome;
+mod queue;
+mod sandbox;
+mod session;
+mod sweep;
 mod triggers;
 
 use std::sync::{Arc, Mutex};
@@ -32,8 +43,8 @@ use hutch_kube::caches::Caches;
 use hutch_kube::lease::Leadership;
 use hutch_kube::watches::Cache;
 
-/// How long begun reconciles may take to end at shutdown.
-const DRAIN: Duration = Duration::from_secs(8);
+/// Time for running reconciles to end at shutdown.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// All controllers of the operator.
 pub struct Controllers {
@@ -46,9 +57,9 @@ pub struct Controllers {
 }
 
 impl Controllers {
-    /// Controllers over `caches` that write with `client` while `leadership`
-    /// holds. `client` should be one whose calls end: retries of its own count
-    /// into the deadline of ten seconds that each write has.
+    /// Controllers that read from `caches` and write with `client` while `leadership`
+    /// holds. Each write has a deadline of ten seconds, which includes the retries
+    /// of `client`: its calls should have a timeout.
     pub fn new(
         client: Client,
         caches: Caches,
@@ -67,30 +78,34 @@ impl Controllers {
         }
     }
 
-    /// Runs until `shutdown`, whenever this replica leads and the caches are
-    /// filled. Returns when every reconcile that had begun has ended, after eight
-    /// seconds at most; the lease is to be given back after that.
+    /// Runs the controllers whenever this replica leads and the caches are synced,
+    /// until `shutdown`. Then it waits up to eight seconds for running reconciles.
+    /// The caller must not release the lease before this returns.
     pub async fn run(self, shutdown: CancellationToken) {
-        while shutdown.run_until_cancelled(self.turn()).await.is_some() {
-            self.metrics.leads(true);
-            self.term(&shutdown).await;
-            self.metrics.leads(false);
+        while shutdown
+            .run_until_cancelled(self.wait_for_leadership())
+            .await
+            .is_some()
+        {
+            self.metrics.started_leading();
+            self.lead(&shutdown).await;
+            self.metrics.stopped_leading();
         }
     }
 
-    /// Resolves when it is this replica's turn and it knows enough.
-    async fn turn(&self) {
+    /// Returns when the caches are synced and this replica leads.
+    async fn wait_for_leadership(&self) {
         self.caches.wait_until_synced().await;
         self.leadership.gained().await;
     }
 
     /// Runs the controllers until the leadership is lost or `shutdown`.
-    async fn term(&self, shutdown: &CancellationToken) {
+    async fn lead(&self, shutdown: &CancellationToken) {
         info!("controllers run");
         let work = futures::future::join(self.sandboxes(shutdown), self.sessions(shutdown));
         let overdue = async {
             shutdown.cancelled().await;
-            tokio::time::sleep(DRAIN).await;
+            tokio::time::sleep(DRAIN_TIMEOUT).await;
         };
         tokio::select! {
             biased;

@@ -1,5 +1,5 @@
-//! How reconciles go, as metrics and log lines off the controllers' result
-//! streams. Labels are closed sets; names of objects are in the log only.
+//! Metrics and log lines about reconciles. Each label has a fixed set of values;
+//! object names appear only in the log.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use tracing::{debug, warn};
 
 use hutch_kube::apply::Error;
 
-/// Upper bounds of the buckets, in seconds.
-const BUCKETS: [f64; 7] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0];
+/// Upper bounds of the histogram buckets, in seconds.
+const BUCKET_BOUNDS: [f64; 7] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -30,7 +30,6 @@ struct Name {
     controller: &'static str,
 }
 
-/// Counters and durations of all controllers.
 #[derive(Clone)]
 pub struct Metrics {
     reconciles: Family<Labels, Counter>,
@@ -40,12 +39,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics that `registry` shows.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             reconciles: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            waiting: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            seconds: Family::new_with_constructor(|| Histogram::new(BUCKET_BOUNDS)),
+            waiting: Family::new_with_constructor(|| Histogram::new(BUCKET_BOUNDS)),
             leading: Gauge::default(),
         };
         registry.register(
@@ -71,27 +69,30 @@ impl Metrics {
         metrics
     }
 
-    /// Whether this replica runs the controllers.
-    pub fn leads(&self, leads: bool) {
-        self.leading.set(i64::from(leads));
+    pub fn started_leading(&self) {
+        self.leading.set(1);
     }
 
-    /// How long a changed object waited for its reconcile.
-    pub fn waited(&self, controller: &'static str, duration: Duration) {
+    pub fn stopped_leading(&self) {
+        self.leading.set(0);
+    }
+
+    /// Records the time that a changed object waited for its reconcile.
+    pub fn record_wait(&self, controller: &'static str, duration: Duration) {
         self.waiting
             .get_or_create(&Name { controller })
             .observe(duration.as_secs_f64());
     }
 
-    /// How long one reconcile took.
-    pub fn took(&self, controller: &'static str, duration: Duration) {
+    /// Records the duration of one reconcile.
+    pub fn record_duration(&self, controller: &'static str, duration: Duration) {
         self.seconds
             .get_or_create(&Name { controller })
             .observe(duration.as_secs_f64());
     }
 
-    /// How one reconcile went.
-    pub fn outcome<K, Q>(
+    /// Counts one reconcile by its outcome and logs a failure.
+    pub fn record_outcome<K, Q>(
         &self,
         controller: &'static str,
         result: &Result<(ObjectRef<K>, Action), controller::Error<Error, Q>>,

@@ -1,6 +1,5 @@
-//! Which objects are to be reconciled when something changes, and the loop that
-//! does it. A queue begins with everything there is, so that a new leader leaves
-//! nothing out.
+//! The work queue and the loop of a controller. The queue starts with all objects
+//! in the cache, so a new leader reconciles each of them.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,17 +24,18 @@ use hutch_kube::apply::Error;
 use hutch_kube::watches::{Cache, Change};
 use hutch_telemetry::{TRACED, continues, measured};
 
-/// Reconciles at the same time, of different objects.
+/// Maximum number of reconciles at the same time. Those of one object never overlap.
 const CONCURRENCY: u16 = 16;
 
-/// How long after a request made or woke a sandbox its reconciles are a part of that.
-const STARTING: Duration = Duration::from_mins(5);
+/// Reconciles join the trace of the request that created or woke the sandbox for this
+/// long.
+const TRACE_WINDOW: Duration = Duration::from_mins(5);
 
-/// What a kind has to be to have a controller.
+/// A namespaced resource that a controller can reconcile.
 pub trait Kind:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Send + Sync + 'static
 {
-    /// The trace that a reconcile of the object at that time is a part of.
+    /// The `traceparent` of the trace that a reconcile at this time joins.
     fn trace(&self, _now: Timestamp) -> Option<&str> {
         None
     }
@@ -46,7 +46,7 @@ impl Kind for SandboxSession {}
 impl Kind for Sandbox {
     fn trace(&self, now: Timestamp) -> Option<&str> {
         let recent = |since: Option<&Time>| {
-            since.is_some_and(|since| now.duration_since(since.0).unsigned_abs() < STARTING)
+            since.is_some_and(|since| now.duration_since(since.0).unsigned_abs() < TRACE_WINDOW)
         };
         let status = self.status.as_ref();
         let woken = status.filter(|status| recent(status.last_activity.as_ref()));
@@ -69,7 +69,8 @@ pub fn everything<K: Kind>(store: &Store<K>) -> Vec<ObjectRef<K>> {
         .collect()
 }
 
-/// A reference of what `change` names by `name`, or to everything.
+/// References to the objects that `change` affects: all of `store`, or the one that
+/// `name` derives from the changed object's name and its sandbox.
 pub fn named<K: Kind>(
     change: &Change,
     store: &Store<K>,
@@ -91,29 +92,30 @@ pub fn named<K: Kind>(
     }
 }
 
-/// Since when objects that changed wait for their reconcile, by namespace and name.
-/// One that waits already goes on waiting; one that is only due again does not wait.
+/// The time at which each waiting object was enqueued, by namespace and name. A second
+/// change does not reset it. Requeues after a timer are not counted as waiting.
 #[derive(Default)]
-struct Waiting(Mutex<HashMap<(Option<String>, String), Instant>>);
+struct EnqueueTimes(Mutex<HashMap<(Option<String>, String), Instant>>);
 
-impl Waiting {
+impl EnqueueTimes {
     fn all(&self) -> MutexGuard<'_, HashMap<(Option<String>, String), Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn came<K: Kind>(&self, object: &ObjectRef<K>) {
+    fn enqueued<K: Kind>(&self, object: &ObjectRef<K>) {
         let key = (object.namespace.clone(), object.name.clone());
         self.all().entry(key).or_insert_with(Instant::now);
     }
 
-    /// Its reconcile begins, or it is gone and has none.
-    fn left(&self, namespace: Option<&String>, name: &str) -> Option<Duration> {
+    /// Removes the object when its reconcile starts or the object no longer exists, and
+    /// returns the time that it waited.
+    fn dequeued(&self, namespace: Option<&String>, name: &str) -> Option<Duration> {
         let since = self.all().remove(&(namespace.cloned(), name.to_owned()));
         since.map(|since| since.elapsed())
     }
 }
 
-/// The span of a reconcile, in the trace of the request that made or woke the object.
+/// The span of a reconcile, in the trace of the request that created or woke the object.
 fn span<K: Kind>(controller: &'static str, object: &K) -> Span {
     let span = tracing::info_span!(
         target: TRACED,
@@ -131,19 +133,16 @@ fn span<K: Kind>(controller: &'static str, object: &K) -> Span {
 
 /// One controller's loop.
 pub struct Loop<'a, K: Kind> {
-    /// Name of the controller, for metrics and logs.
+    /// The controller's name in metrics and logs.
     pub name: &'static str,
-    /// The objects that it reconciles.
     pub cache: &'a Cache<K>,
-    /// Where its reconciles are counted.
     pub metrics: Metrics,
-    /// Ends the loop; what has begun by then is ended properly.
+    /// Stops the loop. Reconciles that have started run to their end.
     pub stop: CancellationToken,
 }
 
 impl<K: Kind> Loop<'_, K> {
-    /// Runs `reconcile` on everything there is and on what `triggers` name, until
-    /// stopped.
+    /// Reconciles all objects once and then those that `triggers` name, until stopped.
     pub async fn run<C, F>(
         self,
         triggers: impl Stream<Item = Vec<ObjectRef<K>>> + Send,
@@ -156,18 +155,18 @@ impl<K: Kind> Loop<'_, K> {
     {
         let (name, metrics) = (self.name, self.metrics);
         let store = self.cache.store();
-        let waiting = Waiting::default();
+        let waiting = EnqueueTimes::default();
         let first = everything(store);
         let queue = stream::once(async { first })
             .chain(triggers)
             .flat_map(stream::iter)
-            .inspect(|object| waiting.came(object))
+            .inspect(|object| waiting.enqueued(object))
             .map(|object| Ok::<_, Infallible>(controller::ReconcileRequest::from(object)))
             .take_until(self.stop.cancelled_owned());
         let timed = |object: Arc<K>, ctx| {
-            let waited = waiting.left(object.meta().namespace.as_ref(), &object.name_any());
+            let waited = waiting.dequeued(object.meta().namespace.as_ref(), &object.name_any());
             if let Some(waited) = waited {
-                metrics.waited(name, waited);
+                metrics.record_wait(name, waited);
             }
             let span = span(name, object.as_ref());
             let call = measured(span, reconcile(object, ctx));
@@ -175,7 +174,7 @@ impl<K: Kind> Loop<'_, K> {
             Box::pin(async move {
                 let begun = Instant::now();
                 let result = call.await;
-                metrics.took(name, begun.elapsed());
+                metrics.record_duration(name, begun.elapsed());
                 result
             })
         };
@@ -183,9 +182,9 @@ impl<K: Kind> Loop<'_, K> {
         applier(timed, error_policy, ctx, store.clone(), queue, config)
             .for_each(|result| {
                 if let Err(controller::Error::ObjectNotFound(object)) = &result {
-                    waiting.left(object.namespace.as_ref(), &object.name);
+                    waiting.dequeued(object.namespace.as_ref(), &object.name);
                 }
-                metrics.outcome(name, &result);
+                metrics.record_outcome(name, &result);
                 std::future::ready(())
             })
             .await;

@@ -1,8 +1,8 @@
-//! Takes away what buckets leave behind: volumes of ours whose claim is gone, the
-//! Secrets of such volumes, and those that the facade made for sandboxes that are
-//! gone or name them no more. Whatever is deleted was looked up in the API server
-//! itself right before, and goes in the very state that was seen. There are no
-//! finalizers: what a crash left is found at the next start.
+//! Deletes the leftovers of buckets: Hutch's volumes whose claim is gone, the Secrets
+//! of such volumes, and Secrets that the facade created for sandboxes that are gone or
+//! no longer name them. Before each delete the sweep checks with the API server, not
+//! with the cache, and it deletes the object only in the version that it saw. There are
+//! no finalizers: the next start finds the leftovers of a crash.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,42 +23,42 @@ use hutch_core::names::BUCKET_PV;
 use hutch_kube::apply::Error;
 use hutch_kube::watches::Change;
 
-/// How often everything is looked at though nothing hints at it.
-const PERIOD: Duration = Duration::from_secs(180);
-/// How soon again after an error.
-const RETRY: Duration = Duration::from_secs(5);
-/// What comes together is looked at together.
-const PAUSE: Duration = Duration::from_millis(250);
-/// A Secret is made before the entry of the spec that names it.
-const GRACE: Duration = Duration::from_secs(60);
+/// Time between two sweeps without a trigger.
+const SWEEP_PERIOD: Duration = Duration::from_secs(180);
+/// Time between an error and the next sweep.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// One sweep serves all triggers that arrive within this time.
+const DEBOUNCE: Duration = Duration::from_millis(250);
+/// Minimum age of an unnamed Secret before it is deleted: the facade creates a Secret
+/// before it adds the bucket to the spec.
+const NEW_SECRET_GRACE: Duration = Duration::from_secs(60);
 
-/// Sweeps now, whenever something may have been left behind, and every three
-/// minutes, until `stop`.
+/// Sweeps at once, after each trigger and every three minutes, until `stop`.
 pub async fn run(ctx: Arc<Context>, stop: CancellationToken) {
-    let mut hints = std::pin::pin!(hints(&ctx));
+    let mut triggers = std::pin::pin!(triggers(&ctx));
     let work = async {
         loop {
             let again = match sweep(&ctx).await {
-                Ok(again) => again.unwrap_or(PERIOD),
+                Ok(again) => again.unwrap_or(SWEEP_PERIOD),
                 Err(error) => {
                     match error {
                         Error::Stale(_) | Error::NotLeader(_) => debug!(%error, "sweeping again"),
                         _ => warn!(%error, "what buckets left behind was not swept away"),
                     }
-                    RETRY
+                    RETRY_DELAY
                 }
             };
-            if tokio::time::timeout(again, hints.next()).await.is_ok() {
-                tokio::time::sleep(PAUSE).await;
-                while hints.next().now_or_never().flatten().is_some() {}
+            if tokio::time::timeout(again, triggers.next()).await.is_ok() {
+                tokio::time::sleep(DEBOUNCE).await;
+                while triggers.next().now_or_never().flatten().is_some() {}
             }
         }
     };
     stop.run_until_cancelled(work).await;
 }
 
-/// Something for every change after which something may be left behind.
-fn hints(ctx: &Arc<Context>) -> impl Stream<Item = ()> + Send + 'static {
+/// Yields once for each change that may leave something behind.
+fn triggers(ctx: &Arc<Context>) -> impl Stream<Item = ()> + Send + 'static {
     let operator = ctx.settings.buckets.operator_namespace.clone();
     let cache = ctx.caches.sandboxes.clone();
     let mut known = HashMap::<(Option<String>, String), BTreeSet<String>>::new();
@@ -98,7 +98,7 @@ fn hints(ctx: &Arc<Context>) -> impl Stream<Item = ()> + Send + 'static {
     stream::select(sandboxes, volumes)
 }
 
-/// The Secrets of the operator's namespace that the sandbox names.
+/// The Secrets in the operator's namespace that the sandbox names.
 fn secrets_of<'a>(sandbox: &'a Sandbox, operator: &str) -> impl Iterator<Item = &'a String> {
     let all = sandbox
         .spec
@@ -114,10 +114,10 @@ fn released(volume: &PersistentVolume) -> bool {
     status.and_then(|status| status.phase.as_deref()) == Some("Released")
 }
 
-/// Looks at everything once. Says how soon something has to be looked at again.
+/// Sweeps once. Returns the time until a Secret that is too young now can be deleted.
 async fn sweep(ctx: &Context) -> Result<Option<Duration>, Error> {
     for volume in ctx.caches.volumes.store().state() {
-        if left_alone(ctx, &volume) {
+        if is_unclaimed(ctx, &volume) {
             sweep_volume(ctx, &volume).await?;
         }
     }
@@ -139,9 +139,8 @@ async fn sweep(ctx: &Context) -> Result<Option<Duration>, Error> {
     sweep_secrets(ctx, &orphans).await
 }
 
-/// Whether the volume is this controller's and, as far as the caches know, without
-/// a claim.
-fn left_alone(ctx: &Context, volume: &PersistentVolume) -> bool {
+/// True if the volume belongs to this controller and the caches show no claim for it.
+fn is_unclaimed(ctx: &Context, volume: &PersistentVolume) -> bool {
     let settings = &ctx.settings.buckets;
     let Some(spec) = volume.spec.as_ref().filter(|_| is_ours(volume)) else {
         return false;
@@ -170,7 +169,7 @@ async fn sweep_volume(ctx: &Context, volume: &PersistentVolume) -> Result<(), Er
         .and_then(|spec| spec.claim_ref.as_ref());
     let Some(claim) = claim else { return Ok(()) };
     let (namespace, name) = (claim.namespace.as_deref(), claim.name.as_deref());
-    let _alone = ctx.volumes.lock().await;
+    let _guard = ctx.volume_lock.lock().await;
     let there: Option<PersistentVolumeClaim> = ctx
         .writer
         .read(namespace.unwrap_or_default(), name.unwrap_or_default())
@@ -187,14 +186,14 @@ async fn sweep_secret_of(ctx: &Context, volume: &str, secret: &Secret) -> Result
     if ctx.caches.volumes.store().get(&reference).is_some() {
         return Ok(());
     }
-    let _alone = ctx.volumes.lock().await;
+    let _guard = ctx.volume_lock.lock().await;
     match ctx.writer.read_volume(volume).await? {
         Some(_) => Ok(()),
         None => ctx.writer.delete(secret, true, false).await.map(drop),
     }
 }
 
-/// Whether the sandbox is the one that the Secret was made for, and names it.
+/// True if the Secret was created for this sandbox and the sandbox names it.
 fn names(sandbox: &Sandbox, secret: &Secret, operator: &str) -> bool {
     owns(sandbox, secret)
         && secrets_of(sandbox, operator).any(|name| Some(name) == secret.metadata.name.as_ref())
@@ -204,8 +203,9 @@ fn owns(sandbox: &Sandbox, secret: &Secret) -> bool {
     secret.labels().get(labels::SANDBOX_UID) == sandbox.metadata.uid.as_ref()
 }
 
-/// Deletes the Secrets that no living sandbox names. One whose sandbox lives may
-/// be so new that the spec is still to name it.
+/// Deletes the Secrets that no existing sandbox names. If the Secret's sandbox exists,
+/// the spec may not name a new Secret yet, so the sweep waits for it. Returns the
+/// shortest such wait.
 async fn sweep_secrets(ctx: &Context, secrets: &[Secret]) -> Result<Option<Duration>, Error> {
     if secrets.is_empty() {
         return Ok(None);
@@ -223,7 +223,7 @@ async fn sweep_secrets(ctx: &Context, secrets: &[Secret]) -> Result<Option<Durat
         let made = secret.metadata.creation_timestamp.as_ref();
         let age = made.map(|made| Timestamp::now().duration_since(made.0));
         let age = age.and_then(|age| Duration::try_from(age).ok());
-        let left = GRACE.saturating_sub(age.unwrap_or_default());
+        let left = NEW_SECRET_GRACE.saturating_sub(age.unwrap_or_default());
         if living.iter().any(|sandbox| owns(sandbox, secret)) && !left.is_zero() {
             again = again.into_iter().chain([left]).min();
             continue;

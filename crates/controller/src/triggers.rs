@@ -1,4 +1,4 @@
-//! What is to be looked at when something changes, by controller.
+//! The objects that each controller reconciles when something changes.
 
 use futures::{Stream, StreamExt, stream};
 use kube::ResourceExt;
@@ -10,7 +10,7 @@ use hutch_core::conditions;
 use hutch_kube::caches::Caches;
 use hutch_kube::watches::Change;
 
-/// Sessions to look at: those that changed, and those whose sandbox changed.
+/// Sessions to reconcile: those that changed, and those whose sandbox changed.
 pub fn orphan_triggers(
     caches: &Caches,
 ) -> impl Stream<Item = Vec<ObjectRef<SandboxSession>>> + Send + 'static {
@@ -25,9 +25,9 @@ pub fn orphan_triggers(
     )
 }
 
-/// Sandboxes whose sessions are to be looked at: those that changed, and those of
-/// sessions that changed. A session that nobody has adopted yet names its sandbox
-/// in its spec alone.
+/// Sandboxes whose sessions need a reconcile: those that changed, and those with a
+/// session that changed. A session without an owner reference names its sandbox only
+/// in its spec.
 pub fn session_triggers(
     caches: &Caches,
 ) -> impl Stream<Item = Vec<ObjectRef<Sandbox>>> + Send + 'static {
@@ -51,10 +51,12 @@ pub fn session_triggers(
     stream::select(own, of_sessions)
 }
 
-/// Sandboxes to look at: those that changed, those whose pod or claim changed, at a
-/// change of a node those that wait for a decision about nodes, and of those with
-/// buckets the ones on a node whose drivers changed, and at a change of a volume
-/// the ones that may wait for it.
+/// Sandboxes to reconcile:
+///
+/// - those that changed, or whose pod or claim changed;
+/// - if a node changes: those that wait for nodes;
+/// - if a node's CSI drivers change: those with buckets on that node;
+/// - if a volume changes: those with buckets that may wait for it.
 pub fn sandbox_triggers(
     caches: &Caches,
 ) -> impl Stream<Item = Vec<ObjectRef<Sandbox>>> + Send + 'static {
@@ -84,7 +86,7 @@ pub fn sandbox_triggers(
     });
     let sandboxes = store();
     let drivers = caches.csi_nodes.triggers().map(move |change| {
-        having_buckets(&sandboxes, |sandbox| match change.as_ref() {
+        with_buckets(&sandboxes, |sandbox| match change.as_ref() {
             Change::All => true,
             Change::One { name, .. } => {
                 let status = sandbox.status.as_ref();
@@ -94,7 +96,7 @@ pub fn sandbox_triggers(
     });
     let sandboxes = store();
     let volumes = caches.volumes.triggers().map(move |_| {
-        having_buckets(&sandboxes, |sandbox| {
+        with_buckets(&sandboxes, |sandbox| {
             let phase = sandbox.status.as_ref().map(|status| status.phase);
             matches!(phase, Some(Phase::Pending | Phase::Failed))
         })
@@ -103,7 +105,7 @@ pub fn sandbox_triggers(
     stream::select(own, stream::select(drivers, volumes))
 }
 
-fn having_buckets(
+fn with_buckets(
     store: &Store<Sandbox>,
     wanted: impl Fn(&Sandbox) -> bool,
 ) -> Vec<ObjectRef<Sandbox>> {
@@ -114,7 +116,8 @@ fn having_buckets(
         .collect()
 }
 
-/// Without a pod because of the nodes, or with one that cannot end because of them.
+/// True if the state of the nodes keeps the sandbox without a pod, or keeps its pod
+/// from ending.
 fn waits_for_nodes(sandbox: &Sandbox) -> bool {
     let conditions = sandbox.status.as_ref().map(|status| &status.conditions);
     conditions

@@ -1,12 +1,12 @@
-//! The parts of a controller that decide are functions of their arguments: no client,
-//! no clock, no waiting. Cargo cannot say this, so the sources are read.
+//! The deciding parts of a controller are pure functions: no client, no clock, no
+//! waiting. Cargo cannot enforce this, so this test reads the sources.
 
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Files and directories below `src` that decide.
+/// Pure files and directories below `src`.
 const PURE: &[&str] = &[
     "sandbox/plan.rs",
     "sandbox/status.rs",
@@ -19,7 +19,7 @@ const PURE: &[&str] = &[
     "session/orphan.rs",
 ];
 
-/// Words of code that does more.
+/// Words that only impure code contains.
 const IMPURE: &[&str] = &[
     "async ",
     ".await",
@@ -32,7 +32,7 @@ const IMPURE: &[&str] = &[
 ];
 
 #[test]
-fn plan_status_and_desired_are_functions_of_their_arguments() {
+fn deciding_modules_are_pure() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut offences = Vec::new();
     for pure in PURE {
@@ -48,14 +48,14 @@ fn plan_status_and_desired_are_functions_of_their_arguments() {
 }
 
 #[test]
-fn code_after_a_module_of_fixtures_is_read_too() {
+fn code_after_a_fixtures_module_is_checked_too() {
     let text = "#[cfg(test)]\nmod fixtures;\n// tokio::\nfn f() {\n    Timestamp::now()\n}\n\
                 #[cfg(test)]\nmod tests {\n    tokio::spawn()\n}\n";
     assert_eq!(impure(text).collect::<Vec<_>>(), [(5, "::now()")]);
 }
 
-/// Lines of code, numbered from 1, with an impure word. Only a module of tests with a
-/// body ends the code; it stands at the end of a file.
+/// Lines of code with an impure word, numbered from 1. An inline test module is the
+/// last item of a file, so the code ends there; `mod fixtures;` does not end it.
 fn impure(text: &str) -> impl Iterator<Item = (usize, &'static str)> {
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     let tests = (1..lines.len()).find(|&i| {
@@ -72,7 +72,7 @@ fn impure(text: &str) -> impl Iterator<Item = (usize, &'static str)> {
     found.into_iter()
 }
 
-/// The Rust files at or below a path, without files of tests.
+/// The Rust files at or below a path, except test files.
 fn sources(path: &Path) -> Vec<PathBuf> {
     if path.is_dir() {
         let entries = fs::read_dir(path).unwrap();

@@ -100,8 +100,8 @@ async fn provide_all(
         }
         match provide::provide(ctx, sandbox, volume).await {
             Ok(None) => {}
-            Ok(Some(problem)) => hold(ctx, sandbox, problem, applied)?,
-            Err(error) if error.refused() => refuse(ctx, sandbox, &error, applied)?,
+            Ok(Some(problem)) => block(ctx, sandbox, problem, applied)?,
+            Err(error) if error.refused() => record_refusal(ctx, sandbox, &error, applied)?,
             Err(error) => return Err(error),
         }
     }
@@ -181,9 +181,11 @@ async fn create_claim(
     applied: &mut Applied,
 ) -> Result<(), Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
-    let made = match lost {
-        true => ctx.writer.read(&namespace, &name).await?,
-        false => None,
+    // A cache that lags shows no claim either: ask the API server before the report.
+    let made = if lost {
+        ctx.writer.read(&namespace, &name).await?
+    } else {
+        None
     };
     let made = match made {
         Some(made) => made,
@@ -197,14 +199,14 @@ async fn create_claim(
                 }
                 made
             }
-            Err(Error::AlreadyExists(_)) => taken(ctx, &namespace, &name).await?,
-            Err(error) if error.refused() => return refuse(ctx, sandbox, &error, applied),
+            Err(Error::AlreadyExists(_)) => read_existing(ctx, &namespace, &name).await?,
+            Err(error) if error.refused() => return record_refusal(ctx, sandbox, &error, applied),
             Err(error) => return Err(error),
         },
     };
     if !belongs(&made, sandbox) {
         let message = format!("claim {name} belongs to something else: remove it");
-        return hold(
+        return block(
             ctx,
             sandbox,
             Problem::failed("NameConflict", message),
@@ -212,9 +214,9 @@ async fn create_claim(
         );
     }
     let made = Arc::new(made);
-    ctx.recent
+    ctx.expectations
         .claims
-        .note(&sandbox.uid().unwrap_or_default(), Arc::clone(&made));
+        .record(&sandbox.uid().unwrap_or_default(), Arc::clone(&made));
     applied.claim = Some(made);
     Ok(())
 }
@@ -227,30 +229,30 @@ async fn create_pod(
 ) -> Result<(), Error> {
     let made = match ctx.writer.create(pod).await {
         Ok(made) => {
-            tell_of_loss(ctx, sandbox).await;
+            report_lost_pod(ctx, sandbox).await;
             made
         }
         Err(Error::AlreadyExists(_)) => {
             let namespace = pod.namespace().unwrap_or_default();
-            taken(ctx, &namespace, &pod.name_any()).await?
+            read_existing(ctx, &namespace, &pod.name_any()).await?
         }
-        Err(error) if error.refused() => return refuse(ctx, sandbox, &error, applied),
+        Err(error) if error.refused() => return record_refusal(ctx, sandbox, &error, applied),
         Err(error) => return Err(error),
     };
     if !belongs(&made, sandbox) {
-        return hold(ctx, sandbox, diagnosis::conflict(&made, sandbox), applied);
+        return block(ctx, sandbox, diagnosis::conflict(&made, sandbox), applied);
     }
     let made = Arc::new(made);
-    ctx.recent
+    ctx.expectations
         .pods
-        .note(&sandbox.uid().unwrap_or_default(), Arc::clone(&made));
+        .record(&sandbox.uid().unwrap_or_default(), Arc::clone(&made));
     applied.pod = Some(made);
     Ok(())
 }
 
 /// A new pod for a sandbox that was awake means that the former one went without
 /// our doing.
-async fn tell_of_loss(ctx: &Context, sandbox: &Sandbox) {
+async fn report_lost_pod(ctx: &Context, sandbox: &Sandbox) {
     let status = sandbox.status.as_ref();
     if let Some(status) = status.filter(|status| status.phase.answers())
         && let Some(name) = &status.pod_name
@@ -261,7 +263,7 @@ async fn tell_of_loss(ctx: &Context, sandbox: &Sandbox) {
 }
 
 /// What has the name already.
-async fn taken<K: hutch_kube::apply::Writable>(
+async fn read_existing<K: hutch_kube::apply::Writable>(
     ctx: &Context,
     namespace: &str,
     name: &str,
@@ -270,7 +272,7 @@ async fn taken<K: hutch_kube::apply::Writable>(
     object.ok_or_else(|| Error::Stale(name.to_owned()))
 }
 
-fn refuse(
+fn record_refusal(
     ctx: &Context,
     sandbox: &Sandbox,
     error: &Error,
@@ -285,11 +287,11 @@ fn refuse(
         ),
         ..Problem::waiting(error.kind(), error.to_string())
     };
-    hold(ctx, sandbox, problem, applied)
+    block(ctx, sandbox, problem, applied)
 }
 
 /// No pod for now: the status says why, and it is tried again ever more rarely.
-fn hold(
+fn block(
     ctx: &Context,
     sandbox: &Sandbox,
     problem: Problem,
@@ -321,7 +323,7 @@ async fn remove_pod(
         }
         // Not where it has started meanwhile.
         Removal::NeverRan => ctx.writer.delete(pod, true, false).await?,
-        Removal::Ended(_) => {
+        Removal::Ended => {
             ctx.replacements.failed(&attempt(sandbox));
             ctx.writer.delete(pod, true, false).await?
         }
@@ -336,7 +338,7 @@ async fn remove_pod(
     };
     if let Some(ending) = left {
         let uid = sandbox.uid().unwrap_or_default();
-        ctx.recent.pods.note(&uid, Arc::new(ending));
+        ctx.expectations.pods.record(&uid, Arc::new(ending));
     }
     Ok(())
 }

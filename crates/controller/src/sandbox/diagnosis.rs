@@ -15,9 +15,9 @@ use hutch_api::Sandbox;
 /// A pod younger than this is not said to be unschedulable: the scheduler says so
 /// of every pod whose claim is not bound yet, and when a hundred start at once
 /// that takes a while.
-pub const YOUNG: SignedDuration = SignedDuration::from_secs(20);
+pub const UNSCHEDULABLE_AFTER: SignedDuration = SignedDuration::from_secs(20);
 /// A pod that starts for longer is said to take long.
-pub const LONG: SignedDuration = SignedDuration::from_secs(120);
+pub const SLOW_AFTER: SignedDuration = SignedDuration::from_secs(120);
 
 /// What keeps the pod from being ready; `None` where it is.
 pub fn pod(pod: &Pod, now: Timestamp) -> Option<Problem> {
@@ -145,7 +145,7 @@ fn cannot_start(reason: &str, message: &str) -> Problem {
 
 fn unschedulable(pod: &Pod, now: Timestamp) -> Option<Problem> {
     let scheduled = pod_condition(pod, "PodScheduled")?;
-    if scheduled.status != "False" || younger(pod, YOUNG, now) {
+    if scheduled.status != "False" || younger(pod, UNSCHEDULABLE_AFTER, now) {
         return None;
     }
     let message = scheduled.message.clone().unwrap_or_default();
@@ -154,7 +154,7 @@ fn unschedulable(pod: &Pod, now: Timestamp) -> Option<Problem> {
 
 fn slow(pod: &Pod, now: Timestamp) -> Option<Problem> {
     let namespace = pod.namespace().unwrap_or_default();
-    (!younger(pod, LONG, now)).then(|| {
+    (!younger(pod, SLOW_AFTER, now)).then(|| {
         Problem::waiting(
             "StartingSlowly",
             format!(

@@ -170,9 +170,9 @@ pub fn observed(sandbox: Sandbox) -> Observed {
         volumes: Vec::new(),
         bucket_claims: Vec::new(),
         mounter: Mounter::default(),
-        fresh: None,
+        spec_changed_at: None,
         node_known: true,
-        wait: None,
+        pod_backoff: None,
         lagging: false,
     }
 }
@@ -197,7 +197,7 @@ pub fn bucket(name: &str) -> Bucket {
 }
 
 /// What `hutch node` says of a bucket in the container of `ready`.
-pub fn told(bucket: &Bucket, phase: BucketPhase, reason: Option<&str>) -> BucketStatus {
+pub fn reported(bucket: &Bucket, phase: BucketPhase, reason: Option<&str>) -> BucketStatus {
     BucketStatus {
         name: bucket.name.clone(),
         phase,

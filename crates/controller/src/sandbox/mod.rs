@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod desired;
 pub mod diagnosis;
+pub mod expectations;
 #[cfg(test)]
 mod fixtures;
 pub mod mounts;
@@ -14,7 +15,6 @@ pub mod outdated;
 pub mod plan;
 pub mod problem;
 pub mod provide;
-pub mod recent;
 pub mod status;
 pub mod volumes;
 
@@ -27,7 +27,7 @@ use kube::runtime::controller::Action;
 use self::apply::Applied;
 use self::observe::Observed;
 use self::plan::Verdict;
-use self::status::Seen;
+use self::status::StatusInput;
 use super::context::Context;
 use hutch_api::Sandbox;
 use hutch_core::deadlines;
@@ -53,7 +53,7 @@ async fn report(
     now: Timestamp,
 ) -> Result<(), Error> {
     let sandbox = observed.sandbox.as_ref();
-    let seen = Seen {
+    let input = StatusInput {
         sandbox,
         pod: applied.pod.as_deref(),
         claim: applied.claim.as_deref(),
@@ -62,14 +62,14 @@ async fn report(
         slept_at: applied.slept_at.clone(),
         resize_refused: applied.resize_refused.as_deref(),
     };
-    let status = status::status(&seen, now);
-    if !status::worth_writing(&seen, &status) {
+    let status = status::status(&input, now);
+    if !status::worth_writing(&input, &status) {
         return Ok(());
     }
     // Falling asleep leads to the pod's end: not on a stale view of its use.
     let falls_asleep = applied.slept_at.is_some() && !deadlines::asleep(sandbox);
     match ctx.writer.status(sandbox, &status, falls_asleep).await {
-        Ok(written) => ctx.recent.statuses.note(sandbox, written),
+        Ok(written) => ctx.expectations.statuses.record(sandbox, written),
         // Deleted meanwhile: there is nobody left to tell.
         Err(Error::NotFound(_)) => return Ok(()),
         Err(error) => return Err(error),

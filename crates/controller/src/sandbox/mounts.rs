@@ -14,7 +14,7 @@ use hutch_core::buckets::{self, reasons};
 
 /// How long a mount may take before anybody is told that it takes time: a normal
 /// one takes a fraction of it, and costs no write then.
-const GRACE: SignedDuration = SignedDuration::from_secs(2);
+const MOUNT_GRACE: SignedDuration = SignedDuration::from_secs(2);
 
 /// Who mounts buckets on a pod's node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,9 +38,9 @@ pub fn been_ready(sandbox: &Sandbox, pod: &Pod) -> bool {
 pub fn problem(sandbox: &Sandbox, pod: &Pod, mounter: Mounter, now: Timestamp) -> Option<Problem> {
     let all = sandbox.spec.buckets.iter();
     let mut problem = all
-        .filter_map(|bucket| of(bucket, sandbox, pod, mounter))
+        .filter_map(|bucket| bucket_problem(bucket, sandbox, pod, mounter))
         .min_by_key(|problem| (!problem.failed, problem.reason == reasons::MOUNTING))?;
-    let young = starts_until(pod).is_some_and(|until| now < until);
+    let young = start_grace_ends_at(pod).is_some_and(|until| now < until);
     if problem.reason == reasons::MOUNTING && young && !been_ready(sandbox, pod) {
         problem = Problem::starting(problem.message);
     }
@@ -49,11 +49,11 @@ pub fn problem(sandbox: &Sandbox, pod: &Pod, mounter: Mounter, now: Timestamp) -
 
 /// Until when a mount that has just begun is given time, and whether nothing is to
 /// be said until then. `fresh` is when the spec was first seen as it is.
-pub fn settles(
+pub fn grace_period(
     sandbox: &Sandbox,
     pod: &Pod,
     mounter: Mounter,
-    fresh: Option<Timestamp>,
+    spec_changed_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<(Timestamp, bool)> {
     let problem = problem(sandbox, pod, mounter, now)?;
@@ -61,19 +61,25 @@ pub fn settles(
         return None;
     }
     let before = been_ready(sandbox, pod);
-    let until = match before {
-        true => fresh?.checked_add(GRACE).ok()?,
-        false => starts_until(pod)?,
+    let until = if before {
+        spec_changed_at?.checked_add(MOUNT_GRACE).ok()?
+    } else {
+        start_grace_ends_at(pod)?
     };
     let begun = matches!(problem.reason, reasons::MOUNTING | "Starting");
     (begun && now < until).then_some((until, before))
 }
 
-fn starts_until(pod: &Pod) -> Option<Timestamp> {
-    diagnosis::started_at(pod)?.0.checked_add(GRACE).ok()
+fn start_grace_ends_at(pod: &Pod) -> Option<Timestamp> {
+    diagnosis::started_at(pod)?.0.checked_add(MOUNT_GRACE).ok()
 }
 
-fn of(bucket: &Bucket, sandbox: &Sandbox, pod: &Pod, mounter: Mounter) -> Option<Problem> {
+fn bucket_problem(
+    bucket: &Bucket,
+    sandbox: &Sandbox,
+    pod: &Pod,
+    mounter: Mounter,
+) -> Option<Problem> {
     let name = &bucket.name;
     let mechanism = buckets::mechanism(pod, name);
     if outdated(sandbox, bucket, pod) {
@@ -85,7 +91,7 @@ fn of(bucket: &Bucket, sandbox: &Sandbox, pod: &Pod, mounter: Mounter) -> Option
     if unwatched(mechanism, mounter) {
         return None;
     }
-    match told(sandbox, bucket, pod) {
+    match reported(sandbox, bucket, pod) {
         Some(entry) if entry.phase == BucketPhase::Mounted => None,
         Some(entry) => {
             let reason = entry.reason.as_deref();
@@ -111,8 +117,8 @@ fn of(bucket: &Bucket, sandbox: &Sandbox, pod: &Pod, mounter: Mounter) -> Option
 /// Whether the pod has the bucket as a volume of another entry than the present one,
 /// and the present one is not there in its stead.
 pub fn outdated(sandbox: &Sandbox, bucket: &Bucket, pod: &Pod) -> bool {
-    let instead =
-        told(sandbox, bucket, pod).is_some_and(|entry| entry.mechanism == Some(Mechanism::Live));
+    let instead = reported(sandbox, bucket, pod)
+        .is_some_and(|entry| entry.mechanism == Some(Mechanism::Live));
     buckets::outdated(pod, bucket) && !instead
 }
 
@@ -147,7 +153,7 @@ const fn unwatched(mechanism: Mechanism, mounter: Mounter) -> bool {
 }
 
 /// What `hutch node` says of the bucket in this container.
-fn told<'a>(sandbox: &'a Sandbox, bucket: &Bucket, pod: &Pod) -> Option<&'a BucketStatus> {
+fn reported<'a>(sandbox: &'a Sandbox, bucket: &Bucket, pod: &Pod) -> Option<&'a BucketStatus> {
     let container = buckets::container_id(pod)?;
     buckets::known(sandbox, bucket, Some(container)).filter(|entry| !is_own(entry))
 }
@@ -173,7 +179,7 @@ pub fn entries(
     };
     let entry = |bucket: &Bucket| {
         let mechanism = buckets::mechanism(pod, &bucket.name);
-        let problem = of(bucket, sandbox, pod, mounter);
+        let problem = bucket_problem(bucket, sandbox, pod, mounter);
         let missing = problem.filter(|problem| problem.reason == reasons::NO_MOUNTER);
         let mounted = unwatched(mechanism, mounter) && !buckets::outdated(pod, bucket);
         if missing.is_none() && !mounted {
@@ -181,9 +187,10 @@ pub fn entries(
         }
         let mut entry = BucketStatus {
             name: bucket.name.clone(),
-            phase: match mounted {
-                true => BucketPhase::Mounted,
-                false => BucketPhase::Failed,
+            phase: if mounted {
+                BucketPhase::Mounted
+            } else {
+                BucketPhase::Failed
             },
             mechanism: Some(mechanism),
             since: None,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::sandbox::fixtures::{
-    at, bucket, pod as made, ready, sandbox, told as entry, with_status,
+    at, bucket, pod as made, ready, reported as entry, sandbox, with_status,
 };
 use hutch_api::{Phase, annotations};
 use hutch_core::names;
@@ -98,18 +98,18 @@ fn a_mount_of_a_start_is_a_step_of_it_for_two_seconds() {
     let (sandbox, pod) = world(vec![]);
     assert_eq!(reason(&sandbox, &pod, HERE, 103), "Starting");
     assert_eq!(
-        settles(&sandbox, &pod, HERE, None, at(103)),
+        grace_period(&sandbox, &pod, HERE, None, at(103)),
         Some((at(104), false))
     );
     assert_eq!(reason(&sandbox, &pod, HERE, 104), "Mounting");
-    assert_eq!(settles(&sandbox, &pod, HERE, None, at(104)), None);
+    assert_eq!(grace_period(&sandbox, &pod, HERE, None, at(104)), None);
 }
 
 #[test]
 fn a_bucket_just_added_is_given_two_seconds_and_one_that_is_lost_none() {
     let (sandbox, pod) = world(vec![]);
     let sandbox = before_ready(sandbox);
-    let settle = |fresh, now| settles(&sandbox, &pod, HERE, fresh, at(now));
+    let settle = |changed_at, now| grace_period(&sandbox, &pod, HERE, changed_at, at(now));
     assert_eq!(settle(Some(at(300)), 301), Some((at(302), true)));
     assert_eq!(settle(Some(at(300)), 302), None);
     assert_eq!(settle(None, 301), None);
@@ -120,16 +120,19 @@ fn a_bucket_just_added_is_given_two_seconds_and_one_that_is_lost_none() {
     );
     let (sandbox, pod) = world(vec![down]);
     let sandbox = before_ready(sandbox);
-    assert_eq!(settles(&sandbox, &pod, HERE, Some(at(300)), at(301)), None);
+    assert_eq!(
+        grace_period(&sandbox, &pod, HERE, Some(at(300)), at(301)),
+        None
+    );
 }
 
 #[test]
 fn without_a_mounter_the_controller_says_so_and_what_to_install() {
     let (sandbox, pod) = world(vec![]);
-    let told = problem(&sandbox, &pod, NOWHERE, at(103)).unwrap();
-    assert_eq!((told.reason, told.failed), ("NoMounter", true));
+    let found = problem(&sandbox, &pod, NOWHERE, at(103)).unwrap();
+    assert_eq!((found.reason, found.failed), ("NoMounter", true));
     for word in ["node-1", "hutch node", "--csi-driver"] {
-        assert!(told.message.contains(word), "{}", told.message);
+        assert!(found.message.contains(word), "{}", found.message);
     }
     let own = entries(&sandbox, &pod, NOWHERE, at(103));
     assert_eq!((own.len(), own[0].phase), (1, BucketPhase::Failed));
@@ -200,8 +203,8 @@ fn a_volume_that_is_refused_says_why_the_pod_does_not_start() {
     );
     refused.container_id = None;
     let (sandbox, mut pod) = world(vec![refused]);
-    let told = before_start(&sandbox, &pod).unwrap();
-    assert_eq!((told.reason, told.failed), ("AccessDenied", true));
+    let found = before_start(&sandbox, &pod).unwrap();
+    assert_eq!((found.reason, found.failed), ("AccessDenied", true));
     assert!(refusal(&sandbox, &sandbox.spec.buckets[0]).is_some());
     as_volume(&mut pod, "another");
     assert_eq!(before_start(&sandbox, &pod), None, "of another entry");

@@ -15,7 +15,7 @@ use hutch_api::annotations;
 
 /// How long a kubelet has for the volumes of a pod; Kubernetes tells of the
 /// beginning in whole seconds.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
+const VOLUME_GRACE: SignedDuration = SignedDuration::from_secs(2);
 
 /// The one change that has the kubelet look again at a pod that does not get its
 /// volumes although its claims are bound, and when it is due.
@@ -31,7 +31,7 @@ pub fn nudge(observed: &Observed, pod: &Pod) -> Option<(Timestamp, Value)> {
         return None;
     }
     let scheduled = holds("PodScheduled")?.last_transition_time.as_ref()?;
-    let due = scheduled.0.checked_add(PATIENCE).ok()?;
+    let due = scheduled.0.checked_add(VOLUME_GRACE).ok()?;
     let note = json!({ (annotations::CLAIMS_BOUND): "true" });
     Some((due, json!({ "metadata": { "annotations": note } })))
 }

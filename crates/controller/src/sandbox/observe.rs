@@ -41,26 +41,26 @@ pub struct Observed {
     /// Who mounts buckets on the pod's node.
     pub mounter: Mounter,
     /// Since when the spec is as it is, where the status does not speak of it yet.
-    pub fresh: Option<Timestamp>,
+    pub spec_changed_at: Option<Timestamp>,
     /// Whether the pod's node is there, as far as the pod has one.
     pub node_known: bool,
     /// How much longer no new pod may be made.
-    pub wait: Option<Duration>,
+    pub pod_backoff: Option<Duration>,
     /// Whether the cache is waited for: look again when it should be there.
     pub lagging: bool,
 }
 
 /// Looks up what is there for `sandbox`.
 pub fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp) -> Observed {
-    let sandbox = ctx.recent.statuses.newer(sandbox);
+    let sandbox = ctx.expectations.statuses.latest(sandbox);
     let uid = sandbox.uid().unwrap_or_default();
     let namespace = sandbox.namespace().unwrap_or_default();
     let pod_name = names::pod(&sandbox.name_any());
     let pod = ctx.caches.pods.get(&namespace, &pod_name);
-    let pod = ctx.recent.pods.newer(&uid, pod);
+    let pod = ctx.expectations.pods.latest(&uid, pod);
     let claim =
         workspace::claim_name(&sandbox).and_then(|name| ctx.caches.claims.get(&namespace, &name));
-    let claim = ctx.recent.claims.newer(&uid, claim);
+    let claim = ctx.expectations.claims.latest(&uid, claim);
     let runtime = sandbox.spec.runtime_class_name.as_ref();
     let nodes = ctx.caches.nodes.store();
     let node = pod
@@ -82,10 +82,10 @@ pub fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp) -> Observed
         },
         bucket_claims: bucket_claims(&sandbox, ctx),
         mounter: mounter(node.as_deref(), ctx),
-        fresh: ctx.recent.specs.since(&sandbox, now),
+        spec_changed_at: ctx.expectations.specs.since(&sandbox, now),
         node_known: node.is_none_or(|name| nodes.get(&ObjectRef::new(&name)).is_some()),
-        wait: ctx.replacements.wait(&attempt(&sandbox)),
-        lagging: ctx.recent.pods.expects(&uid) || ctx.recent.claims.expects(&uid),
+        pod_backoff: ctx.replacements.wait(&attempt(&sandbox)),
+        lagging: ctx.expectations.pods.is_pending(&uid) || ctx.expectations.claims.is_pending(&uid),
         sandbox,
         pod,
         claim,

@@ -14,16 +14,16 @@ use super::desired::placement::{self, Known};
 use super::desired::{belongs, pod, workspace};
 use super::observe::Observed;
 use super::problem::Problem;
-use super::{diagnosis, mounts, nudge, outdated, recent, volumes};
+use super::{diagnosis, expectations, mounts, nudge, outdated, volumes};
 use crate::context::PodSettings;
 use hutch_api::{Persistence, Sandbox, annotations};
 use hutch_core::{conditions, deadlines};
 
 /// A pod that should be gone for this long is looked into.
-const STUCK: SignedDuration = SignedDuration::from_secs(15);
+const STUCK_AFTER: SignedDuration = SignedDuration::from_secs(15);
 
 /// How often it is looked whether refused keys were corrected.
-const KEYS: SignedDuration = SignedDuration::from_secs(5);
+const KEY_CHECK_PERIOD: SignedDuration = SignedDuration::from_secs(5);
 
 /// What is to be done, and what the status is to say.
 #[derive(Debug)]
@@ -86,8 +86,8 @@ pub enum PodStep {
 pub enum Removal {
     /// The sandbox sleeps.
     Sleep,
-    /// It has ended, for the reason told.
-    Ended(String),
+    /// It has ended and will not run again.
+    Ended,
     /// The spec's changes are to be applied now.
     Restart,
     /// The spec has changed and nothing of the pod has run yet.
@@ -137,12 +137,12 @@ pub fn plan(observed: &Observed, settings: &PodSettings, now: Timestamp) -> Plan
     }
     plan.wake_at = expires;
     if observed.lagging {
-        plan.look_at(
+        plan.requeue_after(
             now,
-            SignedDuration::try_from(recent::LAG).unwrap_or_default(),
+            SignedDuration::try_from(expectations::MAX_CACHE_LAG).unwrap_or_default(),
         );
     }
-    rest(&mut plan, sandbox, now);
+    decide_sleep(&mut plan, sandbox, now);
     if sandbox.spec.workspace.persistence == Persistence::Persistent {
         plan.claim = claim_step(observed, &plan.verdict);
     }
@@ -152,13 +152,13 @@ pub fn plan(observed: &Observed, settings: &PodSettings, now: Timestamp) -> Plan
 }
 
 impl Plan {
-    fn look_at(&mut self, from: Timestamp, after: SignedDuration) {
+    fn requeue_after(&mut self, from: Timestamp, after: SignedDuration) {
         if let Ok(at) = from.checked_add(after) {
             self.wake_at = Some(self.wake_at.map_or(at, |sooner| sooner.min(at)));
         }
     }
 
-    fn blocked(&mut self, problem: Problem) {
+    fn block(&mut self, problem: Problem) {
         if self.verdict == Verdict::Running {
             self.verdict = Verdict::Blocked(problem);
         }
@@ -168,7 +168,7 @@ impl Plan {
 /// Whether the sandbox rests. It falls asleep in two steps, so that a crash
 /// between them loses nothing: the status says so, and only then, on the event
 /// of that write, the pod goes.
-fn rest(plan: &mut Plan, sandbox: &Sandbox, now: Timestamp) {
+fn decide_sleep(plan: &mut Plan, sandbox: &Sandbox, now: Timestamp) {
     if sandbox.spec.suspended {
         plan.verdict = Verdict::Suspended;
     } else if deadlines::asleep(sandbox) {
@@ -179,7 +179,7 @@ fn rest(plan: &mut Plan, sandbox: &Sandbox, now: Timestamp) {
             plan.verdict = Verdict::Idle;
             plan.slept_at = Some(Time(now));
         } else {
-            plan.look_at(at, SignedDuration::ZERO);
+            plan.requeue_after(at, SignedDuration::ZERO);
         }
     }
 }
@@ -225,55 +225,55 @@ pub fn refused_before(sandbox: &Sandbox) -> bool {
 fn pod_step(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: Timestamp) {
     let Some(pod) = &observed.pod else {
         if plan.verdict == Verdict::Running {
-            create(plan, observed, settings, now);
+            create_pod(plan, observed, settings, now);
         }
         return;
     };
     if !belongs(pod.as_ref(), &observed.sandbox) {
-        plan.blocked(diagnosis::conflict(pod, &observed.sandbox));
+        plan.block(diagnosis::conflict(pod, &observed.sandbox));
     } else if let Some(deleted) = &pod.metadata.deletion_timestamp {
-        going(plan, observed, pod, deleted.0, now);
+        await_end(plan, observed, pod, deleted.0, now);
     } else if matches!(plan.verdict, Verdict::Suspended | Verdict::Idle) {
         // Just falling asleep: first the status, then the pod.
         if plan.verdict == Verdict::Suspended || deadlines::asleep(&observed.sandbox) {
             plan.pod = PodStep::Delete(Removal::Sleep);
         }
     } else if let Some(why) = diagnosis::ended(pod) {
-        replace(plan, observed, why, now);
+        replace_ended(plan, observed, &why, now);
     } else if outdated::before_it_ran(&observed.sandbox, pod) {
         plan.pod = PodStep::Delete(Removal::NeverRan);
-        plan.blocked(Problem::starting(
+        plan.block(Problem::starting(
             "the pod is replaced by one of the changed spec",
         ));
     } else if outdated::restart_due(&observed.sandbox, pod) {
         plan.pod = PodStep::Delete(Removal::Restart);
-        plan.blocked(Problem::starting(
+        plan.block(Problem::starting(
             "the pod is replaced to apply the spec's changes",
         ));
     } else {
-        plan.pod = project(&observed.sandbox, pod);
+        plan.pod = project_step(&observed.sandbox, pod);
         if let Some((due, patch)) = nudge::nudge(observed, pod) {
             if due > now {
-                plan.look_at(due, SignedDuration::ZERO);
+                plan.requeue_after(due, SignedDuration::ZERO);
             } else if plan.pod == PodStep::Keep {
                 plan.pod = PodStep::Annotate(patch);
             }
         }
         let made = pod.metadata.creation_timestamp.as_ref();
-        let ages = [diagnosis::YOUNG, diagnosis::LONG];
+        let ages = [diagnosis::UNSCHEDULABLE_AFTER, diagnosis::SLOW_AFTER];
         let next = ages
             .into_iter()
             .find(|age| diagnosis::younger(pod, *age, now));
         if let (Some(made), Some(age), Some(_)) = (made, next, diagnosis::pod(pod, now)) {
-            plan.look_at(made.0, age);
+            plan.requeue_after(made.0, age);
         }
-        buckets_of(plan, observed, pod, settings, now);
+        plan_buckets(plan, observed, pod, settings, now);
     }
 }
 
 /// About the buckets of a pod that stays: volumes that it still waits for and that
 /// got lost, and a mount that has just begun.
-fn buckets_of(
+fn plan_buckets(
     plan: &mut Plan,
     observed: &Observed,
     pod: &Pod,
@@ -284,11 +284,17 @@ fn buckets_of(
     plan.volumes = volumes::lost(observed, pod, settings);
     if !plan.volumes.is_empty() {
         // Nobody tells when a Secret changes.
-        plan.look_at(now, KEYS);
+        plan.requeue_after(now, KEY_CHECK_PERIOD);
     }
-    let settles = mounts::settles(sandbox, pod, observed.mounter, observed.fresh, now);
-    if let Some((until, quiet)) = settles {
-        plan.look_at(until, SignedDuration::ZERO);
+    let grace = mounts::grace_period(
+        sandbox,
+        pod,
+        observed.mounter,
+        observed.spec_changed_at,
+        now,
+    );
+    if let Some((until, quiet)) = grace {
+        plan.requeue_after(until, SignedDuration::ZERO);
         if quiet && plan.verdict == Verdict::Running {
             plan.verdict = Verdict::Unchanged;
         }
@@ -296,24 +302,24 @@ fn buckets_of(
 }
 
 /// Makes the pod, unless something stands in the way.
-fn create(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: Timestamp) {
+fn create_pod(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: Timestamp) {
     let sandbox = &observed.sandbox;
     if let Some(claim) = &observed.claim {
         if !belongs(claim.as_ref(), sandbox) {
             let name = claim.name_any();
-            plan.blocked(Problem::failed(
+            plan.block(Problem::failed(
                 "NameConflict",
                 format!("claim {name} belongs to something else: remove it"),
             ));
             return;
         }
         if let Some(problem) = diagnosis::claim(claim) {
-            plan.blocked(problem);
+            plan.block(problem);
             return;
         }
     }
-    if let Some(wait) = observed.wait {
-        plan.look_at(now, SignedDuration::try_from(wait).unwrap_or_default());
+    if let Some(wait) = observed.pod_backoff {
+        plan.requeue_after(now, SignedDuration::try_from(wait).unwrap_or_default());
         plan.verdict = Verdict::Unchanged;
         return;
     }
@@ -331,19 +337,19 @@ fn create(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: Tim
                 let pod = pod::pod(sandbox, settings, placement, &volumes);
                 (plan.pod, plan.volumes) = (PodStep::Create(Box::new(pod)), volumes);
             }
-            Err(problem) => plan.blocked(problem),
+            Err(problem) => plan.block(problem),
         },
-        Err(problem) => plan.blocked(problem),
+        Err(problem) => plan.block(problem),
     }
 }
 
 /// The pod is ending. Where its node is gone nobody will say when it has ended;
 /// where the node only does not answer, it may still run, and a second one must
 /// not.
-fn going(plan: &mut Plan, observed: &Observed, pod: &Pod, due: Timestamp, now: Timestamp) {
-    if now.duration_since(due) < STUCK {
-        plan.look_at(due, STUCK);
-        plan.blocked(if was_awake(&observed.sandbox) {
+fn await_end(plan: &mut Plan, observed: &Observed, pod: &Pod, due: Timestamp, now: Timestamp) {
+    if now.duration_since(due) < STUCK_AFTER {
+        plan.requeue_after(due, STUCK_AFTER);
+        plan.block(if was_awake(&observed.sandbox) {
             Problem::waiting(
                 "PodLost",
                 "the pod is being deleted; a new one is made when it has ended",
@@ -355,13 +361,13 @@ fn going(plan: &mut Plan, observed: &Observed, pod: &Pod, due: Timestamp, now: T
         let spec = pod.spec.as_ref();
         let node = spec.and_then(|spec| spec.node_name.as_deref());
         let node = node.unwrap_or("(none)");
-        plan.blocked(Problem::failed(
+        plan.block(Problem::failed(
             "PodStuck",
             format!("node {node} does not confirm that the former pod has ended: bring the node back, delete it, or taint it node.kubernetes.io/out-of-service"),
         ));
     } else {
         plan.pod = PodStep::Delete(Removal::NodeGone);
-        plan.blocked(Problem::waiting(
+        plan.block(Problem::waiting(
             "PodLost",
             "the node of the former pod is gone",
         ));
@@ -369,13 +375,13 @@ fn going(plan: &mut Plan, observed: &Observed, pod: &Pod, due: Timestamp, now: T
 }
 
 /// The pod has ended for good: a new one, but not in a storm.
-fn replace(plan: &mut Plan, observed: &Observed, why: String, now: Timestamp) {
-    if let Some(wait) = observed.wait {
-        plan.look_at(now, SignedDuration::try_from(wait).unwrap_or_default());
+fn replace_ended(plan: &mut Plan, observed: &Observed, why: &str, now: Timestamp) {
+    if let Some(wait) = observed.pod_backoff {
+        plan.requeue_after(now, SignedDuration::try_from(wait).unwrap_or_default());
     } else {
-        plan.pod = PodStep::Delete(Removal::Ended(why.clone()));
+        plan.pod = PodStep::Delete(Removal::Ended);
     }
-    plan.blocked(Problem::waiting(
+    plan.block(Problem::waiting(
         "PodLost",
         format!("the pod has ended ({why}); a new one is made"),
     ));
@@ -390,7 +396,7 @@ fn was_awake(sandbox: &Sandbox) -> bool {
     })
 }
 
-fn project(sandbox: &Sandbox, pod: &Pod) -> PodStep {
+fn project_step(sandbox: &Sandbox, pod: &Pod) -> PodStep {
     let wanted = sandbox.spec.project.as_ref().map(|project| &project.id);
     if pod.annotations().get(annotations::PROJECT) == wanted {
         return PodStep::Keep;

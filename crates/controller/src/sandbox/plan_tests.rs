@@ -152,8 +152,8 @@ fn a_pod_that_has_ended_is_removed_but_not_in_a_storm() {
     });
     let plan = planned(&observed, 200);
     assert_eq!(reason(&plan), "PodLost");
-    assert_eq!(plan.pod, PodStep::Delete(Removal::Ended("Evicted".into())));
-    observed.wait = Some(Duration::from_secs(4));
+    assert_eq!(plan.pod, PodStep::Delete(Removal::Ended));
+    observed.pod_backoff = Some(Duration::from_secs(4));
     let plan = planned(&observed, 200);
     assert_eq!((plan.pod, plan.wake_at), (PodStep::Keep, Some(at(204))));
 

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::desired::buckets::{BucketVolume, uses};
-use super::desired::csi::Keys;
+use super::desired::csi::S3Credentials;
 use super::problem::Problem;
 use crate::context::Context;
 use hutch_api::{Sandbox, credentials, labels};
@@ -23,9 +23,9 @@ pub async fn provide(
     sandbox: &Sandbox,
     volume: &BucketVolume,
 ) -> Result<Option<Problem>, Error> {
-    let _alone = ctx.volumes.lock().await;
-    let keys = match keys(ctx, sandbox, volume).await? {
-        Ok(keys) => keys,
+    let _guard = ctx.volume_lock.lock().await;
+    let credentials = match read_credentials(ctx, sandbox, volume).await? {
+        Ok(credentials) => credentials,
         Err(problem) => return Ok(Some(problem)),
     };
     let namespace = ctx.writer.namespace_uid(&volume.namespace).await?;
@@ -42,9 +42,9 @@ pub async fn provide(
         return Ok(problem);
     }
     let settings = &ctx.settings.buckets;
-    let secret = volume.secret(&namespace, keys, settings);
+    let secret = volume.secret(&namespace, credentials, settings);
     if !apply_secret(ctx, &secret).await? {
-        return Ok(Some(taken("Secret", &name)));
+        return Ok(Some(name_conflict("Secret", &name)));
     }
     let there = match there {
         Some(there) => there,
@@ -59,11 +59,11 @@ pub async fn provide(
 
 /// The credentials that the bucket names: of the sandbox's namespace, or of the
 /// operator's where the Secret says that it is this sandbox's.
-async fn keys(
+async fn read_credentials(
     ctx: &Context,
     sandbox: &Sandbox,
     volume: &BucketVolume,
-) -> Result<Result<Keys, Problem>, Error> {
+) -> Result<Result<S3Credentials, Problem>, Error> {
     let wanted = &volume.bucket.credentials_secret_ref;
     let namespace = wanted.namespace.as_deref().unwrap_or(&volume.namespace);
     let refuse = |what: String| {
@@ -97,7 +97,7 @@ async fn keys(
         take(credentials::SECRET_ACCESS_KEY),
     );
     match pair {
-        (Some(id), Some(secret)) => Ok(Ok(Keys { id, secret })),
+        (Some(id), Some(secret)) => Ok(Ok(S3Credentials { id, secret })),
         _ => refuse(format!(
             "{shown} lacks {} or {}",
             credentials::ACCESS_KEY_ID,
@@ -109,7 +109,7 @@ async fn keys(
 /// Whether what has the volume's name is that volume, and stays.
 fn usable(volume: &BucketVolume, there: &PersistentVolume) -> Option<Problem> {
     if !volume.is(there) {
-        return Some(taken("PersistentVolume", &there.name_any()));
+        return Some(name_conflict("PersistentVolume", &there.name_any()));
     }
     let ends = there.metadata.deletion_timestamp.is_some();
     ends.then(|| Problem::starting("the bucket's former volume is ending"))
@@ -162,7 +162,7 @@ async fn bind(
     let there: Option<PersistentVolumeClaim> = ctx.writer.read(&namespace, &name).await?;
     if let Some(there) = &there {
         if there.labels().get(labels::VOLUME) != claim.labels().get(labels::VOLUME) {
-            return Ok(Some(taken("claim", &name)));
+            return Ok(Some(name_conflict("claim", &name)));
         }
         if there.metadata.deletion_timestamp.is_some() {
             let message = format!("the former claim {name} is ending");
@@ -204,7 +204,7 @@ pub async fn release(
     sandbox: &Sandbox,
     claim: &PersistentVolumeClaim,
 ) -> Result<(), Error> {
-    let _alone = ctx.volumes.lock().await;
+    let _guard = ctx.volume_lock.lock().await;
     let mut owners = claim.owner_references().to_vec();
     owners.retain(|owner| Some(&owner.uid) != sandbox.metadata.uid.as_ref());
     let released = if owners.is_empty() {
@@ -219,7 +219,7 @@ pub async fn release(
     }
 }
 
-fn taken(kind: &str, name: &str) -> Problem {
+fn name_conflict(kind: &str, name: &str) -> Problem {
     let message = format!("{kind} {name} belongs to something else: remove it");
     Problem::failed("NameConflict", message)
 }

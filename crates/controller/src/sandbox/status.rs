@@ -22,7 +22,7 @@ use hutch_core::conditions::{
 };
 
 /// What a status is made from.
-pub struct Seen<'a> {
+pub struct StatusInput<'a> {
     /// The sandbox, with its present status.
     pub sandbox: &'a Sandbox,
     /// Its pod, after the plan was carried out.
@@ -41,18 +41,18 @@ pub struct Seen<'a> {
 
 /// The status as it should be. `lastActivity` and `traceparent` are the facade's,
 /// `projectId` and `DatabaseSynced` are the projector's: they are left out.
-pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
-    let sandbox = seen.sandbox;
+pub fn status(input: &StatusInput, now: Timestamp) -> SandboxStatus {
+    let sandbox = input.sandbox;
     let old = sandbox.status.as_ref();
     let kept = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
-    let pod = seen.pod.filter(|pod| belongs(*pod, sandbox));
-    let workspace = workspace_state(seen);
-    let run = run_state(seen, pod, kept, now);
-    let buckets = buckets_state(seen, pod, &run, now);
-    let conditions = conditions(seen, pod, &[&workspace, &run], buckets.as_ref(), now);
+    let pod = input.pod.filter(|pod| belongs(*pod, sandbox));
+    let workspace = workspace_state(input);
+    let run = run_state(input, pod, kept, now);
+    let buckets = buckets_state(input, pod, &run, now);
+    let conditions = conditions(input, pod, &[&workspace, &run], buckets.as_ref(), now);
     let spec = pod.and_then(|pod| pod.spec.as_ref());
     SandboxStatus {
-        phase: phase(seen, pod, [&workspace, &run], buckets.as_ref()),
+        phase: phase(input, pod, [&workspace, &run], buckets.as_ref()),
         conditions: carry_over(kept, conditions),
         observed_generation: sandbox.metadata.generation,
         pod_name: pod.map(ResourceExt::name_any),
@@ -65,16 +65,16 @@ pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
             Some(false) => SecurityProfile::Root,
             _ => SecurityProfile::Restricted,
         }),
-        claim_name: match seen.claim {
+        claim_name: match input.claim {
             Some(claim) => Some(claim.name_any()),
             // Once made it stays named, so that its loss is noticed.
             None => old.and_then(|old| old.claim_name.clone()),
         },
         started_at: pod.filter(|_| run.holds).and_then(diagnosis::started_at),
-        slept_at: seen.slept_at.clone(),
+        slept_at: input.slept_at.clone(),
         // The other entries are the node's.
         buckets: match pod.filter(|_| run.holds) {
-            Some(pod) => mounts::entries(sandbox, pod, seen.mounter, now),
+            Some(pod) => mounts::entries(sandbox, pod, input.mounter, now),
             None => Vec::new(),
         },
         last_activity: None,
@@ -84,18 +84,18 @@ pub fn status(seen: &Seen, now: Timestamp) -> SandboxStatus {
 }
 
 fn phase(
-    seen: &Seen,
+    input: &StatusInput,
     pod: Option<&Pod>,
     [workspace, run]: [&State; 2],
     buckets: Option<&State>,
 ) -> Phase {
     let missing = buckets.filter(|buckets| !buckets.holds);
-    match seen.verdict {
+    match input.verdict {
         Verdict::Terminating => Phase::Terminating,
         Verdict::Suspended | Verdict::Idle => Phase::Suspended,
         _ if run.holds && workspace.holds => match missing {
             None => Phase::Ready,
-            Some(_) if pod.is_some_and(|pod| been_ready(seen.sandbox, pod)) => Phase::Degraded,
+            Some(_) if pod.is_some_and(|pod| been_ready(input.sandbox, pod)) => Phase::Degraded,
             Some(buckets) if buckets.failed => Phase::Failed,
             Some(_) => Phase::Pending,
         },
@@ -105,13 +105,13 @@ fn phase(
 }
 
 fn conditions(
-    seen: &Seen,
+    input: &StatusInput,
     pod: Option<&Pod>,
     [workspace, run]: &[&State; 2],
     buckets: Option<&State>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let generation = seen.sandbox.metadata.generation;
+    let generation = input.sandbox.metadata.generation;
     let make = |kind, state: &State| {
         let (holds, message) = (Some(state.holds), state.message.as_str());
         condition(kind, holds, state.reason, message, generation, now)
@@ -131,7 +131,7 @@ fn conditions(
         make(AGENT_READY, agent),
     ];
     all.extend(buckets.map(|buckets| make(BUCKETS_READY, buckets)));
-    all.extend(restart_pending(seen, pod, generation, now));
+    all.extend(restart_pending(input, pod, generation, now));
     all
 }
 
@@ -163,12 +163,12 @@ impl From<Problem> for State {
     }
 }
 
-fn workspace_state(seen: &Seen) -> State {
-    if seen.sandbox.spec.workspace.persistence == Persistence::Ephemeral {
-        return ephemeral(seen.sandbox);
+fn workspace_state(input: &StatusInput) -> State {
+    if input.sandbox.spec.workspace.persistence == Persistence::Ephemeral {
+        return ephemeral(input.sandbox);
     }
-    let Some(claim) = seen.claim.filter(|claim| belongs(*claim, seen.sandbox)) else {
-        let status = seen.sandbox.status.as_ref();
+    let Some(claim) = input.claim.filter(|claim| belongs(*claim, input.sandbox)) else {
+        let status = input.sandbox.status.as_ref();
         return match status.and_then(|status| status.claim_name.as_ref()) {
             Some(name) => State::new(
                 false,
@@ -186,15 +186,15 @@ fn workspace_state(seen: &Seen) -> State {
     let name = claim.name_any();
     let bound = claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound");
     // News of the claim may come later than those of the pod that has mounted it.
-    let mounted = *seen.verdict == Verdict::Running
-        && seen
+    let mounted = *input.verdict == Verdict::Running
+        && input
             .pod
             .is_some_and(|pod| diagnosis::started_at(pod).is_some());
     if !bound && !mounted {
         let message = format!("claim {name} is not bound to a volume yet");
         return State::new(false, "Provisioning", &message);
     }
-    match resize_refused(seen, claim) {
+    match resize_refused(input, claim) {
         Some(message) => State::new(true, "ResizeRefused", &message),
         None => State::new(true, "Bound", &format!("claim {name} holds the workspace")),
     }
@@ -211,22 +211,22 @@ fn ephemeral(sandbox: &Sandbox) -> State {
 }
 
 /// That the claim was not allowed to grow, now or when it was tried for this spec.
-fn resize_refused(seen: &Seen, claim: &PersistentVolumeClaim) -> Option<String> {
-    if let Some(why) = seen.resize_refused {
+fn resize_refused(input: &StatusInput, claim: &PersistentVolumeClaim) -> Option<String> {
+    if let Some(why) = input.resize_refused {
         let size = workspace::requested(claim).unwrap_or_default();
-        let wanted = &seen.sandbox.spec.workspace.size;
+        let wanted = &input.sandbox.spec.workspace.size;
         return Some(format!(
             "the workspace stays at {size} and cannot grow to {wanted}: {why}"
         ));
     }
-    workspace::resize_patch(seen.sandbox, claim).filter(|_| refused_before(seen.sandbox))?;
-    let status = seen.sandbox.status.as_ref()?;
+    workspace::resize_patch(input.sandbox, claim).filter(|_| refused_before(input.sandbox))?;
+    let status = input.sandbox.status.as_ref()?;
     Some(find(&status.conditions, WORKSPACE_READY)?.message.clone())
 }
 
 /// What the pod does, or why there is none.
-fn run_state(seen: &Seen, pod: Option<&Pod>, old: &[Condition], now: Timestamp) -> State {
-    let problem = match seen.verdict {
+fn run_state(input: &StatusInput, pod: Option<&Pod>, old: &[Condition], now: Timestamp) -> State {
+    let problem = match input.verdict {
         Verdict::Suspended => {
             let message = "spec.suspended is set: the pod goes, the workspace stays";
             return State::new(false, "Suspended", message);
@@ -242,7 +242,7 @@ fn run_state(seen: &Seen, pod: Option<&Pod>, old: &[Condition], now: Timestamp) 
         Verdict::Running | Verdict::Unchanged => match pod {
             Some(pod) => diagnosis::pod(pod, now).map(|problem| match problem.reason {
                 "Starting" | "StartingSlowly" if !diagnosis::has_run(pod) => {
-                    mounts::before_start(seen.sandbox, pod).unwrap_or(problem)
+                    mounts::before_start(input.sandbox, pod).unwrap_or(problem)
                 }
                 _ => problem,
             }),
@@ -264,8 +264,13 @@ fn run_state(seen: &Seen, pod: Option<&Pod>, old: &[Condition], now: Timestamp) 
 
 /// How the buckets are doing, where the spec has any. Without a running pod that
 /// is what the pod waits for, or why there is none.
-fn buckets_state(seen: &Seen, pod: Option<&Pod>, run: &State, now: Timestamp) -> Option<State> {
-    let count = seen.sandbox.spec.buckets.len();
+fn buckets_state(
+    input: &StatusInput,
+    pod: Option<&Pod>,
+    run: &State,
+    now: Timestamp,
+) -> Option<State> {
+    let count = input.sandbox.spec.buckets.len();
     if count == 0 {
         return None;
     }
@@ -274,7 +279,7 @@ fn buckets_state(seen: &Seen, pod: Option<&Pod>, run: &State, now: Timestamp) ->
             failed: run.failed,
             ..State::new(false, run.reason, &run.message)
         },
-        Some(pod) => match mounts::problem(seen.sandbox, pod, seen.mounter, now) {
+        Some(pod) => match mounts::problem(input.sandbox, pod, input.mounter, now) {
             Some(problem) => problem.into(),
             None => State::new(
                 true,
@@ -300,21 +305,21 @@ fn restarts(pod: &Pod) -> Option<String> {
 }
 
 fn restart_pending(
-    seen: &Seen,
+    input: &StatusInput,
     pod: Option<&Pod>,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Option<Condition> {
     let pod = pod.filter(|pod| {
-        *seen.verdict == Verdict::Running && pod.metadata.deletion_timestamp.is_none()
+        *input.verdict == Verdict::Running && pod.metadata.deletion_timestamp.is_none()
     })?;
-    let mut changed: Vec<_> = changed_fields(seen.sandbox, pod)
+    let mut changed: Vec<_> = changed_fields(input.sandbox, pod)
         .into_iter()
         .map(str::to_owned)
         .collect();
-    if !seen.mounter.present {
+    if !input.mounter.present {
         let stays = |name| format!("bucket {name}, which stays mounted");
-        changed.extend(dropped(seen.sandbox, pod).into_iter().map(stays));
+        changed.extend(dropped(input.sandbox, pod).into_iter().map(stays));
     }
     (!changed.is_empty()).then(|| {
         condition(
@@ -335,12 +340,12 @@ fn restart_pending(
 /// Whether `new` tells a user anything that the present status does not. The
 /// steps of a normal start (bound, scheduled, created) are not worth a write:
 /// what they add is told when the pod is ready or takes too long.
-pub fn worth_writing(seen: &Seen, new: &SandboxStatus) -> bool {
-    let Some(old) = &seen.sandbox.status else {
+pub fn worth_writing(input: &StatusInput, new: &SandboxStatus) -> bool {
+    let Some(old) = &input.sandbox.status else {
         return true;
     };
     let mut same = SandboxStatus {
-        buckets: mounts::written(seen.sandbox),
+        buckets: mounts::written(input.sandbox),
         last_activity: None,
         traceparent: None,
         project_id: None,

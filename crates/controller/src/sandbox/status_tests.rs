@@ -1,17 +1,17 @@
 use super::*;
 use crate::sandbox::fixtures::{
-    at, bucket, claim as made_claim, container, in_state, pod as made_pod, ready, sandbox,
-    terminated, told as told_of, waiting, with_status,
+    at, bucket, claim as made_claim, container, in_state, pod as made_pod, ready,
+    reported as entry_of, sandbox, terminated, waiting, with_status,
 };
 use hutch_api::BucketPhase;
 
-fn seen<'a>(
+fn input<'a>(
     sandbox: &'a Sandbox,
     pod: Option<&'a Pod>,
     claim: Option<&'a PersistentVolumeClaim>,
     verdict: &'a Verdict,
-) -> Seen<'a> {
-    Seen {
+) -> StatusInput<'a> {
+    StatusInput {
         sandbox,
         pod,
         claim,
@@ -23,7 +23,7 @@ fn seen<'a>(
 }
 
 /// `status/reason` of each condition.
-fn told(status: &SandboxStatus) -> Vec<String> {
+fn conditions_of(status: &SandboxStatus) -> Vec<String> {
     let tell = |c: &Condition| format!("{} {} {}", c.type_, c.status, c.reason);
     status.conditions.iter().map(tell).collect()
 }
@@ -37,12 +37,12 @@ fn a_running_pod_makes_a_ready_sandbox() {
     let sandbox = sandbox(|_| ());
     let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
     let new = status(
-        &seen(&sandbox, Some(&pod), Some(&claim), &Verdict::Running),
+        &input(&sandbox, Some(&pod), Some(&claim), &Verdict::Running),
         at(103),
     );
     assert_eq!(new.phase, Phase::Ready);
     assert_eq!(
-        told(&new),
+        conditions_of(&new),
         [
             "Ready True Ready",
             "WorkspaceReady True Bound",
@@ -63,7 +63,10 @@ fn a_pod_that_is_ready_does_not_wait_for_news_of_its_claim() {
     let sandbox = sandbox(|_| ());
     let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Pending"));
     let verdict = Verdict::Running;
-    let new = status(&seen(&sandbox, Some(&pod), Some(&claim), &verdict), at(103));
+    let new = status(
+        &input(&sandbox, Some(&pod), Some(&claim), &verdict),
+        at(103),
+    );
     assert_eq!(new.phase, Phase::Ready);
 }
 
@@ -74,16 +77,19 @@ fn a_start_is_two_writes_and_its_steps_are_none() {
     let claim = made_claim(&sandbox, "Pending");
     let bound = made_claim(&sandbox, "Bound");
     let verdict = Verdict::Running;
-    let first = status(&seen(&sandbox, Some(&pod), Some(&claim), &verdict), at(100));
+    let first = status(
+        &input(&sandbox, Some(&pod), Some(&claim), &verdict),
+        at(100),
+    );
     assert!(worth_writing(
-        &seen(&sandbox, Some(&pod), Some(&claim), &verdict),
+        &input(&sandbox, Some(&pod), Some(&claim), &verdict),
         &first
     ));
     assert_eq!(first.phase, Phase::Pending);
     sandbox.status = Some(first);
     let worth = |pod: &Pod, claim, second| {
-        let seen = seen(&sandbox, Some(pod), Some(claim), &verdict);
-        worth_writing(&seen, &status(&seen, at(second)))
+        let input = input(&sandbox, Some(pod), Some(claim), &verdict);
+        worth_writing(&input, &status(&input, at(second)))
     };
     assert!(!worth(&pod, &claim, 101));
     assert!(!worth(&pod, &bound, 101));
@@ -98,7 +104,10 @@ fn an_unchanged_status_is_not_written_whatever_others_recorded() {
     let sandbox = sandbox(|_| ());
     let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
     let verdict = Verdict::Running;
-    let first = status(&seen(&sandbox, Some(&pod), Some(&claim), &verdict), at(103));
+    let first = status(
+        &input(&sandbox, Some(&pod), Some(&claim), &verdict),
+        at(103),
+    );
     let sandbox = with_status(sandbox, |old| {
         *old = first;
         old.last_activity = Some(Time(at(500)));
@@ -106,10 +115,10 @@ fn an_unchanged_status_is_not_written_whatever_others_recorded() {
         let synced = condition(DATABASE_SYNCED, Some(true), "Synced", "", None, at(500));
         old.conditions.push(synced);
     });
-    let seen = seen(&sandbox, Some(&pod), Some(&claim), &verdict);
-    let again = status(&seen, at(600));
+    let input = input(&sandbox, Some(&pod), Some(&claim), &verdict);
+    let again = status(&input, at(600));
     assert_eq!((&again.last_activity, &again.project_id), (&None, &None));
-    assert!(!worth_writing(&seen, &again));
+    assert!(!worth_writing(&input, &again));
 }
 
 #[test]
@@ -117,14 +126,14 @@ fn a_pull_error_is_told_once_while_the_kubelet_goes_on_trying() {
     let mut sandbox = sandbox(|_| ());
     let claim = made_claim(&sandbox, "Bound");
     let verdict = Verdict::Running;
-    let told = |sandbox: &Sandbox, reason: &str, text: &str| {
+    let conditions_of = |sandbox: &Sandbox, reason: &str, text: &str| {
         let pod = in_state(made_pod(sandbox), container(waiting(reason, text)));
-        let seen = seen(sandbox, Some(&pod), Some(&claim), &verdict);
-        let new = status(&seen, at(103));
-        let worth = worth_writing(&seen, &new);
+        let input = input(sandbox, Some(&pod), Some(&claim), &verdict);
+        let new = status(&input, at(103));
+        let worth = worth_writing(&input, &new);
         (new, worth)
     };
-    let (first, worth) = told(&sandbox, "ErrImagePull", "dial tcp :4001: not found");
+    let (first, worth) = conditions_of(&sandbox, "ErrImagePull", "dial tcp :4001: not found");
     assert!(worth && first.phase == Phase::Failed);
     assert_eq!(event(None, &first).unwrap().1, "ImagePullFailed");
     sandbox.status = Some(first);
@@ -136,9 +145,9 @@ fn a_pull_error_is_told_once_while_the_kubelet_goes_on_trying() {
         ),
         ("ErrImagePull", "dial tcp :4003: not found"),
     ] {
-        assert!(!told(&sandbox, reason, text).1, "{reason} {text}");
+        assert!(!conditions_of(&sandbox, reason, text).1, "{reason} {text}");
     }
-    assert!(told(&sandbox, "ErrImagePull", "unauthorized").1);
+    assert!(conditions_of(&sandbox, "ErrImagePull", "unauthorized").1);
 }
 
 #[test]
@@ -148,10 +157,10 @@ fn sleep_is_told_by_its_cause_and_keeps_the_claim() {
     });
     let claim = made_claim(&sandbox, "Bound");
     for (verdict, reason) in [(Verdict::Suspended, "Suspended"), (Verdict::Idle, "Idle")] {
-        let new = status(&seen(&sandbox, None, Some(&claim), &verdict), at(103));
+        let new = status(&input(&sandbox, None, Some(&claim), &verdict), at(103));
         assert_eq!(new.phase, Phase::Suspended);
-        assert_eq!(told(&new)[0], format!("Ready False {reason}"));
-        assert_eq!(told(&new)[1], "WorkspaceReady True Bound");
+        assert_eq!(conditions_of(&new)[0], format!("Ready False {reason}"));
+        assert_eq!(conditions_of(&new)[1], "WorkspaceReady True Bound");
         assert_eq!(
             (new.pod_name.as_deref(), new.started_at.clone()),
             (None, None)
@@ -166,7 +175,7 @@ fn what_stands_in_the_way_is_told_and_says_who_has_to_act() {
     let claim = made_claim(&sandbox, "Bound");
     let blocked = |problem| {
         let verdict = Verdict::Blocked(problem);
-        status(&seen(&sandbox, None, Some(&claim), &verdict), at(103))
+        status(&input(&sandbox, None, Some(&claim), &verdict), at(103))
     };
     let quota = blocked(Problem::waiting("QuotaExceeded", "exceeded quota"));
     assert_eq!(quota.phase, Phase::Pending);
@@ -188,17 +197,20 @@ fn a_claim_that_is_gone_or_going_makes_the_sandbox_not_ready() {
     });
     let pod = ready(made_pod(&sandbox));
     let verdict = Verdict::Running;
-    let lost = status(&seen(&sandbox, Some(&pod), None, &verdict), at(103));
+    let lost = status(&input(&sandbox, Some(&pod), None, &verdict), at(103));
     assert_eq!(
-        told(&lost)[..2],
+        conditions_of(&lost)[..2],
         ["Ready False ClaimLost", "WorkspaceReady False ClaimLost"]
     );
     assert_eq!(lost.claim_name.as_deref(), Some("box-claim"));
     let mut going = made_claim(&sandbox, "Bound");
     going.metadata.deletion_timestamp = Some(Time(at(1)));
-    let new = status(&seen(&sandbox, Some(&pod), Some(&going), &verdict), at(103));
+    let new = status(
+        &input(&sandbox, Some(&pod), Some(&going), &verdict),
+        at(103),
+    );
     assert_eq!(
-        (new.phase, told(&new)[0].as_str()),
+        (new.phase, conditions_of(&new)[0].as_str()),
         (Phase::Failed, "Ready False ClaimTerminating")
     );
 }
@@ -210,15 +222,18 @@ fn a_refused_resize_is_told_and_stays_told() {
     sandbox.spec.workspace.size = "2Gi".into();
     let pod = ready(made_pod(&sandbox));
     let verdict = Verdict::Running;
-    let refused = Seen {
+    let refused = StatusInput {
         resize_refused: Some("not supported"),
-        ..seen(&sandbox, Some(&pod), Some(&claim), &verdict)
+        ..input(&sandbox, Some(&pod), Some(&claim), &verdict)
     };
     let first = status(&refused, at(103));
-    assert_eq!(told(&first)[1], "WorkspaceReady True ResizeRefused");
+    assert_eq!(
+        conditions_of(&first)[1],
+        "WorkspaceReady True ResizeRefused"
+    );
     assert!(message(&first, WORKSPACE_READY).contains("stays at 1Gi and cannot grow to 2Gi"));
     sandbox.status = Some(first);
-    let again = seen(&sandbox, Some(&pod), Some(&claim), &verdict);
+    let again = input(&sandbox, Some(&pod), Some(&claim), &verdict);
     assert!(!worth_writing(&again, &status(&again, at(200))));
 }
 
@@ -229,7 +244,10 @@ fn changes_that_wait_for_a_restart_are_named() {
     sandbox.spec.image = Some("other".into());
     let claim = made_claim(&sandbox, "Bound");
     let verdict = Verdict::Running;
-    let new = status(&seen(&sandbox, Some(&pod), Some(&claim), &verdict), at(103));
+    let new = status(
+        &input(&sandbox, Some(&pod), Some(&claim), &verdict),
+        at(103),
+    );
     assert_eq!(new.phase, Phase::Ready);
     let text = message(&new, RESTART_PENDING);
     assert!(text.contains(": image;") && text.contains(annotations::RESTART));
@@ -243,7 +261,7 @@ fn a_pod_of_somebody_else_is_not_taken_for_the_sandboxs() {
     pod.metadata.owner_references = None;
     pod.metadata.labels = None;
     let verdict = Verdict::Blocked(Problem::failed("NameConflict", "x"));
-    let new = status(&seen(&sandbox, Some(&pod), None, &verdict), at(103));
+    let new = status(&input(&sandbox, Some(&pod), None, &verdict), at(103));
     assert_eq!((new.phase, new.pod_name), (Phase::Failed, None));
 }
 
@@ -251,7 +269,7 @@ fn a_pod_of_somebody_else_is_not_taken_for_the_sandboxs() {
 fn an_ephemeral_workspace_that_sleeps_warns() {
     let verdict = Verdict::Running;
     let of = |sandbox: &Sandbox| {
-        let new = status(&seen(sandbox, None, None, &verdict), at(103));
+        let new = status(&input(sandbox, None, None, &verdict), at(103));
         message(&new, WORKSPACE_READY).to_owned()
     };
     let mut sandbox = sandbox(|spec| spec.workspace.persistence = Persistence::Ephemeral);
@@ -275,7 +293,10 @@ fn a_container_that_ran_out_of_memory_and_runs_again_says_so() {
     statuses[0].restart_count = 2;
     let claim = made_claim(&sandbox, "Bound");
     let verdict = Verdict::Running;
-    let new = status(&seen(&sandbox, Some(&pod), Some(&claim), &verdict), at(103));
+    let new = status(
+        &input(&sandbox, Some(&pod), Some(&claim), &verdict),
+        at(103),
+    );
     assert_eq!(new.phase, Phase::Ready);
     assert_eq!(
         message(&new, AGENT_READY),
@@ -286,7 +307,7 @@ fn a_container_that_ran_out_of_memory_and_runs_again_says_so() {
 /// The status of a sandbox with a bucket, ready on this pod before or not, that
 /// the node says `phase` of.
 fn with_bucket(before: Option<Phase>, phase: BucketPhase, reason: Option<&str>) -> SandboxStatus {
-    let entry = told_of(&bucket("data"), phase, reason);
+    let entry = entry_of(&bucket("data"), phase, reason);
     let sandbox = with_status(
         sandbox(|spec| spec.buckets = vec![bucket("data")]),
         |status| {
@@ -296,9 +317,9 @@ fn with_bucket(before: Option<Phase>, phase: BucketPhase, reason: Option<&str>) 
         },
     );
     let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
-    let mut seen = seen(&sandbox, Some(&pod), Some(&claim), &Verdict::Running);
-    seen.mounter.present = true;
-    status(&seen, at(200))
+    let mut input = input(&sandbox, Some(&pod), Some(&claim), &Verdict::Running);
+    input.mounter.present = true;
+    status(&input, at(200))
 }
 
 #[test]
@@ -330,13 +351,14 @@ fn a_bucket_keeps_a_first_start_from_being_ready_and_degrades_what_was() {
         let new = with_bucket(before, phase, reason);
         assert_eq!(new.phase, wanted, "{before:?} {phase:?}");
         let holds = wanted == Phase::Ready;
-        let says = told(&new);
-        let (ready, mounted) = match holds {
-            true => ("Ready True Ready", "BucketsReady True Mounted"),
-            false => (
+        let says = conditions_of(&new);
+        let (ready, mounted) = if holds {
+            ("Ready True Ready", "BucketsReady True Mounted")
+        } else {
+            (
                 "Ready False EndpointUnreachable",
                 "BucketsReady False EndpointUnreachable",
-            ),
+            )
         };
         assert_eq!((says[0].as_str(), says[4].as_str()), (ready, mounted));
         assert!(says.contains(&"PodReady True Running".to_owned()));
@@ -349,11 +371,11 @@ fn without_a_pod_the_buckets_wait_for_what_the_pod_waits_for() {
     let sandbox = sandbox(|spec| spec.buckets = vec![bucket("data")]);
     let problem = Problem::failed("HandleInUse", "somebody uses it");
     let new = status(
-        &seen(&sandbox, None, None, &Verdict::Blocked(problem)),
+        &input(&sandbox, None, None, &Verdict::Blocked(problem)),
         at(100),
     );
     assert_eq!(new.phase, Phase::Failed);
-    let says = told(&new);
+    let says = conditions_of(&new);
     assert_eq!(says[0], "Ready False HandleInUse");
     assert_eq!(says[4], "BucketsReady False HandleInUse");
 }
@@ -363,10 +385,10 @@ fn an_entry_of_the_controller_is_written_once_and_taken_back() {
     let sandbox = sandbox(|spec| spec.buckets = vec![bucket("data")]);
     let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
     let look = |sandbox: &Sandbox, present: bool, second: i64| {
-        let mut seen = seen(sandbox, Some(&pod), Some(&claim), &Verdict::Running);
-        seen.mounter.present = present;
-        let new = status(&seen, at(second));
-        let worth = worth_writing(&seen, &new);
+        let mut input = input(sandbox, Some(&pod), Some(&claim), &Verdict::Running);
+        input.mounter.present = present;
+        let new = status(&input, at(second));
+        let worth = worth_writing(&input, &new);
         (new, worth)
     };
     let (first, worth) = look(&sandbox, false, 103);

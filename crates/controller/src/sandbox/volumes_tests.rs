@@ -155,7 +155,7 @@ fn nothing_is_said_of_a_bucket_just_added_until_it_had_its_time() {
         status.phase = Phase::Ready;
         status.pod_uid = Some("pod-1".into());
     }));
-    observed.fresh = Some(at(300));
+    observed.spec_changed_at = Some(at(300));
     let quiet = plan(&observed, &settings(), at(301));
     assert_eq!(
         (quiet.verdict, quiet.wake_at),

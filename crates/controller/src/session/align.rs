@@ -1,6 +1,6 @@
-//! One look at a sandbox's agent: which of its sessions are whose. The agent is
-//! asked before the cache, so that a resource that came meanwhile is not missed;
-//! what would close a session is asked of the API server itself.
+//! Compares an agent's sessions with the SandboxSessions. It lists the agent's sessions
+//! before it reads the cache, so it does not miss a resource that was created in
+//! between. Before it closes a session it reads the resource from the API server.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,36 +9,34 @@ use kube::ResourceExt;
 use serde_json::json;
 use thiserror::Error;
 
-use super::{Context, Seen};
+use super::Context;
+use super::status::Observation;
 use hutch_api::{MANAGED_BY, Sandbox, SandboxSession, annotations, labels};
 use hutch_core::agent::AgentError;
 use hutch_core::interfaces::{NewSession, PodRef, SessionState};
 use hutch_kube::apply::Error;
 
-/// Why the sessions could not be brought in line.
 #[derive(Debug, Error)]
-pub enum Failed {
-    /// The agent does not answer.
+pub enum AlignError {
+    /// The agent did not answer.
     #[error(transparent)]
     Agent(#[from] AgentError),
-    /// The API server does not take a write.
+    /// A call to the API server failed.
     #[error(transparent)]
     Write(#[from] Error),
 }
 
-/// What came of it.
 #[derive(Default)]
-pub struct Outcome {
-    /// What there is to say of each resource.
-    pub seen: Vec<(Arc<SandboxSession>, Seen)>,
-    /// UIDs of the resources that need no further look in this pod.
+pub struct Alignment {
+    pub observations: Vec<(Arc<SandboxSession>, Observation)>,
+    /// UIDs of the resources that need no further alignment in this pod.
     pub settled: BTreeSet<String>,
-    /// Something has to be tried again.
-    pub again: bool,
+    /// True if the agent refused a session: the alignment must be repeated.
+    pub retry: bool,
 }
 
-/// Gives the sandbox's name to what belongs to it: to resources that a person
-/// made, and once to the sandbox itself that it has had sessions.
+/// Makes the sandbox the owner of the resources that a user created, and annotates the
+/// sandbox once: it has had sessions.
 pub async fn adopt(
     sandbox: &Sandbox,
     sessions: &[Arc<SandboxSession>],
@@ -66,8 +64,12 @@ pub async fn adopt(
     Ok(())
 }
 
-/// Opens what has a resource and closes what has lost it.
-pub async fn align(sandbox: &Sandbox, pod: &PodRef, ctx: &Context) -> Result<Outcome, Failed> {
+/// Opens sessions that have a resource and closes those that have lost theirs.
+pub async fn align(
+    sandbox: &Sandbox,
+    pod: &PodRef,
+    ctx: &Context,
+) -> Result<Alignment, AlignError> {
     let states = ctx.agents.list(pod).await?;
     let states: HashMap<_, _> = states
         .iter()
@@ -75,13 +77,13 @@ pub async fn align(sandbox: &Sandbox, pod: &PodRef, ctx: &Context) -> Result<Out
         .collect();
     let mut sessions = ctx.sessions_of(sandbox);
     sessions.sort_by_key(|session| session.age_key());
-    let mut outcome = Outcome::default();
-    let mut stands_for: HashMap<String, String> = HashMap::new();
+    let mut alignment = Alignment::default();
+    let mut representatives: HashMap<String, String> = HashMap::new();
     for session in &sessions {
-        let seen = match stands_for.get(&session.spec.id) {
-            Some(older) => Seen::Duplicate(older.clone()),
+        let observation = match representatives.get(&session.spec.id) {
+            Some(older) => Observation::Duplicate(older.clone()),
             None => {
-                stands_for.insert(session.spec.id.clone(), session.name_any());
+                representatives.insert(session.spec.id.clone(), session.name_any());
                 open(
                     session,
                     states.get(session.spec.id.as_str()).copied(),
@@ -91,11 +93,11 @@ pub async fn align(sandbox: &Sandbox, pod: &PodRef, ctx: &Context) -> Result<Out
                 .await?
             }
         };
-        match &seen {
-            Seen::Refused(_) => outcome.again = true,
-            _ => outcome.settled.extend(session.uid()),
+        match &observation {
+            Observation::Refused(_) => alignment.retry = true,
+            _ => alignment.settled.extend(session.uid()),
         }
-        outcome.seen.push((session.clone(), seen));
+        alignment.observations.push((session.clone(), observation));
     }
     let owners: BTreeSet<_> = sessions
         .iter()
@@ -110,7 +112,7 @@ pub async fn align(sandbox: &Sandbox, pod: &PodRef, ctx: &Context) -> Result<Out
             close(state, owner, pod, ctx).await?;
         }
     }
-    Ok(outcome)
+    Ok(alignment)
 }
 
 async fn open(
@@ -118,12 +120,12 @@ async fn open(
     state: Option<&SessionState>,
     pod: &PodRef,
     ctx: &Context,
-) -> Result<Seen, Failed> {
+) -> Result<Observation, AlignError> {
     let owner = session.owner_name();
     if state.is_some_and(|state| state.owner == owner) {
-        return Ok(Seen::Open);
+        return Ok(Observation::Open);
     }
-    // The facade's resources follow a session, which may have ended since.
+    // The facade creates a resource after its session, which may have ended since.
     let follows = session
         .labels()
         .get(labels::MANAGED_BY)
@@ -133,27 +135,28 @@ async fn open(
         ..NewSession::applied(session)
     };
     match ctx.agents.open(pod, new).await {
-        Ok(()) => Ok(Seen::Open),
+        Ok(()) => Ok(Observation::Open),
         Err(AgentError::NotFound(_)) if follows => {
             ctx.writer.delete(session, false, false).await?;
-            Ok(Seen::Ended)
+            Ok(Observation::Ended)
         }
         Err(error @ (AgentError::Unreachable(_) | AgentError::Lost(_))) => Err(error.into()),
-        Err(AgentError::Full(_)) => Ok(Seen::Refused(
+        Err(AgentError::Full(_)) => Ok(Observation::Refused(
             "it has as many as it may, or no space is left",
         )),
-        Err(AgentError::Unsuitable(_)) => Ok(Seen::Refused("its image has no shell")),
-        Err(_) => Ok(Seen::Refused("its agent does not take it")),
+        Err(AgentError::Unsuitable(_)) => Ok(Observation::Refused("its image has no shell")),
+        Err(_) => Ok(Observation::Refused("its agent does not take it")),
     }
 }
 
-/// Closes a session whose resource is really gone: nothing brings it back.
+/// Closes a session if the API server confirms that its resource is gone: a closed
+/// session cannot be restored.
 async fn close(
     state: &SessionState,
     owner: &str,
     pod: &PodRef,
     ctx: &Context,
-) -> Result<(), Failed> {
+) -> Result<(), AlignError> {
     if let Some((name, uid)) = owner.split_once('/') {
         let living: Option<SandboxSession> = ctx.writer.read(&pod.namespace, name).await?;
         let same = |living: &SandboxSession| {

@@ -1,13 +1,17 @@
-//! The session controller: sessions of an agent and the SandboxSessions that stand
-//! for them. What somebody applied is opened, what was deleted is closed, once per
-//! pod and whenever a resource comes or goes. An agent remembers each session's
-//! resource by name and UID, so that a session made anew under an old id is never
-//! closed for the old one's sake, and no finalizer holds a deletion up. What
-//! happens in a session is the facade's to tell.
+//! The session controller. It opens a session in the agent for each SandboxSession
+//! and closes sessions whose SandboxSession was deleted. It does so once per pod and
+//! after each created or deleted resource. An agent stores the name and the UID of
+//! each session's resource. So a new session with an old ID is never closed because
+//! the old resource was deleted, and no finalizer delays a deletion. The facade
+//! reports the activity in a session.
+//!
+//! - `align`: compares the agent's sessions with the resources, opens and closes.
+//! - `orphan`: reports SandboxSessions without a sandbox.
+//! - `status`: builds the status of a SandboxSession.
 
 mod align;
 pub mod orphan;
-pub mod status;
+mod status;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,31 +21,29 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
-use self::status::{Seen, status, worth_writing};
+use self::status::{Observation, status, worth_writing};
 use crate::backoff::Backoff;
 use hutch_api::{Sandbox, SandboxSession, annotations};
 use hutch_core::interfaces::{PodRef, Sessions};
 use hutch_kube::apply::{Error, Writer};
 use hutch_kube::caches::Caches;
 
-/// How long one sandbox's agent may keep the controller busy.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum time to align the sessions of one sandbox: a slow agent must not block the
+/// controller.
+const ALIGN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What every reconcile of a sandbox's sessions can reach.
+/// State that all reconciles of sessions share.
 pub struct Context {
-    /// The caches, for reading.
     pub caches: Caches,
-    /// The API server, for writing.
     pub writer: Writer,
-    /// The agents' sessions.
     pub agents: Arc<dyn Sessions>,
-    /// When a sandbox that could not be asked is asked again.
+    /// Delays the next attempt for a sandbox whose agent did not answer.
     pub retries: Backoff,
-    /// What has been aligned.
+    /// Pods and resources that need no further alignment.
     pub aligned: Mutex<Aligned>,
 }
 
-/// By UID of the sandbox: the pod's UID, and those of the resources.
+/// The pod's UID and the UIDs of its aligned resources, by UID of the sandbox.
 type Aligned = HashMap<String, (String, BTreeSet<String>)>;
 
 impl Context {
@@ -49,14 +51,14 @@ impl Context {
         self.aligned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The resources of the sandbox's sessions. Those that are ending, or go with
-    /// an earlier sandbox of the name, are left out.
+    /// The resources of the sandbox's sessions, without those that are being deleted
+    /// and those that an earlier sandbox of the same name owns.
     fn sessions_of(&self, sandbox: &Sandbox) -> Vec<Arc<SandboxSession>> {
         let (name, uid) = (
             sandbox.metadata.name.as_deref(),
             sandbox.metadata.uid.as_deref(),
         );
-        let another = |session: &SandboxSession| {
+        let of_another = |session: &SandboxSession| {
             let mut owners = session.owner_references().iter();
             owners.any(|owner| owner.kind == "Sandbox" && Some(owner.uid.as_str()) != uid)
         };
@@ -65,13 +67,17 @@ impl Context {
             Some(session.spec.sandbox_name.as_str()) == name
                 && session.metadata.namespace == sandbox.metadata.namespace
                 && session.metadata.deletion_timestamp.is_none()
-                && !another(session)
+                && !of_another(session)
         });
         all
     }
 
-    async fn report(&self, session: &SandboxSession, seen: &Seen) -> Result<(), Error> {
-        let status = status(session, seen, Timestamp::now());
+    async fn report(
+        &self,
+        session: &SandboxSession,
+        observation: &Observation,
+    ) -> Result<(), Error> {
+        let status = status(session, observation, Timestamp::now());
         if !worth_writing(session, &status) {
             return Ok(());
         }
@@ -89,7 +95,7 @@ fn uids(sessions: &[Arc<SandboxSession>]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Brings the sessions of one sandbox in line.
+/// Aligns the sessions of one sandbox with its SandboxSessions.
 pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: &Context) -> Result<Action, Error> {
     let uid = sandbox.uid().unwrap_or_default();
     if sandbox.metadata.deletion_timestamp.is_some() {
@@ -99,7 +105,7 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: &Context) -> Result<Action, E
     let sessions = ctx.sessions_of(&sandbox);
     let Some(pod) = PodRef::ready(&sandbox) else {
         for session in sessions.iter().filter(|session| session.status.is_none()) {
-            ctx.report(session, &Seen::NotReady).await?;
+            ctx.report(session, &Observation::NotReady).await?;
         }
         return Ok(Action::await_change());
     };
@@ -109,23 +115,23 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: &Context) -> Result<Action, E
         return Ok(Action::await_change());
     }
     align::adopt(&sandbox, &sessions, ctx).await?;
-    match tokio::time::timeout(PATIENCE, align::align(&sandbox, &pod, ctx)).await {
-        Ok(Ok(outcome)) => {
-            for (session, seen) in &outcome.seen {
-                ctx.report(session, seen).await?;
+    match tokio::time::timeout(ALIGN_TIMEOUT, align::align(&sandbox, &pod, ctx)).await {
+        Ok(Ok(alignment)) => {
+            for (session, observation) in &alignment.observations {
+                ctx.report(session, observation).await?;
             }
             ctx.aligned()
-                .insert(uid.clone(), (pod.uid, outcome.settled));
-            if outcome.again {
+                .insert(uid.clone(), (pod.uid, alignment.settled));
+            if alignment.retry {
                 return Ok(Action::requeue(ctx.retries.failed(&uid)));
             }
             ctx.retries.clear(&uid);
             Ok(Action::await_change())
         }
-        Ok(Err(align::Failed::Write(error))) => Err(error),
-        Ok(Err(align::Failed::Agent(_))) | Err(_) => {
+        Ok(Err(align::AlignError::Write(error))) => Err(error),
+        Ok(Err(align::AlignError::Agent(_))) | Err(_) => {
             for session in &sessions {
-                ctx.report(session, &Seen::Unreachable).await?;
+                ctx.report(session, &Observation::Unreachable).await?;
             }
             Ok(Action::requeue(ctx.retries.failed(&uid)))
         }

@@ -1,65 +1,69 @@
-//! What a SandboxSession's status says. Pure.
+//! The status of a SandboxSession: a pure function.
 
 use k8s_openapi::jiff::Timestamp;
 
 use hutch_api::{SandboxSession, SandboxSessionStatus};
 use hutch_core::conditions::{READY, carry_over, condition};
 
-/// What there is to say of a session. Never in an agent's words, which could be
-/// others each time.
+/// The state of a session, as its condition reports it. It never contains a text of
+/// the agent: that may differ each time, and each difference would be a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// There is no such sandbox.
+pub enum Observation {
+    /// The sandbox does not exist.
     NoSandbox,
-    /// An older resource stands for the same session.
+    /// An older resource, with this name, represents the same session.
     Duplicate(String),
-    /// The sandbox does not answer yet.
+    /// The sandbox is not ready yet.
     NotReady,
-    /// The sandbox should answer, and does not.
+    /// The sandbox is ready but its agent does not answer.
     Unreachable,
-    /// The sandbox does not take the session; why.
+    /// The agent refused the session, for this reason.
     Refused(&'static str),
-    /// The session that it stood for has ended, and so it goes.
+    /// The session has ended, so its resource is deleted.
     Ended,
-    /// It stands for a session, in a pod that may sleep by now.
+    /// The session is open. The sandbox may be asleep by now.
     Open,
 }
 
-/// The controller's part of the status of `session`.
-pub fn status(session: &SandboxSession, seen: &Seen, now: Timestamp) -> SandboxSessionStatus {
+/// The fields of the status that the controller owns.
+pub fn status(
+    session: &SandboxSession,
+    observation: &Observation,
+    now: Timestamp,
+) -> SandboxSessionStatus {
     let (sandbox, id) = (&session.spec.sandbox_name, &session.spec.id);
-    let (ready, reason, message) = match seen {
-        Seen::NoSandbox => (
+    let (ready, reason, message) = match observation {
+        Observation::NoSandbox => (
             false,
             "SandboxNotFound",
             format!("there is no sandbox {sandbox}"),
         ),
-        Seen::Duplicate(other) => (
+        Observation::Duplicate(other) => (
             false,
             "Duplicate",
             format!(
                 "{other} stands for the session {id:?} of {sandbox} already: delete one of the two"
             ),
         ),
-        Seen::NotReady => (
+        Observation::NotReady => (
             false,
             "SandboxNotReady",
             format!("the sandbox {sandbox} is not ready yet"),
         ),
-        Seen::Unreachable => (
+        Observation::Unreachable => (
             false,
             "SandboxUnreachable",
             format!(
                 "the agent of {sandbox} cannot be asked: may Hutch exec into pods of this namespace?"
             ),
         ),
-        Seen::Refused(why) => (
+        Observation::Refused(why) => (
             false,
             "Refused",
             format!("the sandbox {sandbox} does not take the session: {why}"),
         ),
-        Seen::Ended => (false, "Ended", "the session has ended".to_owned()),
-        Seen::Open => (
+        Observation::Ended => (false, "Ended", "the session has ended".to_owned()),
+        Observation::Open => (
             true,
             "Open",
             "commands can be run in the session; one that comes while the sandbox sleeps wakes it"
@@ -77,7 +81,7 @@ pub fn status(session: &SandboxSession, seen: &Seen, now: Timestamp) -> SandboxS
     }
 }
 
-/// Whether `status` says anything that the session does not say yet.
+/// True if `status` differs from the session's present status.
 pub fn worth_writing(session: &SandboxSession, status: &SandboxSessionStatus) -> bool {
     session.status.as_ref().is_none_or(|old| {
         old.conditions != status.conditions || old.observed_generation != status.observed_generation
@@ -103,15 +107,15 @@ mod tests {
     }
 
     #[test]
-    fn a_session_says_what_stands_in_its_way_and_says_it_once() {
+    fn a_session_reports_its_obstacle_and_reports_it_once() {
         let mut session = session();
-        let first = status(&session, &Seen::NoSandbox, at(1));
+        let first = status(&session, &Observation::NoSandbox, at(1));
         assert_eq!(first.conditions[0].reason, "SandboxNotFound");
         assert!(worth_writing(&session, &first));
         session.status = Some(first);
-        let again = status(&session, &Seen::NoSandbox, at(9));
+        let again = status(&session, &Observation::NoSandbox, at(9));
         assert!(!worth_writing(&session, &again));
-        let open = status(&session, &Seen::Open, at(9));
+        let open = status(&session, &Observation::Open, at(9));
         assert!(worth_writing(&session, &open));
         assert_eq!(open.conditions[0].status, "True");
     }
@@ -119,12 +123,15 @@ mod tests {
     #[test]
     fn what_the_facade_has_written_is_no_reason_to_write() {
         let mut session = session();
-        let seen = Seen::Open;
-        let open = status(&session, &seen, at(1));
+        let observation = Observation::Open;
+        let open = status(&session, &observation, at(1));
         session.status = Some(SandboxSessionStatus {
             working_directory: Some("/workspace".into()),
             ..open
         });
-        assert!(!worth_writing(&session, &status(&session, &seen, at(2))));
+        assert!(!worth_writing(
+            &session,
+            &status(&session, &observation, at(2))
+        ));
     }
 }

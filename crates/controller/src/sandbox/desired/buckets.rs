@@ -126,9 +126,10 @@ impl BucketVolume {
     fn new(bucket: &Bucket, namespace: &str, settings: &BucketSettings) -> Self {
         let secret = &bucket.credentials_secret_ref;
         let (driver, handle) = (settings.csi_driver.clone(), handle(bucket));
-        let (mounter, options) = match settings.own_driver() {
-            true => ("s3fs", s3fs(bucket)),
-            false => ("geesefs", geesefs(bucket)),
+        let (mounter, options) = if settings.own_driver() {
+            ("s3fs", s3fs(bucket))
+        } else {
+            ("geesefs", geesefs(bucket))
         };
         let source = [
             driver.as_str(),
@@ -196,9 +197,10 @@ impl BucketVolume {
         let claim = other.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
         let here = claim.is_some_and(|claim| claim.namespace.as_deref() == Some(&self.namespace));
         // Of another namespace no more is told than that there is one.
-        let whose = match here {
-            true => format!("volume {} of this namespace", other.name_any()),
-            false => "a volume of another namespace".to_owned(),
+        let whose = if here {
+            format!("volume {} of this namespace", other.name_any())
+        } else {
+            "a volume of another namespace".to_owned()
         };
         Problem::failed(
             reasons::HANDLE_IN_USE,

@@ -140,9 +140,10 @@ impl BucketVolume {
     }
 
     const fn access_mode(&self) -> &'static str {
-        match self.bucket.read_only {
-            true => "ReadOnlyMany",
-            false => "ReadWriteMany",
+        if self.bucket.read_only {
+            "ReadOnlyMany"
+        } else {
+            "ReadWriteMany"
         }
     }
 }

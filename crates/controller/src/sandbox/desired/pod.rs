@@ -250,9 +250,10 @@ fn volumes(
             reference: Some(settings.agent_image.clone()),
             pull_policy: Some("IfNotPresent".to_owned()),
         }),
-        empty_dir: match placement.image_volume {
-            true => None,
-            false => empty_dir(AGENT_SIZE),
+        empty_dir: if placement.image_volume {
+            None
+        } else {
+            empty_dir(AGENT_SIZE)
         },
         ..Default::default()
     };

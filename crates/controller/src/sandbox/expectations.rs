@@ -1,6 +1,6 @@
-//! What was just written and may not have reached the cache yet. Without it a
-//! reconcile that comes too soon would take a new pod for a lost one and an ending
-//! one for one that runs, or write the same status again.
+//! The controller's own recent writes, which the cache may not show yet. Without
+//! them a reconcile that starts too early would treat a new pod as lost and an
+//! ending pod as running, or would write the same status twice.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,30 +13,29 @@ use tokio::time::Instant;
 
 use hutch_api::Sandbox;
 
-/// A cache that lags longer than this is not waited for: a create that repeats
-/// then meets the object under its name.
-pub const LAG: Duration = Duration::from_secs(5);
+/// The longest time to wait for a cache that lags. A repeated create is safe after
+/// that: it fails with `AlreadyExists`, because the object has its name.
+pub const MAX_CACHE_LAG: Duration = Duration::from_secs(5);
 
-/// Objects as they were after they had been created or told to end, by the UID of
-/// their sandbox.
-pub struct Latest<K>(Mutex<HashMap<String, (Instant, Arc<K>)>>);
+/// Objects in the state that a create or a delete returned, by UID of the sandbox.
+pub struct ExpectedObjects<K>(Mutex<HashMap<String, (Instant, Arc<K>)>>);
 
-impl<K> Default for Latest<K> {
+impl<K> Default for ExpectedObjects<K> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Resource> Latest<K> {
-    /// Remembers what was created, or told to end, for the sandbox `uid`.
-    pub fn note(&self, uid: &str, object: Arc<K>) {
+impl<K: Resource> ExpectedObjects<K> {
+    /// Records an object that was created or deleted for the sandbox `uid`.
+    pub fn record(&self, uid: &str, object: Arc<K>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(uid.to_owned(), (Instant::now(), object));
     }
 
-    /// What there is for the sandbox `uid`: what the cache has, or what is
-    /// remembered where the cache cannot have been told of it yet.
-    pub fn newer(&self, uid: &str, cached: Option<Arc<K>>) -> Option<Arc<K>> {
+    /// The newest known object of the sandbox `uid`: the recorded one while the cache
+    /// cannot show it yet, otherwise the cached one.
+    pub fn latest(&self, uid: &str, cached: Option<Arc<K>>) -> Option<Arc<K>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((at, latest)) = all.get(uid) else {
             return cached;
@@ -45,10 +44,10 @@ impl<K: Resource> Latest<K> {
             .as_ref()
             .filter(|cached| cached.uid() == latest.uid());
         let lags = if ending(latest) {
-            // What ends never runs again, however late the cache is.
+            // An ending object never runs again, however long the cache lags.
             known.is_some_and(|cached| !ending(cached))
         } else {
-            known.is_none() && at.elapsed() < LAG
+            known.is_none() && at.elapsed() < MAX_CACHE_LAG
         };
         if lags {
             return Some(Arc::clone(latest));
@@ -57,8 +56,8 @@ impl<K: Resource> Latest<K> {
         cached
     }
 
-    /// Whether something is remembered for the sandbox `uid`.
-    pub fn expects(&self, uid: &str) -> bool {
+    /// True if the cache does not show a recorded object of the sandbox `uid` yet.
+    pub fn is_pending(&self, uid: &str) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.contains_key(uid)
     }
@@ -68,25 +67,25 @@ fn ending<K: Resource>(object: &Arc<K>) -> bool {
     object.meta().deletion_timestamp.is_some()
 }
 
-/// Sandboxes whose status was just written, by UID.
+/// Sandboxes as the last write of their status returned them, by UID.
 #[derive(Default)]
-pub struct Written(Mutex<HashMap<String, Rewrite>>);
+pub struct ExpectedStatuses(Mutex<HashMap<String, StatusWrite>>);
 
-/// The version that a write rested on, and what came of it.
-type Rewrite = (Option<String>, Arc<Sandbox>);
+/// The resource version before the write, and the sandbox after it.
+type StatusWrite = (Option<String>, Arc<Sandbox>);
 
-impl Written {
-    /// Remembers that the status of `seen` was written.
-    pub fn note(&self, seen: &Sandbox, mut written: Sandbox) {
+impl ExpectedStatuses {
+    /// Records that the status of `seen` was written.
+    pub fn record(&self, seen: &Sandbox, mut written: Sandbox) {
         written.metadata.managed_fields = None;
         let uid = seen.uid().unwrap_or_default();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(uid, (seen.resource_version(), Arc::new(written)));
     }
 
-    /// The sandbox as the cache has it, or as it was written if the cache still
-    /// has the state before.
-    pub fn newer(&self, cached: Arc<Sandbox>) -> Arc<Sandbox> {
+    /// The written sandbox if the cache still has the version before the write,
+    /// otherwise the cached one.
+    pub fn latest(&self, cached: Arc<Sandbox>) -> Arc<Sandbox> {
         let uid = cached.uid().unwrap_or_default();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get(&uid) {
@@ -99,13 +98,13 @@ impl Written {
     }
 }
 
-/// Specs that the status does not speak of yet, by UID of their sandbox: the
-/// generation, and when it was first seen.
+/// Specs that are newer than `status.observedGeneration`, by UID of the sandbox: the
+/// generation, and the time at which this controller first saw it.
 #[derive(Default)]
-pub struct Fresh(Mutex<HashMap<String, (Option<i64>, Timestamp)>>);
+pub struct UnreportedSpecs(Mutex<HashMap<String, (Option<i64>, Timestamp)>>);
 
-impl Fresh {
-    /// Since when the spec is as it is, where the status does not speak of it.
+impl UnreportedSpecs {
+    /// The time of the spec's last change; `None` if the status covers that change.
     pub fn since(&self, sandbox: &Sandbox, now: Timestamp) -> Option<Timestamp> {
         let (uid, generation) = (sandbox.uid()?, sandbox.metadata.generation);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,17 +123,13 @@ impl Fresh {
     }
 }
 
-/// What was just written, and what has just changed.
+/// The recent writes of one leader, and the specs that it has not reported on yet.
 #[derive(Default)]
-pub struct Recent {
-    /// Specs.
-    pub specs: Fresh,
-    /// Statuses of sandboxes.
-    pub statuses: Written,
-    /// Pods.
-    pub pods: Latest<Pod>,
-    /// Claims.
-    pub claims: Latest<PersistentVolumeClaim>,
+pub struct Expectations {
+    pub specs: UnreportedSpecs,
+    pub statuses: ExpectedStatuses,
+    pub pods: ExpectedObjects<Pod>,
+    pub claims: ExpectedObjects<PersistentVolumeClaim>,
 }
 
 #[cfg(test)]
@@ -150,32 +145,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_created_pod_stands_in_until_the_cache_has_it_or_should_have() {
-        let created = Latest::default();
-        created.note("s", pod("new"));
+    async fn a_created_pod_is_used_until_the_cache_has_it_or_the_maximum_lag_has_passed() {
+        let created = ExpectedObjects::default();
+        created.record("s", pod("new"));
         let uid = |seen: Option<Arc<Pod>>| seen.and_then(|pod| pod.uid());
-        assert_eq!(uid(created.newer("s", None)).as_deref(), Some("new"));
-        let stale = created.newer("s", Some(pod("old")));
+        assert_eq!(uid(created.latest("s", None)).as_deref(), Some("new"));
+        let stale = created.latest("s", Some(pod("old")));
         assert_eq!(uid(stale).as_deref(), Some("new"));
-        assert!(created.newer("s", Some(pod("new"))).is_some());
-        assert!(created.newer("s", None).is_none());
+        assert!(created.latest("s", Some(pod("new"))).is_some());
+        assert!(created.latest("s", None).is_none());
 
-        created.note("s", pod("new"));
-        tokio::time::advance(LAG).await;
-        assert!(created.newer("s", None).is_none());
+        created.record("s", pod("new"));
+        tokio::time::advance(MAX_CACHE_LAG).await;
+        assert!(created.latest("s", None).is_none());
     }
 
     #[test]
-    fn an_ending_pod_stands_in_while_the_cache_has_it_as_it_was() {
+    fn an_ending_pod_is_used_while_the_cache_still_shows_it_running() {
         let ended = |uid: &str| {
             let mut pod = Pod::clone(&pod(uid));
             pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
             Some(Arc::new(pod))
         };
         let seen = |cached: Option<Arc<Pod>>| {
-            let latest = Latest::default();
-            latest.note("s", ended("old").unwrap());
-            let seen = latest.newer("s", cached)?;
+            let latest = ExpectedObjects::default();
+            latest.record("s", ended("old").unwrap());
+            let seen = latest.latest("s", cached)?;
             Some((seen.uid().unwrap(), ending(&seen)))
         };
         let old = Some(("old".to_owned(), true));
@@ -186,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_is_fresh_until_the_status_speaks_of_it() {
+    fn a_spec_is_unreported_until_the_status_has_its_generation() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let sandbox = |generation, observed| {
             let mut sandbox = Sandbox::new("x", hutch_api::SandboxSpec::default());
@@ -195,28 +190,28 @@ mod tests {
             sandbox.status.get_or_insert_default().observed_generation = Some(observed);
             sandbox
         };
-        let fresh = Fresh::default();
-        assert_eq!(fresh.since(&sandbox(1, 1), at(1)), None);
-        assert_eq!(fresh.since(&sandbox(2, 1), at(2)), Some(at(2)));
-        assert_eq!(fresh.since(&sandbox(2, 1), at(3)), Some(at(2)));
-        assert_eq!(fresh.since(&sandbox(3, 1), at(4)), Some(at(4)));
-        assert_eq!(fresh.since(&sandbox(3, 3), at(5)), None);
-        assert!(fresh.0.lock().unwrap().is_empty());
+        let specs = UnreportedSpecs::default();
+        assert_eq!(specs.since(&sandbox(1, 1), at(1)), None);
+        assert_eq!(specs.since(&sandbox(2, 1), at(2)), Some(at(2)));
+        assert_eq!(specs.since(&sandbox(2, 1), at(3)), Some(at(2)));
+        assert_eq!(specs.since(&sandbox(3, 1), at(4)), Some(at(4)));
+        assert_eq!(specs.since(&sandbox(3, 3), at(5)), None);
+        assert!(specs.0.lock().unwrap().is_empty());
     }
 
     #[test]
-    fn a_written_status_stands_in_while_the_cache_has_the_version_before() {
+    fn a_written_status_is_used_while_the_cache_has_the_version_before_it() {
         let version = |version: &str| {
             let mut sandbox = Sandbox::new("x", hutch_api::SandboxSpec::default());
             sandbox.metadata.uid = Some("u".into());
             sandbox.metadata.resource_version = Some(version.into());
             sandbox
         };
-        let written = Written::default();
-        let newer = |cached| written.newer(Arc::new(version(cached))).resource_version();
-        written.note(&version("1"), version("2"));
-        assert_eq!(newer("1").as_deref(), Some("2"));
-        assert_eq!(newer("3").as_deref(), Some("3"));
-        assert_eq!(newer("1").as_deref(), Some("1"));
+        let written = ExpectedStatuses::default();
+        let latest = |cached| written.latest(Arc::new(version(cached))).resource_version();
+        written.record(&version("1"), version("2"));
+        assert_eq!(latest("1").as_deref(), Some("2"));
+        assert_eq!(latest("3").as_deref(), Some("3"));
+        assert_eq!(latest("1").as_deref(), Some("1"));
     }
 }
