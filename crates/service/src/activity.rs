@@ -1,7 +1,7 @@
-//! The record of use that sleeping goes by: who was used when is kept here and
-//! written to `status.lastActivity` now and then, never once per command. A
-//! sandbox whose idle time-out is near is written at once, so that none falls
-//! asleep while it is used.
+//! Records when sandboxes are used: the controller suspends idle ones by that. The
+//! times are kept in memory and written to `status.lastActivity` at intervals, never
+//! once per command. A sandbox whose idle timeout is near is written at once, so that
+//! it does not fall asleep while it is used.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,45 +11,46 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Service;
-use super::rounds::rounds;
+use super::periodic::run_periodically;
 use hutch_api::Sandbox;
 use hutch_core::deadlines;
 use hutch_core::interfaces::PodRef;
 
-/// How often a used sandbox is written about at most.
-const EVERY: Duration = Duration::from_secs(30);
-/// How often what is due is looked for.
+/// The shortest time between two writes for a sandbox without idle timeout.
+const WRITE_INTERVAL: Duration = Duration::from_secs(30);
+/// The time between two searches for sandboxes that are due.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Which sandboxes are, or were since they were last written about, in use.
+/// The sandboxes that are in use, or were in use since their last write.
 #[derive(Default)]
-pub struct ActivityLog(Arc<Mutex<HashMap<String, Entry>>>);
+pub struct ActivityLog(Arc<Mutex<HashMap<String, Usage>>>);
 
-struct Entry {
+struct Usage {
+    /// Requests in progress.
     users: usize,
-    last: Timestamp,
-    /// When it was last written about, or first used.
-    since: Instant,
+    last_used: Timestamp,
+    /// The time of the last write; before the first write, of the first use.
+    last_written: Instant,
 }
 
-/// A request in progress; dropping it ends the use.
+/// A request in progress. Dropping it ends the use.
 pub struct Use {
-    log: Arc<Mutex<HashMap<String, Entry>>>,
+    log: Arc<Mutex<HashMap<String, Usage>>>,
     name: String,
 }
 
 impl ActivityLog {
-    /// Records that a request uses the sandbox from now on.
+    /// Notes that a request uses the sandbox until the returned guard is dropped.
     pub fn begin(&self, name: &str) -> Use {
         let now = Timestamp::now();
-        let mut entries = lock(&self.0);
-        let entry = entries.entry(name.to_owned()).or_insert(Entry {
+        let mut usages = lock(&self.0);
+        let usage = usages.entry(name.to_owned()).or_insert(Usage {
             users: 0,
-            last: now,
-            since: Instant::now(),
+            last_used: now,
+            last_written: Instant::now(),
         });
-        entry.users += 1;
-        entry.last = now;
+        usage.users += 1;
+        usage.last_used = now;
         Use {
             log: self.0.clone(),
             name: name.to_owned(),
@@ -59,19 +60,20 @@ impl ActivityLog {
 
 impl Drop for Use {
     fn drop(&mut self) {
-        if let Some(entry) = lock(&self.log).get_mut(&self.name) {
-            entry.users -= 1;
-            entry.last = Timestamp::now();
+        if let Some(usage) = lock(&self.log).get_mut(&self.name) {
+            usage.users -= 1;
+            usage.last_used = Timestamp::now();
         }
     }
 }
 
-fn lock(log: &Mutex<HashMap<String, Entry>>) -> MutexGuard<'_, HashMap<String, Entry>> {
+fn lock(log: &Mutex<HashMap<String, Usage>>) -> MutexGuard<'_, HashMap<String, Usage>> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Service {
-    /// Writes about used sandboxes for as long as it is polled.
+    /// Writes the activity of used sandboxes for as long as it is polled. Run it once per
+    /// service, beside [`Self::record_sessions`].
     pub async fn record_activity(self: Arc<Self>) {
         let service = &self;
         let due = |busy: &HashSet<String>, room: usize| {
@@ -81,17 +83,20 @@ impl Service {
             due.map(|name| (name, ())).collect()
         };
         let record = |name: String, ()| async move { service.record_use(&name).await };
-        rounds(TICK, due, record).await;
+        run_periodically(TICK, due, record).await;
     }
 
-    /// Whether the sandbox is to be written about; one that is gone is forgotten.
+    /// True if the sandbox's activity is to be written now. A sandbox that is gone is
+    /// removed from the log.
     fn is_due(&self, name: &str) -> bool {
         let Some(sandbox) = self.sandboxes.get(name) else {
             self.forget(name);
             return false;
         };
-        let since = lock(&self.activity.0).get(name).map(|entry| entry.since);
-        since.is_some_and(|since| since.elapsed() >= interval(&sandbox) || sleeps_soon(&sandbox))
+        let written = lock(&self.activity.0)
+            .get(name)
+            .map(|usage| usage.last_written);
+        written.is_some_and(|at| at.elapsed() >= write_interval(&sandbox) || sleeps_soon(&sandbox))
     }
 
     async fn record_use(&self, name: &str) {
@@ -100,22 +105,23 @@ impl Service {
         };
         let Some((users, last)) = lock(&self.activity.0)
             .get(name)
-            .map(|entry| (entry.users, entry.last))
+            .map(|usage| (usage.users, usage.last_used))
         else {
             return;
         };
-        // What runs in the background matters only to a sandbox that may sleep.
+        // Only a sandbox that may fall asleep needs to know of background processes.
         let may_sleep = deadlines::sleeps_at(&sandbox).is_some();
         let busy = users > 0 || (may_sleep && self.runs_something(&sandbox).await);
         let at = if busy { Timestamp::now() } else { last };
-        // Until it answers, its start is a part of the trace that woke it.
+        // Until the sandbox answers, its start belongs to the trace that woke it: a
+        // write without `traceparent` would clear that.
         let status = sandbox.status.as_ref();
         let starting = status.filter(|status| !status.phase.answers());
         let trace = starting.and_then(|status| status.traceparent.clone());
         match self.sandboxes.record_activity(name, at, trace).await {
             Ok(_) if busy => {
-                if let Some(entry) = lock(&self.activity.0).get_mut(name) {
-                    entry.since = Instant::now();
+                if let Some(usage) = lock(&self.activity.0).get_mut(name) {
+                    usage.last_written = Instant::now();
                 }
             }
             Ok(_) => self.forget_unused_since(name, last),
@@ -123,7 +129,7 @@ impl Service {
         }
     }
 
-    /// Whether commands or what they left in the background still run.
+    /// True if commands run, or processes that outlived their command.
     async fn runs_something(&self, sandbox: &Sandbox) -> bool {
         let Some(pod) = PodRef::ready(sandbox) else {
             return false;
@@ -133,35 +139,37 @@ impl Service {
     }
 
     fn forget(&self, name: &str) {
-        let mut entries = lock(&self.activity.0);
-        if entries.get(name).is_some_and(|entry| entry.users == 0) {
-            entries.remove(name);
+        let mut usages = lock(&self.activity.0);
+        if usages.get(name).is_some_and(|usage| usage.users == 0) {
+            usages.remove(name);
         }
     }
 
     fn forget_unused_since(&self, name: &str, last: Timestamp) {
-        let mut entries = lock(&self.activity.0);
-        match entries.get_mut(name) {
-            Some(entry) if entry.users > 0 || entry.last > last => entry.since = Instant::now(),
+        let mut usages = lock(&self.activity.0);
+        match usages.get_mut(name) {
+            Some(usage) if usage.users > 0 || usage.last_used > last => {
+                usage.last_written = Instant::now()
+            }
             _ => {
-                entries.remove(name);
+                usages.remove(name);
             }
         }
     }
 }
 
-/// How often this sandbox is written about at most: several times within its
-/// idle time-out.
-fn interval(sandbox: &Sandbox) -> Duration {
+/// The shortest time between two writes for this sandbox: a third of its idle timeout,
+/// so that several writes fall into it.
+fn write_interval(sandbox: &Sandbox) -> Duration {
     let idle = sandbox.spec.lifecycle.idle_timeout.as_deref();
     match idle.and_then(deadlines::parse) {
-        Some(idle) => EVERY.min(idle / 3),
-        None => EVERY,
+        Some(idle) => WRITE_INTERVAL.min(idle / 3),
+        None => WRITE_INTERVAL,
     }
 }
 
-/// Whether the sandbox would fall asleep before the next write.
+/// True if the sandbox would fall asleep before the write after the next.
 fn sleeps_soon(sandbox: &Sandbox) -> bool {
-    let near = Timestamp::now() + 2 * interval(sandbox);
+    let near = Timestamp::now() + 2 * write_interval(sandbox);
     deadlines::sleeps_at(sandbox).is_some_and(|at| at <= near)
 }

@@ -1,5 +1,6 @@
-//! Sandboxes that a backend makes for a project which it has no row for yet: made
-//! by name and language, reached by ports and a domain, ended by name or UID.
+//! Sandboxes that a backend, a client of the project API, creates for a project that
+//! has no row yet. It creates one by title and language, makes it reachable through
+//! ports and a domain, and deletes it by name or UID.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,44 +14,44 @@ use super::{Service, ServiceError};
 use hutch_api::{Sandbox, annotations};
 use hutch_core::interfaces::ResourceError;
 
-/// Where front ends listen in a sandbox, and back ends.
+/// The ports on which programs in a sandbox listen: front ends, then back ends.
 pub const PORTS: [u16; 2] = [5173, 8888];
 
-/// How long a sandbox may take that is made by name: its image may have to be
-/// pulled first, and clients wait five minutes.
-const MAKING: Duration = Duration::from_secs(240);
+/// How long the creation of such a sandbox may take. Its image may have to be pulled
+/// first. Clients wait five minutes.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(240);
 
-/// What languages and domains there are for backends.
+/// The images and domains that the project API offers.
 #[derive(Clone, Debug, Default)]
 pub struct BackendSettings {
     /// Images by language.
     pub images: BTreeMap<String, String>,
-    /// Domains below which a sandbox may be reached. Empty: any.
+    /// Domains below which a sandbox may be reached. Empty: any domain.
     pub domains: Vec<String>,
 }
 
-/// A sandbox that a backend got.
+/// A sandbox that was created for a backend.
 #[derive(Clone, Debug)]
 pub struct Backend {
     /// UID of the sandbox.
     pub id: String,
     /// Name of the sandbox and of its pod.
     pub name: String,
-    /// What it runs.
+    /// The image that its pod runs.
     pub image: String,
-    /// Where the workspace is.
+    /// The path of its workspace.
     pub workdir: String,
-    /// Where its [`PORTS`] are reached.
+    /// The ports at which its [`PORTS`] are reachable from outside, in the same order.
     pub ports: Vec<u16>,
 }
 
-/// Why a backend did not get what it wants.
+/// Why a request of a backend failed.
 #[derive(Debug, Error)]
 pub enum BackendError {
-    /// No image is known for the language.
+    /// There is no image for the language. The values: the language, the known ones.
     #[error("backend_language {0:?} is not known; known are {1}")]
     Language(String, String),
-    /// It is no domain that a sandbox may have here.
+    /// The host is not valid, not below an allowed domain, or in use.
     #[error("{0}")]
     Domain(String),
     /// There is no such sandbox.
@@ -68,9 +69,9 @@ impl From<ResourceError> for BackendError {
 }
 
 impl Service {
-    /// Makes a sandbox with the image of that language, or the default one, and
-    /// waits until it runs. One that nobody can be told of is deleted: its name is
-    /// made up, so nobody could ask for it again.
+    /// Creates a sandbox with the image of that language, or the default image, and
+    /// waits until it runs. If this fails, or the caller drops the future, the sandbox
+    /// is deleted: its name is random, so no client could find it again.
     ///
     /// # Errors
     /// See [`BackendError`].
@@ -88,22 +89,22 @@ impl Service {
             })?),
         };
         let target = Target::backend(name, image);
-        let mut untold = Untold {
+        let mut guard = DeleteOnDrop {
             service: self.clone(),
             name: Some(target.name.clone()),
         };
-        let made = self.acquire(&target, Instant::now() + MAKING).await;
+        let made = self.acquire(&target, Instant::now() + CREATE_TIMEOUT).await;
         made.map_err(|error| match error {
             ServiceError::NotReady { why, .. } => ServiceError::NotReady {
-                waited: MAKING,
+                waited: CREATE_TIMEOUT,
                 why,
             },
             error => error,
         })?;
         let gone = || ServiceError::Gone(target.name.clone());
-        let sandbox = self.living(&target.name).ok_or_else(gone)?;
+        let sandbox = self.live_sandbox(&target.name).ok_or_else(gone)?;
         let ports = self.exposures.expose(&sandbox, &PORTS).await?;
-        untold.name = None;
+        guard.name = None;
         let status = sandbox.status.as_ref();
         Ok(Backend {
             id: sandbox.metadata.uid.clone().unwrap_or_default(),
@@ -116,15 +117,15 @@ impl Service {
         })
     }
 
-    /// Ends the sandbox of that UID or name; that there is none is no error. Returns
-    /// whether nothing of that name is left: what was made neither for a backend nor
-    /// for a project stays, and so does a pod of somebody else's.
+    /// Deletes the sandbox of that UID or name. A sandbox that does not exist is no
+    /// error. Returns true if nothing of that name is left. A sandbox that was created
+    /// neither for a backend nor for a project stays, and so does an attached pod.
     ///
     /// # Errors
-    /// When the cluster does not take the deletion, or it is not done in time.
+    /// If the API server refuses the deletion, or it does not end in time.
     pub async fn delete_backend(&self, container: &str) -> Result<bool, BackendError> {
         if let Some(sandbox) = self.find(container).await? {
-            if !for_projects(&sandbox) {
+            if !in_project_api(&sandbox) {
                 return Ok(false);
             }
             let name = sandbox.metadata.name.as_deref().unwrap_or_default();
@@ -133,8 +134,8 @@ impl Service {
         Ok(self.guests.get(container).is_none())
     }
 
-    /// Leads requests for a name below a domain to a port of the sandbox, and
-    /// returns the whole name.
+    /// Routes requests for `subdomain.domain` to a port of the sandbox, and returns the
+    /// whole host name.
     ///
     /// # Errors
     /// See [`BackendError`].
@@ -162,10 +163,10 @@ impl Service {
             )));
         }
         let sandbox = self.find(container).await?;
-        let sandbox = sandbox.filter(|sandbox| for_projects(sandbox));
+        let sandbox = sandbox.filter(|sandbox| in_project_api(sandbox));
         let sandbox = sandbox.ok_or_else(|| BackendError::NotFound(container.to_owned()))?;
         let _turn = self.hosts.take(host.clone()).await;
-        self.is_free(&sandbox, &host).await?;
+        self.check_host_is_free(&sandbox, &host).await?;
         let mut ports = PORTS.to_vec();
         if !ports.contains(&port) {
             ports.push(port);
@@ -175,9 +176,9 @@ impl Service {
         Ok(host)
     }
 
-    /// Refuses a host that leads elsewhere: of two Ingresses with one host, which is
-    /// heeded is any controller's own rule.
-    async fn is_free(&self, sandbox: &Sandbox, host: &str) -> Result<(), BackendError> {
+    /// Refuses a host that leads elsewhere. If two Ingresses have the same host, each
+    /// ingress controller has its own rule for which one it uses.
+    async fn check_host_is_free(&self, sandbox: &Sandbox, host: &str) -> Result<(), BackendError> {
         let meta = &sandbox.metadata;
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let own = meta.uid.as_deref().unwrap_or_default();
@@ -185,24 +186,26 @@ impl Service {
             if uid == own {
                 continue;
             }
-            // Its Ingress goes with a sandbox that has gone, a moment later.
-            let whose = match uid.as_str() {
+            // The Ingress of a deleted sandbox is deleted a moment after the sandbox.
+            // It does not count.
+            let holder = match uid.as_str() {
                 "" => Some("something that is not Hutch's".to_owned()),
                 uid => self
                     .find(uid)
                     .await?
                     .and_then(|it| it.metadata.name.clone()),
             };
-            if let Some(whose) = whose {
-                let text = format!("{host} leads to {whose} already");
+            if let Some(holder) = holder {
+                let text = format!("{host} leads to {holder} already");
                 return Err(BackendError::Domain(text));
             }
         }
         Ok(())
     }
 
-    /// The sandbox of that name or UID, unless it is about to go. One that the cache
-    /// does not have may have been made by another replica a moment ago.
+    /// The sandbox of that name or UID, unless it is being deleted. If the cache does not
+    /// have it, this asks the API server: another replica may have created it a moment
+    /// ago.
     async fn find(&self, container: &str) -> Result<Option<Arc<Sandbox>>, ServiceError> {
         let named = |sandbox: &Arc<Sandbox>| {
             let meta = &sandbox.metadata;
@@ -220,7 +223,7 @@ impl Service {
         Ok(found.filter(|it| it.metadata.deletion_timestamp.is_none()))
     }
 
-    async fn abandon(&self, name: &str) -> Result<(), ServiceError> {
+    async fn delete_unreturned(&self, name: &str) -> Result<(), ServiceError> {
         if let Some(sandbox) = self.sandboxes.fetch(name).await? {
             let uid = sandbox.metadata.uid.unwrap_or_default();
             self.sandboxes.delete(name, &uid).await?;
@@ -229,32 +232,33 @@ impl Service {
     }
 }
 
-/// Whether a sandbox is of this contract: a backend made it, or it works for a
-/// project. A tenant's is not for who has a project's key.
-fn for_projects(sandbox: &Sandbox) -> bool {
+/// True if the project API may delete or route to the sandbox: a backend created it, or
+/// it works for a project. An API key for the project API gives no access to sandboxes
+/// of the tenant API.
+fn in_project_api(sandbox: &Sandbox) -> bool {
     annotation(sandbox, annotations::TITLE).is_some() || project_of(sandbox).is_some()
 }
 
-/// A sandbox on its way to a client that has not been told its name: it is deleted
-/// where that comes to nothing, also because the client is gone.
-struct Untold {
+/// Deletes a sandbox when dropped, unless `name` was cleared: its creation failed, or
+/// the client left before it got the name.
+struct DeleteOnDrop {
     service: Arc<Service>,
     name: Option<String>,
 }
 
-impl Drop for Untold {
+impl Drop for DeleteOnDrop {
     fn drop(&mut self) {
         let Some(name) = self.name.take() else { return };
         let service = self.service.clone();
         tokio::spawn(async move {
-            if let Err(error) = service.abandon(&name).await {
+            if let Err(error) = service.delete_unreturned(&name).await {
                 tracing::warn!(sandbox = name, %error, "left behind: nobody knows its name");
             }
         });
     }
 }
 
-/// Whether a name is one of DNS (RFC 1123): labels of letters, digits and dashes.
+/// True for a DNS name of two labels or more (RFC 1123): letters, digits and dashes.
 fn is_host(name: &str) -> bool {
     let fits = |label: &str| {
         let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
@@ -272,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_names_of_dns() {
+    fn only_dns_names_are_hosts() {
         assert!(is_host("a.example.com") && is_host("x-1.y"));
         for nonsense in [
             "", "a", "a..b", "-a.b", "a-.b", "a b.c", "a.b\n", "ü.b", "*.b", ".a",

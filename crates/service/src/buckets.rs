@@ -1,6 +1,6 @@
-//! Buckets that come and go while a sandbox runs. The spec is the truth: a mount
-//! is an entry in it and a Secret with the keys, and done once the status says so.
-//! What does not come to pass is taken back.
+//! Mounts and unmounts buckets while a sandbox runs. The spec is the source of truth:
+//! a mount is an entry in the spec and a Secret with the S3 credentials. It is complete
+//! when the status says so. A mount that fails is rolled back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,49 +16,51 @@ use hutch_core::interfaces::ResourceError;
 use hutch_core::names;
 use hutch_telemetry::{measured, operation};
 
-/// Longest time from the request to a mount that was listed through; the mount
-/// itself has 10 s.
-const MOUNT: Duration = Duration::from_secs(12);
-/// Longest time from the request to the end of a mount, which writes back first.
-const UNMOUNT: Duration = Duration::from_secs(15);
+/// The longest time from the request to a mount that the node component has listed
+/// successfully. The mounter itself has 10 s of it.
+const MOUNT_TIMEOUT: Duration = Duration::from_secs(12);
+/// The longest time from the request to the end of a mount. The mounter first writes
+/// back everything.
+const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A bucket as a client wants it mounted.
 #[derive(Clone, Debug)]
 pub struct Mount {
     /// Name of the bucket at its provider.
     pub bucket: String,
-    /// Where it is to be.
+    /// The path of the mount in the sandbox.
     pub path: String,
-    /// The folder of the bucket that is mounted.
+    /// The directory of the bucket to mount. Unset: the whole bucket.
     pub prefix: Option<String>,
-    /// URL of the S3 service.
+    /// The URL of the S3 service.
     pub endpoint: String,
-    /// Whose service it is: `r2`, `s3`, `gcs` or another name.
+    /// The provider: `r2`, `s3` or `gcs`. Any other name, or none, means a generic one.
     pub provider: Option<String>,
-    /// Refuses writes.
+    /// True if the mount refuses writes.
     pub read_only: bool,
-    /// Options of the mounter.
+    /// Further options of the mounter.
     pub options: Vec<String>,
-    /// The keys; the service's own where the client has none.
+    /// The S3 credentials. Unset: those of [`ServiceSettings`](super::ServiceSettings).
     pub credentials: Option<Credentials>,
 }
 
 /// Why a bucket was not mounted or unmounted.
 #[derive(Debug, Error)]
 pub enum BucketError {
-    /// What was asked for makes no sense here.
+    /// The request is not valid, or the path has a mount already.
     #[error("{0}")]
     Invalid(String),
     /// There is no such sandbox, session or mount.
     #[error("{0}")]
     NotFound(String),
-    /// The mount is in use, and stays.
+    /// The mount is in use. It stays.
     #[error("{0}")]
     Busy(String),
     /// Nothing in the cluster can mount buckets.
     #[error("{0}")]
     Unsupported(String),
-    /// It was tried, and failed; nothing is left of it.
+    /// The operation was tried and failed. A failed mount was rolled back; after a
+    /// failed unmount the bucket is still mounted.
     #[error("{0}")]
     Failed(String),
     /// The service could not do it.
@@ -76,12 +78,12 @@ impl From<ResourceError> for BucketError {
 }
 
 impl Service {
-    /// Mounts a bucket into a sandbox that exists, which is woken for it. It is
-    /// usable when this returns, and comes back whenever the sandbox starts. What
-    /// was begun is ended, also when the caller has gone.
+    /// Mounts a bucket into an existing sandbox, which is woken for it. The mount is
+    /// usable when this returns. Later starts of the sandbox mount it again. Once begun,
+    /// the work is finished even if the caller drops the future.
     ///
     /// # Errors
-    /// See [`BucketError`]; then nothing is left of it.
+    /// See [`BucketError`]. After an error the mount is rolled back.
     pub async fn mount_bucket(
         self: Arc<Self>,
         target: Target,
@@ -98,22 +100,22 @@ impl Service {
             return Err(BucketError::Invalid(text.to_owned()));
         }
         let sandbox = self.sandbox_with(&target, session.as_deref()).await?;
-        if let Some(there) = at(&sandbox, &mount.path) {
+        if let Some(there) = bucket_at(&sandbox, &mount.path) {
             let text = format!("{} is mounted already: {}", there.mount_path, there.bucket);
             return Err(BucketError::Invalid(text));
         }
         let span = operation!("mount", sandbox = target.name);
-        ended(tokio::spawn(async move {
+        join(tokio::spawn(async move {
             measured(span, self.mount(&target, &sandbox, mount, &keys)).await
         }))
         .await
     }
 
-    /// Ends a mount; everything that was written to it before is in the bucket. In
-    /// a sandbox that sleeps it only does not come back.
+    /// Ends a mount. Everything that was written to it before is in the bucket when this
+    /// returns. If the sandbox is asleep, its next start does not mount the bucket.
     ///
     /// # Errors
-    /// See [`BucketError`]; then it is still mounted.
+    /// See [`BucketError`]. After an error the bucket is still mounted.
     pub async fn unmount_bucket(
         self: Arc<Self>,
         target: Target,
@@ -121,15 +123,15 @@ impl Service {
     ) -> Result<(), BucketError> {
         let nothing = || BucketError::NotFound(format!("no bucket is mounted at {path}"));
         let sandbox = self.sandbox_of(&target).ok_or_else(nothing)?;
-        let bucket = at(&sandbox, &path).ok_or_else(nothing)?.clone();
+        let bucket = bucket_at(&sandbox, &path).ok_or_else(nothing)?.clone();
         let span = operation!("unmount", sandbox = target.name);
-        ended(tokio::spawn(async move {
+        join(tokio::spawn(async move {
             measured(span, self.unmount(&target, &sandbox, &bucket)).await
         }))
         .await
     }
 
-    /// The sandbox, awake, if it and the session exist.
+    /// The sandbox, once it is awake. It and the session must exist.
     async fn sandbox_with(
         &self,
         target: &Target,
@@ -146,8 +148,8 @@ impl Service {
     }
 
     fn sandbox_of(&self, target: &Target) -> Option<Arc<Sandbox>> {
-        let sandbox = self.living(&target.name)?;
-        target.is(&sandbox).then_some(sandbox)
+        let sandbox = self.live_sandbox(&target.name)?;
+        target.matches(&sandbox).then_some(sandbox)
     }
 
     async fn mount(
@@ -158,14 +160,14 @@ impl Service {
         keys: &Credentials,
     ) -> Result<(), BucketError> {
         let _use = self.activity.begin(&target.name);
-        let deadline = Instant::now() + MOUNT;
+        let deadline = Instant::now() + MOUNT_TIMEOUT;
         let name = names::bucket(&mount.path);
         let secret = self.bucket_keys.keep(sandbox, &name, keys).await?;
-        let bucket = entry(name, mount, secret);
+        let bucket = spec_entry(name, mount, secret);
         let mounted = match self.sandboxes.add_bucket(&target.name, &bucket).await {
             Ok(true) => self.until_mounted(target, &bucket, deadline).await,
             Ok(false) => {
-                // Another request was first, and that one's entry stays.
+                // Another request has added its entry first. That entry stays.
                 self.forget_keys(sandbox, &bucket.credentials_secret_ref)
                     .await;
                 let text = format!("{} is mounted already", bucket.mount_path);
@@ -174,7 +176,7 @@ impl Service {
             Err(error) => Err(error.into()),
         };
         if mounted.is_err() {
-            self.take_back(target, sandbox, &bucket).await;
+            self.roll_back(target, sandbox, &bucket).await;
         }
         mounted
     }
@@ -187,16 +189,16 @@ impl Service {
     ) -> Result<(), BucketError> {
         let outcome = || {
             let sandbox = self.sandboxes.get(&target.name)?;
-            let status = told(&sandbox, &bucket.name)?;
+            let status = status_of(&sandbox, &bucket.name)?;
             if status.digest.as_deref() != Some(&buckets::digest(bucket)) {
                 return None;
             }
             match status.phase {
                 BucketPhase::Mounted => Some(Ok(())),
-                _ => status.error.is_some().then(|| Err(refusal(status))),
+                _ => status.error.is_some().then(|| Err(mount_error(status))),
             }
         };
-        let seconds = MOUNT.as_secs();
+        let seconds = MOUNT_TIMEOUT.as_secs();
         self.until(deadline, outcome).await.unwrap_or_else(|| {
             Err(BucketError::Failed(format!(
                 "the bucket was not mounted within {seconds}s: is `hutch node` running on the sandbox's node?"
@@ -211,8 +213,8 @@ impl Service {
         bucket: &Bucket,
     ) -> Result<(), BucketError> {
         let _use = self.activity.begin(&target.name);
-        let deadline = Instant::now() + UNMOUNT;
-        if told(sandbox, &bucket.name).is_some_and(unwatched) {
+        let deadline = Instant::now() + UNMOUNT_TIMEOUT;
+        if status_of(sandbox, &bucket.name).is_some_and(unwatched) {
             let text = format!(
                 "{} is a volume of the pod, and stays mounted until the pod's next start: hutch node, which unmounts volumes before, does not run on its node",
                 bucket.mount_path
@@ -231,7 +233,7 @@ impl Service {
         Ok(())
     }
 
-    /// Resolves when nothing is told of the bucket any more.
+    /// Waits until the status of a sandbox that is awake no longer lists the bucket.
     async fn until_unmounted(
         &self,
         target: &Target,
@@ -242,7 +244,7 @@ impl Service {
         let outcome = || {
             let sandbox = self.sandboxes.get(&target.name);
             let awake = sandbox.filter(|it| it.status.as_ref().is_some_and(|s| s.phase.answers()));
-            match awake.as_ref().and_then(|it| told(it, &bucket.name)) {
+            match awake.as_ref().and_then(|it| status_of(it, &bucket.name)) {
                 None => Some(Ok(())),
                 Some(status) if status.phase == BucketPhase::Busy => {
                     let text = format!(
@@ -253,7 +255,7 @@ impl Service {
                 Some(_) => None,
             }
         };
-        let seconds = UNMOUNT.as_secs();
+        let seconds = UNMOUNT_TIMEOUT.as_secs();
         self.until(deadline, outcome).await.unwrap_or_else(|| {
             Err(BucketError::Failed(format!(
                 "{path} could not be unmounted within {seconds}s, and stays mounted"
@@ -261,13 +263,13 @@ impl Service {
         })
     }
 
-    /// Undoes a mount that failed. What cannot be undone now the controller does:
-    /// keys that no spec names are deleted.
-    async fn take_back(&self, target: &Target, sandbox: &Sandbox, bucket: &Bucket) {
+    /// Undoes a mount that failed. If a step fails, the controller finishes the work: it
+    /// deletes Secrets that no spec names.
+    async fn roll_back(&self, target: &Target, sandbox: &Sandbox, bucket: &Bucket) {
         let removed = self.sandboxes.remove_bucket(&target.name, &bucket.name);
         match removed.await {
             Ok(_) => {
-                let deadline = Instant::now() + UNMOUNT;
+                let deadline = Instant::now() + UNMOUNT_TIMEOUT;
                 let _ = self.until_unmounted(target, bucket, deadline).await;
                 self.forget_keys(sandbox, &bucket.credentials_secret_ref)
                     .await;
@@ -285,13 +287,13 @@ impl Service {
     }
 }
 
-/// The outcome of a task that goes on when nobody waits for it.
-async fn ended(task: tokio::task::JoinHandle<Result<(), BucketError>>) -> Result<(), BucketError> {
+/// Waits for a task. The task runs to its end even if the caller stops waiting.
+async fn join(task: tokio::task::JoinHandle<Result<(), BucketError>>) -> Result<(), BucketError> {
     task.await
         .unwrap_or_else(|_| Err(BucketError::Failed("the service is stopping".to_owned())))
 }
 
-fn entry(name: String, mount: Mount, secret: SecretRef) -> Bucket {
+fn spec_entry(name: String, mount: Mount, secret: SecretRef) -> Bucket {
     Bucket {
         name,
         bucket: mount.bucket,
@@ -312,23 +314,24 @@ fn entry(name: String, mount: Mount, secret: SecretRef) -> Bucket {
 }
 
 /// The bucket that the spec has at that path.
-fn at<'a>(sandbox: &'a Sandbox, path: &str) -> Option<&'a Bucket> {
+fn bucket_at<'a>(sandbox: &'a Sandbox, path: &str) -> Option<&'a Bucket> {
     let all = &sandbox.spec.buckets;
     all.iter().find(|bucket| bucket.mount_path == path)
 }
 
-fn told<'a>(sandbox: &'a Sandbox, bucket: &str) -> Option<&'a BucketStatus> {
+fn status_of<'a>(sandbox: &'a Sandbox, bucket: &str) -> Option<&'a BucketStatus> {
     let all = &sandbox.status.as_ref()?.buckets;
     all.iter().find(|status| status.name == bucket)
 }
 
-/// Whether it is a volume that the controller alone speaks of: nobody looks at it.
+/// True for a CSI volume that no node component checks: only the controller has written
+/// its status, so nothing on the node can unmount it.
 fn unwatched(status: &BucketStatus) -> bool {
     status.mechanism == Some(Mechanism::Csi) && status.last_check.is_none()
 }
 
-/// What a client is told of a mount that did not come to pass.
-fn refusal(status: &BucketStatus) -> BucketError {
+/// The error that a client gets for a mount that failed.
+fn mount_error(status: &BucketStatus) -> BucketError {
     let text = status.error.clone().unwrap_or_default();
     match status.reason.as_deref() {
         Some(reasons::NO_MOUNTER) => BucketError::Unsupported(text),

@@ -1,4 +1,4 @@
-//! Conversations with a sandbox of their own: told, and ended.
+//! Lists and ends conversations that have a sandbox of their own.
 
 use futures::future::join_all;
 
@@ -7,7 +7,7 @@ use super::{Service, ServiceError};
 use hutch_api::annotations;
 
 impl Service {
-    /// The conversations that have a sandbox of their own.
+    /// The IDs of the conversations that have a sandbox of their own, sorted.
     pub fn conversations(&self) -> Vec<String> {
         let all = self.sandboxes.all();
         let mut ids: Vec<_> = all
@@ -20,20 +20,20 @@ impl Service {
         ids
     }
 
-    /// Ends the sandbox that a conversation has for itself; `false` where it has
-    /// none. A project's stays.
+    /// Deletes the sandbox that belongs to this conversation alone. Returns false if
+    /// there is none. The sandbox of a project stays.
     ///
     /// # Errors
-    /// When the cluster does not take the deletion, or it is not done in time.
+    /// If the API server refuses the deletion, or it does not end in time.
     pub async fn end_conversation(&self, id: &str) -> Result<bool, ServiceError> {
         self.end(&Target::conversation(id)).await
     }
 
-    /// Ends the sandboxes of all conversations that have one of their own, and
-    /// returns how many those were.
+    /// Deletes the sandboxes of all conversations that have one of their own, and
+    /// returns their number.
     ///
     /// # Errors
-    /// The first deletion that failed; the others are done.
+    /// The error of one deletion that failed. The others are carried out all the same.
     pub async fn end_conversations(&self) -> Result<usize, ServiceError> {
         let ids = self.conversations();
         let ended = join_all(ids.iter().map(|id| self.end_conversation(id))).await;

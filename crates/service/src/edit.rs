@@ -1,4 +1,4 @@
-//! Editing a file: some text in it becomes another.
+//! Edits a file: replaces a text in it by another.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -8,13 +8,14 @@ use super::target::Target;
 use super::{Service, ServiceError};
 use hutch_core::agent::AgentError;
 
-/// Why a file was not edited; it is as it was.
+/// Why a file was not edited. The file is unchanged, unless a write was
+/// [`Lost`](AgentError::Lost).
 #[derive(Debug, Error)]
 pub enum EditError {
-    /// The text to be replaced is not in it.
+    /// The file does not contain the text to replace. The value is its path.
     #[error("old_string was not found in {0}: the file is unchanged")]
     NotFound(String),
-    /// The file is larger than what is read.
+    /// The file is larger than [`max_file`](super::ServiceSettings::max_file).
     #[error("{0}")]
     TooLarge(String),
     /// The file could not be read or written.
@@ -23,10 +24,10 @@ pub enum EditError {
 }
 
 impl Service {
-    /// Replaces the first, or with `all` every, occurrence of `old` in a file by
-    /// `new`. An empty `old` makes `new` the whole file; a file that does not
-    /// exist counts as empty. Edits of one sandbox through this process come one
-    /// after another, so that none undoes another.
+    /// Replaces `old` in a file by `new`: the first occurrence, or with `all` every
+    /// one. If `old` is empty, `new` becomes the whole content. A file that does not
+    /// exist counts as empty. Edits in one sandbox run one after another in this
+    /// process, so that none overwrites another.
     ///
     /// # Errors
     /// See [`EditError`].
@@ -37,7 +38,7 @@ impl Service {
         (old, new): (&str, &str),
         all: bool,
     ) -> Result<(), EditError> {
-        // Not by path: a file has several.
+        // The lock is per sandbox, not per path: one file can have several paths.
         let _turn = self.edits.take(target.name.clone()).await;
         let content = if old.is_empty() {
             new.as_bytes().to_vec()
@@ -56,7 +57,7 @@ impl Service {
     }
 }
 
-/// `text` with `old`, which is not empty, replaced; none where it is not there.
+/// Replaces `old`, which must not be empty. `None` if `text` does not contain it.
 fn replace(text: &[u8], old: &[u8], new: &[u8], all: bool) -> Option<Vec<u8>> {
     let mut edited = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_or_every_occurrence_is_replaced_and_what_is_put_in_is_not_searched() {
+    fn the_first_or_every_occurrence_is_replaced_and_new_text_is_not_searched() {
         assert_eq!(edited("aXbX", "X", "XX", false).as_deref(), Some("aXXbX"));
         assert_eq!(edited("aXbX", "X", "XX", true).as_deref(), Some("aXXbXX"));
         assert_eq!(edited("aaa", "aa", "b", true).as_deref(), Some("ba"));

@@ -1,4 +1,4 @@
-//! Why a use case failed, in words that a client can act on.
+//! The errors that most use cases share. Their texts reach clients.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use hutch_core::interfaces::ResourceError;
 /// Why a use case failed.
 #[derive(Clone, Debug, Error)]
 pub enum ServiceError {
-    /// One more sandbox is not allowed.
+    /// The namespace has `max_sandboxes` sandboxes already.
     #[error("the limit of {0} sandboxes is reached: delete one that is not needed any more")]
     Limit(usize),
     /// The sandbox did not become ready in time.
@@ -18,31 +18,32 @@ pub enum ServiceError {
     NotReady {
         /// How long the request waited.
         waited: Duration,
-        /// What the sandbox's conditions say.
+        /// The reason and message of its Ready condition.
         why: String,
     },
-    /// The service has just begun, and the cluster has not answered yet.
+    /// The service has just started and its caches are not filled yet.
     #[error("what sandboxes there are is not known yet, after {}s: try again", waited.as_secs())]
     Starting {
         /// How long the request waited.
         waited: Duration,
     },
-    /// The sandbox cannot run until somebody changes something.
+    /// The sandbox is in phase `Failed`: it cannot run until somebody changes its spec
+    /// or the cluster.
     #[error("the sandbox cannot run: {0}")]
     Failed(String),
-    /// The sandbox that was named is gone, and not to be made again.
+    /// The named sandbox or pod is gone, and a request may not create it again.
     #[error("the sandbox {0} is gone")]
     Gone(String),
-    /// Somebody set `spec.suspended`.
+    /// A user set `spec.suspended`. A request does not wake such a sandbox.
     #[error("the sandbox is suspended: set spec.suspended to false to use it")]
     Suspended,
-    /// Another id has this sandbox's name.
+    /// The sandbox of this name belongs to another ID.
     #[error("the name {0} belongs to a sandbox with another id")]
     NameTaken(String),
-    /// The resource could not be read or written.
+    /// A resource could not be read or written.
     #[error(transparent)]
     Resource(#[from] ResourceError),
-    /// The sandbox's agent refuses, or has no answer.
+    /// The sandbox's agent refused the request or did not answer.
     #[error(transparent)]
     Agent(#[from] AgentError),
 }

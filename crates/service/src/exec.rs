@@ -8,7 +8,7 @@ impl Service {
     /// Runs one command, once the sandbox is awake, and waits for its end.
     ///
     /// # Errors
-    /// When no sandbox can be had in time, or the command has no outcome.
+    /// If no sandbox is ready in time, or the outcome of the command is unknown.
     pub async fn exec(
         &self,
         target: &Target,
@@ -32,7 +32,7 @@ impl Service {
         Ok(outcome)
     }
 
-    /// Bytes kept of each of a command's stdout and stderr.
+    /// The bytes that are kept of a command's stdout, and as many of its stderr.
     pub fn max_output(&self) -> u64 {
         self.settings.max_output
     }

@@ -1,4 +1,4 @@
-//! Files of a sandbox.
+//! Reads, writes, moves, deletes and lists the files of a sandbox.
 
 use bytes::Bytes;
 
@@ -8,29 +8,30 @@ use hutch_core::agent::AgentError;
 use hutch_core::files::{FileKind, FilePath};
 use hutch_core::interfaces::PodRef;
 
-/// A path as a client gives it.
+/// A path as a client gives it, absolute or relative.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientPath<'a> {
-    /// The path.
+    /// The path. It need not be normalized.
     pub path: &'a str,
-    /// Where a relative one begins.
+    /// The start of a relative path.
     pub base: Base<'a>,
 }
 
-/// Where relative paths begin.
+/// The directory at which a relative path starts.
 #[derive(Clone, Copy, Debug)]
 pub enum Base<'a> {
-    /// In a session's directory; in the workspace where there is no such session.
+    /// The current directory of the session with this ID. If there is no such session:
+    /// the workspace.
     Session(&'a str),
-    /// In a folder.
+    /// This directory.
     Folder(&'a str),
 }
 
 impl Service {
-    /// The bytes of a file.
+    /// Reads a file of at most [`max_file`](super::ServiceSettings::max_file) bytes.
     ///
     /// # Errors
-    /// The agent's refusal, or when no sandbox can be had in time.
+    /// The error of the agent, or an error if no sandbox is ready in time.
     pub async fn read_file(
         &self,
         target: &Target,
@@ -43,10 +44,10 @@ impl Service {
         self.reach(target, call).await
     }
 
-    /// Makes or replaces a file, wholly or not at all; parents are made.
+    /// Creates or replaces a file atomically. Missing parent directories are created.
     ///
     /// # Errors
-    /// The agent's refusal, or when no sandbox can be had in time.
+    /// The error of the agent, or an error if no sandbox is ready in time.
     pub async fn write_file(
         &self,
         target: &Target,
@@ -60,11 +61,11 @@ impl Service {
         self.reach(target, call).await
     }
 
-    /// Makes a folder; with `recursive` its parents too, and one that exists is
-    /// no error.
+    /// Creates a directory. With `recursive`, missing parents are created, too, and a
+    /// directory that exists is no error.
     ///
     /// # Errors
-    /// The agent's refusal, or when no sandbox can be had in time.
+    /// The error of the agent, or an error if no sandbox is ready in time.
     pub async fn make_folder(
         &self,
         target: &Target,
@@ -78,10 +79,10 @@ impl Service {
         self.reach(target, call).await
     }
 
-    /// Gives a file or folder another path.
+    /// Moves a file or directory to another path.
     ///
     /// # Errors
-    /// The agent's refusal, or when no sandbox can be had in time.
+    /// The error of the agent, or an error if no sandbox is ready in time.
     pub async fn rename(
         &self,
         target: &Target,
@@ -96,10 +97,10 @@ impl Service {
         self.reach(target, call).await
     }
 
-    /// Deletes one name that is no folder.
+    /// Deletes a file, a symbolic link or another entry that is not a directory.
     ///
     /// # Errors
-    /// The agent's refusal, or when no sandbox can be had in time.
+    /// The error of the agent, or an error if no sandbox is ready in time.
     pub async fn delete_file(
         &self,
         target: &Target,
@@ -112,10 +113,10 @@ impl Service {
         self.reach(target, call).await
     }
 
-    /// Whether anything is at a path, symbolic links followed.
+    /// Returns true if something exists at a path. Symbolic links are followed.
     ///
     /// # Errors
-    /// The agent's refusal, or when no sandbox can be had in time.
+    /// The error of the agent, or an error if no sandbox is ready in time.
     pub async fn path_exists(
         &self,
         target: &Target,
@@ -129,10 +130,10 @@ impl Service {
         Ok(kind != FileKind::Missing)
     }
 
-    /// The names in a folder, sorted by their bytes.
+    /// The names in a directory, sorted by their bytes.
     ///
     /// # Errors
-    /// The agent's refusal, or when no sandbox can be had in time.
+    /// The error of the agent, or an error if no sandbox is ready in time.
     pub async fn list_folder(
         &self,
         target: &Target,
@@ -155,7 +156,7 @@ impl Service {
     ) -> Result<FilePath, AgentError> {
         let base = match path.base {
             _ if path.path.starts_with('/') => Bytes::new(),
-            Base::Folder(folder) => Bytes::copy_from_slice(folder.as_bytes()),
+            Base::Folder(directory) => Bytes::copy_from_slice(directory.as_bytes()),
             Base::Session(session) => {
                 self.open_applied(pod, target, session).await?;
                 let session = self.agents.state(pod, session).await?;

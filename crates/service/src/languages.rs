@@ -1,6 +1,6 @@
-//! Running code in the languages that an image has interpreters for. Code is an
-//! argument of its interpreter, or the content of a file where it is too long or
-//! has to be compiled first; it is never put into a line of a shell.
+//! Runs code in the languages that an image has interpreters for. The code is an
+//! argument of its interpreter. If it is too long, or must be compiled first, it is
+//! written to a file. Code never becomes part of a shell's command line.
 
 use std::time::Duration;
 
@@ -12,30 +12,32 @@ use super::projects::Place;
 use super::{Service, ServiceError};
 use hutch_core::exec::{ExecOutcome, ExecRequest, Program};
 
-/// Longest code that is an argument: the kernel takes 128 KiB.
-const LONGEST: usize = 100 << 10;
-/// What is left for code whose time has passed before it began.
-const SHORTEST: Duration = Duration::from_millis(1);
+/// The longest code that is passed as an argument. The kernel's limit is 128 KiB.
+const MAX_INLINE_BYTES: usize = 100 << 10;
+/// The timeout of code whose time has passed before it started.
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// What the agent runs scripts with.
+/// The program with which the agent runs scripts.
 const SHELL: &str = "bash";
 
-/// A language, by the names that clients use.
+/// A language and the way to run its code.
 struct Language {
+    /// The names by which clients call it.
     names: &'static [&'static str],
     program: &'static str,
-    /// What comes before code as an argument, glued to it behind a `=`; nothing
-    /// where code has to be a file. It keeps code from being read as an option.
+    /// The arguments before the code. If the last one ends with `=`, the code is
+    /// appended to it. They keep the code from being read as an option. Empty: the code
+    /// has to be in a file.
     inline: &'static [&'static str],
-    /// Arguments before the name of the program that is to be made and of the file,
-    /// for languages whose code is compiled first.
+    /// For languages that are compiled: the arguments before the path of the program
+    /// to build and the path of the file. Empty: no compilation.
     compile: &'static [&'static str],
-    /// Suffix of a file.
+    /// The suffix of a file, without the dot.
     suffix: &'static str,
 }
 
 const LANGUAGES: [Language; 8] = [
-    // A script of the agent's, which has sh do where the image has no bash.
+    // Runs as a script of the agent. The agent uses sh if the image has no bash.
     language(&["bash", "shell"], SHELL, &[], &[], ""),
     language(&["sh"], "sh", &["-c", "--"], &[], "sh"),
     language(&["python", "python3", "py"], "python3", &["-c"], &[], "py"),
@@ -49,7 +51,7 @@ const LANGUAGES: [Language; 8] = [
     language(&["ruby", "rb"], "ruby", &["-e"], &[], "rb"),
     language(&["perl", "pl"], "perl", &["-e"], &[], "pl"),
     language(&["php"], "php", &["-r"], &[], "php"),
-    // `go run` would answer 1 for every exit code.
+    // `go run` cannot be used: it exits with 1 for every exit code of the program.
     language(
         &["go", "golang"],
         "go",
@@ -76,7 +78,8 @@ const fn language(
 }
 
 impl Language {
-    /// The program with code as its argument, if it can be one.
+    /// The command line with the code as an argument. `None` if the code has to be in a
+    /// file.
     fn inline(&self, code: &str) -> Option<Program> {
         let (last, before) = self.inline.split_last()?;
         let mut argv = vec![self.program.to_owned()];
@@ -86,24 +89,26 @@ impl Language {
         } else {
             argv.extend([(*last).to_owned(), code.to_owned()]);
         }
-        (code.len() <= LONGEST).then_some(Program::Argv(argv))
+        (code.len() <= MAX_INLINE_BYTES).then_some(Program::Argv(argv))
     }
 }
 
 /// Why code was not run.
 #[derive(Debug, Error)]
 pub enum LanguageError {
-    /// Hutch or the image does not know the language.
+    /// Hutch does not know the language, or the image has no interpreter for it. The
+    /// values: the language, the supported ones.
     #[error("language {0:?} is not supported here; supported are {1}")]
     Unsupported(String, String),
-    /// It has no outcome.
+    /// No sandbox was ready in time, or the outcome is unknown.
     #[error(transparent)]
     Service(#[from] ServiceError),
 }
 
 impl Service {
-    /// Runs code in that language, once the sandbox is awake, in the place's working
-    /// directory, or in `folder`, which begins there where it is relative.
+    /// Runs code in that language, once the sandbox is awake. It runs in `directory`,
+    /// which starts at the place's working directory if it is relative. Without one, it
+    /// runs in the working directory. The timeout includes the time to compile.
     ///
     /// # Errors
     /// See [`LanguageError`].
@@ -112,7 +117,7 @@ impl Service {
         place: &Place,
         language: &str,
         code: &str,
-        folder: Option<&str>,
+        directory: Option<&str>,
         timeout: Duration,
     ) -> Result<ExecOutcome, LanguageError> {
         let wanted = language.to_lowercase();
@@ -122,7 +127,7 @@ impl Service {
         let Some(known) = known else {
             return Err(self.unsupported(place, language).await);
         };
-        let cwd = match folder {
+        let cwd = match directory {
             Some(path) if path.starts_with('/') => Some(path.to_owned()),
             Some(path) => Some(format!("{}/{path}", place.workdir)),
             None => place.cwd(),
@@ -141,7 +146,7 @@ impl Service {
             Some(argv) => self.exec(&place.target, request(argv, timeout)).await?,
             None => {
                 self.run_file(place, known, code, |program, spent| {
-                    request(program, timeout.saturating_sub(spent).max(SHORTEST))
+                    request(program, timeout.saturating_sub(spent).max(MIN_TIMEOUT))
                 })
                 .await?
             }
@@ -153,7 +158,7 @@ impl Service {
         Ok(outcome)
     }
 
-    /// How long code may run that names no time-out.
+    /// The timeout of code for which a request sets none.
     pub fn execute_timeout(&self) -> Duration {
         self.settings.execute_timeout
     }
@@ -177,7 +182,8 @@ impl Service {
         let outcome = self
             .run_written(place, language, (&program, &file), request)
             .await;
-        // The command may have removed them, and they are in nobody's way.
+        // Errors are ignored: the command may have deleted the files, and a file that
+        // is left does no harm.
         let _ = self.delete_file(&place.target, path(&file)).await;
         if !language.compile.is_empty() {
             let _ = self.delete_file(&place.target, path(&program)).await;
@@ -213,7 +219,7 @@ impl Service {
             .await
     }
 
-    /// The error that names what the image has.
+    /// Makes the error that lists the languages for which the image has a program.
     async fn unsupported(&self, place: &Place, language: &str) -> LanguageError {
         let programs = LANGUAGES.map(|language| language.program).join(" ");
         let look = format!("for p in {programs}; do command -v $p >/dev/null && echo $p; done");

@@ -1,8 +1,41 @@
-//! The use cases behind the REST contracts: which sandbox a request means, how
-//! it comes to be awake, what is run in it. Knows Kubernetes and the agents
-//! through `domain::interfaces` only, and HTTP not at all.
+//! The use cases behind the REST contracts: they find the sandbox that a request
+//! means, wake it and work in it. This crate reaches Kubernetes, the agents and the
+//! database only through [`hutch_core::interfaces`]. It knows nothing of HTTP.
+//!
+//! # Where to read
+//!
+//! A request first becomes a [`Target`] or a [`Place`]. Then `reach` calls the agent.
+//!
+//! | step | module |
+//! | --- | --- |
+//! | Find the sandbox of a tenant's ID. | `target` |
+//! | Find the sandbox and the working directory of a conversation or a project. | `projects` |
+//! | Create, wake, wait for and delete a sandbox. | `sandboxes` |
+//! | Wait for a pod that somebody else created. | `attached_pods` |
+//! | Call the agent of a target, and try again if its pod has just gone. | `reach` |
+//!
+//! The work in a sandbox:
+//!
+//! | use case | module |
+//! | --- | --- |
+//! | Run a command. | `exec` |
+//! | Run code in a language. | `languages` |
+//! | Open, close and configure sessions. | `sessions` |
+//! | Read and write files, edit one, search in many. | `files`, `edit`, `search` |
+//! | Run the checkers of an image over its sources. | `diagnostics` |
+//! | Mount and unmount buckets. | `buckets` |
+//! | List and end conversations. | `conversations` |
+//! | Create, expose and delete sandboxes for the project API. | `backends` |
+//!
+//! Two loops run in the background, [`Service::record_activity`] in `activity` and
+//! [`Service::record_sessions`] in `session_records`. Requests only note in memory
+//! what has happened (`activity`, `session_log`). The loops write it to the cluster
+//! later, so no request waits for such a write. `periodic` schedules both.
+//!
+//! `error` holds the errors that most use cases share.
 
 mod activity;
+mod attached_pods;
 mod backends;
 mod buckets;
 mod conversations;
@@ -11,11 +44,10 @@ mod edit;
 mod error;
 mod exec;
 mod files;
-mod guests;
 mod languages;
+mod periodic;
 mod projects;
 mod reach;
-mod rounds;
 mod sandboxes;
 mod search;
 mod session_log;
@@ -52,51 +84,54 @@ use hutch_core::turns::Turns;
 use projects::Resolutions;
 use session_log::SessionLog;
 
-/// What the operator of the service decides.
+/// The settings of a [`Service`].
 #[derive(Clone, Debug)]
 pub struct ServiceSettings {
-    /// Sandboxes in the namespace at most.
+    /// The maximum number of sandboxes in the namespace.
     pub max_sandboxes: usize,
-    /// How long a request waits for its sandbox to answer; under the 30 s after
-    /// which known clients give up.
+    /// How long a request waits for its sandbox to answer. It must be less than
+    /// 30 s: known clients give up then.
     pub ready_timeout: Duration,
-    /// Bytes kept of each of a command's stdout and stderr.
+    /// The bytes that are kept of a command's stdout, and as many of its stderr.
     pub max_output: u64,
-    /// Bytes of the largest file that is read.
+    /// The size in bytes of the largest file that can be read.
     pub max_file: u64,
-    /// How long code of the project contract may run that names no time-out.
+    /// The timeout of code that the project API runs and that names none.
     pub execute_timeout: Duration,
-    /// Spec of the sandboxes that tenants' requests create.
+    /// The spec of sandboxes that requests of the tenant API create.
     pub template: SandboxSpec,
-    /// Spec of those that conversations and projects get.
+    /// The spec of sandboxes that are created for conversations and projects.
     pub project_template: SandboxSpec,
-    /// Keys of buckets for which a request has none.
+    /// The S3 credentials for mounts whose request brings none.
     pub bucket_credentials: Option<Credentials>,
-    /// Whether buckets may have endpoints without TLS.
+    /// True if a bucket's endpoint may be `http`.
     pub allow_http_buckets: bool,
-    /// What backends may ask for.
+    /// The images and domains that the project API offers.
     pub backends: BackendSettings,
 }
 
-/// What lies behind the use cases.
+/// The implementations that a [`Service`] works with.
 pub struct Interfaces {
     /// The Sandbox resources.
     pub sandboxes: Arc<dyn Sandboxes>,
     /// The SandboxSession resources.
     pub session_records: Arc<dyn SessionRecords>,
-    /// The Secrets with the keys of buckets.
+    /// The Secrets with the S3 credentials of buckets.
     pub bucket_keys: Arc<dyn BucketKeys>,
     /// The agents in the pods.
     pub agents: Arc<dyn Agents>,
-    /// Pods of others.
+    /// The attached pods: somebody else created them.
     pub guests: Arc<dyn Guests>,
-    /// The shared database.
+    /// The projects of the shared database.
     pub projects: Arc<dyn Projects>,
-    /// Services and Ingresses.
+    /// The Services and Ingresses that lead to sandboxes.
     pub exposures: Arc<dyn Exposures>,
 }
 
-/// The use cases. One per process.
+/// The use cases over the sandboxes of one namespace.
+///
+/// A process has one `Service` per namespace that it serves. Limits, locks and logs
+/// in here count for that namespace and this process alone.
 pub struct Service {
     sandboxes: Arc<dyn Sandboxes>,
     session_records: Arc<dyn SessionRecords>,
@@ -109,17 +144,18 @@ pub struct Service {
     settings: ServiceSettings,
     activity: ActivityLog,
     session_log: SessionLog,
-    /// Names of sandboxes being created, for the limit: the cache does not show
-    /// them yet.
+    /// Sandboxes that are being created, by name. The limit counts them: the cache
+    /// does not show them yet.
     creating: Mutex<HashMap<String, Creation>>,
-    /// Sandboxes in which a file is being edited.
+    /// One lock per sandbox: edits of files run one after another.
     edits: Turns<String>,
-    /// Hosts that are being led to a sandbox.
+    /// One lock per host name: its route is checked and set in one piece.
     hosts: Turns<String>,
 }
 
 impl Service {
-    /// The use cases over these interfaces.
+    /// Makes the service of one namespace. The background loops are not started:
+    /// see [`Self::record_activity`] and [`Self::record_sessions`].
     pub fn new(interfaces: Interfaces, settings: ServiceSettings) -> Arc<Self> {
         let Interfaces {
             sandboxes,
@@ -148,14 +184,15 @@ impl Service {
         })
     }
 
-    /// Waits until the caches have been filled once: before, what is not in them may
-    /// exist all the same.
+    /// Waits until the caches have been filled once. Before that, an object may exist
+    /// although the cache does not have it.
     ///
     /// # Errors
-    /// [`ServiceError::Starting`] where that takes longer than a sandbox may take.
+    /// [`ServiceError::Starting`] if that takes longer than `ready_timeout`.
     pub async fn listed(&self) -> Result<(), ServiceError> {
         let first = async |mut changes: watch::Receiver<u64>| {
-            // Without its sender it changes no more, which is an answer, too.
+            // An error means that the sender is gone, so nothing changes any more:
+            // waiting is over as well.
             let _ = changes.wait_for(|version| *version > 0).await;
         };
         let all = async {
@@ -168,12 +205,12 @@ impl Service {
         listed.map_err(|_| ServiceError::Starting { waited })
     }
 
-    /// How it stands with the database.
+    /// The state of the connection to the database.
     pub fn database(&self) -> DatabaseState {
         self.projects.state()
     }
 
-    /// How many sandboxes answer commands now.
+    /// The number of sandboxes that answer commands now, as the cache has it.
     pub fn awake(&self) -> usize {
         self.sandboxes.awake()
     }

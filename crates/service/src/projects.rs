@@ -1,7 +1,9 @@
-//! From a conversation or a project to its sandbox. A conversation of a project
-//! works in the project's sandbox; every other has a sandbox of its own. Without
-//! its database the service goes by what it knew last, and by what the sandboxes
-//! themselves say; no request fails for the database's sake that needs none.
+//! Finds the sandbox of a conversation or a project. A conversation of a project
+//! works in the project's sandbox; every other conversation has a sandbox of its own.
+//!
+//! While the database is away, the service uses the last answer that it got, and the
+//! project IDs in the specs of the sandboxes. A request fails for lack of the database
+//! only if it asks for a project that no sandbox has.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,44 +14,47 @@ use tokio::time::{Instant, timeout};
 
 use super::Service;
 use super::files::{Base, ClientPath};
-use super::target::{Target, Whose, project_of};
+use super::target::{Owner, Target, project_of};
 use hutch_api::{Sandbox, Workspace};
 use hutch_core::interfaces::{DatabaseError, Integration, Project};
 
-/// How long a look-up is believed: as long as `container_name` may be behind.
-const FRESH: Duration = Duration::from_secs(5);
-/// How long a conversation that was never looked up waits for a database that has
-/// just gone: once it has a sandbox of its own, its files are there.
-const HESITATION: Duration = Duration::from_secs(10);
-/// When such a look-up is tried again.
-const AGAIN: Duration = Duration::from_millis(250);
-/// How long what exists may take to show in the cache.
-const LAG: Duration = Duration::from_secs(5);
-/// Conversations that are remembered for the time without a database.
-const REMEMBERED: usize = 10_000;
+/// How long the answer of a lookup is used without asking again. The column
+/// `container_name` may be behind for as long.
+const LOOKUP_TTL: Duration = Duration::from_secs(5);
+/// How long a conversation that was never looked up waits for a database that was lost
+/// a moment ago. It should not get a sandbox of its own too early: its files would then
+/// be in that sandbox.
+const DATABASE_GRACE: Duration = Duration::from_secs(10);
+/// The time between two tries of such a lookup.
+const LOOKUP_RETRY: Duration = Duration::from_millis(250);
+/// How long to wait until the cache shows a sandbox or pod that the API server has.
+const CACHE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The number of conversations whose last lookup is kept for a time without database.
+const MAX_LOOKUPS: usize = 10_000;
 
-/// The directory that a container's image or spec says, as its agent takes it.
-const CONTAINERS_OWN: &str = ".";
+/// The working directory that the container's image or spec sets. The agent resolves
+/// it.
+const CONTAINER_WORKDIR: &str = ".";
 
-/// Where the requests of a conversation go.
+/// The sandbox and the directory in which a conversation or a project works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The sandbox, or the pod that is used as one.
     pub target: Target,
-    /// Its working directory; `.` is the one that the container has by itself.
+    /// Its working directory. `.` is the one that the container's image or spec sets.
     pub workdir: String,
-    /// Whether commands begin there by themselves.
-    at_home: bool,
+    /// True if a command without a directory starts in `workdir`.
+    is_default: bool,
 }
 
 impl Place {
-    /// The directory to be named for a command that is to run in the working
-    /// directory; none where it begins there by itself.
+    /// The directory to name for a command that is to run in the working directory.
+    /// `None` if a command starts there anyway.
     pub fn cwd(&self) -> Option<String> {
-        (!self.at_home).then(|| self.workdir.clone())
+        (!self.is_default).then(|| self.workdir.clone())
     }
 
-    /// A path, which begins at the working directory where it is relative.
+    /// A path of a client. A relative one starts at the working directory.
     pub fn path<'a>(&'a self, path: &'a str) -> ClientPath<'a> {
         ClientPath {
             path,
@@ -58,61 +63,67 @@ impl Place {
     }
 }
 
-/// What the database said last.
+/// The last answers of the database, by conversation.
 #[derive(Default)]
-pub struct Resolutions(Mutex<HashMap<String, Known>>);
+pub struct Resolutions(Mutex<HashMap<String, Lookup>>);
 
-struct Known {
+struct Lookup {
     at: Instant,
     project: Option<Project>,
-    /// The sandbox that the log has told of.
-    told: Option<String>,
+    /// The sandbox that was logged last for this conversation.
+    logged: Option<String>,
 }
 
 impl Resolutions {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Lookup>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of a conversation, and whether that is fresh.
+    /// The last answer for a conversation, and true if it is younger than
+    /// [`LOOKUP_TTL`].
     fn get(&self, conversation: &str) -> Option<(Option<Project>, bool)> {
         let all = self.lock();
-        let known = all.get(conversation)?;
-        Some((known.project.clone(), known.at.elapsed() < FRESH))
+        let lookup = all.get(conversation)?;
+        let fresh = lookup.at.elapsed() < LOOKUP_TTL;
+        Some((lookup.project.clone(), fresh))
     }
 
     fn set(&self, conversation: &str, project: Option<Project>) {
         let mut all = self.lock();
-        if all.len() >= REMEMBERED && !all.contains_key(conversation) {
-            let oldest = all.iter().min_by_key(|(_, known)| known.at);
+        if all.len() >= MAX_LOOKUPS && !all.contains_key(conversation) {
+            let oldest = all.iter().min_by_key(|(_, lookup)| lookup.at);
             if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
                 all.remove(&oldest);
             }
         }
-        let told = all.remove(conversation).and_then(|known| known.told);
-        let at = Instant::now();
-        all.insert(conversation.to_owned(), Known { at, project, told });
+        let lookup = Lookup {
+            at: Instant::now(),
+            project,
+            logged: all.remove(conversation).and_then(|old| old.logged),
+        };
+        all.insert(conversation.to_owned(), lookup);
     }
 
-    /// Whether this is the first that is told of the conversation and sandbox.
-    fn first(&self, conversation: &str, sandbox: &str) -> bool {
+    /// Notes that the conversation's sandbox is logged. Returns true if it was not
+    /// logged before.
+    fn note_logged(&self, conversation: &str, sandbox: &str) -> bool {
         let mut all = self.lock();
-        let Some(known) = all.get_mut(conversation) else {
+        let Some(lookup) = all.get_mut(conversation) else {
             return true;
         };
-        let told = known.told.replace(sandbox.to_owned());
-        told.as_deref() != Some(sandbox)
+        let before = lookup.logged.replace(sandbox.to_owned());
+        before.as_deref() != Some(sandbox)
     }
 }
 
 impl Service {
-    /// Where a conversation works.
+    /// The place in which a conversation works. Its sandbox need not exist yet.
     pub async fn conversation(&self, id: &str) -> Place {
         match self.project_of_conversation(id).await {
             Some(project) => {
                 let place = self.place_of(&project).await;
-                if self.resolutions.first(id, &place.target.name) {
-                    self.tell(id, &project, &place);
+                if self.resolutions.note_logged(id, &place.target.name) {
+                    self.log_attached(id, &project, &place);
                 }
                 place
             }
@@ -120,15 +131,15 @@ impl Service {
         }
     }
 
-    /// Where a project works; `None` where there is no such project.
+    /// The place in which a project works. `None` if there is no such project.
     ///
     /// # Errors
-    /// The database's, where no sandbox tells of the project either.
+    /// The database's error, if no sandbox names the project either.
     pub async fn project(&self, id: &str) -> Result<Option<Place>, DatabaseError> {
         match self.projects.get(id).await {
             Ok(Some(project)) => Ok(Some(self.place_of(&project).await)),
             Ok(None) => Ok(None),
-            Err(error) => match self.sandbox_for(id) {
+            Err(error) => match self.oldest_sandbox_of(id) {
                 Some(sandbox) => Ok(Some(self.existing(&sandbox, None, None))),
                 None => Err(error),
             },
@@ -136,11 +147,11 @@ impl Service {
     }
 
     async fn project_of_conversation(&self, id: &str) -> Option<Project> {
-        let known = self.resolutions.get(id);
-        if let Some((project, true)) = known {
+        let last = self.resolutions.get(id);
+        if let Some((project, true)) = last {
             return project;
         }
-        let give_up = Instant::now() + HESITATION;
+        let give_up = Instant::now() + DATABASE_GRACE;
         loop {
             let error = match self.projects.of_session(id).await {
                 Ok(project) => {
@@ -149,61 +160,63 @@ impl Service {
                 }
                 Err(error) => error,
             };
-            // What is wrong with the database is in the log already, now and then.
+            // Only at debug level: the database module reports its errors itself.
             tracing::debug!(conversation = id, %error, "the project was not looked up");
-            match known {
+            match last {
                 Some((project, _)) => return project,
                 None if error.away() && self.just_lost() && Instant::now() < give_up => {
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(LOOKUP_RETRY).await;
                 }
                 None => return None,
             }
         }
     }
 
-    /// Whether the database answered a moment ago, or has not had the time to.
+    /// True if the database may soon answer: it answers now, or it has been away for
+    /// less than [`DATABASE_GRACE`].
     fn just_lost(&self) -> bool {
         let state = self.projects.state();
         let since = Timestamp::now().duration_since(state.since);
         match state.integration {
             Integration::Connected => true,
-            Integration::Away => since.unsigned_abs() < HESITATION,
+            Integration::Away => since.unsigned_abs() < DATABASE_GRACE,
             Integration::NotConfigured => false,
         }
     }
 
-    /// Where the conversations of a project work. Before a sandbox is made for one
-    /// whose row names another, it is looked whether that is only not in the cache
-    /// yet: a second one would have none of its files.
+    /// The place in which the conversations of a project work. The row may name a
+    /// sandbox or pod that the cache does not show yet. Then this asks the API server,
+    /// and waits for the cache, before it chooses a new sandbox: a second sandbox would
+    /// have none of the project's files.
     pub(super) async fn place_of(&self, project: &Project) -> Place {
-        let place = self.place_by_cache(project);
+        let place = self.cached_place(project);
         let Some(named) = project.container_name.as_deref() else {
             return place;
         };
-        if self.is_there(&place.target) || !self.exists(named).await {
+        if self.is_cached(&place.target) || !self.exists_in_cluster(named).await {
             return place;
         }
         let (mut sandboxes, mut guests) = (self.sandboxes.changes(), self.guests.changes());
         let shown = async {
-            while self.living(named).is_none() && self.guests.get(named).is_none() {
+            while self.live_sandbox(named).is_none() && self.guests.get(named).is_none() {
                 tokio::select! {
                     _ = sandboxes.changed() => {}
                     _ = guests.changed() => {}
                 }
             }
         };
-        // Where it never shows, it is as good as gone.
-        let _ = timeout(LAG, shown).await;
-        self.place_by_cache(project)
+        // If the cache does not show it in time, it counts as gone.
+        let _ = timeout(CACHE_TIMEOUT, shown).await;
+        self.cached_place(project)
     }
 
-    fn is_there(&self, target: &Target) -> bool {
-        target.whose == Whose::Guest || self.living(&target.name).is_some()
+    fn is_cached(&self, target: &Target) -> bool {
+        target.owner == Owner::AttachedPod || self.live_sandbox(&target.name).is_some()
     }
 
-    /// Whether the API server has a sandbox of that name, or a pod to be worked in.
-    /// Where it does not say, it takes no new sandbox either.
-    async fn exists(&self, name: &str) -> bool {
+    /// True if the API server has a sandbox or an attachable pod of that name. An error
+    /// counts as no: an API server that cannot be read creates no sandbox either.
+    async fn exists_in_cluster(&self, name: &str) -> bool {
         match self.sandboxes.fetch(name).await {
             Ok(Some(sandbox)) => sandbox.metadata.deletion_timestamp.is_none(),
             Ok(None) => self.guests.exists(name).await.unwrap_or(false),
@@ -211,18 +224,19 @@ impl Service {
         }
     }
 
-    fn place_by_cache(&self, project: &Project) -> Place {
+    fn cached_place(&self, project: &Project) -> Place {
         let wanted = project.workdir_path.as_deref();
         let named = project.container_name.as_deref();
         if let Some(pod) = named.filter(|name| self.guests.get(name).is_some()) {
             return Place {
-                target: Target::guest(pod, project),
-                workdir: wanted.unwrap_or(CONTAINERS_OWN).to_owned(),
-                at_home: wanted.is_none(),
+                target: Target::attached_pod(pod, project),
+                workdir: wanted.unwrap_or(CONTAINER_WORKDIR).to_owned(),
+                is_default: wanted.is_none(),
             };
         }
-        let named = named.and_then(|name| self.living(name));
-        // Of a sandbox that is not the project's own, the directory may be any.
+        let named = named.and_then(|name| self.live_sandbox(name));
+        // In a sandbox of another owner, the project may use any directory: Hutch
+        // does not mount the workspace there.
         if let Some(named) = &named
             && project_of(named) != Some(&project.id)
         {
@@ -231,11 +245,12 @@ impl Service {
         let workdir = wanted.filter(|path| Workspace::can_be_at(path));
         let default = &self.settings.project_template.workspace.mount_path;
         let own = Target::project(project, workdir.unwrap_or(default));
-        if let Some(sandbox) = named.or_else(|| self.sandbox_for(&project.id)) {
-            // The one that would be made can be made again, should it go now.
-            return match sandbox.metadata.name.as_ref() == Some(&own.name) {
-                true => self.place(own, workdir),
-                false => self.existing(&sandbox, workdir, Some(project)),
+        if let Some(sandbox) = named.or_else(|| self.oldest_sandbox_of(&project.id)) {
+            // A target with the project as owner can be created again if it goes now.
+            return if sandbox.metadata.name.as_ref() == Some(&own.name) {
+                self.place(own, workdir)
+            } else {
+                self.existing(&sandbox, workdir, Some(project))
             };
         }
         if let (Some(wanted), None) = (wanted, workdir) {
@@ -248,8 +263,8 @@ impl Service {
         self.place(own, workdir)
     }
 
-    /// A sandbox that is not about to go.
-    pub(super) fn living(&self, name: &str) -> Option<Arc<Sandbox>> {
+    /// The sandbox of that name in the cache, unless it is being deleted.
+    pub(super) fn live_sandbox(&self, name: &str) -> Option<Arc<Sandbox>> {
         let sandbox = self.sandboxes.get(name)?;
         sandbox
             .metadata
@@ -258,9 +273,9 @@ impl Service {
             .then_some(sandbox)
     }
 
-    /// The sandbox that works for a project, whoever made it; of several, the
-    /// oldest.
-    fn sandbox_for(&self, project: &str) -> Option<Arc<Sandbox>> {
+    /// The sandbox whose spec names the project, no matter who created it. If there are
+    /// several, the oldest.
+    fn oldest_sandbox_of(&self, project: &str) -> Option<Arc<Sandbox>> {
         let mut all = self.sandboxes.all();
         all.retain(|sandbox| {
             sandbox.metadata.deletion_timestamp.is_none() && project_of(sandbox) == Some(project)
@@ -291,14 +306,15 @@ impl Service {
         };
         Place {
             workdir: workdir.unwrap_or(home).to_owned(),
-            at_home: workdir.is_none_or(|workdir| workdir == home),
+            is_default: workdir.is_none_or(|workdir| workdir == home),
             target: target.clone(),
         }
     }
 
-    /// One that is made is told of when it runs.
-    fn tell(&self, conversation: &str, project: &Project, place: &Place) {
-        if !self.is_there(&place.target) {
+    /// Logs which existing container a conversation uses. [`Self::log_created`] reports
+    /// a new one, once it runs.
+    fn log_attached(&self, conversation: &str, project: &Project, place: &Place) {
+        if !self.is_cached(&place.target) {
             return;
         }
         let (sandbox, workdir) = (&place.target.name, &place.workdir);
@@ -312,8 +328,8 @@ impl Service {
         );
     }
 
-    /// A sandbox was made for a request, and runs.
-    pub(super) fn tell_made(&self, target: &Target) {
+    /// Logs that a sandbox was created for a request and runs now.
+    pub(super) fn log_created(&self, target: &Target) {
         let Some(project) = &target.project else {
             return;
         };

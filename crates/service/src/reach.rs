@@ -1,24 +1,25 @@
-//! From a target to an answer of its sandbox's agent.
+//! Calls the agent of a target, once its sandbox is awake.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::target::{Target, Whose};
+use super::target::{Owner, Target};
 use super::{Service, ServiceError};
 use hutch_core::agent::AgentError;
 use hutch_core::interfaces::PodRef;
 
-/// How long a pod that cannot be reached is left alone when nothing changes.
-const AGAIN: Duration = Duration::from_millis(250);
+/// How long to wait before a pod that could not be reached is called again. A change
+/// in the cache ends the wait earlier.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 impl Service {
-    /// Calls the agent of the sandbox that is meant, once it is awake. The sandbox
-    /// counts as used until the call has ended. Where what a project names has gone,
-    /// its next place is called instead, once.
+    /// Calls the agent of the target, once its sandbox is awake. The sandbox counts as
+    /// used until the call ends. If the sandbox or pod that a project names is gone,
+    /// the project's next place is looked up and called, once.
     ///
     /// # Errors
-    /// When no sandbox can be had in time, or the call's own.
+    /// If no sandbox is ready in time, or the error of the call.
     pub(super) async fn reach<T, F>(
         &self,
         target: &Target,
@@ -40,7 +41,8 @@ impl Service {
         }
     }
 
-    /// [`ServiceError::Gone`] only where nothing was handed over.
+    /// It returns [`ServiceError::Gone`] only if no call was handed to an agent, so the
+    /// caller may try another target.
     async fn reach_one<T, F>(
         &self,
         target: &Target,
@@ -50,19 +52,20 @@ impl Service {
     where
         F: Future<Output = Result<T, AgentError>>,
     {
-        let guest = target.whose == Whose::Guest;
-        let _use = (!guest).then(|| self.activity.begin(&target.name));
+        let attached = target.owner == Owner::AttachedPod;
+        let _use = (!attached).then(|| self.activity.begin(&target.name));
         loop {
-            let mut changes = match guest {
-                true => self.guests.changes(),
-                false => self.sandboxes.changes(),
+            let mut changes = if attached {
+                self.guests.changes()
+            } else {
+                self.sandboxes.changes()
             };
             let pod = self.acquire(target, deadline).await?;
             match call(pod).await {
-                // The cache may show a pod that has just gone: nothing was
-                // handed over, so the next change is waited for.
+                // The cache may still show a pod that has just gone. The agent has
+                // got nothing, so the call is safe to repeat after the next change.
                 Err(AgentError::Unreachable(_)) if Instant::now() < deadline => {
-                    let soon = deadline.min(Instant::now() + AGAIN);
+                    let soon = deadline.min(Instant::now() + RETRY_DELAY);
                     let _ = timeout_at(soon, changes.changed()).await;
                 }
                 answer => return Ok(answer?),

@@ -1,5 +1,5 @@
-//! From an id to a sandbox that answers: created, woken or waited for as it
-//! needs. Waiting is on the cache's changes, never by asking again and again.
+//! Makes a target's sandbox usable: creates it, wakes it or waits for it. Waiting is
+//! for changes of the cache; the API server is never polled.
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -8,20 +8,20 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
-use super::target::{Target, Whose};
+use super::target::{Owner, Target};
 use super::{Service, ServiceError};
 use hutch_api::{Phase, Sandbox, annotations};
 use hutch_core::interfaces::PodRef;
 use hutch_core::{conditions, deadlines};
 use hutch_telemetry::{measured, operation, traceparent};
 
-/// How long a created sandbox may take to show in the cache before it no longer
-/// counts.
-const CREATING: Duration = Duration::from_secs(10);
+/// How long a created sandbox counts as existing although the cache does not show it.
+const CREATION_GRACE: Duration = Duration::from_secs(10);
 
-/// A sandbox on its way into the cache.
+/// A sandbox that is being created, or was created and is not in the cache yet.
 pub(super) struct Creation {
     since: Instant,
+    /// True once the API server has accepted the sandbox.
     done: bool,
 }
 
@@ -43,22 +43,22 @@ impl Default for Creation {
     }
 }
 
-/// How long a state that makes a request hopeless must last to be believed: the
-/// cache may not show yet that somebody has just mended it.
-const LAG: Duration = Duration::from_secs(1);
+/// How long a state that makes a request fail must last before the request fails. The
+/// cache may not show yet that somebody has just repaired the sandbox.
+const FAILURE_GRACE: Duration = Duration::from_secs(1);
 
-/// What a request wants changed of a sandbox's lifecycle; `None` leaves it.
+/// The changes that a request makes to a sandbox's lifecycle. `None` changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LifecycleChange {
-    /// Sleep after this long without use, as [`deadlines::parse`] reads it.
+    /// The idle timeout, in the format of [`deadlines::parse`].
     pub idle_timeout: Option<String>,
-    /// Never sleep.
+    /// True: the sandbox never falls asleep.
     pub keep_alive: Option<bool>,
 }
 
 impl LifecycleChange {
-    /// `lifecycle` with the change made.
-    fn on(&self, lifecycle: &hutch_api::Lifecycle) -> hutch_api::Lifecycle {
+    /// Returns `lifecycle` with the changes made.
+    fn apply_to(&self, lifecycle: &hutch_api::Lifecycle) -> hutch_api::Lifecycle {
         hutch_api::Lifecycle {
             idle_timeout: self
                 .idle_timeout
@@ -70,29 +70,35 @@ impl LifecycleChange {
     }
 }
 
-/// What a sandbox's state asks of a request that wants to use it.
+/// The next step of a request that wants to use a sandbox.
 enum Step {
     Create,
-    /// Asleep since then.
+    /// The sandbox has been asleep since then.
     Wake(Timestamp),
     Wait,
     Use(PodRef),
+    /// The request fails, if the state lasts for [`FAILURE_GRACE`].
     GiveUp(ServiceError),
 }
 
 impl Service {
-    /// Makes sure that a tenant's sandbox exists, with that lifecycle, and returns
-    /// it. With `any_case` it is that of every spelling of the id.
+    /// Creates a sandbox of the tenant API if it does not exist, sets its lifecycle,
+    /// and returns its target. It does not wait until the sandbox is ready. With
+    /// `any_case`, every spelling of the ID means this sandbox.
     ///
     /// # Errors
-    /// When it may not be created, or the cluster does not take it.
+    /// If the limit of sandboxes is reached, or the API server refuses a write.
     pub async fn ensure(
         &self,
         id: &str,
         any_case: bool,
         change: &LifecycleChange,
     ) -> Result<Target, ServiceError> {
-        let target = Target::tenant(id, any_case);
+        let target = if any_case {
+            Target::tenant_any_case(id)
+        } else {
+            Target::tenant(id)
+        };
         let sandbox = match self.sandboxes.get(&target.name) {
             Some(sandbox) if sandbox.metadata.deletion_timestamp.is_none() => sandbox,
             Some(ending) => {
@@ -103,7 +109,7 @@ impl Service {
             }
             None => Arc::new(self.create(&target, change).await?),
         };
-        let lifecycle = change.on(&sandbox.spec.lifecycle);
+        let lifecycle = change.apply_to(&sandbox.spec.lifecycle);
         if lifecycle != sandbox.spec.lifecycle {
             let set = self.sandboxes.set_lifecycle(&target.name, &lifecycle);
             set.await?;
@@ -111,22 +117,22 @@ impl Service {
         Ok(target)
     }
 
-    /// A pod of the target that answers, by `deadline`. A sandbox is created where
-    /// there is none and woken where it sleeps.
+    /// Returns a pod of the target that answers, at the latest at `deadline`. A sandbox
+    /// that does not exist is created; one that is asleep is woken.
     pub(super) async fn acquire(
         &self,
         target: &Target,
         deadline: Instant,
     ) -> Result<PodRef, ServiceError> {
         let name = target.name.as_str();
-        if target.whose == Whose::Guest {
-            return self.guest(name, deadline).await;
+        if target.owner == Owner::AttachedPod {
+            return self.attached_pod(name, deadline).await;
         }
         let span = match self.step(target) {
             Step::Use(pod) => return Ok(pod),
             Step::Create => operation!("create", sandbox = name),
             Step::Wake(_) => operation!("wake", sandbox = name),
-            // For what somebody else has begun.
+            // Another request, or a user, has begun what this one waits for.
             Step::Wait | Step::GiveUp(_) => operation!("wait", sandbox = name),
         };
         measured(span, self.until_usable(target, deadline)).await
@@ -139,31 +145,32 @@ impl Service {
     ) -> Result<PodRef, ServiceError> {
         let name = target.name.as_str();
         let mut changes = self.sandboxes.changes();
-        let (mut woken, mut doubted, mut made) = (None, None, false);
+        let (mut woken, mut fails_at, mut created) = (None, None, false);
         loop {
             changes.mark_unchanged();
             let mut until = deadline;
             match self.step(target) {
                 Step::Use(pod) => {
-                    if made {
-                        self.tell_made(target);
+                    if created {
+                        self.log_created(target);
                     }
                     return Ok(pod);
                 }
                 Step::GiveUp(error) => {
-                    let believed = *doubted.get_or_insert_with(|| Instant::now() + LAG);
-                    if Instant::now() >= believed {
+                    let fails_at = *fails_at.get_or_insert_with(|| Instant::now() + FAILURE_GRACE);
+                    if Instant::now() >= fails_at {
                         return Err(error);
                     }
-                    until = deadline.min(believed);
+                    until = deadline.min(fails_at);
                 }
                 Step::Create if !self.just_created(name) => {
-                    // Of many who want it, one tells of it.
-                    made |= !self.creating().contains_key(name);
+                    // Only the request that starts the creation logs it.
+                    created |= !self.creating().contains_key(name);
                     self.create(target, &LifecycleChange::default()).await?;
                 }
                 Step::Wake(slept) if woken != Some(slept) => {
-                    // Later than the sleep by any clock, or it would not wake.
+                    // A sandbox wakes only if its activity is later than its sleep.
+                    // This clock may be behind the one that wrote `sleptAt`.
                     let after = slept.saturating_add(SignedDuration::from_secs(1));
                     let at = Timestamp::now().max(after.unwrap_or(slept));
                     let record = self.sandboxes.record_activity(name, at, traceparent());
@@ -182,9 +189,9 @@ impl Service {
         let Some(sandbox) = self.sandboxes.get(&target.name) else {
             return Step::Create;
         };
-        // From now on its absence from the cache is no lag.
+        // The cache has shown it. If it disappears from now on, it is deleted.
         self.creating().remove(&target.name);
-        if !target.is(&sandbox) {
+        if !target.matches(&sandbox) {
             return Step::GiveUp(ServiceError::NameTaken(target.name.clone()));
         }
         if sandbox.metadata.deletion_timestamp.is_some() {
@@ -214,7 +221,7 @@ impl Service {
         let gone = || ServiceError::Gone(target.name.clone());
         let mut new = target.new_sandbox(&self.settings).ok_or_else(gone)?;
         self.reserve(&target.name)?;
-        new.spec.lifecycle = change.on(&new.spec.lifecycle);
+        new.spec.lifecycle = change.apply_to(&new.spec.lifecycle);
         if let Some(parent) = traceparent() {
             new.notes.insert(annotations::TRACEPARENT, parent);
         }
@@ -225,18 +232,19 @@ impl Service {
             Err(_) => self.creating().remove(&name),
         };
         let sandbox = created?;
-        if target.is(&sandbox) {
+        if target.matches(&sandbox) {
             Ok(sandbox)
         } else {
             Err(ServiceError::NameTaken(target.name.clone()))
         }
     }
 
-    /// Counts the sandboxes there are and those on their way into the cache.
+    /// Checks the limit, and counts the name against it from now on. The count includes
+    /// sandboxes that the cache does not show yet.
     fn reserve(&self, name: &str) -> Result<(), ServiceError> {
         let mut creating = self.creating();
         creating.retain(|name, new| {
-            new.since.elapsed() < CREATING && self.sandboxes.get(name).is_none()
+            new.since.elapsed() < CREATION_GRACE && self.sandboxes.get(name).is_none()
         });
         let others = creating.keys().filter(|other| *other != name).count();
         let limit = self.settings.max_sandboxes;
@@ -247,40 +255,40 @@ impl Service {
         Ok(())
     }
 
-    /// Whether the sandbox exists although the cache does not show it yet.
+    /// True if the API server has the sandbox and the cache may not show it yet.
     fn just_created(&self, name: &str) -> bool {
         let creating = self.creating();
         creating
             .get(name)
-            .is_some_and(|creation| creation.done && creation.since.elapsed() < CREATING)
+            .is_some_and(|creation| creation.done && creation.since.elapsed() < CREATION_GRACE)
     }
 
     fn creating(&self) -> MutexGuard<'_, HashMap<String, Creation>> {
         self.creating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Deletes the sandbox and waits until nothing of it is left but what its
-    /// policy retains. That it does not exist is no error.
+    /// Deletes the sandbox and waits until it is gone, with everything that its policy
+    /// does not retain. A sandbox that does not exist is no error.
     ///
     /// # Errors
-    /// When the cluster does not take the deletion, or it is not done in time.
+    /// If the API server refuses the deletion, or it does not end in time.
     pub async fn destroy(&self, target: &Target) -> Result<(), ServiceError> {
         self.end(target).await.map(drop)
     }
 
-    /// The same; `false` where it did not exist.
+    /// Does the same as [`Self::destroy`]. Returns false if the sandbox did not exist.
     pub(super) async fn end(&self, target: &Target) -> Result<bool, ServiceError> {
         let deadline = Instant::now() + self.settings.ready_timeout;
         let name = target.name.as_str();
         let sandbox = match self.sandboxes.get(name) {
             Some(sandbox) => sandbox,
-            // Created a moment ago, perhaps, and not in the cache yet.
+            // It may have been created a moment ago, and the cache may be behind.
             None => match self.sandboxes.fetch(name).await? {
                 Some(sandbox) => Arc::new(sandbox),
                 None => return Ok(false),
             },
         };
-        if !target.is(&sandbox) {
+        if !target.matches(&sandbox) {
             return Err(ServiceError::NameTaken(name.to_owned()));
         }
         let uid = sandbox.metadata.uid.clone().unwrap_or_default();
@@ -305,8 +313,8 @@ impl Service {
         gone.ok_or_else(|| self.not_ready(name))
     }
 
-    /// Looks now and after every change of a sandbox, until there is an answer;
-    /// none where there is none by `deadline`.
+    /// Calls `look` now and after every change of a sandbox, until it answers. Returns
+    /// `None` at `deadline`.
     pub(super) async fn until<T>(
         &self,
         deadline: Instant,
@@ -333,7 +341,7 @@ impl Service {
     }
 }
 
-/// What keeps the sandbox from being ready, as its conditions say.
+/// Why the sandbox is not ready: the reason and message of its Ready condition.
 fn explain(sandbox: &Sandbox) -> String {
     if sandbox.metadata.deletion_timestamp.is_some() {
         return "it is being deleted".to_owned();

@@ -1,4 +1,4 @@
-//! Searches in a place's files, and its tree.
+//! Searches in the files of a place, and lists its directory tree.
 
 use std::time::Duration;
 
@@ -6,31 +6,32 @@ use super::projects::Place;
 use super::{MOST_FILES, Service, ServiceError};
 use hutch_core::search::{SearchLimits, SearchOutput, Tree, TreeKind, TreeLimits};
 
-/// How long a search may take: clients wait longer than that.
-const TIME: Duration = Duration::from_secs(60);
-/// Bounds of a tree.
-const TREE: TreeLimits = TreeLimits {
+/// How long a search may take. Clients wait longer than that.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// The limits of a directory tree.
+const TREE_LIMITS: TreeLimits = TreeLimits {
     content: 1 << 20,
     entries: 20_000,
     contents: 16 << 20,
     time: Duration::from_secs(20),
 };
 
-/// What a search is for.
+/// The kind of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Lines of files that match a basic regular expression.
+    /// Lines of files that match a basic regular expression, as `grep -r` finds them.
     Lines,
-    /// Names that match a pattern of the shell.
+    /// Files and directories whose name matches a shell pattern, as `find -name` finds
+    /// them.
     Names,
 }
 
 impl Service {
-    /// What `grep -r PATTERN PATH`, or `find PATH -name PATTERN`, would print;
-    /// without a path in the working directory.
+    /// Returns the output of `grep -r PATTERN PATH` or `find PATH -name PATTERN`.
+    /// Without a path it searches the working directory.
     ///
     /// # Errors
-    /// When no sandbox can be had in time.
+    /// If no sandbox is ready in time.
     pub async fn search(
         &self,
         place: &Place,
@@ -40,7 +41,7 @@ impl Service {
     ) -> Result<SearchOutput, ServiceError> {
         let limits = SearchLimits {
             output: self.settings.max_output,
-            time: TIME,
+            time: SEARCH_TIMEOUT,
         };
         let path = place.path(path.unwrap_or(&place.workdir));
         let call = |pod| async move {
@@ -53,34 +54,39 @@ impl Service {
         self.reach(&place.target, call).await
     }
 
-    /// The folder at a path, or the working directory, and all below it.
+    /// The directory at a path, or the working directory, with everything below it,
+    /// within the limits of this service.
     ///
     /// # Errors
-    /// [`NotFound`](hutch_core::agent::AgentError::NotFound), or when no
-    /// sandbox can be had in time.
+    /// [`NotFound`](hutch_core::agent::AgentError::NotFound) if nothing is at the path,
+    /// or an error if no sandbox is ready in time.
     pub async fn tree(&self, place: &Place, path: Option<&str>) -> Result<Tree, ServiceError> {
-        self.tree_within(place, path, TREE).await
+        self.tree_within(place, path, TREE_LIMITS).await
     }
 
-    /// The sources of a place, as paths below its working directory.
+    /// The first [`MOST_FILES`] files of a place that have a checker, as paths relative
+    /// to its working directory.
     ///
     /// # Errors
-    /// When no sandbox can be had in time.
+    /// If no sandbox is ready in time.
     pub async fn sources(&self, place: &Place) -> Result<Vec<String>, ServiceError> {
-        let limits = TreeLimits { content: 0, ..TREE };
+        let limits = TreeLimits {
+            content: 0,
+            ..TREE_LIMITS
+        };
         let tree = self.tree_within(place, None, limits).await?;
-        let mut folders: Vec<String> = Vec::new();
+        let mut directories: Vec<String> = Vec::new();
         let mut sources = Vec::new();
         for entry in &tree.entries {
             let depth = usize::try_from(entry.depth).unwrap_or(0);
             let Ok(name) = std::str::from_utf8(&entry.name) else {
                 continue;
             };
-            folders.truncate(depth.saturating_sub(1));
+            directories.truncate(depth.saturating_sub(1));
             match entry.kind {
-                TreeKind::Folder if depth > 0 => folders.push(format!("{name}/")),
+                TreeKind::Folder if depth > 0 => directories.push(format!("{name}/")),
                 TreeKind::File if super::diagnostics::is_source(name) => {
-                    sources.push(folders.concat() + name);
+                    sources.push(directories.concat() + name);
                 }
                 _ => {}
             }

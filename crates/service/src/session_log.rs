@@ -1,6 +1,5 @@
-//! What has happened to sessions and is to be written to their resources: noted as
-//! requests are answered, taken out a moment later. Holds no more than what was
-//! used lately.
+//! Notes which sessions changed, so that their resources can be written a moment later
+//! (`session_records`). It forgets sessions that were not used lately.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,110 +7,114 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a change waits for others of the same session.
-pub const SOON: Duration = Duration::from_millis(100);
-/// How often a session is written about at most while it is only used.
-pub const EVERY: Duration = Duration::from_secs(30);
-/// Bytes of the longest id that a session can have.
-pub const LONGEST_ID: usize = 512;
-/// First and longest wait before what could not be written is tried again.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(1), EVERY);
+/// How long a change waits for further changes of the same session.
+pub const BATCH_DELAY: Duration = Duration::from_millis(100);
+/// The shortest time between two writes for a session that is used but not changed.
+pub const WRITE_INTERVAL: Duration = Duration::from_secs(30);
+/// The length in bytes of the longest ID that an agent accepts.
+pub const MAX_SESSION_ID_BYTES: usize = 512;
+/// The first and the longest wait before a write that failed is tried again.
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_secs(1), WRITE_INTERVAL);
 
-/// The sessions of each sandbox, by id.
-type Entries = HashMap<String, HashMap<String, Entry>>;
+/// By sandbox name, then by session ID.
+type Sessions = HashMap<String, HashMap<String, Session>>;
 
-/// What is to be written, and when.
+/// The sessions whose resources are to be written, and when.
 #[derive(Default)]
-pub struct SessionLog(Mutex<Entries>);
+pub struct SessionLog(Mutex<Sessions>);
 
 #[derive(Default)]
-struct Entry {
+struct Session {
+    /// The time of the next write. `None`: nothing is to be written.
     due: Option<Instant>,
-    /// When it was last used or written about.
+    /// The time of the last use or write.
     touched: Option<Instant>,
-    recorded: Option<Instant>,
+    /// The time of the last write that succeeded.
+    written: Option<Instant>,
+    /// The writes that failed since then.
     failures: u32,
+    /// A request has ended the session since the last write.
     ended: bool,
-    /// UID of the pod that it is known to be open in.
+    /// The UID of the pod in which the session is known to be open.
     pod: Option<String>,
 }
 
-/// A session that is due.
+/// A session whose resource is to be written now.
 pub struct Due {
     /// The session's id.
     pub id: String,
-    /// A request has ended it since it was last written about.
+    /// True if a request has ended it since the last write.
     pub ended: bool,
 }
 
 impl SessionLog {
-    /// A session was made or changed.
+    /// Notes that a session was opened or changed.
     pub fn changed(&self, sandbox: &str, id: &str) {
-        self.note(sandbox, id, |entry| {
-            entry.ended = false;
-            Instant::now() + SOON
+        self.note(sandbox, id, |session| {
+            session.ended = false;
+            Instant::now() + BATCH_DELAY
         });
     }
 
-    /// A session was ended, or is not there.
+    /// Notes that a session was ended, or does not exist.
     pub fn ended(&self, sandbox: &str, id: &str) {
-        self.note(sandbox, id, |entry| {
-            entry.ended = true;
-            entry.pod = None;
-            Instant::now() + SOON
+        self.note(sandbox, id, |session| {
+            session.ended = true;
+            session.pod = None;
+            Instant::now() + BATCH_DELAY
         });
     }
 
-    /// A session is used.
+    /// Notes that a session is used.
     pub fn used(&self, sandbox: &str, id: &str) {
-        self.note(sandbox, id, |entry| {
-            let soon = Instant::now() + SOON;
-            let next = entry.recorded.map(|recorded| recorded + EVERY);
+        self.note(sandbox, id, |session| {
+            let soon = Instant::now() + BATCH_DELAY;
+            let next = session.written.map(|written| written + WRITE_INTERVAL);
             next.map_or(soon, |next| next.max(soon))
         });
     }
 
-    fn note(&self, sandbox: &str, id: &str, due: impl FnOnce(&mut Entry) -> Instant) {
-        self.entry(sandbox, id, |entry| {
-            let due = due(entry);
-            entry.due = Some(entry.due.map_or(due, |old| old.min(due)));
-            entry.touched = Some(Instant::now());
+    fn note(&self, sandbox: &str, id: &str, due: impl FnOnce(&mut Session) -> Instant) {
+        self.update(sandbox, id, |session| {
+            let due = due(session);
+            session.due = Some(session.due.map_or(due, |old| old.min(due)));
+            session.touched = Some(Instant::now());
         });
     }
 
-    /// Whether the session is known to be open in that pod.
+    /// True if the session is known to be open in the pod of that UID.
     pub fn is_open(&self, sandbox: &str, id: &str, pod: &str) -> bool {
         let all = self.lock();
-        let entry = all.get(sandbox).and_then(|sessions| sessions.get(id));
-        entry.is_some_and(|entry| entry.pod.as_deref() == Some(pod))
+        let session = all.get(sandbox).and_then(|sessions| sessions.get(id));
+        session.is_some_and(|session| session.pod.as_deref() == Some(pod))
     }
 
-    /// The session is open in that pod.
+    /// Notes that the session is open in the pod of that UID.
     pub fn opened(&self, sandbox: &str, id: &str, pod: &str) {
-        self.entry(sandbox, id, |entry| {
-            entry.pod = Some(pod.to_owned());
-            entry.touched = Some(Instant::now());
+        self.update(sandbox, id, |session| {
+            session.pod = Some(pod.to_owned());
+            session.touched = Some(Instant::now());
         });
     }
 
-    /// Takes out what is due, of at most `room` sandboxes, those in `busy` left
-    /// out.
+    /// Removes and returns what is due, for at most `room` sandboxes, none of them in
+    /// `busy`.
     pub fn due(&self, busy: &HashSet<String>, room: usize) -> Vec<(String, Vec<Due>)> {
         let now = Instant::now();
         let mut all = self.lock();
         let mut taken = Vec::new();
         for (sandbox, sessions) in all.iter_mut() {
-            sessions.retain(|_, entry| {
-                let lately = |at: Instant| now.duration_since(at) < EVERY;
-                entry.due.is_some() || entry.touched.is_some_and(lately)
+            sessions.retain(|_, session| {
+                let lately = |at: Instant| now.duration_since(at) < WRITE_INTERVAL;
+                session.due.is_some() || session.touched.is_some_and(lately)
             });
             if taken.len() == room || busy.contains(sandbox) {
                 continue;
             }
-            let due = sessions.iter_mut().filter_map(|(id, entry)| {
-                entry.due.take_if(|due| *due <= now)?;
-                entry.touched = Some(now);
-                let (id, ended) = (id.clone(), std::mem::take(&mut entry.ended));
+            let due = sessions.iter_mut().filter_map(|(id, session)| {
+                session.due.take_if(|due| *due <= now)?;
+                session.touched = Some(now);
+                let (id, ended) = (id.clone(), std::mem::take(&mut session.ended));
                 Some(Due { id, ended })
             });
             let due: Vec<_> = due.collect();
@@ -123,30 +126,30 @@ impl SessionLog {
         taken
     }
 
-    /// What was due is written.
+    /// Notes that the resource of a session was written.
     pub fn written(&self, sandbox: &str, id: &str) {
-        self.entry(sandbox, id, |entry| {
-            entry.recorded = Some(Instant::now());
-            entry.failures = 0;
+        self.update(sandbox, id, |session| {
+            session.written = Some(Instant::now());
+            session.failures = 0;
         });
     }
 
-    /// What was due is to be tried again, later each time.
-    pub fn again(&self, sandbox: &str, due: &Due) {
-        self.entry(sandbox, &due.id, |entry| {
-            let wait = AGAIN
+    /// Makes a session due again after a failure. The wait doubles with each failure.
+    pub fn retry(&self, sandbox: &str, due: &Due) {
+        self.update(sandbox, &due.id, |session| {
+            let wait = RETRY_DELAYS
                 .0
-                .saturating_mul(1 << entry.failures.min(8))
-                .min(AGAIN.1);
-            entry.failures += 1;
-            entry.ended |= due.ended;
-            entry.due.get_or_insert_with(|| Instant::now() + wait);
+                .saturating_mul(1 << session.failures.min(8))
+                .min(RETRY_DELAYS.1);
+            session.failures += 1;
+            session.ended |= due.ended;
+            session.due.get_or_insert_with(|| Instant::now() + wait);
         });
     }
 
-    fn entry(&self, sandbox: &str, id: &str, change: impl FnOnce(&mut Entry)) {
-        // No agent has such a session, and anybody may ask for it.
-        if id.len() > LONGEST_ID {
+    fn update(&self, sandbox: &str, id: &str, change: impl FnOnce(&mut Session)) {
+        // No agent has such a session. A client could fill the memory with such IDs.
+        if id.len() > MAX_SESSION_ID_BYTES {
             return;
         }
         let mut all = self.lock();
@@ -157,14 +160,14 @@ impl SessionLog {
             return;
         };
         if !sessions.contains_key(id) {
-            sessions.insert(id.to_owned(), Entry::default());
+            sessions.insert(id.to_owned(), Session::default());
         }
-        if let Some(entry) = sessions.get_mut(id) {
-            change(entry);
+        if let Some(session) = sessions.get_mut(id) {
+            change(session);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries> {
+    fn lock(&self) -> MutexGuard<'_, Sessions> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_could_not_be_written_is_due_again_and_later_each_time() {
+    async fn a_failed_write_is_due_again_and_later_each_time() {
         let log = SessionLog::default();
         log.ended("box", "s");
         let mut waits = Vec::new();
@@ -208,27 +211,27 @@ mod tests {
                 }
             };
             assert!(due[0].ended);
-            log.again("box", &due[0]);
+            log.retry("box", &due[0]);
             waits.push(began.elapsed().as_secs());
         }
         assert_eq!(waits, [0, 1, 2, 4, 8, 16, 30]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_no_longer_used_is_forgotten() {
+    async fn a_session_that_is_not_used_is_forgotten() {
         let log = SessionLog::default();
         log.opened("box", "s", "pod");
         assert!(log.is_open("box", "s", "pod"));
-        tokio::time::advance(EVERY).await;
+        tokio::time::advance(WRITE_INTERVAL).await;
         assert!(ids(&log).is_empty());
         assert!(log.lock().is_empty());
     }
 
     #[test]
-    fn a_session_that_cannot_be_is_not_remembered() {
+    fn a_session_with_an_impossible_id_is_not_noted() {
         let log = SessionLog::default();
-        log.used("box", &"s".repeat(LONGEST_ID));
-        log.used("box", &"s".repeat(LONGEST_ID + 1));
+        log.used("box", &"s".repeat(MAX_SESSION_ID_BYTES));
+        log.used("box", &"s".repeat(MAX_SESSION_ID_BYTES + 1));
         assert_eq!(log.lock()["box"].len(), 1);
     }
 }

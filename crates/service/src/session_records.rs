@@ -1,7 +1,7 @@
-//! Brings the SandboxSession resources in line with the sessions that the agents
-//! have, a moment after something happened to them: nobody waits for it, a session
-//! that lives for a moment leaves no trace, and one that is used all the time is
-//! written about every 30 s. Sandboxes do not wait for each other.
+//! Keeps the SandboxSession resources equal to the sessions that the agents have. The
+//! writes happen a moment after a change, so no request waits for them and a session
+//! that lives for a moment leaves no resource. A session that is used all the time is
+//! written every 30 s. Sandboxes do not wait for each other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +10,23 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
 use super::Service;
-use super::rounds::rounds;
-use super::session_log::{Due, SOON};
+use super::periodic::run_periodically;
+use super::session_log::{BATCH_DELAY, Due};
 use hutch_api::{MANAGED_BY, Sandbox, SandboxSession, labels};
 use hutch_core::agent::AgentError;
 use hutch_core::conditions;
 use hutch_core::interfaces::{PodRef, ResourceError, SessionRecord, SessionState};
 
-/// How long writing about one sandbox's sessions may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an agent may take to list its sessions, and a write of one resource.
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Service {
-    /// Writes about sessions for as long as it is polled.
+    /// Writes the resources of sessions for as long as it is polled. Run it once per
+    /// service, beside [`Self::record_activity`].
     pub async fn record_sessions(self: Arc<Self>) {
         let service = &self;
-        rounds(
-            SOON,
+        run_periodically(
+            BATCH_DELAY,
             |busy, room| service.session_log.due(busy, room),
             |name, due| async move { service.record_due(&name, &due).await },
         )
@@ -34,30 +35,30 @@ impl Service {
 
     async fn record_due(&self, name: &str, due: &[Due]) {
         let Some(sandbox) = self.sandboxes.get(name) else {
-            // Its resources go with it.
+            // The resources of its sessions are deleted with it.
             return;
         };
-        // Before the agent is asked: what they say is then no older than this.
+        // Read the cache before the agent: the agent's answer is then the newer one.
         let known: Vec<_> = due
             .iter()
             .map(|due| self.session_records.find(name, &due.id))
             .collect();
         let states = match PodRef::ready(&sandbox) {
-            Some(pod) => timeout(PATIENCE, self.states(&pod, due)).await,
+            Some(pod) => timeout(STEP_TIMEOUT, self.states(&pod, due)).await,
             None => Ok(Err(AgentError::Unreachable("it sleeps".to_owned()))),
         };
         let Ok(Ok(states)) = states else {
-            return due.iter().for_each(|due| self.session_log.again(name, due));
+            return due.iter().for_each(|due| self.session_log.retry(name, due));
         };
         for (due, known) in due.iter().zip(known) {
             let state = states.iter().find(|state| state.id == due.id);
             let record = self.record_session(&sandbox, due, state, known);
-            match timeout(PATIENCE, record).await {
+            match timeout(STEP_TIMEOUT, record).await {
                 Ok(Ok(true)) => self.session_log.written(name, &due.id),
-                Ok(Ok(false)) | Err(_) => self.session_log.again(name, due),
+                Ok(Ok(false)) | Err(_) => self.session_log.retry(name, due),
                 Ok(Err(error)) => {
                     tracing::warn!(sandbox = name, session = due.id, %error, "a session was not recorded");
-                    self.session_log.again(name, due);
+                    self.session_log.retry(name, due);
                 }
             }
         }
@@ -70,7 +71,7 @@ impl Service {
         }
     }
 
-    /// Writes about one session; `false` where it has to be looked at again.
+    /// Writes the resource of one session. Returns false if it has to be tried again.
     async fn record_session(
         &self,
         sandbox: &Sandbox,
@@ -81,19 +82,21 @@ impl Service {
         let (state, session) = match (state, known) {
             (None, None) => return Ok(true),
             (None, Some(session)) => {
-                // One that a person applied is opened anew where it got lost.
-                if due.ended || made_by_us(&session) {
+                // The session is gone, and so is its resource. Only one that a user
+                // applied stays, unless a request ended the session: the controller
+                // opens it again.
+                if due.ended || created_by_hutch(&session) {
                     self.session_records.delete(&session).await?;
                 }
                 return Ok(true);
             }
-            // The resource stood for a session that has ended since.
+            // The resource represented an earlier session of this ID, which has ended.
             (Some(state), Some(session)) if state.owner.is_none() && is_open(&session) => {
                 self.session_records.delete(&session).await?;
                 return Ok(false);
             }
             (Some(state), Some(session)) => (state, session),
-            // Its resource was deleted, and so it will be.
+            // Somebody deleted its resource: the controller will end the session.
             (Some(state), None) if state.owner.is_some() => return Ok(false),
             (Some(state), None) => match self.session_records.create(sandbox, &due.id).await? {
                 Some(session) => (state, Arc::new(session)),
@@ -111,13 +114,13 @@ impl Service {
     }
 }
 
-fn made_by_us(session: &SandboxSession) -> bool {
+fn created_by_hutch(session: &SandboxSession) -> bool {
     let labels = session.metadata.labels.as_ref();
     let maker = labels.and_then(|labels| labels.get(labels::MANAGED_BY));
     maker.is_some_and(|maker| maker == MANAGED_BY)
 }
 
-/// Whether the controller has bound it to a session.
+/// True if the controller has bound the resource to a session.
 fn is_open(session: &SandboxSession) -> bool {
     let status = session.status.as_ref();
     status.is_some_and(|status| conditions::holds(&status.conditions, conditions::READY))

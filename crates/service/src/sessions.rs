@@ -1,5 +1,5 @@
-//! Sessions of a sandbox. They live in its agent; the resources that stand for
-//! them are written after the answer (`session_records`).
+//! Sessions of a sandbox. They live in its agent. The SandboxSession resources that
+//! represent them are written after the answer (`session_records`).
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use hutch_core::agent::AgentError;
 use hutch_core::interfaces::{NewSession, PodRef};
 
 impl Service {
-    /// Makes a session.
+    /// Opens a new session.
     ///
     /// # Errors
-    /// [`Exists`](hutch_core::agent::AgentError::Exists) where there is one,
-    /// or when no sandbox can be had in time.
+    /// [`Exists`](hutch_core::agent::AgentError::Exists) if there is a session of this
+    /// ID, or an error if no sandbox is ready in time.
     pub async fn open_session(
         &self,
         target: &Target,
@@ -27,24 +27,25 @@ impl Service {
         Ok(())
     }
 
-    /// Ends a session with its running command; `default` begins anew.
+    /// Ends a session and its running command. The session `default` starts again
+    /// with a fresh state.
     ///
     /// # Errors
-    /// [`NotFound`](hutch_core::agent::AgentError::NotFound) where there is
-    /// none, or when no sandbox can be had in time.
+    /// [`NotFound`](hutch_core::agent::AgentError::NotFound) if there is no such
+    /// session, or an error if no sandbox is ready in time.
     pub async fn close_session(&self, target: &Target, session: &str) -> Result<(), ServiceError> {
         let call = |pod| async move { self.agents.close(&pod, session, None).await };
         let closed = self.reach(target, call).await;
-        // Also where there was none: a resource may be left of one.
+        // Also after an error: the resource of an earlier session may be left.
         self.session_log.ended(&target.name, session);
         closed
     }
 
-    /// Sets exported variables of a session, after the commands before; returns
-    /// whether the session was made for it.
+    /// Sets exported variables of a session, after its earlier commands have ended.
+    /// Returns true if this call opened the session.
     ///
     /// # Errors
-    /// When no sandbox can be had in time, or too many commands wait.
+    /// If no sandbox is ready in time, or too many commands wait in the session.
     pub async fn set_session_variables(
         &self,
         target: &Target,
@@ -65,8 +66,9 @@ impl Service {
         Ok(created)
     }
 
-    /// Opens a session that somebody applied as a resource, before its first use
-    /// in that pod: it begins as its spec says, whoever comes first.
+    /// Opens a session that a user applied as a resource, before its first use in
+    /// this pod. So it starts with the directory and variables of its spec, even if a
+    /// request uses it before the controller has opened it.
     pub(super) async fn open_applied(
         &self,
         pod: &PodRef,
@@ -85,10 +87,10 @@ impl Service {
         Ok(())
     }
 
-    /// The ids of all sessions, `default` among them.
+    /// The IDs of all sessions, `default` included.
     ///
     /// # Errors
-    /// When no sandbox can be had in time.
+    /// If no sandbox is ready in time.
     pub async fn session_ids(&self, target: &Target) -> Result<Vec<String>, ServiceError> {
         let call = |pod| async move { self.agents.list(&pod).await };
         let sessions = self.reach(target, call).await?;

@@ -1,5 +1,5 @@
-//! The sandbox that a request means, whether or not it exists yet. Which one that
-//! is depends on whose it is; everything after that does not.
+//! The sandbox that a request means. It need not exist yet. Its owner decides which
+//! one that is and how it is created; every later step is the same for all owners.
 
 use std::collections::BTreeMap;
 
@@ -8,76 +8,88 @@ use hutch_api::{self, Sandbox, annotations};
 use hutch_core::interfaces::{NewSandbox, Project};
 use hutch_core::names;
 
-/// A sandbox, by its resource's name and by what makes it the right one.
+/// The sandbox that a request means: the name of its resource, and the owner that the
+/// resource must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Name of the resource.
     pub name: String,
-    pub(super) whose: Whose,
-    /// The project that led to it, which leads elsewhere once it is gone.
+    pub(super) owner: Owner,
+    /// The project that it was found for. If the target is gone, the project's next
+    /// place is looked up.
     pub(super) project: Option<Project>,
 }
 
-/// Whose a sandbox is.
+/// The owner of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
-    /// A tenant's, who chose the id; with `any_case` in every spelling of it.
+pub(super) enum Owner {
+    /// A client of the tenant API, which chose the ID. With `any_case`, the ID is in
+    /// lower case and every spelling of it means this sandbox.
     Tenant { id: String, any_case: bool },
-    /// A conversation's own.
+    /// One conversation, by its ID. It has no project.
     Conversation(String),
-    /// A project's, with its workspace at that path.
+    /// A project. Its workspace is mounted at `workdir`.
     Project { id: String, workdir: String },
-    /// A backend's, under a name for people.
+    /// A client of the project API that has no row for its project yet. The title is
+    /// for people.
     Backend {
         title: String,
         image: Option<String>,
     },
-    /// Named by the database: whoever's it is, and nobody's to create.
+    /// Any owner: the sandbox is known by its name alone. It is never created.
     Named,
-    /// No sandbox, but a pod of somebody else's.
-    Guest,
+    /// Not a sandbox, but a pod that somebody else created.
+    AttachedPod,
 }
 
 impl Target {
-    /// The sandbox with a tenant's id.
-    pub(super) fn tenant(id: &str, any_case: bool) -> Self {
-        let id = if any_case {
-            id.to_lowercase()
-        } else {
-            id.to_owned()
-        };
+    /// The sandbox of an ID of the tenant API.
+    pub(super) fn tenant(id: &str) -> Self {
         Self {
-            name: names::sandbox(&id),
-            whose: Whose::Tenant { id, any_case },
+            name: names::sandbox(id),
+            owner: Owner::Tenant {
+                id: id.to_owned(),
+                any_case: false,
+            },
             project: None,
         }
     }
 
-    /// The sandbox that a conversation has for itself.
+    /// The sandbox of every spelling of an ID of the tenant API.
+    pub(super) fn tenant_any_case(id: &str) -> Self {
+        let id = id.to_lowercase();
+        Self {
+            name: names::sandbox(&id),
+            owner: Owner::Tenant { id, any_case: true },
+            project: None,
+        }
+    }
+
+    /// The sandbox of a conversation that has no project.
     pub(super) fn conversation(id: &str) -> Self {
         Self {
             name: names::conversation(id),
-            whose: Whose::Conversation(id.to_owned()),
+            owner: Owner::Conversation(id.to_owned()),
             project: None,
         }
     }
 
-    /// The sandbox that is made for a project.
+    /// The sandbox that Hutch creates for a project.
     pub(super) fn project(project: &Project, workdir: &str) -> Self {
         let (id, workdir) = (project.id.clone(), workdir.to_owned());
         Self {
             name: names::project(&id),
-            whose: Whose::Project { id, workdir },
+            owner: Owner::Project { id, workdir },
             project: Some(project.clone()),
         }
     }
 
-    /// A new sandbox for a backend.
+    /// A new sandbox under a title. Its name is unique, so it never exists yet.
     pub(super) fn backend(title: &str, image: Option<String>) -> Self {
         let unique = uuid::Uuid::new_v4().to_string();
         Self {
             name: names::titled(title, &unique),
-            whose: Whose::Backend {
+            owner: Owner::Backend {
                 title: title.to_owned(),
                 image,
             },
@@ -85,76 +97,76 @@ impl Target {
         }
     }
 
-    /// A sandbox that exists, and perhaps the project that it was found for.
+    /// A sandbox that exists, and the project that it was found for, if any.
     pub(super) fn named(name: &str, project: Option<&Project>) -> Self {
         Self {
             name: name.to_owned(),
-            whose: Whose::Named,
+            owner: Owner::Named,
             project: project.cloned(),
         }
     }
 
-    /// A pod of somebody else's, which that project names.
-    pub(super) fn guest(pod: &str, project: &Project) -> Self {
+    /// The pod of somebody else that a project's row names.
+    pub(super) fn attached_pod(pod: &str, project: &Project) -> Self {
         Self {
             name: pod.to_owned(),
-            whose: Whose::Guest,
+            owner: Owner::AttachedPod,
             project: Some(project.clone()),
         }
     }
 
-    /// Where the workspace is to be, if the target says so.
+    /// The path at which the workspace is to be mounted, if the owner sets it.
     pub(super) fn workdir(&self) -> Option<&String> {
-        match &self.whose {
-            Whose::Project { workdir, .. } => Some(workdir),
+        match &self.owner {
+            Owner::Project { workdir, .. } => Some(workdir),
             _ => None,
         }
     }
 
-    /// Whether the sandbox of the target's name is the one that is meant; one
-    /// made by `kubectl` has no id and belongs to the tenant who finds its name.
-    pub(super) fn is(&self, sandbox: &Sandbox) -> bool {
+    /// True if a sandbox of the target's name belongs to the target's owner. A sandbox
+    /// made with `kubectl` has no ID: every ID that has its name may use it.
+    pub(super) fn matches(&self, sandbox: &Sandbox) -> bool {
         let note = |key| annotation(sandbox, key);
-        match &self.whose {
-            Whose::Tenant { id, .. } => match note(annotations::SANDBOX_ID) {
+        match &self.owner {
+            Owner::Tenant { id, .. } => match note(annotations::SANDBOX_ID) {
                 None => note(annotations::CONVERSATION).is_none(),
                 Some(owner) if answers_any_case(sandbox) => owner == id.to_lowercase(),
                 Some(owner) => owner == id,
             },
-            Whose::Conversation(id) => note(annotations::CONVERSATION) == Some(id),
-            Whose::Project { id, .. } => project_of(sandbox) == Some(id),
-            // Its name has been made up for it.
-            Whose::Backend { .. } | Whose::Named => true,
-            Whose::Guest => false,
+            Owner::Conversation(id) => note(annotations::CONVERSATION) == Some(id),
+            Owner::Project { id, .. } => project_of(sandbox) == Some(id),
+            // The name of the one is unique; of the other, only the name is known.
+            Owner::Backend { .. } | Owner::Named => true,
+            Owner::AttachedPod => false,
         }
     }
 
-    /// The sandbox as it is created; none where it is not to be created.
+    /// The sandbox to create; `None` if a request may not create this one.
     pub(super) fn new_sandbox(&self, settings: &ServiceSettings) -> Option<NewSandbox> {
         let mut notes = BTreeMap::new();
         let mut spec = settings.template.clone();
-        match &self.whose {
-            Whose::Tenant { id, any_case } => {
+        match &self.owner {
+            Owner::Tenant { id, any_case } => {
                 notes.insert(annotations::SANDBOX_ID, id.clone());
                 if *any_case {
                     notes.insert(annotations::ANY_CASE, "true".to_owned());
                 }
             }
-            Whose::Conversation(id) => {
+            Owner::Conversation(id) => {
                 notes.insert(annotations::CONVERSATION, id.clone());
                 spec = settings.project_template.clone();
             }
-            Whose::Project { id, workdir } => {
+            Owner::Project { id, workdir } => {
                 spec = settings.project_template.clone();
                 spec.workspace.mount_path.clone_from(workdir);
                 spec.project = Some(hutch_api::Project { id: id.clone() });
             }
-            Whose::Backend { title, image } => {
+            Owner::Backend { title, image } => {
                 notes.insert(annotations::TITLE, title.clone());
                 spec.resources = settings.project_template.resources.clone();
                 spec.image = image.clone().or(spec.image);
             }
-            Whose::Named | Whose::Guest => return None,
+            Owner::Named | Owner::AttachedPod => return None,
         }
         Some(NewSandbox {
             name: self.name.clone(),
@@ -165,14 +177,14 @@ impl Target {
 }
 
 impl Service {
-    /// The sandbox that a tenant means by an id: its own, or one that was created
-    /// for every spelling of the id.
+    /// The sandbox of an ID of the tenant API: the one of this exact spelling, or an
+    /// existing one that was created for every spelling of the ID.
     pub fn tenant(&self, id: &str) -> Target {
-        let own = Target::tenant(id, false);
+        let own = Target::tenant(id);
         if self.sandboxes.get(&own.name).is_some() {
             return own;
         }
-        let shared = Target::tenant(id, true);
+        let shared = Target::tenant_any_case(id);
         let made = self.sandboxes.get(&shared.name);
         if shared.name != own.name && made.is_some_and(|made| answers_any_case(&made)) {
             shared
@@ -186,7 +198,7 @@ fn answers_any_case(sandbox: &Sandbox) -> bool {
     annotation(sandbox, annotations::ANY_CASE) == Some("true")
 }
 
-/// The project that the sandbox works for.
+/// The ID of the project that the sandbox works for.
 pub(super) fn project_of(sandbox: &Sandbox) -> Option<&str> {
     sandbox
         .spec

@@ -1,5 +1,5 @@
-//! Pods that somebody else made and labelled for conversations to work in. They
-//! are used while they are there, and never made, woken, put to sleep or ended.
+//! Pods that somebody else created and labelled for conversations to work in. Hutch
+//! uses them while they exist. It never creates, wakes, suspends or deletes one.
 
 use tokio::time::{Instant, timeout_at};
 
@@ -7,8 +7,8 @@ use super::{Service, ServiceError};
 use hutch_core::interfaces::{Guest, PodRef};
 
 impl Service {
-    /// The pod of that name, once its container runs, by `deadline`.
-    pub(super) async fn guest(
+    /// Waits until the container of the pod runs, at most until `deadline`.
+    pub(super) async fn attached_pod(
         &self,
         name: &str,
         deadline: Instant,

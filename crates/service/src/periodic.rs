@@ -1,5 +1,5 @@
-//! Work that comes round: on each sandbox that is due, sandboxes beside each other,
-//! so that a slow one holds up nobody but itself.
+//! Periodic work on sandboxes. Many are worked on at the same time, so a slow one
+//! does not delay the others.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,13 +8,16 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Sandboxes that are worked on at the same time.
-const AT_ONCE: usize = 32;
+/// The number of sandboxes that are worked on at the same time.
+const MAX_CONCURRENT: usize = 32;
 
-/// Every `period` does `work` on what `due` names, for as long as it is polled.
-/// `due` is given the sandboxes that are still worked on, which it leaves out,
-/// and how many more there may be.
-pub async fn rounds<T, F>(
+/// Asks `due` for sandboxes every `period`, and runs `work` on each. It runs for as
+/// long as it is polled.
+///
+/// `due` gets the sandboxes that are still being worked on and the number of further
+/// ones that may start. It must not return more than that number, nor one of the
+/// former.
+pub async fn run_periodically<T, F>(
     period: Duration,
     due: impl Fn(&HashSet<String>, usize) -> Vec<(String, T)>,
     work: impl Fn(String, T) -> F,
@@ -33,7 +36,7 @@ pub async fn rounds<T, F>(
                 continue;
             }
         }
-        for (name, item) in due(&busy, AT_ONCE - busy.len()) {
+        for (name, item) in due(&busy, MAX_CONCURRENT - busy.len()) {
             busy.insert(name.clone());
             let work = work(name.clone(), item);
             working.push(async move {
@@ -51,7 +54,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_sandbox_holds_up_nobody_but_itself() {
+    async fn a_slow_sandbox_does_not_delay_the_others() {
         let done = Mutex::new(Vec::new());
         let names = ["slow", "a", "b"];
         let due = |busy: &HashSet<String>, room: usize| {
@@ -69,7 +72,7 @@ mod tests {
                 done.lock().unwrap().push(name);
             }
         };
-        let all = rounds(Duration::from_secs(1), due, work);
+        let all = run_periodically(Duration::from_secs(1), due, work);
         let _ = tokio::time::timeout(Duration::from_millis(9500), all).await;
         let done = done.lock().unwrap();
         let times = |name: &str| done.iter().filter(|done| *done == name).count();
