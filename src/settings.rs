@@ -52,7 +52,7 @@ pub struct Buckets {
     /// is no sandbox's. Default: the kubeconfig's.
     #[arg(long, value_name = "NAMESPACE", env = "HUTCH_OPERATOR_NAMESPACE")]
     pub operator_namespace: Option<String>,
-    /// Name under which `hutch node` is a CSI driver, and by which a node is known
+    /// Name under which `hutch-node` is a CSI driver, and by which a node is known
     /// to have it.
     #[arg(long, value_name = "NAME", default_value = CSI_DRIVER, env = "HUTCH_NODE_DRIVER")]
     pub node_driver: String,
@@ -167,7 +167,7 @@ pub struct Controller {
     )]
     pub sizes: Vec<(String, Size)>,
     /// CSI driver of the volumes that buckets are for sandboxes without a user
-    /// namespace: that of `hutch node`, or where the cluster runs k8s-csi-s3,
+    /// namespace: that of `hutch-node`, or where the cluster runs k8s-csi-s3,
     /// ru.yandex.s3.csi.
     #[arg(long, value_name = "NAME", default_value = CSI_DRIVER, env = "HUTCH_CSI_DRIVER")]
     pub csi_driver: String,

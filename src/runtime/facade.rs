@@ -25,8 +25,8 @@ use hutch_service::{BackendSettings, Interfaces, Service, ServiceSettings};
 use hutch_store::access::CredentialAuthenticator;
 use hutch_store::api_keys::ApiKeyStore;
 use hutch_store::attached_pods::AttachedPodStore;
-use hutch_store::bucket_keys::S3CredentialStore;
 use hutch_store::exposures::{ExposureSettings, ExposureWriter};
+use hutch_store::s3_secrets::S3SecretStore;
 use hutch_store::sandboxes::SandboxStore;
 use hutch_store::sessions::SessionStore;
 use hutch_store::tokens::TokenReviews;
@@ -67,13 +67,13 @@ impl Services {
                 to_sessions,
                 of_sessions,
             )),
-            bucket_keys: Arc::new(S3CredentialStore::new(
+            s3_secrets: Arc::new(S3SecretStore::new(
                 writer.clone(),
                 self.operator_namespace.clone(),
             )),
             agents: self.pool.clone(),
-            guests: Arc::new(AttachedPodStore::new(
-                caches.guests.clone(),
+            attached_pods: Arc::new(AttachedPodStore::new(
+                caches.attached_pods.clone(),
                 to_guests,
                 of_guests,
             )),

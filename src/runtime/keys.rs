@@ -4,7 +4,7 @@ use anyhow::Context as _;
 
 use crate::cli::{CreateKey, Keys, KeysCommand};
 use hutch_api::{API_KEYS, managers};
-use hutch_core::access::{Entry, Limits};
+use hutch_core::access::{ApiKeyRecord, Limits};
 use hutch_kube::apply::Writer;
 use hutch_kube::client;
 use hutch_kube::lease::Leadership;
@@ -100,7 +100,7 @@ fn table(entries: &ApiKeyEntries) -> String {
     rows.iter().map(line).collect()
 }
 
-fn row(id: &str, entry: &Entry) -> Vec<String> {
+fn row(id: &str, entry: &ApiKeyRecord) -> Vec<String> {
     let scopes: Vec<_> = entry.scopes.iter().map(|scope| scope.name()).collect();
     vec![
         id.to_owned(),

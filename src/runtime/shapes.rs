@@ -3,7 +3,7 @@
 use crate::settings::{AgentDelivery, Buckets, Controller, Database, Facade, Secret};
 use hutch_api::{Compute, SandboxSpec};
 use hutch_controller::context::{BucketSettings, Delivery, PodSettings};
-use hutch_core::buckets::Credentials;
+use hutch_core::buckets::S3Credentials;
 use hutch_db::{DatabaseSettings, Target};
 use hutch_link::PoolSettings;
 
@@ -44,12 +44,12 @@ pub fn target(settings: &Database) -> anyhow::Result<Option<Target>> {
 }
 
 /// The service's own keys of buckets, if it has both.
-pub fn bucket_credentials(facade: &Facade) -> Option<Credentials> {
+pub fn bucket_credentials(facade: &Facade) -> Option<S3Credentials> {
     let key = |secret: &Option<Secret>| {
         let text = secret.as_ref()?.expose().trim();
         (!text.is_empty()).then(|| text.to_owned())
     };
-    Some(Credentials {
+    Some(S3Credentials {
         access_key_id: key(&facade.aws_access_key_id)?,
         secret_access_key: key(&facade.aws_secret_access_key)?,
     })

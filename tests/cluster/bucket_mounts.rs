@@ -275,7 +275,7 @@ async fn without_a_mounter_the_answer_says_what_to_install() {
     let (_hutch, tenant) = tenant(&world, &[]).await;
     let data = mount(&tenant, &s3, |_| {}).await.refused(501);
     assert!(
-        data["error"].as_str().unwrap().contains("hutch node"),
+        data["error"].as_str().unwrap().contains("hutch-node"),
         "{data:#}"
     );
     assert!(secrets(&world).await.is_empty());

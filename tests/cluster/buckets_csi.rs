@@ -1,4 +1,4 @@
-//! Buckets as volumes of ordinary pods: `hutch node` as a CSI driver of the real
+//! Buckets as volumes of ordinary pods: `hutch-node` as a CSI driver of the real
 //! kubelet, with the real s3fs and an S3 server that enforces its keys.
 
 use crate::support::node::Node;

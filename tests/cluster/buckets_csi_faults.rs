@@ -1,4 +1,4 @@
-//! Volumes through the death of what serves them: their mounter, `hutch node`, both.
+//! Volumes through the death of what serves them: their mounter, `hutch-node`, both.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ async fn a_volume_outlives_the_death_of_its_mounter_and_of_hutch_node() {
     readable(&world, "q").await;
     assert!(world.sh("q", "touch /mnt/b/x").is_err());
 
-    // `hutch node` alone: nobody notices, and the next one takes the mounters over.
+    // `hutch-node` alone: nobody notices, and the next one takes the mounters over.
     let before = node.mounters();
     node.kill();
     assert_eq!(world.sh("p", "cat /mnt/b/file").unwrap(), "text");

@@ -1,5 +1,5 @@
 //! Declared buckets of Restricted sandboxes: volumes that the controller makes and
-//! `hutch node` mounts.
+//! `hutch-node` mounts.
 
 use kube::ResourceExt;
 use rustix::process::Signal;

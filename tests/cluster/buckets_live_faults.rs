@@ -1,4 +1,4 @@
-//! Faults of live buckets: mounters and `hutch node` that are killed, S3 services
+//! Faults of live buckets: mounters and `hutch-node` that are killed, S3 services
 //! that hang. They heal by themselves, in the running container, and disturb
 //! nobody else.
 

@@ -1,4 +1,4 @@
-//! What a sandbox says of its buckets. What `hutch node` would write into the
+//! What a sandbox says of its buckets. What `hutch-node` would write into the
 //! status, the test writes in its name.
 
 use k8s_openapi::jiff::Timestamp;
@@ -99,7 +99,7 @@ async fn without_anything_that_mounts_the_sandbox_says_what_to_install() {
     world.apply(&manifest("box", spec)).unwrap();
     let status = buckets.in_phase("box", Phase::Failed, "NoMounter").await;
     let told = world.condition("box", "BucketsReady", "NoMounter").await;
-    for word in ["hutch node", "--csi-driver"] {
+    for word in ["hutch-node", "--csi-driver"] {
         assert!(told.message.contains(word), "{}", told.message);
     }
     let entry = &status.buckets[0];

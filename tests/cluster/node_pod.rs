@@ -1,4 +1,4 @@
-//! `hutch node` in a pod, as a DaemonSet runs it: with mount and cgroup namespaces of
+//! `hutch-node` in a pod, as a DaemonSet runs it: with mount and cgroup namespaces of
 //! its own. Mounts outlive the pod, and the next one takes them over. The pod's `/usr`
 //! is the machine's, for `s3fs` and the libraries of the binary under test.
 

@@ -64,7 +64,7 @@ async fn a_bucket_can_be_mounted_after_make_up_and_make_down_leaves_nothing() {
         up.await.unwrap().unwrap()
     };
     let said = up().await;
-    assert!(said.contains("mounted by hutch node"), "{said}");
+    assert!(said.contains("mounted by hutch-node"), "{said}");
     let words: Vec<_> = said.split_whitespace().collect();
     let url = words.iter().skip_while(|word| **word != "URL").nth(1);
     let tenant = Tenant::new(url.unwrap(), "first");

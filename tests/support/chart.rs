@@ -41,7 +41,7 @@ impl Release {
         release
     }
 
-    /// Imports the image of `hutch node` into the node, under that tag.
+    /// Imports the image of `hutch-node` into the node, under that tag.
     pub fn load_node(environment: &Environment, tag: &str) {
         let name = format!("{REPOSITORY}-node:{tag}");
         import(environment, |archive| programs().node(&name, archive));

@@ -1,5 +1,5 @@
 //! A world with buckets and nothing that mounts them: a node's CSINode is made to
-//! list drivers that nobody runs, and what `hutch node` would write into a status
+//! list drivers that nobody runs, and what `hutch-node` would write into a status
 //! is written in its name.
 
 use k8s_openapi::api::core::v1::{
@@ -41,7 +41,7 @@ impl Buckets {
         }
     }
 
-    /// Starts a controller for that driver of volumes and that of `hutch node`.
+    /// Starts a controller for that driver of volumes and that of `hutch-node`.
     pub async fn controller(&self, csi: &str, node: &str) -> Hutch {
         let arguments = [
             "--no-leader-election",
@@ -174,7 +174,7 @@ impl Buckets {
         .await;
     }
 
-    /// What `hutch node` would write: the buckets of the spec are as told in the
+    /// What `hutch-node` would write: the buckets of the spec are as told in the
     /// container that runs now.
     pub async fn node_says(&self, name: &str, phase: BucketPhase, reason: Option<&str>) {
         let sandbox = self.world.sandboxes().get(name).await.unwrap();

@@ -1,4 +1,4 @@
-//! A `hutch node` for one test's namespace, with a state folder of its own. What it
+//! A `hutch-node` for one test's namespace, with a state folder of its own. What it
 //! leaves mounted is ended with the test, by what its records say and nothing else.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use hutch_api::credentials;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
 
-/// A running `hutch node`; dropping it kills it and its mounters.
+/// A running `hutch-node`; dropping it kills it and its mounters.
 pub struct Node {
     hutch: Option<Hutch>,
     state: TempDir,
@@ -23,12 +23,12 @@ pub struct Node {
 }
 
 impl World {
-    /// Starts `hutch node` for the sandboxes here; buckets may be http.
+    /// Starts `hutch-node` for the sandboxes here; buckets may be http.
     pub async fn node(&self) -> Node {
         self.node_with(&["--allow-http-buckets"]).await
     }
 
-    /// Starts `hutch node` for the sandboxes here, with further arguments.
+    /// Starts `hutch-node` for the sandboxes here, with further arguments.
     pub async fn node_with(&self, arguments: &[&str]) -> Node {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let state = tempfile::tempdir().unwrap();
@@ -76,7 +76,7 @@ impl World {
 }
 
 impl Node {
-    /// What a `hutch node` that somebody else starts leaves in a state folder of the
+    /// What a `hutch-node` that somebody else starts leaves in a state folder of the
     /// host, and on it.
     pub fn of_others() -> Self {
         Self {

@@ -42,7 +42,7 @@ impl Volume {
     }
 }
 
-/// Name of the CSI driver of a namespace's `hutch node`, short as it is part of a
+/// Name of the CSI driver of a namespace's `hutch-node`, short as it is part of a
 /// socket's path.
 pub fn driver(namespace: &str) -> String {
     format!("{namespace}.s3")

@@ -163,7 +163,7 @@ pub enum BucketPhase {
 /// How a bucket comes into a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mechanism {
-    /// `hutch node` moves the mount into the running container.
+    /// `hutch-node` moves the mount into the running container.
     Live,
     /// As a volume of the pod, through a CSI driver.
     #[serde(rename = "CSI")]

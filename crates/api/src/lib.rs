@@ -96,14 +96,14 @@ pub mod managers {
     pub const FACADE: &str = "hutch-facade";
     /// `hutch keys`: the Secret with the API keys.
     pub const KEYS: &str = "hutch-keys";
-    /// `hutch node`: the entries of `status.buckets` of the sandboxes on its node.
+    /// `hutch-node`: the entries of `status.buckets` of the sandboxes on its node.
     pub const NODE: &str = "hutch-node";
     /// Who keeps the database in line: the condition `DatabaseSynced` and
     /// `status.projectId`.
     pub const PROJECTOR: &str = "hutch-projector";
 }
 
-/// Name of Hutch's own CSI driver; on a node's CSINode it says that `hutch node`
+/// Name of Hutch's own CSI driver; on a node's CSINode it says that `hutch-node`
 /// runs there.
 pub const CSI_DRIVER: &str = "s3.hutch.dev";
 

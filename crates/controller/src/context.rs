@@ -8,7 +8,6 @@ use kube::Client;
 use tokio::sync::Mutex;
 
 use super::backoff::Backoff;
-use super::outcome::Metrics;
 use super::sandbox::expectations::Expectations;
 use hutch_api::{CSI_DRIVER, Compute, SecurityProfile, managers};
 use hutch_kube::apply::Writer;
@@ -32,10 +31,10 @@ pub enum Delivery {
 /// Settings of the operator about buckets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketSettings {
-    /// CSI driver of the volumes that Hutch creates: that of `hutch node`, or another
+    /// CSI driver of the volumes that Hutch creates: that of `hutch-node`, or another
     /// one in the cluster, which must accept the attributes of k8s-csi-s3.
     pub csi_driver: String,
-    /// CSI driver that `hutch node` registers. A node with it runs `hutch node`.
+    /// CSI driver that `hutch-node` registers. A node with it runs `hutch-node`.
     pub node_driver: String,
     /// Namespace of the Secrets that Hutch creates.
     pub operator_namespace: String,
@@ -47,7 +46,7 @@ pub struct BucketSettings {
 }
 
 impl BucketSettings {
-    /// True if `hutch node` is the driver of the volumes.
+    /// True if `hutch-node` is the driver of the volumes.
     pub fn own_driver(&self) -> bool {
         self.csi_driver == self.node_driver
     }
@@ -134,7 +133,6 @@ pub(crate) struct Context {
     /// happens between two steps of the other. Only the leader creates or deletes
     /// these objects, so a process-local lock is enough.
     pub volume_lock: Mutex<()>,
-    pub metrics: Metrics,
 }
 
 impl Context {
@@ -143,7 +141,6 @@ impl Context {
         caches: Caches,
         settings: PodSettings,
         leadership: &Leadership,
-        metrics: Metrics,
     ) -> Arc<Self> {
         let events = Events::new(client.clone(), leadership.clone(), managers::SANDBOX);
         Arc::new(Self {
@@ -155,7 +152,6 @@ impl Context {
             retries: Backoff::default(),
             replacements: Backoff::default(),
             volume_lock: Mutex::default(),
-            metrics,
         })
     }
 }

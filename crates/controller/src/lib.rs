@@ -135,7 +135,6 @@ impl Controllers {
             self.caches.clone(),
             self.settings.clone(),
             &self.leadership,
-            self.metrics.clone(),
         );
         let reconcile = |sandbox: Arc<Sandbox>, ctx: Arc<Context>| async move {
             let uid = sandbox.uid().unwrap_or_default();

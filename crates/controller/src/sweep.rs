@@ -189,7 +189,7 @@ async fn sweep_secret_of(ctx: &Context, volume: &str, secret: &Secret) -> Result
     let _guard = ctx.volume_lock.lock().await;
     match ctx.writer.read_volume(volume).await? {
         Some(_) => Ok(()),
-        None => ctx.writer.delete(secret, true, false).await.map(drop),
+        None => ctx.writer.delete_unchanged(secret).await.map(drop),
     }
 }
 
@@ -229,7 +229,7 @@ async fn sweep_secrets(ctx: &Context, secrets: &[Secret]) -> Result<Option<Durat
             continue;
         }
         debug!(secret = %secret.name_any(), "no sandbox names it: it goes");
-        ctx.writer.delete(secret, true, false).await?;
+        ctx.writer.delete_unchanged(secret).await?;
     }
     Ok(again)
 }

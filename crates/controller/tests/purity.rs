@@ -16,7 +16,6 @@ const PURE: &[&str] = &[
     "sandbox/diagnosis.rs",
     "sandbox/desired",
     "session/status.rs",
-    "session/orphan.rs",
 ];
 
 /// Words that only impure code contains.

@@ -81,12 +81,12 @@ pub struct Principal {
 
 /// An API key, whole: `hutch_<id>_<secret>`, both in lower-case hex.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Key {
+pub struct ApiKey {
     id: String,
     text: String,
 }
 
-impl Key {
+impl ApiKey {
     /// The key that these random bytes make.
     pub fn of(random: &[u8; RANDOM]) -> Self {
         let (id, secret) = random.split_at(ID);
@@ -121,7 +121,7 @@ impl Key {
     }
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{PREFIX}{}_***", self.id)
     }
@@ -136,7 +136,7 @@ pub fn fingerprint(text: &str) -> Fingerprint {
 /// What is stored of a key: the value under its id, in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+pub struct ApiKeyRecord {
     /// Whose the key is.
     pub tenant: String,
     /// Namespace of the tenant's sandboxes.
@@ -152,10 +152,10 @@ pub struct Entry {
     sha256: String,
 }
 
-impl Entry {
+impl ApiKeyRecord {
     /// The entry of a new key.
     pub fn of(
-        key: &Key,
+        key: &ApiKey,
         (tenant, namespace): (&str, &str),
         scopes: &[Scope],
         limits: Limits,
@@ -195,7 +195,7 @@ impl Entry {
 
     /// Whether the key is the one that this entry was made for; takes as long
     /// wherever the two differ.
-    pub fn is_of(&self, key: &Key) -> bool {
+    pub fn is_of(&self, key: &ApiKey) -> bool {
         let given = hex(&key.fingerprint());
         self.sha256.as_bytes().ct_eq(given.as_bytes()).into()
     }
@@ -248,14 +248,14 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn key(byte: u8) -> Key {
-        Key::of(&[byte; RANDOM])
+    fn key(byte: u8) -> ApiKey {
+        ApiKey::of(&[byte; RANDOM])
     }
 
-    fn entry(key: &Key) -> Entry {
+    fn entry(key: &ApiKey) -> ApiKeyRecord {
         let limits = Limits::default();
         let whose = ("acme", "acme-ns");
-        Entry::of(key, whose, &[Scope::Tenant], limits, Timestamp::UNIX_EPOCH)
+        ApiKeyRecord::of(key, whose, &[Scope::Tenant], limits, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
         let made = key(0xab);
         let text = made.reveal();
         assert_eq!(text.len(), 6 + 12 + 1 + 64);
-        assert_eq!(Key::parse(text), Some(made.clone()));
+        assert_eq!(ApiKey::parse(text), Some(made.clone()));
         assert_eq!(made.id(), "abababababab");
         let cut = &text[..text.len() - 1];
         let longer = format!("{text}0");
@@ -273,7 +273,7 @@ mod tests {
         for other in [
             "", "hutch_", "hutch__", cut, &longer, &upper, &spaced, &swapped,
         ] {
-            assert_eq!(Key::parse(other), None, "{other}");
+            assert_eq!(ApiKey::parse(other), None, "{other}");
         }
     }
 
@@ -285,7 +285,7 @@ mod tests {
         let secret = key(1).reveal().rsplit('_').next().unwrap().to_owned();
         assert!(!stored.contains(&secret));
         assert!(!format!("{:?}", key(1)).contains(&secret));
-        assert_eq!(Entry::parse(stored.as_bytes()), Ok(entry));
+        assert_eq!(ApiKeyRecord::parse(stored.as_bytes()), Ok(entry));
     }
 
     #[test]
@@ -315,8 +315,8 @@ mod tests {
             let mut bad = good.clone();
             bad[field] = value;
             let bytes = bad.to_string();
-            assert!(Entry::parse(bytes.as_bytes()).is_err(), "{bad}");
+            assert!(ApiKeyRecord::parse(bytes.as_bytes()).is_err(), "{bad}");
         }
-        assert!(Entry::parse(b"").is_err() && Entry::parse(b"[]").is_err());
+        assert!(ApiKeyRecord::parse(b"").is_err() && ApiKeyRecord::parse(b"[]").is_err());
     }
 }

@@ -61,16 +61,16 @@ pub mod reasons {
 /// The keys of a bucket. Their `Debug` shows neither; as JSON they go to no one but
 /// a process of ours.
 #[derive(Clone, PartialEq, Eq, Serialize)]
-pub struct Credentials {
+pub struct S3Credentials {
     /// The access key's id.
     pub access_key_id: String,
     /// The access key itself.
     pub secret_access_key: String,
 }
 
-impl std::fmt::Debug for Credentials {
+impl std::fmt::Debug for S3Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Credentials(***)")
+        f.write_str("S3Credentials(***)")
     }
 }
 

@@ -8,10 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use hutch_api::{Sandbox, SandboxStatus};
 
 /// Longest duration that is taken anywhere: one year.
-pub const LONGEST: Duration = Duration::from_secs(8760 * 3600);
+pub const MAX_DURATION: Duration = Duration::from_secs(8760 * 3600);
 
 /// A duration as users write it: a whole number with `s`, `m` or `h`. `None` for
-/// anything else, for zero and for more than [`LONGEST`].
+/// anything else, for zero and for more than [`MAX_DURATION`].
 pub fn parse(text: &str) -> Option<Duration> {
     let unit = match text.as_bytes().last()? {
         b's' => 1,
@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Option<Duration> {
     }
     let seconds = digits.parse::<u64>().ok()?.checked_mul(unit)?;
     let duration = Duration::from_secs(seconds);
-    (seconds > 0 && duration <= LONGEST).then_some(duration)
+    (seconds > 0 && duration <= MAX_DURATION).then_some(duration)
 }
 
 /// `duration` as [`parse`] reads it, in the largest unit that loses nothing;

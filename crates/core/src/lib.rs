@@ -1,9 +1,10 @@
-//! The rules of Hutch without its machinery: names, conditions, deadlines, what
-//! an execution is, and the interfaces behind which the machinery lies. Pure:
-//! no clock, no I/O, no client; time is an argument.
+//! The rules of Hutch without its machinery: names, conditions, deadlines, buckets, and the
+//! traits that the machinery implements. Nothing here reads a clock, does I/O or needs a
+//! client; time is an argument. `sync` has the locks that several crates share.
 
 pub mod access;
 pub mod agent;
+pub mod backoff;
 pub mod buckets;
 pub mod conditions;
 pub mod deadlines;
@@ -12,4 +13,4 @@ pub mod files;
 pub mod interfaces;
 pub mod names;
 pub mod search;
-pub mod turns;
+pub mod sync;

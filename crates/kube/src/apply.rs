@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Precon
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt::Debug;
 use thiserror::Error;
 
@@ -166,7 +166,7 @@ impl Writer {
             field_manager: Some(self.manager.to_owned()),
             ..Default::default()
         };
-        let api = self.beside(object);
+        let api = self.api_of(object);
         self.guarded(api.create(&params, object)).await
     }
 
@@ -189,7 +189,7 @@ impl Writer {
         body["apiVersion"] = K::api_version(&()).into();
         body["kind"] = K::kind(&()).into();
         let params = PatchParams::apply(self.manager).force();
-        let api = self.beside(object);
+        let api = self.api_of(object);
         self.guarded(api.patch(&name, &params, &Patch::Apply(&body)))
             .await
     }
@@ -204,54 +204,90 @@ impl Writer {
             field_manager: Some(self.manager.to_owned()),
             ..Default::default()
         };
-        let api = self.beside(seen);
+        let api = self.api_of(seen);
         let name = seen.name_any();
         self.guarded(api.patch(&name, &params, &Patch::Merge(&patch)))
             .await
     }
 
-    /// Applies `status`, with force, to the object that was seen: never to
-    /// another of its name, and with `exact` never to a later state of it.
-    pub async fn status<K: Writable>(
+    /// Applies `status`, with force, to the object that was seen. An object of the same
+    /// name with another UID is left alone.
+    pub async fn apply_status<K: Writable>(
         &self,
         seen: &K,
         status: &impl Serialize,
-        exact: bool,
     ) -> Result<K, Error> {
-        let name = seen.name_any();
-        let mut body = serde_json::json!({
+        let metadata = json!({ "name": seen.name_any(), "uid": seen.uid() });
+        self.patch_status(seen, metadata, status).await
+    }
+
+    /// As [`Writer::apply_status`], but [`Error::Stale`] if the object has changed since
+    /// it was seen.
+    pub async fn apply_status_unchanged<K: Writable>(
+        &self,
+        seen: &K,
+        status: &impl Serialize,
+    ) -> Result<K, Error> {
+        let version = seen.resource_version();
+        let metadata =
+            json!({ "name": seen.name_any(), "uid": seen.uid(), "resourceVersion": version });
+        self.patch_status(seen, metadata, status).await
+    }
+
+    async fn patch_status<K: Writable>(
+        &self,
+        seen: &K,
+        metadata: Value,
+        status: &impl Serialize,
+    ) -> Result<K, Error> {
+        let body = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
-            "metadata": { "name": name, "uid": seen.uid() },
+            "metadata": metadata,
             "status": status,
         });
-        if exact {
-            body["metadata"]["resourceVersion"] = seen.resource_version().into();
-        }
+        let name = seen.name_any();
         let params = PatchParams::apply(self.manager).force();
-        let api = self.beside(seen);
+        let api = self.api_of(seen);
         self.guarded(api.patch_status(&name, &params, &Patch::Apply(&body)))
             .await
     }
 
-    /// Deletes the object that was seen and no other of its name; with `exact`
-    /// only in the state that was seen, with `at_once` without grace. Returns it as
-    /// it ends where that takes time; one that is already gone is no error.
-    pub async fn delete<K: Writable>(
+    /// Deletes the object that was seen. An object of the same name with another UID is
+    /// left alone. Returns the object as it is now if finalizers or a grace period delay
+    /// its end. An object that does not exist is no error.
+    pub async fn delete<K: Writable>(&self, seen: &K) -> Result<Option<K>, Error> {
+        self.delete_with(seen, None, None).await
+    }
+
+    /// As [`Writer::delete`], but [`Error::Stale`] if the object has changed since it was
+    /// seen.
+    pub async fn delete_unchanged<K: Writable>(&self, seen: &K) -> Result<Option<K>, Error> {
+        let version = seen.resource_version();
+        self.delete_with(seen, version, None).await
+    }
+
+    /// As [`Writer::delete_unchanged`], without a grace period.
+    pub async fn delete_unchanged_now<K: Writable>(&self, seen: &K) -> Result<Option<K>, Error> {
+        let version = seen.resource_version();
+        self.delete_with(seen, version, Some(0)).await
+    }
+
+    async fn delete_with<K: Writable>(
         &self,
         seen: &K,
-        exact: bool,
-        at_once: bool,
+        resource_version: Option<String>,
+        grace_period_seconds: Option<u32>,
     ) -> Result<Option<K>, Error> {
         let params = DeleteParams {
-            grace_period_seconds: at_once.then_some(0),
+            grace_period_seconds,
             preconditions: Some(Preconditions {
                 uid: seen.uid(),
-                resource_version: seen.resource_version().filter(|_| exact),
+                resource_version,
             }),
             ..DeleteParams::background()
         };
-        let api = self.beside(seen);
+        let api = self.api_of(seen);
         match self.guarded(api.delete(&seen.name_any(), &params)).await {
             Ok(left) => Ok(left
                 .left()
@@ -304,7 +340,7 @@ impl Writer {
             .is_some())
     }
 
-    fn beside<K: Writable>(&self, object: &K) -> Api<K> {
+    fn api_of<K: Writable>(&self, object: &K) -> Api<K> {
         let namespace = object.namespace().unwrap_or_default();
         Api::namespaced(self.client.clone(), &namespace)
     }

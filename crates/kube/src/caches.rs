@@ -96,7 +96,7 @@ pub struct FacadeCaches {
     /// Sessions.
     pub sessions: Cache<SandboxSession>,
     /// Pods of others that conversations may work in.
-    pub guests: Cache<Pod>,
+    pub attached_pods: Cache<Pod>,
     /// The Secret with the API keys, where they are asked for.
     pub api_keys: Option<Cache<Secret>>,
 }
@@ -115,7 +115,7 @@ impl FacadeCaches {
         Self {
             sandboxes: resources.sandboxes,
             sessions: resources.sessions,
-            guests: watches.namespaced(Some(namespace), theirs, trim::pod),
+            attached_pods: watches.namespaced(Some(namespace), theirs, trim::pod),
             api_keys: keys.map(|keys| watches.namespaced(Some(keys), one, |_| ())),
         }
     }

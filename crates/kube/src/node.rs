@@ -1,4 +1,4 @@
-//! The caches of `hutch node`: the pods of ours that are on one node, and the
+//! The caches of `hutch-node`: the pods of ours that are on one node, and the
 //! sandboxes, of each what the mounts need and nothing else.
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
@@ -7,7 +7,7 @@ use kube::runtime::watcher;
 use super::watches::{Cache, Watches};
 use hutch_api::{MANAGED_BY, Sandbox, SandboxSpec, SandboxStatus, labels};
 
-/// What `hutch node` watches. Cheap to clone.
+/// What `hutch-node` watches. Cheap to clone.
 #[derive(Clone)]
 pub struct NodeCaches {
     /// Sandboxes, with their buckets alone.

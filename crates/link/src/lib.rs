@@ -18,10 +18,10 @@
 //! and unrequested ones are ignored. This crate knows pods only, not sandboxes.
 
 mod agent;
+mod attached;
 mod call;
 mod execution;
 mod files;
-mod guest;
 mod pool;
 mod search;
 mod sessions;

@@ -16,8 +16,8 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout};
 
 use super::agent::{self, Agent, OpenError};
+use super::attached;
 use super::execution::{self, Execution, Interrupted};
-use super::guest;
 use hutch_core::agent::AgentError;
 use hutch_core::exec::{ExecOutcome, ExecRequest};
 use hutch_core::interfaces::{Activity, Commands, PodRef};
@@ -57,7 +57,7 @@ impl Default for PoolSettings {
 pub struct Pool {
     client: Client,
     settings: PoolSettings,
-    binary: guest::AgentBinary,
+    binary: attached::AgentBinary,
     slots: Mutex<HashMap<PodRef, Arc<Slot>>>,
 }
 
@@ -90,7 +90,7 @@ impl Pool {
     pub fn new(client: Client, settings: PoolSettings) -> Arc<Self> {
         Arc::new(Self {
             client,
-            binary: guest::AgentBinary::new(settings.agent.clone()),
+            binary: attached::AgentBinary::new(settings.agent.clone()),
             settings,
             slots: Mutex::default(),
         })
@@ -166,9 +166,9 @@ impl Pool {
             return Err(error.clone());
         }
         let opening = async {
-            match (pod.guest, if_missing) {
-                (true, IfMissing::Bring) => guest::open(&self.client, pod, &self.binary).await,
-                (true, IfMissing::Fail) => guest::reopen(&self.client, pod, &self.binary).await,
+            match (pod.attached, if_missing) {
+                (true, IfMissing::Bring) => attached::open(&self.client, pod, &self.binary).await,
+                (true, IfMissing::Fail) => attached::reopen(&self.client, pod, &self.binary).await,
                 (false, _) => agent::open(&self.client, pod).await,
             }
         };

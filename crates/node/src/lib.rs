@@ -17,7 +17,7 @@
 //! that only the mounter sees. The file is removed when the mount is verified.
 
 mod cgroup;
-mod container;
+pub mod container;
 mod csi;
 mod endpoint;
 mod error;
@@ -37,7 +37,7 @@ mod volume;
 
 use error::Error;
 use mounts::{MountSettings, Mounts, Place};
-use process::Process;
+pub use process::Process;
 use refusals::{Refusal, Refusals};
 pub use settings::NodeSettings;
 use source::{Owner, Source};

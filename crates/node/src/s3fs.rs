@@ -114,7 +114,7 @@ impl Mounter for S3fs {
         if said("curlCode: 60") {
             let endpoint = &source.endpoint;
             return Error::Unreachable(format!(
-                "{endpoint} has a certificate that the node does not trust (hutch node --ca-file names authorities besides the system's)"
+                "{endpoint} has a certificate that the node does not trust (hutch-node --ca-file names authorities besides the system's)"
             ));
         }
         if said("nable to connect") || said("Could not connect") {

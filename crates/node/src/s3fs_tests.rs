@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::Owner;
-use hutch_core::buckets::Credentials;
+use hutch_core::buckets::S3Credentials;
 
 fn source() -> Source {
     Source {
@@ -13,7 +13,7 @@ fn source() -> Source {
         provider: BucketProvider::Other,
         read_only: false,
         options: Vec::new(),
-        credentials: Credentials {
+        credentials: S3Credentials {
             access_key_id: "the-id".into(),
             secret_access_key: "the-key".into(),
         },

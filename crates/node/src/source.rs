@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use hutch_api::BucketProvider;
-use hutch_core::{buckets::Credentials, names};
+use hutch_core::{buckets::S3Credentials, names};
 
 /// A bucket, or a prefix of one, as one sandbox or volume sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -23,7 +23,7 @@ pub struct Source {
     /// Options of the mounter. They replace defaults of the same name.
     pub options: Vec<String>,
     /// The S3 credentials.
-    pub credentials: Credentials,
+    pub credentials: S3Credentials,
     /// The owner of all files.
     pub owner: Owner,
 }

@@ -4,7 +4,7 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::{Service, ServiceError};
-use hutch_core::interfaces::{Guest, PodRef};
+use hutch_core::interfaces::{AttachedPod, PodRef};
 
 impl Service {
     /// Waits until the container of the pod runs, at most until `deadline`.
@@ -13,12 +13,12 @@ impl Service {
         name: &str,
         deadline: Instant,
     ) -> Result<PodRef, ServiceError> {
-        let mut changes = self.guests.changes();
+        let mut changes = self.attached_pods.changes();
         loop {
             changes.mark_unchanged();
-            let why = match self.guests.get(name) {
-                Some(Guest::Runs(pod)) => return Ok(pod),
-                Some(Guest::Waits(why)) => why,
+            let why = match self.attached_pods.get(name) {
+                Some(AttachedPod::Runs(pod)) => return Ok(pod),
+                Some(AttachedPod::Waits(why)) => why,
                 None => return Err(ServiceError::Gone(name.to_owned())),
             };
             if timeout_at(deadline, changes.changed()).await.is_err() {

@@ -131,7 +131,7 @@ impl Service {
             let name = sandbox.metadata.name.as_deref().unwrap_or_default();
             self.destroy(&Target::named(name, None)).await?;
         }
-        Ok(self.guests.get(container).is_none())
+        Ok(self.attached_pods.get(container).is_none())
     }
 
     /// Routes requests for `subdomain.domain` to a port of the sandbox, and returns the
@@ -165,7 +165,7 @@ impl Service {
         let sandbox = self.find(container).await?;
         let sandbox = sandbox.filter(|sandbox| in_project_api(sandbox));
         let sandbox = sandbox.ok_or_else(|| BackendError::NotFound(container.to_owned()))?;
-        let _turn = self.hosts.take(host.clone()).await;
+        let _host = self.hosts.lock(host.clone()).await;
         self.check_host_is_free(&sandbox, &host).await?;
         let mut ports = PORTS.to_vec();
         if !ports.contains(&port) {
@@ -182,7 +182,7 @@ impl Service {
         let meta = &sandbox.metadata;
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let own = meta.uid.as_deref().unwrap_or_default();
-        for uid in self.exposures.led_to(namespace, host).await? {
+        for uid in self.exposures.sandboxes_behind(namespace, host).await? {
             if uid == own {
                 continue;
             }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::target::Target;
 use super::{Service, ServiceError};
 use hutch_api::{Bucket, BucketPhase, BucketProvider, BucketStatus, Mechanism, Sandbox, SecretRef};
-use hutch_core::buckets::{self, Credentials, reasons};
+use hutch_core::buckets::{self, S3Credentials, reasons};
 use hutch_core::interfaces::ResourceError;
 use hutch_core::names;
 use hutch_telemetry::{measured, operation};
@@ -41,7 +41,7 @@ pub struct Mount {
     /// Further options of the mounter.
     pub options: Vec<String>,
     /// The S3 credentials. Unset: those of [`ServiceSettings`](super::ServiceSettings).
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<S3Credentials>,
 }
 
 /// Why a bucket was not mounted or unmounted.
@@ -157,12 +157,12 @@ impl Service {
         target: &Target,
         sandbox: &Sandbox,
         mount: Mount,
-        keys: &Credentials,
+        keys: &S3Credentials,
     ) -> Result<(), BucketError> {
         let _use = self.activity.begin(&target.name);
         let deadline = Instant::now() + MOUNT_TIMEOUT;
         let name = names::bucket(&mount.path);
-        let secret = self.bucket_keys.keep(sandbox, &name, keys).await?;
+        let secret = self.s3_secrets.create(sandbox, &name, keys).await?;
         let bucket = spec_entry(name, mount, secret);
         let mounted = match self.sandboxes.add_bucket(&target.name, &bucket).await {
             Ok(true) => self.until_mounted(target, &bucket, deadline).await,
@@ -201,7 +201,7 @@ impl Service {
         let seconds = MOUNT_TIMEOUT.as_secs();
         self.until(deadline, outcome).await.unwrap_or_else(|| {
             Err(BucketError::Failed(format!(
-                "the bucket was not mounted within {seconds}s: is `hutch node` running on the sandbox's node?"
+                "the bucket was not mounted within {seconds}s: is `hutch-node` running on the sandbox's node?"
             )))
         })
     }
@@ -216,7 +216,7 @@ impl Service {
         let deadline = Instant::now() + UNMOUNT_TIMEOUT;
         if status_of(sandbox, &bucket.name).is_some_and(unwatched) {
             let text = format!(
-                "{} is a volume of the pod, and stays mounted until the pod's next start: hutch node, which unmounts volumes before, does not run on its node",
+                "{} is a volume of the pod, and stays mounted until the pod's next start: hutch-node, which unmounts volumes before, does not run on its node",
                 bucket.mount_path
             );
             return Err(BucketError::Unsupported(text));
@@ -281,7 +281,7 @@ impl Service {
     }
 
     async fn forget_keys(&self, sandbox: &Sandbox, secret: &SecretRef) {
-        if let Err(error) = self.bucket_keys.forget(sandbox, secret).await {
+        if let Err(error) = self.s3_secrets.delete(sandbox, secret).await {
             tracing::warn!(%error, secret = secret.name, "keys of a bucket are left");
         }
     }

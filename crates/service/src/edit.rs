@@ -39,7 +39,7 @@ impl Service {
         all: bool,
     ) -> Result<(), EditError> {
         // The lock is per sandbox, not per path: one file can have several paths.
-        let _turn = self.edits.take(target.name.clone()).await;
+        let _edit = self.edits.lock(target.name.clone()).await;
         let content = if old.is_empty() {
             new.as_bytes().to_vec()
         } else {

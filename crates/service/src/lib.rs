@@ -76,11 +76,11 @@ use tokio::sync::watch;
 
 use activity::ActivityLog;
 use hutch_api::SandboxSpec;
-use hutch_core::buckets::Credentials;
+use hutch_core::buckets::S3Credentials;
 use hutch_core::interfaces::{
-    Agents, BucketKeys, DatabaseState, Exposures, Guests, Projects, Sandboxes, SessionRecords,
+    Agents, AttachedPods, DatabaseState, Exposures, Projects, S3Secrets, Sandboxes, SessionRecords,
 };
-use hutch_core::turns::Turns;
+use hutch_core::sync::KeyedMutex;
 use projects::Resolutions;
 use session_log::SessionLog;
 
@@ -103,7 +103,7 @@ pub struct ServiceSettings {
     /// The spec of sandboxes that are created for conversations and projects.
     pub project_template: SandboxSpec,
     /// The S3 credentials for mounts whose request brings none.
-    pub bucket_credentials: Option<Credentials>,
+    pub bucket_credentials: Option<S3Credentials>,
     /// True if a bucket's endpoint may be `http`.
     pub allow_http_buckets: bool,
     /// The images and domains that the project API offers.
@@ -117,11 +117,11 @@ pub struct Interfaces {
     /// The SandboxSession resources.
     pub session_records: Arc<dyn SessionRecords>,
     /// The Secrets with the S3 credentials of buckets.
-    pub bucket_keys: Arc<dyn BucketKeys>,
+    pub s3_secrets: Arc<dyn S3Secrets>,
     /// The agents in the pods.
     pub agents: Arc<dyn Agents>,
     /// The attached pods: somebody else created them.
-    pub guests: Arc<dyn Guests>,
+    pub attached_pods: Arc<dyn AttachedPods>,
     /// The projects of the shared database.
     pub projects: Arc<dyn Projects>,
     /// The Services and Ingresses that lead to sandboxes.
@@ -135,9 +135,9 @@ pub struct Interfaces {
 pub struct Service {
     sandboxes: Arc<dyn Sandboxes>,
     session_records: Arc<dyn SessionRecords>,
-    bucket_keys: Arc<dyn BucketKeys>,
+    s3_secrets: Arc<dyn S3Secrets>,
     agents: Arc<dyn Agents>,
-    guests: Arc<dyn Guests>,
+    attached_pods: Arc<dyn AttachedPods>,
     projects: Arc<dyn Projects>,
     exposures: Arc<dyn Exposures>,
     resolutions: Resolutions,
@@ -148,9 +148,9 @@ pub struct Service {
     /// does not show them yet.
     creating: Mutex<HashMap<String, Creation>>,
     /// One lock per sandbox: edits of files run one after another.
-    edits: Turns<String>,
+    edits: KeyedMutex<String>,
     /// One lock per host name: its route is checked and set in one piece.
-    hosts: Turns<String>,
+    hosts: KeyedMutex<String>,
 }
 
 impl Service {
@@ -160,18 +160,18 @@ impl Service {
         let Interfaces {
             sandboxes,
             session_records,
-            bucket_keys,
+            s3_secrets,
             agents,
-            guests,
+            attached_pods,
             projects,
             exposures,
         } = interfaces;
         Arc::new(Self {
             sandboxes,
             session_records,
-            bucket_keys,
+            s3_secrets,
             agents,
-            guests,
+            attached_pods,
             projects,
             exposures,
             resolutions: Resolutions::default(),
@@ -179,8 +179,8 @@ impl Service {
             activity: ActivityLog::default(),
             session_log: SessionLog::default(),
             creating: Mutex::default(),
-            edits: Turns::default(),
-            hosts: Turns::default(),
+            edits: KeyedMutex::default(),
+            hosts: KeyedMutex::default(),
         })
     }
 
@@ -197,7 +197,7 @@ impl Service {
         };
         let all = async {
             first(self.sandboxes.changes()).await;
-            first(self.guests.changes()).await;
+            first(self.attached_pods.changes()).await;
             first(self.session_records.changes()).await;
         };
         let waited = self.settings.ready_timeout;

@@ -196,12 +196,13 @@ impl Service {
         if self.is_cached(&place.target) || !self.exists_in_cluster(named).await {
             return place;
         }
-        let (mut sandboxes, mut guests) = (self.sandboxes.changes(), self.guests.changes());
+        let (mut sandboxes, mut attached_pods) =
+            (self.sandboxes.changes(), self.attached_pods.changes());
         let shown = async {
-            while self.live_sandbox(named).is_none() && self.guests.get(named).is_none() {
+            while self.live_sandbox(named).is_none() && self.attached_pods.get(named).is_none() {
                 tokio::select! {
                     _ = sandboxes.changed() => {}
-                    _ = guests.changed() => {}
+                    _ = attached_pods.changed() => {}
                 }
             }
         };
@@ -219,7 +220,7 @@ impl Service {
     async fn exists_in_cluster(&self, name: &str) -> bool {
         match self.sandboxes.fetch(name).await {
             Ok(Some(sandbox)) => sandbox.metadata.deletion_timestamp.is_none(),
-            Ok(None) => self.guests.exists(name).await.unwrap_or(false),
+            Ok(None) => self.attached_pods.exists(name).await.unwrap_or(false),
             Err(_) => false,
         }
     }
@@ -227,7 +228,7 @@ impl Service {
     fn cached_place(&self, project: &Project) -> Place {
         let wanted = project.workdir_path.as_deref();
         let named = project.container_name.as_deref();
-        if let Some(pod) = named.filter(|name| self.guests.get(name).is_some()) {
+        if let Some(pod) = named.filter(|name| self.attached_pods.get(name).is_some()) {
             return Place {
                 target: Target::attached_pod(pod, project),
                 workdir: wanted.unwrap_or(CONTAINER_WORKDIR).to_owned(),

@@ -56,7 +56,7 @@ impl Service {
         let _use = (!attached).then(|| self.activity.begin(&target.name));
         loop {
             let mut changes = if attached {
-                self.guests.changes()
+                self.attached_pods.changes()
             } else {
                 self.sandboxes.changes()
             };

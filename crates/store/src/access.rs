@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::api_keys::ApiKeyStore;
 use super::tokens::TokenReviews;
-use hutch_core::access::{Key as ApiKey, Principal, is_namespace};
+use hutch_core::access::{ApiKey, Principal, is_namespace};
 use hutch_core::interfaces::{AccessError, Authenticator};
 
 /// Tries API keys first, because they need no call of the API server.

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use hutch_api::{API_KEYS, MANAGED_BY, labels};
 use hutch_core::access::{
-    Entry as ApiKeyEntry, KEYS_PER_TENANT, Key as ApiKey, Limits, Principal, RANDOM, Scope,
+    ApiKey, ApiKeyRecord as ApiKeyEntry, KEYS_PER_TENANT, Limits, Principal, RANDOM, Scope,
 };
 use hutch_kube::apply::{self, Writer};
 use hutch_kube::watches::Cache;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::error::refusal;
 use hutch_api::{MANAGED_BY, annotations, labels};
-use hutch_core::interfaces::{Guest, Guests, PodRef, ResourceError};
+use hutch_core::interfaces::{AttachedPod, AttachedPods, PodRef, ResourceError};
 use hutch_core::names::is_name;
 use hutch_kube::apply::Writer;
 use hutch_kube::watches::Cache;
@@ -34,8 +34,8 @@ impl AttachedPodStore {
     }
 }
 
-impl Guests for AttachedPodStore {
-    fn get(&self, name: &str) -> Option<Guest> {
+impl AttachedPods for AttachedPodStore {
+    fn get(&self, name: &str) -> Option<AttachedPod> {
         attached_pod(&*self.cache.get(&self.namespace, name)?)
     }
 
@@ -64,7 +64,7 @@ impl Guests for AttachedPodStore {
 
 /// The pod, if Hutch may run commands in it: Hutch did not create it, and it is
 /// alive.
-fn attached_pod(pod: &Pod) -> Option<Guest> {
+fn attached_pod(pod: &Pod) -> Option<AttachedPod> {
     let ours = pod.labels().get(labels::MANAGED_BY);
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref());
@@ -78,21 +78,21 @@ fn attached_pod(pod: &Pod) -> Option<Guest> {
     let all = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
     if !all.iter().any(|one| one.name == container) {
         let text = format!("there is no container {container} in the pod");
-        return Some(Guest::Waits(text));
+        return Some(AttachedPod::Waits(text));
     }
     let states = status.and_then(|status| status.container_statuses.as_ref());
     let state = states.into_iter().flatten().find(|it| it.name == container);
     let state = state.and_then(|it| it.state.clone()).unwrap_or_default();
     if state.running.is_none() {
         let why = reason(&state).unwrap_or_else(|| phase.unwrap_or("Pending").to_owned());
-        return Some(Guest::Waits(format!("container {container}: {why}")));
+        return Some(AttachedPod::Waits(format!("container {container}: {why}")));
     }
-    Some(Guest::Runs(PodRef {
+    Some(AttachedPod::Runs(PodRef {
         namespace: pod.namespace()?,
         name: pod.name_any(),
         uid: pod.uid()?,
         container,
-        guest: true,
+        attached: true,
     }))
 }
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn seen(edit: impl FnOnce(&mut Value)) -> Option<Guest> {
+    fn seen(edit: impl FnOnce(&mut Value)) -> Option<AttachedPod> {
         let mut pod = json!({
             "metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": {labels::ATTACH: "true"}},
             "spec": {"containers": [{"name": "a"}, {"name": "b"}]},
@@ -138,13 +138,18 @@ mod tests {
     #[test]
     fn the_default_or_first_container_is_used_once_it_runs() {
         let runs = seen(|_| ());
-        assert!(matches!(runs, Some(Guest::Runs(pod)) if pod.container == "a" && pod.guest));
+        assert!(
+            matches!(runs, Some(AttachedPod::Runs(pod)) if pod.container == "a" && pod.attached)
+        );
         let named = json!({"kubectl.kubernetes.io/default-container": "b"});
         let waits = seen(|pod| pod["metadata"]["annotations"] = named);
         let why = "container b: CrashLoopBackOff".to_owned();
-        assert_eq!(waits, Some(Guest::Waits(why)));
+        assert_eq!(waits, Some(AttachedPod::Waits(why)));
         let waits = seen(|pod| pod["status"] = json!({"phase": "Pending"}));
-        assert_eq!(waits, Some(Guest::Waits("container a: Pending".into())));
+        assert_eq!(
+            waits,
+            Some(AttachedPod::Waits("container a: Pending".into()))
+        );
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Exposures for ExposureWriter {
         async move { self.service(sandbox, ports).await.map_err(refusal) }.boxed()
     }
 
-    fn led_to<'a>(
+    fn sandboxes_behind<'a>(
         &'a self,
         namespace: &'a str,
         host: &'a str,

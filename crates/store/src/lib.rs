@@ -7,7 +7,7 @@
 //!   facade's writes to them.
 //! - `projects`: the sandboxes of projects, for the projector in `hutch_db`.
 //! - `exposures`: the Service and the Ingress of a sandbox.
-//! - `bucket_keys`: the Secrets with the S3 credentials of live mounts.
+//! - `s3_secrets`: the Secrets with the S3 credentials of live mounts.
 //! - `access`: authentication. It asks `api_keys` (a Secret), then `tokens` (reviews
 //!   by the API server, cached in `ttl_cache`).
 //! - `error`: from the errors of `hutch_kube::apply` to those of the interfaces.
@@ -19,10 +19,10 @@
 pub mod access;
 pub mod api_keys;
 pub mod attached_pods;
-pub mod bucket_keys;
 mod error;
 pub mod exposures;
 pub mod projects;
+pub mod s3_secrets;
 pub mod sandboxes;
 pub mod sessions;
 pub mod tokens;

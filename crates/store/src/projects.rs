@@ -68,7 +68,7 @@ impl ProjectSandboxStore {
             || json!({}),
             |report| json!({"projectId": report.project, "conditions": [report.condition]}),
         );
-        match self.writer.status(sandbox, &status, false).await {
+        match self.writer.apply_status(sandbox, &status).await {
             Ok(_) | Err(Error::NotFound(_) | Error::Stale(_)) => Ok(()),
             Err(error) => Err(error),
         }

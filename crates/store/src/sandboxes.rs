@@ -81,7 +81,7 @@ impl SandboxStore {
                     let patch = json!({"spec": {"buckets": buckets}, "metadata": {}});
                     self.writer.merge(&*seen, patch).await
                 }
-                Edit::Status(status) => self.writer.status(&*seen, status, false).await,
+                Edit::Status(status) => self.writer.apply_status(&*seen, status).await,
             };
             match written {
                 Ok(_) => return Ok(true),

@@ -92,7 +92,7 @@ impl SessionRecords for SessionStore {
     ) -> BoxFuture<'a, Result<(), ResourceError>> {
         async move {
             let status = json!({"workingDirectory": record.cwd, "lastActivity": record.used});
-            match self.writer.status(session, &status, false).await {
+            match self.writer.apply_status(session, &status).await {
                 Ok(_) | Err(Error::NotFound(_) | Error::Stale(_)) => Ok(()),
                 Err(error) => Err(refusal(error)),
             }
@@ -105,7 +105,7 @@ impl SessionRecords for SessionStore {
         session: &'a SandboxSession,
     ) -> BoxFuture<'a, Result<(), ResourceError>> {
         async move {
-            match self.writer.delete(session, false, false).await {
+            match self.writer.delete(session).await {
                 Ok(_) | Err(Error::Stale(_)) => Ok(()),
                 Err(error) => Err(refusal(error)),
             }

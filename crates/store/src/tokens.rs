@@ -25,7 +25,7 @@ use super::ttl_cache::TtlCache;
 use hutch_api::GROUP;
 use hutch_core::access::{Fingerprint, Limits, Principal, Scope, fingerprint};
 use hutch_core::interfaces::AccessError;
-use hutch_core::turns::Turns;
+use hutch_core::sync::KeyedMutex;
 
 /// A user who may create sandboxes may use them.
 const VERB: &str = "create";
@@ -60,7 +60,7 @@ pub struct TokenReviews {
     permissions: TtlCache<(Fingerprint, String), bool>,
     /// One review at a time per token and per user. So a user who requests many
     /// namespaces occupies one review slot.
-    reviewing: Turns<Fingerprint>,
+    reviewing: KeyedMutex<Fingerprint>,
     /// Review slots for tokens that were valid before.
     known_slots: Semaphore,
     /// Review slots for all other tokens.
@@ -83,7 +83,7 @@ impl TokenReviews {
             users: TtlCache::new(CACHE_CAPACITY),
             invalid: TtlCache::new(CACHE_CAPACITY),
             permissions: TtlCache::new(CACHE_CAPACITY),
-            reviewing: Turns::default(),
+            reviewing: KeyedMutex::default(),
             known_slots: Semaphore::new(MAX_REVIEWS),
             new_slots: Semaphore::new(MAX_REVIEWS),
             logged: Mutex::default(),
@@ -135,7 +135,7 @@ impl TokenReviews {
         if let Some(user) = cached() {
             return Ok(user);
         }
-        let _turn = self.reviewing.take(key).await;
+        let _review = self.reviewing.lock(key).await;
         if let Some(user) = cached() {
             return Ok(user);
         }
@@ -164,7 +164,7 @@ impl TokenReviews {
         if let Some(allowed) = self.permissions.get(&key) {
             return Ok(allowed);
         }
-        let _turn = self.reviewing.take(user.id).await;
+        let _review = self.reviewing.lock(user.id).await;
         if let Some(allowed) = self.permissions.get(&key) {
             return Ok(allowed);
         }

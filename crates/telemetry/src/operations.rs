@@ -58,7 +58,7 @@ struct Labels {
     outcome: &'static str,
 }
 
-/// Turns operations into durations.
+/// KeyedMutex operations into durations.
 pub(super) struct Durations(Family<Labels, Histogram, fn() -> Histogram>);
 
 impl Durations {

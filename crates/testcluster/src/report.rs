@@ -45,8 +45,8 @@ fn summary(outcome: &Outcome) -> String {
         "the one of HUTCH_KUBECONFIG"
     };
     let buckets = node_log.as_ref().map_or_else(
-        || "run `hutch node` on the nodes to mount any (docs/install.md)".to_owned(),
-        |log| format!("mounted by hutch node (log: {})", log.display()),
+        || "run `hutch-node` on the nodes to mount any (docs/install.md)".to_owned(),
+        |log| format!("mounted by hutch-node (log: {})", log.display()),
     );
     let running = if *reused { "was running" } else { "started" };
     let path = kubectl_folder.as_ref().map_or_else(String::new, |folder| {

@@ -1,4 +1,4 @@
-//! Turns a start request into a running process.
+//! KeyedMutex a start request into a running process.
 //!
 //! There is no await in it. That guarantees that an id starts at most once and that the
 //! reaper misses no end. If a shell would only print an error for a command (not found,

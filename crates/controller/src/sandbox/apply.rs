@@ -113,7 +113,7 @@ async fn expire_now(ctx: &Context, sandbox: &Sandbox) -> Result<(), Error> {
     let ttl = sandbox.spec.lifecycle.ttl.as_deref().unwrap_or_default();
     let note = format!("deleted because its ttl of {ttl} has passed");
     ctx.events.normal(sandbox, "Expired", &note).await;
-    ctx.writer.delete(sandbox, true, false).await.map(drop)
+    ctx.writer.delete_unchanged(sandbox).await.map(drop)
 }
 
 /// Makes sure that the sandbox is what the decision rested on: a cache lags.
@@ -314,18 +314,18 @@ async fn remove_pod(
     let left = match removal {
         Removal::Sleep => {
             confirm(ctx, sandbox).await?;
-            ctx.writer.delete(pod, false, false).await?
+            ctx.writer.delete(pod).await?
         }
         Removal::Restart => {
             let note = "the pod is replaced to apply the spec's changes";
             ctx.events.normal(sandbox, "Restarting", note).await;
-            ctx.writer.delete(pod, false, false).await?
+            ctx.writer.delete(pod).await?
         }
         // Not where it has started meanwhile.
-        Removal::NeverRan => ctx.writer.delete(pod, true, false).await?,
+        Removal::NeverRan => ctx.writer.delete_unchanged(pod).await?,
         Removal::Ended => {
             ctx.replacements.failed(&attempt(sandbox));
-            ctx.writer.delete(pod, true, false).await?
+            ctx.writer.delete_unchanged(pod).await?
         }
         Removal::NodeGone => {
             let spec = pod.spec.as_ref();
@@ -333,7 +333,7 @@ async fn remove_pod(
             if ctx.writer.node_exists(node.unwrap_or_default()).await? {
                 return Err(Error::Stale("the pod's node".to_owned()));
             }
-            ctx.writer.delete(pod, true, true).await?
+            ctx.writer.delete_unchanged_now(pod).await?
         }
     };
     if let Some(ending) = left {

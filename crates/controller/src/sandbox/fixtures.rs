@@ -196,7 +196,7 @@ pub fn bucket(name: &str) -> Bucket {
     }
 }
 
-/// What `hutch node` says of a bucket in the container of `ready`.
+/// What `hutch-node` says of a bucket in the container of `ready`.
 pub fn reported(bucket: &Bucket, phase: BucketPhase, reason: Option<&str>) -> BucketStatus {
     BucketStatus {
         name: bucket.name.clone(),

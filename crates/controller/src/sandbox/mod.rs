@@ -68,7 +68,12 @@ async fn report(
     }
     // Falling asleep leads to the pod's end: not on a stale view of its use.
     let falls_asleep = applied.slept_at.is_some() && !deadlines::asleep(sandbox);
-    match ctx.writer.status(sandbox, &status, falls_asleep).await {
+    let written = if falls_asleep {
+        ctx.writer.apply_status_unchanged(sandbox, &status).await
+    } else {
+        ctx.writer.apply_status(sandbox, &status).await
+    };
+    match written {
         Ok(written) => ctx.expectations.statuses.record(sandbox, written),
         // Deleted meanwhile: there is nobody left to tell.
         Err(Error::NotFound(_)) => return Ok(()),

@@ -1,5 +1,5 @@
 //! What the status says of a running pod's buckets: out of the entries that
-//! `hutch node` writes, and where there is none, out of what the controller knows
+//! `hutch-node` writes, and where there is none, out of what the controller knows
 //! itself. Pure.
 
 use k8s_openapi::api::core::v1::Pod;
@@ -19,7 +19,7 @@ const MOUNT_GRACE: SignedDuration = SignedDuration::from_secs(2);
 /// Who mounts buckets on a pod's node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mounter {
-    /// `hutch node` runs there.
+    /// `hutch-node` runs there.
     pub present: bool,
     /// The CSI driver of volumes is another one.
     pub foreign: bool,
@@ -109,7 +109,7 @@ fn bucket_problem(
         }
         None => Some(Problem::waiting(
             reasons::MOUNTING,
-            format!("bucket {name}: hutch node has not mounted it yet"),
+            format!("bucket {name}: hutch-node has not mounted it yet"),
         )),
     }
 }
@@ -122,7 +122,7 @@ pub fn outdated(sandbox: &Sandbox, bucket: &Bucket, pod: &Pod) -> bool {
     buckets::outdated(pod, bucket) && !instead
 }
 
-/// What `hutch node` says of a volume that keeps the pod from starting.
+/// What `hutch-node` says of a volume that keeps the pod from starting.
 pub fn before_start(sandbox: &Sandbox, pod: &Pod) -> Option<Problem> {
     let all = sandbox.spec.buckets.iter();
     let mut refused = all.filter(|bucket| !buckets::outdated(pod, bucket));
@@ -152,7 +152,7 @@ const fn unwatched(mechanism: Mechanism, mounter: Mounter) -> bool {
     matches!(mechanism, Mechanism::Csi) && mounter.foreign && !mounter.present
 }
 
-/// What `hutch node` says of the bucket in this container.
+/// What `hutch-node` says of the bucket in this container.
 fn reported<'a>(sandbox: &'a Sandbox, bucket: &Bucket, pod: &Pod) -> Option<&'a BucketStatus> {
     let container = buckets::container_id(pod)?;
     buckets::known(sandbox, bucket, Some(container)).filter(|entry| !is_own(entry))
@@ -161,7 +161,7 @@ fn reported<'a>(sandbox: &'a Sandbox, bucket: &Bucket, pod: &Pod) -> Option<&'a 
 fn no_mounter(bucket: &str, pod: &Pod) -> String {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     format!(
-        "bucket {bucket}: node {} does not run hutch node, which mounts buckets into sandboxes that run: run it on every node; a sandbox of profile Restricted can do with a CSI driver for S3, which --csi-driver names",
+        "bucket {bucket}: node {} does not run hutch-node, which mounts buckets into sandboxes that run: run it on every node; a sandbox of profile Restricted can do with a CSI driver for S3, which --csi-driver names",
         node.unwrap_or("(none)")
     )
 }
@@ -220,7 +220,7 @@ pub fn written(sandbox: &Sandbox) -> Vec<BucketStatus> {
     own.cloned().collect()
 }
 
-/// `hutch node` says when it looked, and never that it is not there.
+/// `hutch-node` says when it looked, and never that it is not there.
 fn is_own(entry: &BucketStatus) -> bool {
     entry.reason.as_deref() == Some(reasons::NO_MOUNTER)
         || (entry.mechanism == Some(Mechanism::Csi)

@@ -131,7 +131,7 @@ fn without_a_mounter_the_controller_says_so_and_what_to_install() {
     let (sandbox, pod) = world(vec![]);
     let found = problem(&sandbox, &pod, NOWHERE, at(103)).unwrap();
     assert_eq!((found.reason, found.failed), ("NoMounter", true));
-    for word in ["node-1", "hutch node", "--csi-driver"] {
+    for word in ["node-1", "hutch-node", "--csi-driver"] {
         assert!(found.message.contains(word), "{}", found.message);
     }
     let own = entries(&sandbox, &pod, NOWHERE, at(103));

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::desired::buckets::{BucketVolume, uses};
-use super::desired::csi::S3Credentials;
+use super::desired::csi::Keys;
 use super::problem::Problem;
 use crate::context::Context;
 use hutch_api::{Sandbox, credentials, labels};
@@ -63,7 +63,7 @@ async fn read_credentials(
     ctx: &Context,
     sandbox: &Sandbox,
     volume: &BucketVolume,
-) -> Result<Result<S3Credentials, Problem>, Error> {
+) -> Result<Result<Keys, Problem>, Error> {
     let wanted = &volume.bucket.credentials_secret_ref;
     let namespace = wanted.namespace.as_deref().unwrap_or(&volume.namespace);
     let refuse = |what: String| {
@@ -97,7 +97,7 @@ async fn read_credentials(
         take(credentials::SECRET_ACCESS_KEY),
     );
     match pair {
-        (Some(id), Some(secret)) => Ok(Ok(S3Credentials { id, secret })),
+        (Some(id), Some(secret)) => Ok(Ok(Keys { id, secret })),
         _ => refuse(format!(
             "{shown} lacks {} or {}",
             credentials::ACCESS_KEY_ID,
@@ -171,7 +171,7 @@ async fn bind(
         let status = there.status.as_ref();
         if status.and_then(|status| status.phase.as_deref()) == Some("Lost") {
             // Somebody deleted its volume; it never takes another one.
-            ctx.writer.delete(there, true, false).await?;
+            ctx.writer.delete_unchanged(there).await?;
             return Ok(Some(Problem::starting("a lost claim is replaced")));
         }
     }
@@ -208,7 +208,7 @@ pub async fn release(
     let mut owners = claim.owner_references().to_vec();
     owners.retain(|owner| Some(&owner.uid) != sandbox.metadata.uid.as_ref());
     let released = if owners.is_empty() {
-        ctx.writer.delete(claim, true, false).await.map(drop)
+        ctx.writer.delete_unchanged(claim).await.map(drop)
     } else {
         let patch = json!({ "metadata": { "ownerReferences": owners } });
         ctx.writer.merge(claim, patch).await.map(drop)

@@ -137,7 +137,7 @@ async fn open(
     match ctx.agents.open(pod, new).await {
         Ok(()) => Ok(Observation::Open),
         Err(AgentError::NotFound(_)) if follows => {
-            ctx.writer.delete(session, false, false).await?;
+            ctx.writer.delete(session).await?;
             Ok(Observation::Ended)
         }
         Err(error @ (AgentError::Unreachable(_) | AgentError::Lost(_))) => Err(error.into()),

@@ -81,7 +81,7 @@ impl Context {
         if !worth_writing(session, &status) {
             return Ok(());
         }
-        match self.writer.status(session, &status, false).await {
+        match self.writer.apply_status(session, &status).await {
             Ok(_) | Err(Error::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }

@@ -17,7 +17,7 @@ pub trait Exposures: Send + Sync {
 
     /// The UIDs of the sandboxes in that namespace to which requests for `host`
     /// lead; an empty one for what is not Hutch's.
-    fn led_to<'a>(
+    fn sandboxes_behind<'a>(
         &'a self,
         namespace: &'a str,
         host: &'a str,

@@ -4,20 +4,20 @@
 
 mod access;
 mod agents;
+mod attached_pods;
 mod exposures;
-mod guests;
 mod projects;
 mod resources;
 
 pub use access::{AccessError, Authenticator};
 pub use agents::{Activity, Agents, Commands, Files, NewSession, Search, SessionState, Sessions};
+pub use attached_pods::{AttachedPod, AttachedPods};
 pub use exposures::Exposures;
-pub use guests::{Guest, Guests};
 pub use projects::{
     DatabaseError, DatabaseState, Integration, Project, ProjectReport, ProjectSandboxes, Projects,
 };
 pub use resources::{
-    BucketKeys, NewSandbox, ResourceError, Sandboxes, SessionRecord, SessionRecords,
+    NewSandbox, ResourceError, S3Secrets, Sandboxes, SessionRecord, SessionRecords,
 };
 
 use hutch_api::{CONTAINER, Sandbox};
@@ -35,7 +35,7 @@ pub struct PodRef {
     /// Container that the agent runs in.
     pub container: String,
     /// Somebody else made it: its agent has to be brought.
-    pub guest: bool,
+    pub attached: bool,
 }
 
 impl PodRef {
@@ -48,7 +48,7 @@ impl PodRef {
             name: status.pod_name.clone()?,
             uid: status.pod_uid.clone()?,
             container: CONTAINER.to_owned(),
-            guest: false,
+            attached: false,
         })
     }
 }

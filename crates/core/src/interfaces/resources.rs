@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::buckets::Credentials;
+use crate::buckets::S3Credentials;
 use hutch_api::{Bucket, Lifecycle, Sandbox, SandboxSession, SandboxSpec, SecretRef};
 
 /// Why a resource could not be read or written.
@@ -149,20 +149,19 @@ pub trait SessionRecords: Send + Sync {
     ) -> BoxFuture<'a, Result<(), ResourceError>>;
 }
 
-/// The Secrets with the keys of buckets that are mounted at run time: in a
-/// namespace that no sandbox is in.
-pub trait BucketKeys: Send + Sync {
-    /// Keeps keys for that bucket of the sandbox, in a Secret of their own.
-    fn keep<'a>(
+/// The Secrets with the S3 credentials of buckets that are mounted at run time. They are
+/// in the operator's namespace, which has no sandboxes.
+pub trait S3Secrets: Send + Sync {
+    /// Stores the credentials for that bucket of the sandbox in a new Secret.
+    fn create<'a>(
         &'a self,
         sandbox: &'a Sandbox,
         bucket: &'a str,
-        keys: &'a Credentials,
+        credentials: &'a S3Credentials,
     ) -> BoxFuture<'a, Result<SecretRef, ResourceError>>;
 
-    /// Forgets keys that were kept for this sandbox; a Secret of anybody else's is
-    /// left alone.
-    fn forget<'a>(
+    /// Deletes a Secret that was created for this sandbox. Any other Secret is left alone.
+    fn delete<'a>(
         &'a self,
         sandbox: &'a Sandbox,
         secret: &'a SecretRef,

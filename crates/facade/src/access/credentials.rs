@@ -7,7 +7,7 @@ use axum::http::header::AUTHORIZATION;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use hutch_core::access::Key;
+use hutch_core::access::ApiKey;
 
 /// The credential of a request; `None` if it is missing or cannot be parsed, or if there
 /// is more than one.
@@ -32,7 +32,7 @@ fn user_information(encoded: &str) -> Option<String> {
     let decoded = STANDARD.decode(encoded).ok()?;
     let decoded = String::from_utf8(decoded).ok()?;
     let (user, password) = decoded.split_once(':')?;
-    let is_user = Key::parse(user).is_some() && Key::parse(password).is_none();
+    let is_user = ApiKey::parse(user).is_some() && ApiKey::parse(password).is_none();
     Some(if is_user || password.is_empty() {
         user.to_owned()
     } else {
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_credential_is_a_bearer_token_or_user_information() {
-        let key = Key::of(&[7; RANDOM]);
+        let key = ApiKey::of(&[7; RANDOM]);
         let key = key.reveal();
         let same = Some(key.to_owned());
         assert_eq!(of(&[&format!("Bearer {key}")]), same);

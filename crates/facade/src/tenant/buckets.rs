@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::call::Call;
 use super::envelope::Data;
 use crate::body::Fields;
-use hutch_core::buckets::{Credentials, is_bucket_name};
+use hutch_core::buckets::{S3Credentials, is_bucket_name};
 use hutch_service::{BucketError, Mount, Service};
 
 /// `POST /mount-bucket`. The response is sent after the bucket has been listed through
@@ -133,13 +133,13 @@ fn url(text: &str) -> Result<String, String> {
 }
 
 /// The S3 credentials in the request: both keys or none.
-fn credentials(options: &Fields) -> Result<Option<Credentials>, String> {
+fn credentials(options: &Fields) -> Result<Option<S3Credentials>, String> {
     if options.get("credentials").is_none() {
         return Ok(None);
     }
     let given = options.object("credentials");
     match (given.name("accessKeyId"), given.name("secretAccessKey")) {
-        (Some(id), Some(key)) => Ok(Some(Credentials {
+        (Some(id), Some(key)) => Ok(Some(S3Credentials {
             access_key_id: id.to_owned(),
             secret_access_key: key.to_owned(),
         })),

@@ -109,7 +109,7 @@ impl Driver {
         else {
             return Ok(());
         };
-        let _turn = self.turns.take(volume.volume_handle.clone()).await;
+        let _turn = self.by_volume.lock(volume.volume_handle.clone()).await;
         // A call may have closed it or started a new mounter meanwhile.
         let Some(mount) = self.publisher.mounts.snapshot(id).await else {
             return Ok(());

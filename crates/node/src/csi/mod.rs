@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::codegen::Service;
 
 use super::{Mounts, Refusals};
-use hutch_core::turns::Turns;
+use hutch_core::sync::KeyedMutex;
 use identity::Identity;
 use node_service::NodeService;
 use publisher::Publisher;
@@ -77,7 +77,7 @@ struct Driver {
     settings: CsiSettings,
     publisher: Publisher,
     /// One lock per volume handle.
-    turns: Turns<String>,
+    by_volume: KeyedMutex<String>,
     client: Client,
     refusals: Refusals,
 }
@@ -95,7 +95,7 @@ impl Csi {
         Self(Arc::new(Driver {
             settings,
             publisher,
-            turns: Turns::default(),
+            by_volume: KeyedMutex::default(),
             client,
             refusals,
         }))

@@ -44,7 +44,7 @@ impl NodeService {
         step: impl Future<Output = Result<T, Status>> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let deadline = Instant::now() + CALL_TIMEOUT;
-        let Ok(turn) = timeout_at(deadline, self.0.turns.take(volume.to_owned())).await else {
+        let Ok(turn) = timeout_at(deadline, self.0.by_volume.lock(volume.to_owned())).await else {
             return Err(Status::aborted(format!(
                 "{volume}: an earlier call has not ended yet; the kubelet tries again"
             )));
@@ -57,7 +57,7 @@ impl NodeService {
         let result = match timeout_at(deadline, task).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Status::internal(
-                "the call ended badly; see hutch node's log",
+                "the call ended badly; see hutch-node's log",
             )),
             Err(_) => Err(Status::deadline_exceeded(format!(
                 "{volume}: not done within {} s; the kubelet tries again",

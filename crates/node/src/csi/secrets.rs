@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::volume::{InvalidVolume, Volume};
 use crate::{Owner, Source};
 use hutch_api::{BucketProvider, credentials};
-use hutch_core::buckets::Credentials;
+use hutch_core::buckets::S3Credentials;
 
 const MAX_VALUE_BYTES: usize = 1024;
 
@@ -51,7 +51,7 @@ pub(super) fn source(
         provider: BucketProvider::Other,
         read_only: volume.read_only,
         options,
-        credentials: Credentials {
+        credentials: S3Credentials {
             access_key_id: value(secrets, credentials::ACCESS_KEY_ID)?.to_owned(),
             secret_access_key: value(secrets, credentials::SECRET_ACCESS_KEY)?.to_owned(),
         },
@@ -98,7 +98,7 @@ fn checked(endpoint: &str, allow_http: bool) -> Result<(), InvalidVolume> {
         Some("https") => Ok(()),
         Some("http") if allow_http => Ok(()),
         Some("http") => Err(InvalidVolume::of(format!(
-            "InsecureEndpoint: {endpoint} is http, over which keys and data are open to all; use https, or start hutch node with --allow-http-buckets"
+            "InsecureEndpoint: {endpoint} is http, over which keys and data are open to all; use https, or start hutch-node with --allow-http-buckets"
         ))),
         _ => Err(InvalidVolume::of(
             "the Secret's endpoint is neither https nor http",

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
 use hutch_api::{Bucket, credentials, labels};
-use hutch_core::buckets::Credentials;
+use hutch_core::buckets::S3Credentials;
 use hutch_kube::apply::{self, Writer};
 
 /// The reason why no credentials were read.
@@ -29,7 +29,7 @@ pub async fn read(
     namespace: &str,
     uid: &str,
     bucket: &Bucket,
-) -> Result<Credentials, CredentialsError> {
+) -> Result<S3Credentials, CredentialsError> {
     let reference = &bucket.credentials_secret_ref;
     let place = reference.namespace.as_deref().unwrap_or(namespace);
     let name = &reference.name;
@@ -51,7 +51,7 @@ pub async fn read(
         return Err(CredentialsError::Unusable(text));
     };
     let data = secret.data.unwrap_or_default();
-    Ok(Credentials {
+    Ok(S3Credentials {
         access_key_id: key(&data, name, credentials::ACCESS_KEY_ID)?,
         secret_access_key: key(&data, name, credentials::SECRET_ACCESS_KEY)?,
     })

@@ -54,7 +54,7 @@ impl Worker {
             return;
         }
         let body = json!({"buckets": entries});
-        match self.live.0.writer.status(&**sandbox, &body, false).await {
+        match self.live.0.writer.apply_status(&**sandbox, &body).await {
             Ok(written) => {
                 self.reported = Reported {
                     uid: sandbox.uid().unwrap_or_default(),
@@ -91,7 +91,13 @@ impl Worker {
             return true;
         }
         let body = json!({"buckets": []});
-        match self.live.0.writer.status(&*sandbox, &body, true).await {
+        match self
+            .live
+            .0
+            .writer
+            .apply_status_unchanged(&*sandbox, &body)
+            .await
+        {
             Ok(_) | Err(Error::NotFound(_)) => true,
             Err(error) => {
                 tracing::debug!(sandbox = self.key.name, %error, "the status stays as it is");

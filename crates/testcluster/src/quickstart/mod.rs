@@ -57,7 +57,7 @@ pub struct Outcome {
     pub log: PathBuf,
     /// True if Hutch was already running with the same settings and was kept.
     pub reused: bool,
-    /// The log of `hutch node`, if it was started.
+    /// The log of `hutch-node`, if it was started.
     pub node_log: Option<PathBuf>,
     /// The first sandbox's ID.
     pub sandbox: &'static str,
@@ -107,8 +107,8 @@ impl Quickstart {
             .context("starting Hutch")?;
         operator.0.wait_until_ready().context("starting Hutch")?;
         task.done();
-        let task = progress.task("hutch node");
-        let node = node::ensure(self, &place, &progress).context("starting hutch node")?;
+        let task = progress.task("hutch-node");
+        let node = node::ensure(self, &place, &progress).context("starting hutch-node")?;
         task.done();
         let task = progress.task("the first sandbox");
         let answer = first::ask(&operator, &task).with_context(|| {

@@ -1,4 +1,4 @@
-//! `hutch node` on the node of our cluster, which is this machine: what mounts
+//! `hutch-node` on the node of our cluster, which is this machine: what mounts
 //! buckets. It is not started for a cluster that is somebody else's, whose nodes are
 //! other machines.
 

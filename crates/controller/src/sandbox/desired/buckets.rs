@@ -73,7 +73,7 @@ pub fn volumes(
     Ok(volumes)
 }
 
-/// Whether `hutch node` is to mount it though a driver could. What a client
+/// Whether `hutch-node` is to mount it though a driver could. What a client
 /// mounted while the sandbox ran (its Secret is in the operator's namespace) stays
 /// as it was asked for: as a volume it would exclude every other sandbox that
 /// mounted the same bucket in the same way, with a Secret of its own. And options
@@ -99,7 +99,7 @@ fn check(bucket: &Bucket, settings: &BucketSettings) -> Result<(), Problem> {
         return Err(Problem::failed(
             reasons::BAD_OPTION,
             format!(
-                "bucket {name}: its options are those of s3fs, and {} mounts with geesefs: remove them, or run hutch node",
+                "bucket {name}: its options are those of s3fs, and {} mounts with geesefs: remove them, or run hutch-node",
                 settings.csi_driver
             ),
         ));

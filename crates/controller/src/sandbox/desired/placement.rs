@@ -31,9 +31,9 @@ pub enum Volumes {
     /// None: a user namespace takes no FUSE volumes, or no driver can mount them.
     #[default]
     None,
-    /// Those that a volume serves well; `hutch node` mounts the others.
+    /// Those that a volume serves well; `hutch-node` mounts the others.
     Declared,
-    /// All: there is a driver and no `hutch node`.
+    /// All: there is a driver and no `hutch-node`.
     All,
 }
 

@@ -9,24 +9,24 @@ use kube::ResourceExt;
 
 use crate::error::refusal;
 use hutch_api::{MANAGED_BY, Sandbox, SecretRef, credentials, labels};
-use hutch_core::buckets::Credentials;
-use hutch_core::interfaces::{BucketKeys, ResourceError};
+use hutch_core::buckets::S3Credentials;
+use hutch_core::interfaces::{ResourceError, S3Secrets};
 use hutch_core::names;
 use hutch_kube::apply::Writer;
 
 /// Creates and deletes the Secrets.
-pub struct S3CredentialStore {
+pub struct S3SecretStore {
     writer: Writer,
     namespace: String,
 }
 
-impl S3CredentialStore {
+impl S3SecretStore {
     /// A store in `namespace`, the operator's.
     pub const fn new(writer: Writer, namespace: String) -> Self {
         Self { writer, namespace }
     }
 
-    fn secret(&self, sandbox: &Sandbox, bucket: &str, keys: &Credentials) -> Secret {
+    fn secret(&self, sandbox: &Sandbox, bucket: &str, keys: &S3Credentials) -> Secret {
         let (name, uid) = (sandbox.name_any(), sandbox.uid().unwrap_or_default());
         let unique = uuid::Uuid::new_v4().to_string();
         let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
@@ -58,12 +58,12 @@ impl S3CredentialStore {
     }
 }
 
-impl BucketKeys for S3CredentialStore {
-    fn keep<'a>(
+impl S3Secrets for S3SecretStore {
+    fn create<'a>(
         &'a self,
         sandbox: &'a Sandbox,
         bucket: &'a str,
-        keys: &'a Credentials,
+        keys: &'a S3Credentials,
     ) -> BoxFuture<'a, Result<SecretRef, ResourceError>> {
         async move {
             let secret = self.secret(sandbox, bucket, keys);
@@ -76,7 +76,7 @@ impl BucketKeys for S3CredentialStore {
         .boxed()
     }
 
-    fn forget<'a>(
+    fn delete<'a>(
         &'a self,
         sandbox: &'a Sandbox,
         secret: &'a SecretRef,
@@ -98,10 +98,7 @@ impl BucketKeys for S3CredentialStore {
                     && labels.get(labels::SANDBOX_UID) == sandbox.metadata.uid.as_ref()
             };
             if let Some(found) = found.filter(ours) {
-                self.writer
-                    .delete(&found, false, false)
-                    .await
-                    .map_err(refusal)?;
+                self.writer.delete(&found).await.map_err(refusal)?;
             }
             Ok(())
         }

@@ -1,5 +1,5 @@
-//! Pods that somebody else made, and labelled for Hutch to work in. They are
-//! theirs: nothing here makes, changes or ends one.
+//! Pods that a user created and labelled for Hutch to run commands in. Hutch never creates,
+//! changes or deletes one.
 
 use futures::future::BoxFuture;
 
@@ -7,7 +7,7 @@ use super::{PodRef, ResourceError};
 
 /// Such a pod, as the cache has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Guest {
+pub enum AttachedPod {
     /// Its container runs.
     Runs(PodRef),
     /// Not yet, or not at this moment, and why.
@@ -15,9 +15,9 @@ pub enum Guest {
 }
 
 /// The labelled pods of one namespace.
-pub trait Guests: Send + Sync {
+pub trait AttachedPods: Send + Sync {
     /// The pod of that name, if it is one, neither ends nor has ended.
-    fn get(&self, name: &str) -> Option<Guest>;
+    fn get(&self, name: &str) -> Option<AttachedPod>;
 
     /// Whether there is such a pod, as the API server has it now. Any text is a name.
     fn exists<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>>;
