@@ -108,7 +108,7 @@ async fn serve(
     let (format, otlp) = (common.log_format, common.otlp_endpoint.as_deref());
     let traces = hutch_telemetry::start_with_traces(format, otlp, service, &mut registry)
         .context("traces cannot be sent: see --otlp-endpoint")?;
-    let config = client::infer()
+    let config = kube::Config::infer()
         .await
         .context("no cluster to work on: set KUBECONFIG, or run in a pod with a service account")?;
     let client = client::connect(&config).context("the cluster's configuration cannot be used")?;

@@ -15,7 +15,7 @@ use hutch_store::api_keys::{ApiKeyEditor, ApiKeyEntries, NewApiKey};
 /// # Errors
 /// When there is no cluster, it does not take it, or the rules do not allow it.
 pub async fn edit(keys: Keys) -> anyhow::Result<()> {
-    let config = client::infer()
+    let config = kube::Config::infer()
         .await
         .context("no cluster: set KUBECONFIG")?;
     let client = client::connect(&config).context("the cluster's configuration cannot be used")?;
