@@ -2,7 +2,6 @@
 //! how it comes into a pod, and what its status speaks of.
 
 use k8s_openapi::api::core::v1::Pod;
-use serde::Serialize;
 
 use super::names;
 use hutch_api::{Bucket, BucketStatus, CONTAINER, Mechanism, Sandbox, annotations};
@@ -58,21 +57,7 @@ pub mod reasons {
     }
 }
 
-/// The keys of a bucket. Their `Debug` shows neither; as JSON they go to no one but
-/// a process of ours.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-pub struct S3Credentials {
-    /// The access key's id.
-    pub access_key_id: String,
-    /// The access key itself.
-    pub secret_access_key: String,
-}
-
-impl std::fmt::Debug for S3Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("S3Credentials(***)")
-    }
-}
+pub use super::s3::S3Credentials;
 
 /// Whether it is a name that a bucket can have: the rule of `buckets[].bucket`.
 pub fn is_bucket_name(name: &str) -> bool {

@@ -15,6 +15,7 @@ use std::fmt::Debug;
 use thiserror::Error;
 
 use super::lease::{Leadership, NotLeader};
+use hutch_core::reasons::Reason;
 
 /// Longest time that one call may take.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -79,18 +80,28 @@ impl Error {
         }
     }
 
-    /// Whether the API server understood the request and will not have it as
-    /// things are: to be told to the user rather than retried in haste.
+    /// The reason if the API server understood the request and rejects it as things are.
+    /// A user must hear of it; a quick retry is useless. `None` for every other error.
+    pub const fn refusal(&self) -> Option<Reason> {
+        Some(match self {
+            Self::QuotaExceeded(_) => Reason::QuotaExceeded,
+            Self::NamespaceTerminating(_) => Reason::NamespaceTerminating,
+            Self::Forbidden(_) => Reason::Forbidden,
+            Self::AdmissionDenied(_) => Reason::AdmissionDenied,
+            Self::WebhookUnavailable(_) => Reason::WebhookUnavailable,
+            Self::Invalid(_) => Reason::Invalid,
+            Self::NotLeader(_)
+            | Self::Stale(_)
+            | Self::AlreadyExists(_)
+            | Self::NotFound(_)
+            | Self::Unavailable(_)
+            | Self::Timeout(_) => return None,
+        })
+    }
+
+    /// True if there is a [`Error::refusal`].
     pub const fn refused(&self) -> bool {
-        matches!(
-            self,
-            Self::QuotaExceeded(_)
-                | Self::NamespaceTerminating(_)
-                | Self::Forbidden(_)
-                | Self::AdmissionDenied(_)
-                | Self::WebhookUnavailable(_)
-                | Self::Invalid(_)
-        )
+        self.refusal().is_some()
     }
 }
 

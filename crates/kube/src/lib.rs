@@ -9,5 +9,6 @@ pub mod events;
 pub mod lease;
 pub mod node;
 mod trim;
+mod unreadable;
 mod volumes;
 pub mod watches;

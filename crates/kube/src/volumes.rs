@@ -4,6 +4,7 @@
 
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
@@ -94,10 +95,14 @@ impl Writer {
         Ok(bare.collect())
     }
 
-    /// All objects of a kind in that namespace, or in all, as they are now.
-    pub async fn list<K: Writable>(&self, namespace: Option<&str>) -> Result<Vec<K>, Error> {
+    /// All objects of a kind in that namespace, or in all, as they are now. An object that does not
+    /// decode is an error inside of its guard.
+    pub async fn list<K: Writable>(
+        &self,
+        namespace: Option<&str>,
+    ) -> Result<Vec<DeserializeGuard<K>>, Error> {
         let api = match namespace {
-            Some(namespace) => Api::<K>::namespaced(self.client.clone(), namespace),
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
         let listed = within(DEADLINE, api.list(&ListParams::default())).await?;

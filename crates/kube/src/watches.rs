@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::unreadable::Unreadable;
 use hutch_api::labels;
 
 /// Triggers that a slow listener may fall behind by before it has to look at
@@ -63,6 +65,7 @@ where
     store: Store<K>,
     changes: broadcast::Sender<Arc<Change>>,
     version: watch::Sender<u64>,
+    unreadable: Arc<Unreadable>,
 }
 
 impl<K> Clone for Cache<K>
@@ -74,6 +77,7 @@ where
             store: self.store.clone(),
             changes: self.changes.clone(),
             version: self.version.clone(),
+            unreadable: self.unreadable.clone(),
         }
     }
 }
@@ -84,7 +88,7 @@ where
 {
     async fn feed(
         &self,
-        events: impl Stream<Item = watcher::Result<Event<K>>>,
+        events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>>,
         mut writer: kube::runtime::reflector::store::Writer<K>,
         trim: fn(&mut K),
         errors: WatchErrors,
@@ -94,8 +98,11 @@ where
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
-                Ok(mut event) => {
+                Ok(event) => {
                     trouble.over(&kind, &event);
+                    let Some(mut event) = self.unreadable.filter(event, &self.store) else {
+                        continue;
+                    };
                     if let Event::Apply(object) | Event::InitApply(object) = &mut event {
                         object.managed_fields_mut().clear();
                         trim(object);
@@ -139,6 +146,13 @@ where
     /// The object of that name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         self.store.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// True if the API server has an object of that name that does not decode: a newer
+    /// Hutch has written it, for instance. The cache keeps its last version that did
+    /// decode, or does not have it. Do not take such an object for deleted.
+    pub fn is_unreadable(&self, namespace: &str, name: &str) -> bool {
+        self.unreadable.contains(namespace, name)
     }
 
     /// Whether the first listing has been taken in.
@@ -283,7 +297,12 @@ impl Watches {
         self.start(api, watcher::Config::default(), trim)
     }
 
-    fn start<K>(&mut self, api: Api<K>, config: watcher::Config, trim: fn(&mut K)) -> Cache<K>
+    fn start<K>(
+        &mut self,
+        api: Api<DeserializeGuard<K>>,
+        config: watcher::Config,
+        trim: fn(&mut K),
+    ) -> Cache<K>
     where
         K: Resource<DynamicType = ()> + Watched,
     {
@@ -292,6 +311,7 @@ impl Watches {
             store: reader,
             changes: broadcast::Sender::new(BACKLOG),
             version: watch::Sender::new(0),
+            unreadable: Arc::default(),
         };
         self.listings
             .0
