@@ -164,7 +164,7 @@ impl Process {
         facade: Option<&Facade>,
         mut registry: Registry,
     ) -> anyhow::Result<Self> {
-        let config = client::infer().await.context(
+        let config = kube::Config::infer().await.context(
             "no cluster to work on: set KUBECONFIG, or run in a pod with a service account",
         )?;
         let client =

@@ -15,7 +15,7 @@ use hutch_store::api_keys::{ApiKeyEditor, ApiKeyEntries, NewApiKey};
 /// # Errors
 /// If there is no cluster, if it refuses the request, or if a rule forbids it.
 pub async fn edit(keys: Keys) -> anyhow::Result<()> {
-    let config = client::infer()
+    let config = kube::Config::infer()
         .await
         .context("no cluster: set KUBECONFIG")?;
     let client = client::connect(&config).context("the cluster's configuration cannot be used")?;

@@ -1,8 +1,7 @@
-//! Watches: per kind one task that runs one watch into a store and tells two
-//! kinds of listeners about changes. The trigger channel names what changed and
-//! may lag, after which a listener looks at everything; the version counter only
-//! says that something did. A store is always updated before its listeners hear
-//! of it. Nothing here writes.
+//! Watches: one task per kind, which fills a store and notifies two kinds of listeners. A
+//! trigger names the changed object; a listener that lags gets one trigger for all objects
+//! instead. The version counter only says that something has changed. The store is updated
+//! before its listeners are notified. Nothing here writes.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -29,35 +28,34 @@ use tracing::{debug, info, warn};
 use super::unreadable::Unreadable;
 use hutch_api::labels;
 
-/// Triggers that a slow listener may fall behind by before it has to look at
-/// everything.
+/// Triggers that a slow listener may lag behind. After more it gets [`Change::All`].
 const BACKLOG: usize = 1024;
-/// A watch is ended by the server after this many seconds and taken up again
-/// where it was, so that a connection that silently died is noticed.
+/// The server ends a watch after this many seconds, and the client resumes it. So a dead
+/// connection is noticed.
 const WATCH_SECONDS: u32 = 60;
-/// First and longest wait after a watch error. Short, because the state has to
-/// match the spec within seconds of the API server's return.
+/// First and longest wait after a watch error. They are short, because reconciles must
+/// continue within seconds when the API server is back.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
-/// Errors of one watch are logged at most this often.
+/// Shortest time between two log lines about one watch.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
-/// What a watch reported.
+/// A change that a watch has reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The object of that namespace and name changed or went away.
+    /// The object of that namespace and name was created, changed or deleted.
     One {
-        /// Its namespace; `None` for a cluster-wide kind.
+        /// The namespace. `None` for a cluster-wide kind.
         namespace: Option<String>,
-        /// Its name.
+        /// The name.
         name: String,
-        /// Name of the sandbox that it belongs to, in the same namespace.
+        /// Name of the sandbox that the object belongs to, in the same namespace.
         sandbox: Option<String>,
     },
-    /// The watch began anew: anything may have changed.
+    /// The watch has started again: anything may have changed.
     All,
 }
 
-/// The objects of one kind, as a watch keeps them.
+/// The objects of one kind. A watch keeps them current.
 pub struct Cache<K>
 where
     K: Lookup<DynamicType = ()> + Clone + 'static,
@@ -94,12 +92,12 @@ where
         errors: WatchErrors,
     ) {
         let kind = K::kind(&()).into_owned();
-        let mut trouble = Trouble::default();
+        let mut failures = Failures::default();
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    trouble.over(&kind, &event);
+                    failures.end(&kind, &event);
                     let Some(mut event) = self.unreadable.filter(event, &self.store) else {
                         continue;
                     };
@@ -112,7 +110,7 @@ where
                 }
                 Err(error) => {
                     errors.0.get_or_create(&vec![("kind", kind.clone())]).inc();
-                    tokio::time::sleep(trouble.met(&kind, &error)).await;
+                    tokio::time::sleep(failures.add(&kind, &error)).await;
                 }
             }
         }
@@ -128,7 +126,7 @@ where
             Event::InitDone => Change::All,
             Event::Init | Event::InitApply(_) => return,
         };
-        // Without a listener there is nobody to tell.
+        // An error means that there is no listener.
         let _ = self.changes.send(Arc::new(change));
         self.version.send_modify(|version| *version += 1);
     }
@@ -138,7 +136,7 @@ impl<K> Cache<K>
 where
     K: Lookup<DynamicType = ()> + Clone + 'static,
 {
-    /// The objects themselves.
+    /// The store of the objects.
     pub fn store(&self) -> &Store<K> {
         &self.store
     }
@@ -155,24 +153,24 @@ where
         self.unreadable.contains(namespace, name)
     }
 
-    /// Whether the first listing has been taken in.
+    /// True if the cache contains the first listing.
     pub fn synced(&self) -> bool {
         *self.version.borrow() > 0
     }
 
-    /// Resolves when it has been.
+    /// Returns when the cache contains the first listing.
     pub async fn first_listing(&self) {
         // The sender lives in `self`, so this cannot fail.
         let _ = self.changes().wait_for(|version| *version > 0).await;
     }
 
-    /// Changes its value after every change of the store.
+    /// A counter that grows with every change of the store. 0 means no listing yet.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
 
-    /// What changes from now on. A listener that falls behind is told
-    /// [`Change::All`] instead of what it missed.
+    /// The changes from now on. A listener that lags gets [`Change::All`] in place of the
+    /// changes that it has missed.
     pub fn triggers(&self) -> impl Stream<Item = Arc<Change>> + Send + 'static {
         BroadcastStream::new(self.changes.subscribe()).map(|received| match received {
             Ok(change) => change,
@@ -181,8 +179,8 @@ where
     }
 }
 
-/// The sandbox that an object belongs to: its controller if that is a Sandbox,
-/// else what the label says (a retained claim has no owner).
+/// The sandbox that an object belongs to: its controller if that is a Sandbox, else the value
+/// of the label, because a retained claim has no owner.
 fn sandbox_of<K: Resource<DynamicType = ()>>(object: &K) -> Option<String> {
     object
         .owner_references()
@@ -192,18 +190,18 @@ fn sandbox_of<K: Resource<DynamicType = ()>>(object: &K) -> Option<String> {
         .or_else(|| object.labels().get(labels::SANDBOX).cloned())
 }
 
-/// Errors of one watch: how long to wait, and whether to log.
+/// The errors of one watch since its last success.
 #[derive(Default)]
-struct Trouble {
+struct Failures {
     failures: u32,
     logged: Option<Instant>,
 }
 
-impl Trouble {
-    fn met(&mut self, kind: &str, error: &watcher::Error) -> Duration {
+impl Failures {
+    fn add(&mut self, kind: &str, error: &watcher::Error) -> Duration {
         if self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
             self.logged = Some(Instant::now());
-            if missing(error) {
+            if is_unknown_kind(error) {
                 warn!(
                     kind,
                     "the API server does not know this kind yet: waiting for its CRD"
@@ -220,8 +218,8 @@ impl Trouble {
         wait
     }
 
-    fn over<K>(&mut self, kind: &str, event: &Event<K>) {
-        // `Init` only says that a listing is going to be tried.
+    fn end<K>(&mut self, kind: &str, event: &Event<K>) {
+        // `Init` only says that a listing begins.
         if self.failures > 0 && !matches!(event, Event::Init) {
             debug!(kind, failures = self.failures, "watch works again");
             if self.logged.is_some() {
@@ -232,7 +230,7 @@ impl Trouble {
     }
 }
 
-fn missing(error: &watcher::Error) -> bool {
+fn is_unknown_kind(error: &watcher::Error) -> bool {
     matches!(
         error,
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -241,11 +239,11 @@ fn missing(error: &watcher::Error) -> bool {
     )
 }
 
-/// Watch errors by kind.
+/// Counts watch errors by kind.
 #[derive(Clone, Default)]
 struct WatchErrors(Family<Vec<(&'static str, String)>, Counter>);
 
-/// The watches of a process, which begin here and end together.
+/// All watches of a process.
 pub struct Watches {
     client: Client,
     errors: WatchErrors,
@@ -255,7 +253,7 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// None yet; `registry` tells their errors.
+    /// No watches yet. `registry` gets the counter of their errors.
     pub fn new(client: Client, registry: &mut Registry) -> Self {
         let errors = WatchErrors::default();
         let help = "Errors of the watches that feed the caches";
@@ -269,8 +267,8 @@ impl Watches {
         }
     }
 
-    /// Starts a watch of one namespace, or of all. Each object passes `trim`
-    /// before it is kept.
+    /// Starts a watch of one namespace, or of all. `trim` removes unused fields of each
+    /// object.
     pub(super) fn namespaced<K>(
         &mut self,
         namespace: Option<&str>,
@@ -325,12 +323,12 @@ impl Watches {
         cache
     }
 
-    /// The first listings of all that have begun.
+    /// The state of the first listings.
     pub fn listings(&self) -> Listings {
         self.listings.clone()
     }
 
-    /// Ends them.
+    /// Ends all watches.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
@@ -338,17 +336,17 @@ impl Watches {
     }
 }
 
-/// An object that a cache can keep.
+/// An object that a cache can contain.
 pub trait Watched: Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
 
 impl<K: Clone + Debug + DeserializeOwned + Send + Sync + 'static> Watched for K {}
 
-/// Which first listings are still waited for.
+/// The first listings of all watches.
 #[derive(Clone, Default)]
 pub struct Listings(Vec<(String, watch::Receiver<u64>)>);
 
 impl Listings {
-    /// The kinds that are.
+    /// The kinds whose first listing is missing.
     pub fn missing(&self) -> Vec<String> {
         let missing = self.0.iter().filter(|(_, version)| *version.borrow() == 0);
         let mut kinds: Vec<_> = missing.map(|(kind, _)| kind.clone()).collect();

@@ -72,7 +72,7 @@ async fn a_cache_is_synced_after_its_first_listing_and_counts_changes() {
 }
 
 #[tokio::test]
-async fn a_listener_that_lags_is_told_to_look_at_everything() {
+async fn a_listener_that_lags_gets_one_change_for_all_objects() {
     let (_, seen) = fed((0..9)
         .map(|i| Ok(Event::Apply(pod(&i.to_string()))))
         .collect())
@@ -92,7 +92,7 @@ async fn an_error_does_not_end_a_watch() {
 }
 
 #[test]
-fn an_object_belongs_to_its_controller_or_to_its_label() {
+fn an_object_belongs_to_the_sandbox_that_controls_it_or_that_its_label_names() {
     let mut owned = pod("x");
     owned.metadata.owner_references = Some(vec![OwnerReference {
         kind: "Sandbox".into(),
