@@ -44,6 +44,9 @@ pub struct Crds {
     /// Print a reference of their fields in Markdown instead.
     #[arg(long, conflicts_with = "write")]
     pub(crate) reference: bool,
+    /// Print the table of the reasons of conditions and events in Markdown instead.
+    #[arg(long, conflicts_with_all = ["write", "reference"])]
+    pub(crate) reasons: bool,
 }
 
 /// Arguments of `hutch run`.

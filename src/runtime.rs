@@ -3,10 +3,10 @@
 
 mod config;
 mod controllers;
+mod crds;
 mod facade;
 mod keys;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,11 +34,9 @@ use hutch_telemetry::Traces;
 /// If the process cannot start, for example without a cluster or with a port in use.
 pub fn main(cli: Cli) -> anyhow::Result<ExitCode> {
     let (common, controller, facade) = match cli.command {
-        Command::Crds(to) if to.reference => {
-            print!("{}", hutch_api::reference());
-            return Ok(ExitCode::SUCCESS);
+        Command::Crds(arguments) => {
+            return crds::write(&arguments).map(|()| ExitCode::SUCCESS);
         }
-        Command::Crds(to) => return crds(to.write.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::Keys(keys) => return block_on(keys::edit(keys)),
         Command::Run(run) => (run.common, Some(run.controller), Some(run.facade)),
         Command::Controller(run) => (run.common, Some(run.controller), None),
@@ -57,19 +55,6 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<Ex
         .context("the runtime cannot start")?
         .block_on(work)
         .map(|()| ExitCode::SUCCESS)
-}
-
-fn crds(directory: Option<&Path>) -> anyhow::Result<()> {
-    for crd in hutch_api::definitions() {
-        let text = serde_yaml_ng::to_string(&crd)?;
-        let Some(directory) = directory else {
-            println!("---\n{}", text.trim_end());
-            continue;
-        };
-        let file = directory.join(format!("{}.yaml", crd.spec.names.plural));
-        std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
-    }
-    Ok(())
 }
 
 /// The parts that all roles share.
