@@ -8,11 +8,11 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::target::Target;
-use super::{Service, ServiceError};
+use crate::target::Target;
+use crate::{Acquirer, ServiceError, Sessions, cache};
 use hutch_api::{Bucket, BucketPhase, BucketProvider, BucketStatus, Mechanism, Sandbox, SecretRef};
 use hutch_core::buckets::{self, S3Credentials, reasons};
-use hutch_core::interfaces::ResourceError;
+use hutch_core::interfaces::{ResourceError, S3Secrets, Sandboxes};
 use hutch_core::names;
 use hutch_telemetry::{measured, operation};
 
@@ -40,8 +40,17 @@ pub struct Mount {
     pub read_only: bool,
     /// Further options of the mounter.
     pub options: Vec<String>,
-    /// The S3 credentials. Unset: those of [`ServiceSettings`](super::ServiceSettings).
+    /// The S3 credentials. Unset: those of [`BucketSettings`].
     pub credentials: Option<S3Credentials>,
+}
+
+/// The buckets that may be mounted.
+#[derive(Clone, Debug, Default)]
+pub struct BucketSettings {
+    /// The S3 credentials for mounts whose request brings none.
+    pub credentials: Option<S3Credentials>,
+    /// True if a bucket's endpoint may be `http`.
+    pub allow_http: bool,
 }
 
 /// Why a bucket was not mounted or unmounted.
@@ -77,36 +86,60 @@ impl From<ResourceError> for BucketError {
     }
 }
 
-impl Service {
+/// Mounts and unmounts the buckets of sandboxes.
+pub struct Buckets {
+    acquirer: Arc<Acquirer>,
+    sessions: Arc<Sessions>,
+    sandboxes: Arc<dyn Sandboxes>,
+    secrets: Arc<dyn S3Secrets>,
+    settings: BucketSettings,
+}
+
+impl Buckets {
+    /// Makes this part over the sandboxes of one namespace.
+    pub fn new(
+        acquirer: Arc<Acquirer>,
+        sessions: Arc<Sessions>,
+        sandboxes: Arc<dyn Sandboxes>,
+        secrets: Arc<dyn S3Secrets>,
+        settings: BucketSettings,
+    ) -> Self {
+        Self {
+            acquirer,
+            sessions,
+            sandboxes,
+            secrets,
+            settings,
+        }
+    }
+
     /// Mounts a bucket into an existing sandbox, which is woken for it. The mount is
     /// usable when this returns. Later starts of the sandbox mount it again. Once begun,
     /// the work is finished even if the caller drops the future.
     ///
     /// # Errors
     /// See [`BucketError`]. After an error the mount is rolled back.
-    pub async fn mount_bucket(
-        self: Arc<Self>,
+    pub async fn mount(
+        self: &Arc<Self>,
         target: Target,
-        session: Option<String>,
+        session: Option<&str>,
         mount: Mount,
     ) -> Result<(), BucketError> {
-        let own = self.settings.bucket_credentials.clone();
-        let keys = mount.credentials.clone().or(own).ok_or_else(|| {
-            let text = "Missing credentials: give accessKeyId and secretAccessKey in options.credentials, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the service";
-            BucketError::Invalid(text.to_owned())
-        })?;
-        if mount.endpoint.starts_with("http:") && !self.settings.allow_http_buckets {
+        let credentials = self.credentials(&mount)?;
+        if mount.endpoint.starts_with("http:") && !self.settings.allow_http {
             let text = "Invalid endpoint: https is needed; the operator allows http with --allow-http-buckets";
             return Err(BucketError::Invalid(text.to_owned()));
         }
-        let sandbox = self.sandbox_with(&target, session.as_deref()).await?;
+        let sandbox = self.sandbox_with(&target, session).await?;
         if let Some(there) = bucket_at(&sandbox, &mount.path) {
             let text = format!("{} is mounted already: {}", there.mount_path, there.bucket);
             return Err(BucketError::Invalid(text));
         }
         let span = operation!("mount", sandbox = target.name);
+        let this = self.clone();
         join(tokio::spawn(async move {
-            measured(span, self.mount(&target, &sandbox, mount, &keys)).await
+            let work = this.mount_into(&target, &sandbox, mount, &credentials);
+            measured(span, work).await
         }))
         .await
     }
@@ -116,19 +149,26 @@ impl Service {
     ///
     /// # Errors
     /// See [`BucketError`]. After an error the bucket is still mounted.
-    pub async fn unmount_bucket(
-        self: Arc<Self>,
-        target: Target,
-        path: String,
-    ) -> Result<(), BucketError> {
+    pub async fn unmount(self: &Arc<Self>, target: Target, path: &str) -> Result<(), BucketError> {
         let nothing = || BucketError::NotFound(format!("no bucket is mounted at {path}"));
         let sandbox = self.sandbox_of(&target).ok_or_else(nothing)?;
-        let bucket = bucket_at(&sandbox, &path).ok_or_else(nothing)?.clone();
+        let bucket = bucket_at(&sandbox, path).ok_or_else(nothing)?.clone();
         let span = operation!("unmount", sandbox = target.name);
+        let this = self.clone();
         join(tokio::spawn(async move {
-            measured(span, self.unmount(&target, &sandbox, &bucket)).await
+            measured(span, this.unmount_from(&target, &sandbox, &bucket)).await
         }))
         .await
+    }
+
+    /// The S3 credentials of a request, or those of the settings.
+    fn credentials(&self, mount: &Mount) -> Result<S3Credentials, BucketError> {
+        let given = mount.credentials.as_ref();
+        let used = given.or(self.settings.credentials.as_ref());
+        used.cloned().ok_or_else(|| {
+            let text = "Missing credentials: give accessKeyId and secretAccessKey in options.credentials, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the service";
+            BucketError::Invalid(text.to_owned())
+        })
     }
 
     /// The sandbox, once it is awake. It and the session must exist.
@@ -139,7 +179,7 @@ impl Service {
     ) -> Result<Arc<Sandbox>, BucketError> {
         let missing = || BucketError::NotFound("Sandbox or session not found".to_owned());
         self.sandbox_of(target).ok_or_else(missing)?;
-        let sessions = self.session_ids(target).await?;
+        let sessions = self.sessions.ids(target).await?;
         let known = |id: &str| id == "default" || sessions.iter().any(|other| other == id);
         if !session.is_none_or(known) {
             return Err(missing());
@@ -148,27 +188,27 @@ impl Service {
     }
 
     fn sandbox_of(&self, target: &Target) -> Option<Arc<Sandbox>> {
-        let sandbox = self.live_sandbox(&target.name)?;
+        let sandbox = cache::live(&*self.sandboxes, &target.name)?;
         target.matches(&sandbox).then_some(sandbox)
     }
 
-    async fn mount(
+    async fn mount_into(
         &self,
         target: &Target,
         sandbox: &Sandbox,
         mount: Mount,
-        keys: &S3Credentials,
+        credentials: &S3Credentials,
     ) -> Result<(), BucketError> {
-        let _use = self.activity.begin(&target.name);
+        let _use = self.acquirer.activity.begin(&target.name);
         let deadline = Instant::now() + MOUNT_TIMEOUT;
         let name = names::bucket(&mount.path);
-        let secret = self.s3_secrets.create(sandbox, &name, keys).await?;
+        let secret = self.secrets.create(sandbox, &name, credentials).await?;
         let bucket = spec_entry(name, mount, secret);
         let mounted = match self.sandboxes.add_bucket(&target.name, &bucket).await {
             Ok(true) => self.until_mounted(target, &bucket, deadline).await,
             Ok(false) => {
                 // Another request has added its entry first. That entry stays.
-                self.forget_keys(sandbox, &bucket.credentials_secret_ref)
+                self.delete_secret(sandbox, &bucket.credentials_secret_ref)
                     .await;
                 let text = format!("{} is mounted already", bucket.mount_path);
                 return Err(BucketError::Invalid(text));
@@ -199,20 +239,20 @@ impl Service {
             }
         };
         let seconds = MOUNT_TIMEOUT.as_secs();
-        self.until(deadline, outcome).await.unwrap_or_else(|| {
+        cache::until(&*self.sandboxes, deadline, outcome).await.unwrap_or_else(|| {
             Err(BucketError::Failed(format!(
                 "the bucket was not mounted within {seconds}s: is `hutch-node` running on the sandbox's node?"
             )))
         })
     }
 
-    async fn unmount(
+    async fn unmount_from(
         &self,
         target: &Target,
         sandbox: &Sandbox,
         bucket: &Bucket,
     ) -> Result<(), BucketError> {
-        let _use = self.activity.begin(&target.name);
+        let _use = self.acquirer.activity.begin(&target.name);
         let deadline = Instant::now() + UNMOUNT_TIMEOUT;
         if status_of(sandbox, &bucket.name).is_some_and(unwatched) {
             let text = format!(
@@ -228,7 +268,7 @@ impl Service {
             self.sandboxes.add_bucket(&target.name, bucket).await?;
             return Err(error);
         }
-        self.forget_keys(sandbox, &bucket.credentials_secret_ref)
+        self.delete_secret(sandbox, &bucket.credentials_secret_ref)
             .await;
         Ok(())
     }
@@ -256,11 +296,13 @@ impl Service {
             }
         };
         let seconds = UNMOUNT_TIMEOUT.as_secs();
-        self.until(deadline, outcome).await.unwrap_or_else(|| {
-            Err(BucketError::Failed(format!(
-                "{path} could not be unmounted within {seconds}s, and stays mounted"
-            )))
-        })
+        cache::until(&*self.sandboxes, deadline, outcome)
+            .await
+            .unwrap_or_else(|| {
+                Err(BucketError::Failed(format!(
+                    "{path} could not be unmounted within {seconds}s, and stays mounted"
+                )))
+            })
     }
 
     /// Undoes a mount that failed. If a step fails, the controller finishes the work: it
@@ -271,7 +313,7 @@ impl Service {
             Ok(_) => {
                 let deadline = Instant::now() + UNMOUNT_TIMEOUT;
                 let _ = self.until_unmounted(target, bucket, deadline).await;
-                self.forget_keys(sandbox, &bucket.credentials_secret_ref)
+                self.delete_secret(sandbox, &bucket.credentials_secret_ref)
                     .await;
             }
             Err(error) => {
@@ -280,8 +322,8 @@ impl Service {
         }
     }
 
-    async fn forget_keys(&self, sandbox: &Sandbox, secret: &SecretRef) {
-        if let Err(error) = self.s3_secrets.delete(sandbox, secret).await {
+    async fn delete_secret(&self, sandbox: &Sandbox, secret: &SecretRef) {
+        if let Err(error) = self.secrets.delete(sandbox, secret).await {
             tracing::warn!(%error, secret = secret.name, "keys of a bucket are left");
         }
     }

@@ -1,11 +1,13 @@
 //! Notes which sessions changed, so that their resources can be written a moment later
-//! (`session_records`). It forgets sessions that were not used lately.
+//! (`records`). It forgets sessions that were not used lately.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use hutch_core::backoff::Backoff;
+use hutch_core::sync::Lock;
 
 /// How long a change waits for further changes of the same session.
 pub const BATCH_DELAY: Duration = Duration::from_millis(100);
@@ -13,15 +15,15 @@ pub const BATCH_DELAY: Duration = Duration::from_millis(100);
 pub const WRITE_INTERVAL: Duration = Duration::from_secs(30);
 /// The length in bytes of the longest ID that an agent accepts.
 pub const MAX_SESSION_ID_BYTES: usize = 512;
-/// The first and the longest wait before a write that failed is tried again.
-const RETRY_DELAYS: (Duration, Duration) = (Duration::from_secs(1), WRITE_INTERVAL);
+/// The wait before a write that failed is tried again.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), WRITE_INTERVAL);
 
 /// By sandbox name, then by session ID.
 type Sessions = HashMap<String, HashMap<String, Session>>;
 
 /// The sessions whose resources are to be written, and when.
 #[derive(Default)]
-pub struct SessionLog(Mutex<Sessions>);
+pub struct SessionLog(Lock<Sessions>);
 
 #[derive(Default)]
 struct Session {
@@ -84,7 +86,7 @@ impl SessionLog {
 
     /// True if the session is known to be open in the pod of that UID.
     pub fn is_open(&self, sandbox: &str, id: &str, pod: &str) -> bool {
-        let all = self.lock();
+        let all = self.0.lock();
         let session = all.get(sandbox).and_then(|sessions| sessions.get(id));
         session.is_some_and(|session| session.pod.as_deref() == Some(pod))
     }
@@ -101,7 +103,7 @@ impl SessionLog {
     /// `busy`.
     pub fn due(&self, busy: &HashSet<String>, room: usize) -> Vec<(String, Vec<Due>)> {
         let now = Instant::now();
-        let mut all = self.lock();
+        let mut all = self.0.lock();
         let mut taken = Vec::new();
         for (sandbox, sessions) in all.iter_mut() {
             sessions.retain(|_, session| {
@@ -137,11 +139,8 @@ impl SessionLog {
     /// Makes a session due again after a failure. The wait doubles with each failure.
     pub fn retry(&self, sandbox: &str, due: &Due) {
         self.update(sandbox, &due.id, |session| {
-            let wait = RETRY_DELAYS
-                .0
-                .saturating_mul(1 << session.failures.min(8))
-                .min(RETRY_DELAYS.1);
-            session.failures += 1;
+            session.failures = session.failures.saturating_add(1);
+            let wait = RETRY.after(session.failures);
             session.ended |= due.ended;
             session.due.get_or_insert_with(|| Instant::now() + wait);
         });
@@ -152,7 +151,7 @@ impl SessionLog {
         if id.len() > MAX_SESSION_ID_BYTES {
             return;
         }
-        let mut all = self.lock();
+        let mut all = self.0.lock();
         if !all.contains_key(sandbox) {
             all.insert(sandbox.to_owned(), HashMap::new());
         }
@@ -165,10 +164,6 @@ impl SessionLog {
         if let Some(session) = sessions.get_mut(id) {
             change(session);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Sessions> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -224,7 +219,7 @@ mod tests {
         assert!(log.is_open("box", "s", "pod"));
         tokio::time::advance(WRITE_INTERVAL).await;
         assert!(ids(&log).is_empty());
-        assert!(log.lock().is_empty());
+        assert!(log.0.lock().is_empty());
     }
 
     #[test]
@@ -232,6 +227,6 @@ mod tests {
         let log = SessionLog::default();
         log.used("box", &"s".repeat(MAX_SESSION_ID_BYTES));
         log.used("box", &"s".repeat(MAX_SESSION_ID_BYTES + 1));
-        assert_eq!(log.lock()["box"].len(), 1);
+        assert_eq!(log.0.lock()["box"].len(), 1);
     }
 }

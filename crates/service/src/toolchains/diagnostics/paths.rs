@@ -1,13 +1,13 @@
-//! Paths of files as checkers tell them and as clients do: the same file has
-//! several. Pure, so symbolic links are not followed.
+//! Compares the paths of checkers with those of clients: the same file has several. Pure,
+//! so symbolic links are not followed.
 
-/// The path without `.`, `..` and empty parts, which begins at `folder` where it is
-/// relative. It is relative itself where both are.
-pub fn whole(folder: &str, path: &str) -> String {
-    let joined = match folder {
-        _ if path.starts_with('/') => path.to_owned(),
-        "" => path.to_owned(),
-        folder => format!("{folder}/{path}"),
+/// The path without `.`, `..` and empty parts. A relative path starts at `directory`. The
+/// result is relative if both are.
+pub fn normalize(directory: &str, path: &str) -> String {
+    let joined = if directory.is_empty() || path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{directory}/{path}")
     };
     let absolute = joined.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
@@ -22,7 +22,7 @@ pub fn whole(folder: &str, path: &str) -> String {
     format!("{}{}", if absolute { "/" } else { "" }, parts.join("/"))
 }
 
-/// Folder and name of a whole path.
+/// The directory and the name of a normalized path.
 pub fn split(path: &str) -> (&str, &str) {
     match path.rsplit_once('/') {
         Some(("", name)) => ("/", name),
@@ -31,18 +31,18 @@ pub fn split(path: &str) -> (&str, &str) {
     }
 }
 
-/// A whole path from a whole folder on, where it is below it.
-pub fn below<'a>(folder: &str, path: &'a str) -> Option<&'a str> {
-    match folder {
+/// The rest of a normalized path that is below a normalized directory.
+pub fn below<'a>(directory: &str, path: &'a str) -> Option<&'a str> {
+    match directory {
         "" => (!path.starts_with('/')).then_some(path),
         "/" => path.strip_prefix('/'),
-        folder => path.strip_prefix(folder)?.strip_prefix('/'),
+        directory => path.strip_prefix(directory)?.strip_prefix('/'),
     }
 }
 
-/// Whether two whole paths mean one file. Where one is relative, its folder is the
-/// container's own, which is not known here.
-pub fn same(one: &str, other: &str) -> bool {
+/// True if two normalized paths mean one file. A relative one starts at the container's
+/// own working directory, which is not known here.
+pub fn is_same(one: &str, other: &str) -> bool {
     let ends = |long: &str, short: &str| {
         long.starts_with('/') && !short.starts_with('/') && long.ends_with(&format!("/{short}"))
     };
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_file_is_known_by_its_other_names() {
-        for (folder, path, expected) in [
+        for (directory, path, expected) in [
             ("/w", "./a.go", "/w/a.go"),
             ("/w/x", "../a//b.go", "/w/a/b.go"),
             ("/", "../a", "/a"),
@@ -64,10 +64,10 @@ mod tests {
             (".", "../a", "../a"),
             ("", "a", "a"),
         ] {
-            assert_eq!(whole(folder, path), expected);
+            assert_eq!(normalize(directory, path), expected);
         }
-        assert!(same("/w/x/a.go", "x/a.go") && !same("/w/yx/a.go", "x/a.go"));
-        assert!(!same("/w/b/a.go", "/w/a.go"));
+        assert!(is_same("/w/x/a.go", "x/a.go") && !is_same("/w/yx/a.go", "x/a.go"));
+        assert!(!is_same("/w/b/a.go", "/w/a.go"));
     }
 
     #[test]

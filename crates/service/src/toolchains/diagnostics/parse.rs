@@ -1,29 +1,28 @@
-//! The output of checkers, as findings. Pure. What a checker prints that is no
-//! finding is passed over.
+//! Parses the output of checkers. Pure. Output that is not a finding is ignored.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Something that a checker found.
+/// One problem that a checker found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The file, as its checker was given it.
+    /// The path of the file.
     pub path: String,
-    /// From 0.
+    /// The line, from 0.
     pub line: u32,
-    /// From 0.
+    /// The first column, from 0, in characters of UTF-16.
     pub column: u32,
-    /// From 0, on the same line; the first column behind.
+    /// The column after the last one, on the same line.
     pub end: u32,
     /// 1: error, 2: warning, 3: information, 4: hint.
     pub severity: u8,
-    /// The checker.
+    /// The name of the checker.
     pub source: String,
-    /// Its words.
+    /// The text for people.
     pub message: String,
-    /// Its number for this kind of finding.
+    /// The checker's code for this kind of finding.
     pub code: Option<String>,
 }
 
@@ -43,7 +42,7 @@ impl Finding {
         }
     }
 
-    /// Makes of a column in bytes of this line one in characters of UTF-16.
+    /// Converts the column from bytes of this line to characters of UTF-16.
     pub fn count_characters(&mut self, line: &[u8]) {
         let bytes = usize::try_from(self.column).unwrap_or(usize::MAX);
         let before = String::from_utf8_lossy(&line[..bytes.min(line.len())]);
@@ -53,7 +52,7 @@ impl Finding {
     }
 }
 
-/// What `check.py` prints. The last line may have been cut off.
+/// Parses the output of `check.py`. Its last line may be cut off.
 pub fn python(output: &str) -> Vec<Finding> {
     #[derive(Deserialize)]
     struct Row(String, u32, u32, u32, u8, String, String);
@@ -73,10 +72,9 @@ pub fn python(output: &str) -> Vec<Finding> {
     rows.map(finding).collect()
 }
 
-/// What `go vet -json` prints: what keeps a package from being checked as
-/// `path:line:column: message`, perhaps behind `vet: `, and what the analyzers have
-/// against one that can be, which are warnings, as JSON by package and analyzer.
-/// Columns are in bytes.
+/// Parses the output of `go vet -json`. Errors that prevent a check are lines
+/// `path:line:column: message`, perhaps after `vet: `. The findings of the analyzers are
+/// warnings, as JSON by package and analyzer. Columns are in bytes.
 pub fn go(output: &str) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     let mut json: Option<String> = None;
@@ -86,7 +84,7 @@ pub fn go(output: &str) -> Vec<Finding> {
         } else if line.starts_with('{') {
             json = Some(line.to_owned());
         } else if let Some(rest) = line.strip_prefix('\t') {
-            more(&mut found, rest);
+            continue_last(&mut found, rest);
         } else {
             found.extend(go_error(line));
         }
@@ -104,7 +102,7 @@ fn go_error(line: &str) -> Option<Finding> {
     Some(Finding::error(path, line, column, "go vet", message))
 }
 
-/// `path:line:column` or `path:line`.
+/// Parses `path:line:column` or `path:line`.
 fn go_place(place: &str) -> Option<(&str, u32, u32)> {
     let (rest, last) = place.rsplit_once(':')?;
     let last = last.parse().ok()?;
@@ -117,37 +115,38 @@ fn go_place(place: &str) -> Option<(&str, u32, u32)> {
 
 fn analyzers(json: &str) -> Vec<Finding> {
     #[derive(Deserialize)]
-    struct Said {
+    struct Report {
         posn: String,
         message: String,
     }
     let packages: BTreeMap<String, BTreeMap<String, Value>> =
         serde_json::from_str(json).unwrap_or_default();
     let mut found = Vec::new();
-    for (analyzer, said) in packages.into_values().flatten() {
+    for (analyzer, value) in packages.into_values().flatten() {
         // An analyzer that failed has no list.
-        let said: Vec<Said> = serde_json::from_value(said).unwrap_or_default();
-        let finding = |said: &Said| {
-            let (path, line, column) = go_place(&said.posn)?;
+        let reports: Vec<Report> = serde_json::from_value(value).unwrap_or_default();
+        let finding = |report: &Report| {
+            let (path, line, column) = go_place(&report.posn)?;
             Some(Finding {
                 severity: 2,
                 code: Some(analyzer.clone()),
-                ..Finding::error(path, line, column, "go vet", &said.message)
+                ..Finding::error(path, line, column, "go vet", &report.message)
             })
         };
-        found.extend(said.iter().filter_map(finding));
+        found.extend(reports.iter().filter_map(finding));
     }
     found
 }
 
-/// `path(line,column): error TS1234: message`, as `tsc --pretty false` prints it, and
-/// further lines of the message that begin with a space.
+/// Parses the output of `tsc --pretty false`: lines
+/// `path(line,column): error TS1234: message`. A line that begins with a space continues
+/// the message.
 pub fn typescript(output: &str) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     for line in output.lines() {
         match typescript_error(line) {
             Some(finding) => found.push(finding),
-            None if line.starts_with(' ') => more(&mut found, line),
+            None if line.starts_with(' ') => continue_last(&mut found, line),
             None => {}
         }
     }
@@ -168,17 +167,17 @@ fn typescript_error(line: &str) -> Option<Finding> {
     })
 }
 
-/// Another line of the last message.
-fn more(found: &mut [Finding], line: &str) {
+/// Appends a line to the last message.
+fn continue_last(found: &mut [Finding], line: &str) {
     if let Some(last) = found.last_mut() {
         last.message.push('\n');
         last.message.push_str(line.trim_end());
     }
 }
 
-/// What `node --check` prints of one file, perhaps below warnings: `path:line`, the
-/// line, one with `^` below the place unless that is the end, and further down
-/// `SyntaxError: …`. Anything else is no word about the file.
+/// Parses the output of `node --check` for one file: after optional warnings `path:line`,
+/// then the line, then a line with `^` below the place unless that is the end of the file,
+/// and further down `SyntaxError: …`. Other output is not about the file.
 pub fn javascript(path: &str, output: &str) -> Vec<Finding> {
     let number = |line: &str| line.rsplit_once(':')?.1.parse::<u32>().ok();
     let is_place = |line: &&str| line.starts_with('/') || line.starts_with("file://");
@@ -202,7 +201,7 @@ pub fn javascript(path: &str, output: &str) -> Vec<Finding> {
     }]
 }
 
-/// `path: line N: message`, as `bash -n` prints it.
+/// Parses the output of `bash -n`: lines `path: line N: message`.
 pub fn shell(path: &str, output: &str) -> Vec<Finding> {
     let finding = |line: &str| {
         let rest = line.strip_prefix(path)?.strip_prefix(": line ")?;
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_says_of_a_package_is_read_and_other_lines_are_not() {
+    fn errors_and_warnings_of_go_are_parsed_and_other_lines_are_ignored() {
         let vet = "# command-line-arguments\nvet: ./a b.go:3:2: undefined: x\n\
             go: downloading x v1\nx.go:2:8: no module x; to add it:\n\tgo get x\n\
             /w/go.mod:5: syntax error\nfound packages a (a.go) and b (b.go) in /w\n";
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_node_says_of_a_file_is_read_and_what_it_says_of_itself_is_not() {
+    fn syntax_errors_of_node_are_parsed_and_its_other_output_is_ignored() {
         let node =
             "/w/x.js:2\nlet a = = 1\n        ^^\n\nSyntaxError: Unexpected token '='\n    at x\n";
         let found = javascript("/w/x.js", node);
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_of_the_other_checkers_are_read_and_other_lines_are_not() {
+    fn findings_of_the_other_checkers_are_parsed_and_other_lines_are_ignored() {
         let tsc = "src/a(1).ts(4,7): error TS2322: Type 'x': no.\n  Because.\nhello\n";
         let found = typescript(tsc);
         assert_eq!(found.len(), 1);

@@ -3,10 +3,11 @@
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Service, ServiceError};
+use super::Acquirer;
+use crate::ServiceError;
 use hutch_core::interfaces::{AttachedPod, PodRef};
 
-impl Service {
+impl Acquirer {
     /// Waits until the container of the pod runs, at most until `deadline`.
     pub(super) async fn attached_pod(
         &self,
@@ -22,7 +23,7 @@ impl Service {
                 None => return Err(ServiceError::Gone(name.to_owned())),
             };
             if timeout_at(deadline, changes.changed()).await.is_err() {
-                let waited = self.settings.ready_timeout;
+                let waited = self.ready_timeout;
                 return Err(ServiceError::NotReady { waited, why });
             }
         }

@@ -1,12 +1,12 @@
-//! The checkers, by what they check, and one run of one of them. Pure.
+//! The checkers, and one run of a checker. Pure.
 
 use super::parse::{self, Finding};
-use super::paths::whole;
+use super::paths::normalize;
 
-/// The program that checks Python: the project's own modules are not imported.
+/// The program that checks Python. It does not import the project's own modules.
 const CHECK_PYTHON: &str = include_str!("check.py");
-/// How TypeScript is taken where no `tsconfig.json` says it: as editors take it. With
-/// `commonjs` every version looks packages up where npm puts them.
+/// The options for TypeScript without a `tsconfig.json`, as editors set them. With
+/// `commonjs`, every version of `tsc` finds packages where npm puts them.
 const TYPESCRIPT: [&str; 8] = [
     "--target",
     "esnext",
@@ -17,10 +17,10 @@ const TYPESCRIPT: [&str; 8] = [
     "--allowJs",
     "--skipLibCheck",
 ];
-/// What `tsc` says of modules that are none for it, for the sake of `commonjs`.
-const ONLY_MODULES: [&str; 3] = ["TS1343", "TS1378", "TS1432"];
+/// Errors that `tsc` reports in modules only because of `commonjs`.
+const COMMONJS_ERRORS: [&str; 3] = ["TS1343", "TS1378", "TS1432"];
 
-/// What can be checked, by a file's suffix.
+/// A checker. The suffix of a file selects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checker {
     Python,
@@ -34,11 +34,11 @@ pub enum Checker {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     pub checker: Checker,
-    /// Where it runs, as [`whole`] has it.
-    pub folder: String,
-    /// The files that it is asked about, as they are named to it.
+    /// The directory in which it runs, normalized.
+    pub directory: String,
+    /// The files to check, as arguments.
     pub files: Vec<String>,
-    /// The configuration that says what else is checked, for those that have one.
+    /// The configuration file that selects what is checked instead of `files`.
     pub config: Option<String>,
 }
 
@@ -62,8 +62,7 @@ impl Checker {
         }
     }
 
-    /// The file in a folder, or above it, that says how sources below are to be
-    /// taken.
+    /// The name of the configuration file, which is in a source's directory or above.
     pub const fn config(self) -> Option<&'static str> {
         match self {
             Self::Go => Some("go.mod"),
@@ -72,7 +71,7 @@ impl Checker {
         }
     }
 
-    /// What it calls itself.
+    /// The name that clients see as the source of a finding.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Python => "python",
@@ -95,11 +94,11 @@ impl Checker {
 }
 
 impl Run {
-    /// Program and arguments.
+    /// The program and its arguments.
     pub fn arguments(&self) -> Vec<String> {
         let head: Vec<&str> = match (self.checker, &self.config) {
             (Checker::Python, _) => vec!["-c", CHECK_PYTHON],
-            // A file of a module is nothing without its package.
+            // A file of a module can be checked only with its package.
             (Checker::Go, Some(_)) => vec!["vet", "-json", "."],
             (Checker::Go, None) => vec!["vet", "-json"],
             (Checker::TypeScript, config) => {
@@ -123,44 +122,43 @@ impl Run {
             .collect()
     }
 
-    /// Whether the image has no such checker.
+    /// True if the image does not have the checker.
     pub fn is_missing(&self, exit_code: i32, stderr: &str) -> bool {
         let said = format!("{}: command not found\n", self.checker.program());
         exit_code == 127 && stderr == said
     }
 
-    /// What it found, each in its file as [`whole`] has it.
+    /// The findings in the output, with normalized paths.
     pub fn findings(&self, stdout: &str, stderr: &str) -> Vec<Finding> {
         let first = self.files.first().map(String::as_str).unwrap_or_default();
         let mut found = match self.checker {
             Checker::Python => parse::python(stdout),
-            // Where it writes JSON differs by version.
+            // The stream of the JSON depends on the version of Go.
             Checker::Go => [parse::go(stderr), parse::go(stdout)].concat(),
             Checker::TypeScript => parse::typescript(stdout),
             Checker::JavaScript => parse::javascript(first, stderr),
             Checker::Shell => parse::shell(first, stderr),
         };
         for finding in &mut found {
-            finding.path = whole(&self.folder, &finding.path);
+            finding.path = normalize(&self.directory, &finding.path);
         }
         found
     }
 
-    /// Whether a finding is for clients: one that is due to how the checker was
-    /// called is not.
-    pub fn tells(&self, finding: &Finding) -> bool {
+    /// False for a finding that only the options of the checker cause.
+    pub fn is_for_clients(&self, finding: &Finding) -> bool {
         let code = finding.code.as_deref().unwrap_or_default();
-        let unsaid = self.checker == Checker::TypeScript && self.config.is_none();
-        !(unsaid && ONLY_MODULES.contains(&code))
+        let without_config = self.checker == Checker::TypeScript && self.config.is_none();
+        !(without_config && COMMONJS_ERRORS.contains(&code))
     }
 
-    /// What is to be known of the run itself.
+    /// A finding about the run itself.
     pub fn remark(&self, text: &str) -> Finding {
         let first = self.files.first().map(String::as_str).unwrap_or_default();
         let name = self.checker.name();
         Finding {
             severity: 3,
-            ..Finding::error(&whole(&self.folder, first), 1, 1, name, text)
+            ..Finding::error(&normalize(&self.directory, first), 1, 1, name, text)
         }
     }
 }
@@ -172,14 +170,14 @@ mod tests {
     fn run(checker: Checker, config: Option<&str>) -> Run {
         Run {
             checker,
-            folder: "/w/x".to_owned(),
+            directory: "/w/x".to_owned(),
             files: vec!["./a".to_owned()],
             config: config.map(str::to_owned),
         }
     }
 
     #[test]
-    fn a_configuration_takes_the_place_of_files() {
+    fn a_run_with_a_configuration_names_no_files() {
         let arguments = |config| run(Checker::TypeScript, config).arguments().join(" ");
         assert_eq!(
             arguments(Some("tsconfig.json")),
@@ -193,13 +191,16 @@ mod tests {
     }
 
     #[test]
-    fn modules_may_do_as_modules_do_where_nothing_says_what_they_are() {
+    fn errors_of_commonjs_are_reported_only_with_a_configuration() {
         let said = "a(1,1): error TS1378: Top-level\na(2,1): error TS2322: No\n";
         let told = |config| {
             let run = run(Checker::TypeScript, config);
             let found = run.findings(said, "");
             assert_eq!(found[0].path, "/w/x/a");
-            found.into_iter().filter(|it| run.tells(it)).count()
+            found
+                .into_iter()
+                .filter(|it| run.is_for_clients(it))
+                .count()
         };
         assert_eq!((told(None), told(Some("tsconfig.json"))), (1, 2));
     }

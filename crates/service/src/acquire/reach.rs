@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::target::{Owner, Target};
-use super::{Service, ServiceError};
+use super::Acquirer;
+use crate::ServiceError;
+use crate::target::{Owner, Target};
 use hutch_core::agent::AgentError;
 use hutch_core::interfaces::PodRef;
 
@@ -13,14 +14,14 @@ use hutch_core::interfaces::PodRef;
 /// in the cache ends the wait earlier.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
-impl Service {
+impl Acquirer {
     /// Calls the agent of the target, once its sandbox is awake. The sandbox counts as
     /// used until the call ends. If the sandbox or pod that a project names is gone,
     /// the project's next place is looked up and called, once.
     ///
     /// # Errors
     /// If no sandbox is ready in time, or the error of the call.
-    pub(super) async fn reach<T, F>(
+    pub(crate) async fn reach<T, F>(
         &self,
         target: &Target,
         call: impl Fn(PodRef) -> F,
@@ -28,13 +29,13 @@ impl Service {
     where
         F: Future<Output = Result<T, AgentError>>,
     {
-        let deadline = Instant::now() + self.settings.ready_timeout;
+        let deadline = Instant::now() + self.ready_timeout;
         match (
             self.reach_one(target, deadline, &call).await,
             &target.project,
         ) {
             (Err(ServiceError::Gone(_)), Some(project)) => {
-                let place = self.place_of(project).await;
+                let place = self.places.of(project).await;
                 self.reach_one(&place.target, deadline, &call).await
             }
             (answer, _) => answer,

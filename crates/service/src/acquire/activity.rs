@@ -4,26 +4,32 @@
 //! it does not fall asleep while it is used.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Service;
-use super::periodic::run_periodically;
+use crate::periodic::run_periodically;
 use hutch_api::Sandbox;
 use hutch_core::deadlines;
-use hutch_core::interfaces::PodRef;
+use hutch_core::interfaces::{Commands, PodRef, Sandboxes};
+use hutch_core::sync::Lock;
 
 /// The shortest time between two writes for a sandbox without idle timeout.
 const WRITE_INTERVAL: Duration = Duration::from_secs(30);
 /// The time between two searches for sandboxes that are due.
 const TICK: Duration = Duration::from_millis(250);
 
+/// By name of the sandbox.
+type Usages = Arc<Lock<HashMap<String, Usage>>>;
+
 /// The sandboxes that are in use, or were in use since their last write.
-#[derive(Default)]
-pub struct ActivityLog(Arc<Mutex<HashMap<String, Usage>>>);
+pub struct Activity {
+    sandboxes: Arc<dyn Sandboxes>,
+    agents: Arc<dyn Commands>,
+    usages: Usages,
+}
 
 struct Usage {
     /// Requests in progress.
@@ -35,15 +41,32 @@ struct Usage {
 
 /// A request in progress. Dropping it ends the use.
 pub struct Use {
-    log: Arc<Mutex<HashMap<String, Usage>>>,
+    usages: Usages,
     name: String,
 }
 
-impl ActivityLog {
+impl Drop for Use {
+    fn drop(&mut self) {
+        if let Some(usage) = self.usages.lock().get_mut(&self.name) {
+            usage.users -= 1;
+            usage.last_used = Timestamp::now();
+        }
+    }
+}
+
+impl Activity {
+    pub fn new(sandboxes: Arc<dyn Sandboxes>, agents: Arc<dyn Commands>) -> Self {
+        Self {
+            sandboxes,
+            agents,
+            usages: Usages::default(),
+        }
+    }
+
     /// Notes that a request uses the sandbox until the returned guard is dropped.
     pub fn begin(&self, name: &str) -> Use {
         let now = Timestamp::now();
-        let mut usages = lock(&self.0);
+        let mut usages = self.usages.lock();
         let usage = usages.entry(name.to_owned()).or_insert(Usage {
             users: 0,
             last_used: now,
@@ -52,37 +75,20 @@ impl ActivityLog {
         usage.users += 1;
         usage.last_used = now;
         Use {
-            log: self.0.clone(),
+            usages: self.usages.clone(),
             name: name.to_owned(),
         }
     }
-}
 
-impl Drop for Use {
-    fn drop(&mut self) {
-        if let Some(usage) = lock(&self.log).get_mut(&self.name) {
-            usage.users -= 1;
-            usage.last_used = Timestamp::now();
-        }
-    }
-}
-
-fn lock(log: &Mutex<HashMap<String, Usage>>) -> MutexGuard<'_, HashMap<String, Usage>> {
-    log.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Service {
-    /// Writes the activity of used sandboxes for as long as it is polled. Run it once per
-    /// service, beside [`Self::record_sessions`].
-    pub async fn record_activity(self: Arc<Self>) {
-        let service = &self;
+    /// Writes the activity of used sandboxes for as long as it is polled. Run it once.
+    pub async fn run_recorder(&self) {
         let due = |busy: &HashSet<String>, room: usize| {
-            let names: Vec<_> = lock(&service.activity.0).keys().cloned().collect();
+            let names: Vec<_> = self.usages.lock().keys().cloned().collect();
             let names = names.into_iter().filter(|name| !busy.contains(name));
-            let due = names.filter(|name| service.is_due(name)).take(room);
+            let due = names.filter(|name| self.is_due(name)).take(room);
             due.map(|name| (name, ())).collect()
         };
-        let record = |name: String, ()| async move { service.record_use(&name).await };
+        let record = |name: String, ()| async move { self.record_use(&name).await };
         run_periodically(TICK, due, record).await;
     }
 
@@ -93,9 +99,7 @@ impl Service {
             self.forget(name);
             return false;
         };
-        let written = lock(&self.activity.0)
-            .get(name)
-            .map(|usage| usage.last_written);
+        let written = self.usages.lock().get(name).map(|usage| usage.last_written);
         written.is_some_and(|at| at.elapsed() >= write_interval(&sandbox) || sleeps_soon(&sandbox))
     }
 
@@ -103,7 +107,9 @@ impl Service {
         let Some(sandbox) = self.sandboxes.get(name) else {
             return;
         };
-        let Some((users, last)) = lock(&self.activity.0)
+        let Some((users, last)) = self
+            .usages
+            .lock()
             .get(name)
             .map(|usage| (usage.users, usage.last_used))
         else {
@@ -120,7 +126,7 @@ impl Service {
         let trace = starting.and_then(|status| status.traceparent.clone());
         match self.sandboxes.record_activity(name, at, trace).await {
             Ok(_) if busy => {
-                if let Some(usage) = lock(&self.activity.0).get_mut(name) {
+                if let Some(usage) = self.usages.lock().get_mut(name) {
                     usage.last_written = Instant::now();
                 }
             }
@@ -139,14 +145,14 @@ impl Service {
     }
 
     fn forget(&self, name: &str) {
-        let mut usages = lock(&self.activity.0);
+        let mut usages = self.usages.lock();
         if usages.get(name).is_some_and(|usage| usage.users == 0) {
             usages.remove(name);
         }
     }
 
     fn forget_unused_since(&self, name: &str, last: Timestamp) {
-        let mut usages = lock(&self.activity.0);
+        let mut usages = self.usages.lock();
         match usages.get_mut(name) {
             Some(usage) if usage.users > 0 || usage.last_used > last => {
                 usage.last_written = Instant::now()

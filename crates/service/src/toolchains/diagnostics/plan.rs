@@ -1,38 +1,39 @@
-//! Which checkers run where over some files, by the configurations that lie around
-//! them.
+//! Plans which checkers run in which directories over some files, by the configuration
+//! files around them.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use super::checker::{Checker, Run};
-use super::paths::{below, split, whole};
-use crate::projects::Place;
-use crate::{Service, ServiceError};
+use super::paths::{below, normalize, split};
+use crate::toolchains::Toolchains;
+use crate::{Place, ServiceError};
 
-/// Folders above a file that are looked into.
-const HIGHEST: usize = 32;
-/// Projects that a `tsconfig.json` refers to and that are checked.
-const REFERENCES: usize = 8;
-/// Bytes of a configuration or a source that are read.
-const LONGEST: u64 = 1 << 20;
+/// The number of directories, from a file's own upwards, in which its configuration is
+/// looked for.
+const MAX_PARENTS: usize = 32;
+/// The largest number of projects of a `tsconfig.json` that are checked.
+const MAX_REFERENCES: usize = 8;
+/// The size in bytes of the largest configuration or source that is read.
+const MAX_TEXT_BYTES: u64 = 1 << 20;
 
-impl Service {
+impl Toolchains {
     /// The runs that check these files of a place.
     pub(super) async fn runs(
         &self,
         place: &Place,
         files: &[String],
     ) -> Result<Vec<Run>, ServiceError> {
-        let home = whole(&place.workdir, "");
+        let home = normalize(&place.workdir, "");
         let mut runs = Vec::new();
         for checker in Checker::ALL {
             let mine = files
                 .iter()
                 .filter(|file| Checker::of(file) == Some(checker));
-            let mine: Vec<_> = mine.map(|file| whole(&home, file)).collect();
+            let mine: Vec<_> = mine.map(|file| normalize(&home, file)).collect();
             runs.extend(match checker {
-                // It takes many at once.
+                // The program takes many files at once.
                 Checker::Python if !mine.is_empty() => vec![run(checker, &home, &mine)],
                 Checker::Python => Vec::new(),
                 Checker::JavaScript | Checker::Shell => {
@@ -46,20 +47,21 @@ impl Service {
         Ok(runs)
     }
 
-    /// Files of one folder are one package.
+    /// The runs over Go files. The files of one directory are one package.
     async fn packages(&self, place: &Place, files: &[String]) -> Result<Vec<Run>, ServiceError> {
         let mut runs = Vec::new();
-        for (folder, files) in by(files, |file| split(file).0.to_owned()) {
-            let module = self.nearest(place, Checker::Go, &folder).await?;
+        for (directory, files) in group_by(files, |file| split(file).0.to_owned()) {
+            let module = self.nearest(place, Checker::Go, &directory).await?;
             runs.push(Run {
                 config: module.map(|_| "go.mod".to_owned()),
-                ..run(Checker::Go, &folder, &files)
+                ..run(Checker::Go, &directory, &files)
             });
         }
         Ok(runs)
     }
 
-    /// Files of one `tsconfig.json` are one program, and so are those without one.
+    /// The runs over TypeScript files. The files of one `tsconfig.json` are one program.
+    /// Files without one are a program per directory, or one below the working directory.
     async fn programs(
         &self,
         place: &Place,
@@ -67,11 +69,11 @@ impl Service {
         files: &[String],
     ) -> Result<Vec<Run>, ServiceError> {
         let mut runs = Vec::new();
-        let mut known: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut with_config: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut without = Vec::new();
-        for (folder, files) in by(files, |file| split(file).0.to_owned()) {
-            match self.nearest(place, Checker::TypeScript, &folder).await? {
-                Some(above) => known.entry(above).or_default().extend(files),
+        for (directory, files) in group_by(files, |file| split(file).0.to_owned()) {
+            match self.nearest(place, Checker::TypeScript, &directory).await? {
+                Some(above) => with_config.entry(above).or_default().extend(files),
                 None => without.extend(files),
             }
         }
@@ -79,74 +81,70 @@ impl Service {
             Some(_) => home.to_owned(),
             None => split(file).0.to_owned(),
         };
-        for (folder, files) in by(&without, own) {
-            runs.push(run(Checker::TypeScript, &folder, &files));
+        for (directory, files) in group_by(&without, own) {
+            runs.push(run(Checker::TypeScript, &directory, &files));
         }
-        for (folder, files) in known {
-            let config = whole(&folder, "tsconfig.json");
+        for (directory, files) in with_config {
+            let config = normalize(&directory, "tsconfig.json");
             let text = self.text(place, &config).await.unwrap_or_default();
             let others = references(&String::from_utf8_lossy(&text));
             for config in ["tsconfig.json".to_owned()].into_iter().chain(others) {
                 runs.push(Run {
                     config: Some(config),
-                    ..run(Checker::TypeScript, &folder, &files)
+                    ..run(Checker::TypeScript, &directory, &files)
                 });
             }
         }
         Ok(runs)
     }
 
-    /// The folder at or above `folder` that has the checker's configuration.
+    /// The nearest directory, from `directory` upwards, that has the configuration of
+    /// the checker.
     async fn nearest(
         &self,
         place: &Place,
         checker: Checker,
-        folder: &str,
+        directory: &str,
     ) -> Result<Option<String>, ServiceError> {
         let Some(name) = checker.config() else {
             return Ok(None);
         };
-        let mut folder = folder;
-        for _ in 0..HIGHEST {
-            let config = whole(folder, name);
-            if self.path_exists(&place.target, place.path(&config)).await? {
-                return Ok(Some(folder.to_owned()));
+        let mut directory = directory;
+        for _ in 0..MAX_PARENTS {
+            let config = normalize(directory, name);
+            if self.runner.exists(place, &config).await? {
+                return Ok(Some(directory.to_owned()));
             }
-            if matches!(folder, "" | "/") {
+            if matches!(directory, "" | "/") {
                 break;
             }
-            folder = split(folder).0;
+            directory = split(directory).0;
         }
         Ok(None)
     }
 
-    /// The beginning of a file that is there and can be read.
+    /// The content of a file. `None` if it is too large or cannot be read.
     pub(super) async fn text(&self, place: &Place, path: &str) -> Option<Bytes> {
-        let path = place.path(path);
-        let call = |pod| async move {
-            let path = self.resolve(&pod, &place.target, path).await?;
-            self.agents.read(&pod, &path, LONGEST).await
-        };
-        self.reach(&place.target, call).await.ok()
+        self.runner.read(place, path, MAX_TEXT_BYTES).await.ok()
     }
 }
 
-/// A run over whole paths, each named so that none can be an option.
-fn run(checker: Checker, folder: &str, files: &[String]) -> Run {
-    let named = |file: &String| match below(folder, file) {
+/// A run over normalized paths. Each gets a form that cannot be read as an option.
+fn run(checker: Checker, directory: &str, files: &[String]) -> Run {
+    let named = |file: &String| match below(directory, file) {
         Some(rest) => format!("./{rest}"),
         None if file.starts_with('/') => file.clone(),
         None => format!("./{file}"),
     };
     Run {
         checker,
-        folder: folder.to_owned(),
+        directory: directory.to_owned(),
         files: files.iter().map(named).collect(),
         config: None,
     }
 }
 
-fn by(files: &[String], key: impl Fn(&str) -> String) -> BTreeMap<String, Vec<String>> {
+fn group_by(files: &[String], key: impl Fn(&str) -> String) -> BTreeMap<String, Vec<String>> {
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in files {
         groups.entry(key(file)).or_default().push(file.clone());
@@ -154,8 +152,8 @@ fn by(files: &[String], key: impl Fn(&str) -> String) -> BTreeMap<String, Vec<St
     groups
 }
 
-/// The projects that a `tsconfig.json` refers to. It is JSON with comments, of which
-/// nothing else is of interest here.
+/// The projects that a `tsconfig.json` refers to. The file is JSON with comments, so this
+/// searches in its text.
 fn references(text: &str) -> Vec<String> {
     let Some((_, rest)) = text.split_once("\"references\"") else {
         return Vec::new();
@@ -165,13 +163,14 @@ fn references(text: &str) -> Vec<String> {
     let path = |part: &str| {
         let value = part.trim_start().strip_prefix(':')?.trim_start();
         let (path, _) = value.strip_prefix('"')?.split_once('"')?;
-        // It is no option, whatever it begins with.
-        Some(match path.starts_with('/') {
-            true => path.to_owned(),
-            false => format!("./{path}"),
+        // A leading `-` must not make an option of it.
+        Some(if path.starts_with('/') {
+            path.to_owned()
+        } else {
+            format!("./{path}")
         })
     };
-    after.filter_map(path).take(REFERENCES).collect()
+    after.filter_map(path).take(MAX_REFERENCES).collect()
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
-use super::Service;
-use super::periodic::run_periodically;
-use super::session_log::{BATCH_DELAY, Due};
+use super::Sessions;
+use super::log::{BATCH_DELAY, Due};
+use crate::periodic::run_periodically;
 use hutch_api::{MANAGED_BY, Sandbox, SandboxSession, labels};
 use hutch_core::agent::AgentError;
 use hutch_core::conditions;
@@ -20,15 +20,13 @@ use hutch_core::interfaces::{PodRef, ResourceError, SessionRecord, SessionState}
 /// How long an agent may take to list its sessions, and a write of one resource.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
-impl Service {
-    /// Writes the resources of sessions for as long as it is polled. Run it once per
-    /// service, beside [`Self::record_activity`].
-    pub async fn record_sessions(self: Arc<Self>) {
-        let service = &self;
+impl Sessions {
+    /// Writes the resources of sessions for as long as it is polled. Run it once.
+    pub async fn run_recorder(&self) {
         run_periodically(
             BATCH_DELAY,
-            |busy, room| service.session_log.due(busy, room),
-            |name, due| async move { service.record_due(&name, &due).await },
+            |busy, room| self.log.due(busy, room),
+            |name, due| async move { self.record_due(&name, &due).await },
         )
         .await;
     }
@@ -41,24 +39,24 @@ impl Service {
         // Read the cache before the agent: the agent's answer is then the newer one.
         let known: Vec<_> = due
             .iter()
-            .map(|due| self.session_records.find(name, &due.id))
+            .map(|due| self.records.find(name, &due.id))
             .collect();
         let states = match PodRef::ready(&sandbox) {
             Some(pod) => timeout(STEP_TIMEOUT, self.states(&pod, due)).await,
             None => Ok(Err(AgentError::Unreachable("it sleeps".to_owned()))),
         };
         let Ok(Ok(states)) = states else {
-            return due.iter().for_each(|due| self.session_log.retry(name, due));
+            return due.iter().for_each(|due| self.log.retry(name, due));
         };
         for (due, known) in due.iter().zip(known) {
             let state = states.iter().find(|state| state.id == due.id);
             let record = self.record_session(&sandbox, due, state, known);
             match timeout(STEP_TIMEOUT, record).await {
-                Ok(Ok(true)) => self.session_log.written(name, &due.id),
-                Ok(Ok(false)) | Err(_) => self.session_log.retry(name, due),
+                Ok(Ok(true)) => self.log.written(name, &due.id),
+                Ok(Ok(false)) | Err(_) => self.log.retry(name, due),
                 Ok(Err(error)) => {
                     tracing::warn!(sandbox = name, session = due.id, %error, "a session was not recorded");
-                    self.session_log.retry(name, due);
+                    self.log.retry(name, due);
                 }
             }
         }
@@ -86,19 +84,19 @@ impl Service {
                 // applied stays, unless a request ended the session: the controller
                 // opens it again.
                 if due.ended || created_by_hutch(&session) {
-                    self.session_records.delete(&session).await?;
+                    self.records.delete(&session).await?;
                 }
                 return Ok(true);
             }
             // The resource represented an earlier session of this ID, which has ended.
             (Some(state), Some(session)) if state.owner.is_none() && is_open(&session) => {
-                self.session_records.delete(&session).await?;
+                self.records.delete(&session).await?;
                 return Ok(false);
             }
             (Some(state), Some(session)) => (state, session),
             // Somebody deleted its resource: the controller will end the session.
             (Some(state), None) if state.owner.is_some() => return Ok(false),
-            (Some(state), None) => match self.session_records.create(sandbox, &due.id).await? {
+            (Some(state), None) => match self.records.create(sandbox, &due.id).await? {
                 Some(session) => (state, Arc::new(session)),
                 None => return Ok(false),
             },
@@ -109,7 +107,7 @@ impl Service {
             cwd: String::from_utf8_lossy(&state.cwd).into_owned(),
             used: now.checked_sub(idle).unwrap_or(now),
         };
-        self.session_records.record(&session, &record).await?;
+        self.records.record(&session, &record).await?;
         Ok(true)
     }
 }

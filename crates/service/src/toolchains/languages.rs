@@ -7,9 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::files::{Base, ClientPath};
-use super::projects::Place;
-use super::{Service, ServiceError};
+use super::{Runner, Toolchains};
+use crate::{Place, ServiceError};
 use hutch_core::exec::{ExecOutcome, ExecRequest, Program};
 
 /// The longest code that is passed as an argument. The kernel's limit is 128 KiB.
@@ -36,7 +35,7 @@ struct Language {
     suffix: &'static str,
 }
 
-const LANGUAGES: [Language; 8] = [
+static LANGUAGES: [Language; 8] = [
     // Runs as a script of the agent. The agent uses sh if the image has no bash.
     language(&["bash", "shell"], SHELL, &[], &[], ""),
     language(&["sh"], "sh", &["-c", "--"], &[], "sh"),
@@ -105,10 +104,22 @@ pub enum LanguageError {
     Service(#[from] ServiceError),
 }
 
-impl Service {
+/// One run of code.
+struct CodeRun<'a> {
+    runner: &'a dyn Runner,
+    place: &'a Place,
+    language: &'static Language,
+    code: &'a str,
+    cwd: Option<String>,
+    timeout: Duration,
+    max_output: u64,
+}
+
+impl Toolchains {
     /// Runs code in that language, once the sandbox is awake. It runs in `directory`,
     /// which starts at the place's working directory if it is relative. Without one, it
-    /// runs in the working directory. The timeout includes the time to compile.
+    /// runs in the working directory. The timeout includes the time to compile. Without
+    /// one, it is that of the settings.
     ///
     /// # Errors
     /// See [`LanguageError`].
@@ -118,13 +129,9 @@ impl Service {
         language: &str,
         code: &str,
         directory: Option<&str>,
-        timeout: Duration,
+        timeout: Option<Duration>,
     ) -> Result<ExecOutcome, LanguageError> {
-        let wanted = language.to_lowercase();
-        let known = LANGUAGES
-            .iter()
-            .find(|known| known.names.contains(&wanted.as_str()));
-        let Some(known) = known else {
+        let Some(known) = language_of(language) else {
             return Err(self.unsupported(place, language).await);
         };
         let cwd = match directory {
@@ -132,25 +139,16 @@ impl Service {
             Some(path) => Some(format!("{}/{path}", place.workdir)),
             None => place.cwd(),
         };
-        let request = |program, timeout| ExecRequest {
-            program,
-            cwd: cwd.clone(),
-            timeout: Some(timeout),
-            ..ExecRequest::script("", self.settings.max_output)
+        let run = CodeRun {
+            runner: &*self.runner,
+            place,
+            language: known,
+            code,
+            cwd,
+            timeout: timeout.unwrap_or(self.execute_timeout),
+            max_output: self.max_output,
         };
-        let outcome = match known.inline(code) {
-            _ if known.program == SHELL => {
-                let script = Program::Script(code.to_owned().into());
-                self.exec(&place.target, request(script, timeout)).await?
-            }
-            Some(argv) => self.exec(&place.target, request(argv, timeout)).await?,
-            None => {
-                self.run_file(place, known, code, |program, spent| {
-                    request(program, timeout.saturating_sub(spent).max(MIN_TIMEOUT))
-                })
-                .await?
-            }
-        };
+        let outcome = run.run().await?;
         let missing = format!("{}: command not found\n", known.program);
         if outcome.exit_code == 127 && outcome.stderr == missing.as_bytes() {
             return Err(self.unsupported(place, language).await);
@@ -158,73 +156,13 @@ impl Service {
         Ok(outcome)
     }
 
-    /// The timeout of code for which a request sets none.
-    pub fn execute_timeout(&self) -> Duration {
-        self.settings.execute_timeout
-    }
-
-    async fn run_file(
-        &self,
-        place: &Place,
-        language: &Language,
-        code: &str,
-        request: impl Fn(Program, Duration) -> ExecRequest,
-    ) -> Result<ExecOutcome, ServiceError> {
-        let program = format!("/tmp/hutch-{}", uuid::Uuid::new_v4());
-        let file = format!("{program}.{}", language.suffix);
-        let path = |path| ClientPath {
-            path,
-            base: Base::Folder("/"),
-        };
-        let content = code.to_owned().into();
-        self.write_file(&place.target, path(&file), &content)
-            .await?;
-        let outcome = self
-            .run_written(place, language, (&program, &file), request)
-            .await;
-        // Errors are ignored: the command may have deleted the files, and a file that
-        // is left does no harm.
-        let _ = self.delete_file(&place.target, path(&file)).await;
-        if !language.compile.is_empty() {
-            let _ = self.delete_file(&place.target, path(&program)).await;
-        }
-        outcome
-    }
-
-    async fn run_written(
-        &self,
-        place: &Place,
-        language: &Language,
-        (program, file): (&str, &str),
-        request: impl Fn(Program, Duration) -> ExecRequest,
-    ) -> Result<ExecOutcome, ServiceError> {
-        let argv = |parts: &[&str]| {
-            let parts = parts.iter().map(|part| (*part).to_owned());
-            Program::Argv(parts.collect())
-        };
-        let begin = Instant::now();
-        let interpreter = language.program;
-        if language.compile.is_empty() {
-            let run = request(argv(&[interpreter, file]), begin.elapsed());
-            return self.exec(&place.target, run).await;
-        }
-        let parts = [&[interpreter], language.compile, &[program, file]].concat();
-        let compiled = self
-            .exec(&place.target, request(argv(&parts), begin.elapsed()))
-            .await?;
-        if compiled.exit_code != 0 {
-            return Ok(compiled);
-        }
-        self.exec(&place.target, request(argv(&[program]), begin.elapsed()))
-            .await
-    }
-
     /// Makes the error that lists the languages for which the image has a program.
     async fn unsupported(&self, place: &Place, language: &str) -> LanguageError {
-        let programs = LANGUAGES.map(|language| language.program).join(" ");
+        let programs = LANGUAGES.each_ref().map(|language| language.program);
+        let programs = programs.join(" ");
         let look = format!("for p in {programs}; do command -v $p >/dev/null && echo $p; done");
         let request = ExecRequest::script(&look, 4096);
-        let found = match self.exec(&place.target, request).await {
+        let found = match self.runner.exec(place, request).await {
             Ok(outcome) => outcome.stdout,
             Err(error) => return error.into(),
         };
@@ -235,4 +173,71 @@ impl Service {
         let names: Vec<_> = names.map(|language| language.names[0]).collect();
         LanguageError::Unsupported(language.to_owned(), names.join(", "))
     }
+}
+
+impl CodeRun<'_> {
+    async fn run(&self) -> Result<ExecOutcome, ServiceError> {
+        if self.language.program == SHELL {
+            let script = Program::Script(self.code.to_owned().into());
+            return self.exec(script, Duration::ZERO).await;
+        }
+        match self.language.inline(self.code) {
+            Some(argv) => self.exec(argv, Duration::ZERO).await,
+            None => self.run_file().await,
+        }
+    }
+
+    /// Runs a program, with the timeout less the time that is spent already.
+    async fn exec(&self, program: Program, spent: Duration) -> Result<ExecOutcome, ServiceError> {
+        let left = self.timeout.saturating_sub(spent);
+        let request = ExecRequest {
+            program,
+            cwd: self.cwd.clone(),
+            timeout: Some(left.max(MIN_TIMEOUT)),
+            ..ExecRequest::script("", self.max_output)
+        };
+        self.runner.exec(self.place, request).await
+    }
+
+    /// Writes the code to a file, runs the file and deletes it.
+    async fn run_file(&self) -> Result<ExecOutcome, ServiceError> {
+        let program = format!("/tmp/hutch-{}", uuid::Uuid::new_v4());
+        let file = format!("{program}.{}", self.language.suffix);
+        let (runner, place) = (self.runner, self.place);
+        let content = self.code.to_owned().into();
+        runner.write(place, &file, content).await?;
+        let outcome = self.run_written(&program, &file).await;
+        // Errors are ignored: the command may have deleted the files, and a file that
+        // is left does no harm.
+        let _ = runner.delete(place, &file).await;
+        if !self.language.compile.is_empty() {
+            let _ = runner.delete(place, &program).await;
+        }
+        outcome
+    }
+
+    /// Runs the code in `file`. A language that is compiled gets `program` as output.
+    async fn run_written(&self, program: &str, file: &str) -> Result<ExecOutcome, ServiceError> {
+        let argv = |parts: &[&str]| {
+            let parts = parts.iter().map(|part| (*part).to_owned());
+            Program::Argv(parts.collect())
+        };
+        let begin = Instant::now();
+        let interpreter = self.language.program;
+        if self.language.compile.is_empty() {
+            return self.exec(argv(&[interpreter, file]), begin.elapsed()).await;
+        }
+        let parts = [&[interpreter], self.language.compile, &[program, file]].concat();
+        let compiled = self.exec(argv(&parts), begin.elapsed()).await?;
+        if compiled.exit_code != 0 {
+            return Ok(compiled);
+        }
+        self.exec(argv(&[program]), begin.elapsed()).await
+    }
+}
+
+fn language_of(name: &str) -> Option<&'static Language> {
+    let name = name.to_lowercase();
+    let mut all = LANGUAGES.iter();
+    all.find(|language| language.names.contains(&name.as_str()))
 }

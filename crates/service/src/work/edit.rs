@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::files::ClientPath;
-use super::target::Target;
-use super::{Service, ServiceError};
+use super::{ClientPath, Work};
+use crate::ServiceError;
+use crate::target::Target;
 use hutch_core::agent::AgentError;
 
 /// Why a file was not edited. The file is unchanged, unless a write was
@@ -15,7 +15,7 @@ pub enum EditError {
     /// The file does not contain the text to replace. The value is its path.
     #[error("old_string was not found in {0}: the file is unchanged")]
     NotFound(String),
-    /// The file is larger than [`max_file`](super::ServiceSettings::max_file).
+    /// The file is larger than [`max_file`](super::Limits::max_file).
     #[error("{0}")]
     TooLarge(String),
     /// The file could not be read or written.
@@ -23,7 +23,7 @@ pub enum EditError {
     Service(#[from] ServiceError),
 }
 
-impl Service {
+impl Work {
     /// Replaces `old` in a file by `new`: the first occurrence, or with `all` every
     /// one. If `old` is empty, `new` becomes the whole content. A file that does not
     /// exist counts as empty. Edits in one sandbox run one after another in this
