@@ -206,7 +206,7 @@ async fn clients_find_all_they_need_and_no_role_has_a_right_that_is_not_used() {
     let values: Value = json!({
         "buckets": {"allowHttp": true},
         "node": {"enabled": true, "image": {"tag": "rights"}, "stateDir": state.path(),
-            "kubeletDir": cluster.kubelet_folder()},
+            "kubeletDir": cluster.kubelet_directory()},
     });
     Release::load_node(world.environment, "rights");
     let release = Release::install(&world, values).await;

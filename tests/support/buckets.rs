@@ -43,7 +43,7 @@ impl World {
                 .buckets
                 .iter()
                 .find(|entry| entry.name == bucket)?;
-            let known = buckets::known(&sandbox, entry, buckets::container_id(&pod));
+            let known = buckets::current_status(&sandbox, entry, buckets::container_id(&pod));
             known.filter(|status| wanted(status)).cloned()
         })
         .await

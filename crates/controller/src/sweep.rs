@@ -203,6 +203,18 @@ fn owns(sandbox: &Sandbox, secret: &Secret) -> bool {
     secret.labels().get(labels::SANDBOX_UID) == sandbox.metadata.uid.as_ref()
 }
 
+/// The sandboxes of all namespaces, and the UIDs of those that do not decode.
+async fn sandboxes(ctx: &Context) -> Result<(Vec<Sandbox>, Vec<String>), Error> {
+    let (mut living, mut unreadable) = (Vec::new(), Vec::new());
+    for sandbox in ctx.writer.list::<Sandbox>(None).await? {
+        match sandbox.0 {
+            Ok(sandbox) => living.push(sandbox),
+            Err(invalid) => unreadable.extend(invalid.metadata.uid),
+        }
+    }
+    Ok((living, unreadable))
+}
+
 /// Deletes the Secrets that no existing sandbox names. If the Secret's sandbox exists,
 /// the spec may not name a new Secret yet, so the sweep waits for it. Returns the
 /// shortest such wait.
@@ -211,9 +223,16 @@ async fn sweep_secrets(ctx: &Context, secrets: &[Secret]) -> Result<Option<Durat
         return Ok(None);
     }
     let operator = &ctx.settings.buckets.operator_namespace;
-    let living: Vec<Sandbox> = ctx.writer.list(None).await?;
+    let (living, unreadable) = sandboxes(ctx).await?;
     let mut again = None;
     for secret in secrets {
+        // A sandbox that does not decode may name any Secret of its own.
+        if unreadable
+            .iter()
+            .any(|uid| secret.labels().get(labels::SANDBOX_UID) == Some(uid))
+        {
+            continue;
+        }
         if living
             .iter()
             .any(|sandbox| names(sandbox, secret, operator))

@@ -1,6 +1,5 @@
-//! Who may use the facade, and for what: API keys, what is stored of them, and
-//! the principal that a request acts for. Pure; where keys are kept is decided in
-//! `cluster`, how requests present them in `http`.
+//! API keys, their stored records, and the principal of a request. The store of the records
+//! is in `hutch-store`. The facade reads keys from requests.
 
 use std::fmt::Write as _;
 
@@ -9,22 +8,22 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// What every key begins with, so that people and scanners know one.
+/// Prefix of every key, so that people and secret scanners recognize one.
 const PREFIX: &str = "hutch_";
-/// Random bytes of a key's id.
-const ID: usize = 6;
+/// Random bytes of a key's ID.
+const ID_BYTES: usize = 6;
 /// Random bytes of a key's secret.
-const SECRET: usize = 32;
+const SECRET_BYTES: usize = 32;
 
-/// Random bytes that a key is made of.
-pub const RANDOM: usize = ID + SECRET;
-/// Live keys of one tenant: the one in use, and the one that follows it.
+/// Random bytes of a key, ID and secret together.
+pub const RANDOM_BYTES: usize = ID_BYTES + SECRET_BYTES;
+/// Most keys of one tenant: the present one and its successor.
 pub const KEYS_PER_TENANT: usize = 2;
 
-/// Digest by which a secret text is known.
+/// SHA-256 of a secret text.
 pub type Fingerprint = [u8; 32];
 
-/// One of the two contracts that a key is good for.
+/// A contract that a key may use.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
@@ -37,7 +36,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Its name in entries and messages.
+    /// The name in records and messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tenant => "tenant",
@@ -46,12 +45,12 @@ impl Scope {
     }
 }
 
-/// What a principal may ask for at most.
+/// The limits of a principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests a second; as many at once where there were none for a second.
+    /// Requests per second. Unused requests of one second may follow as a burst.
     pub rate: u32,
-    /// Requests in progress.
+    /// Requests in progress at the same time.
     pub concurrency: u32,
 }
 
@@ -64,22 +63,22 @@ impl Default for Limits {
     }
 }
 
-/// Whom a request acts for.
+/// The tenant or user that a request acts for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// The key's tenant, or the name of the Kubernetes user.
     pub tenant: String,
-    /// The key's id; none of a Kubernetes user.
+    /// The key's ID. `None` for a Kubernetes user.
     pub key: Option<String>,
-    /// The only namespace whose sandboxes exist for it.
+    /// The only namespace that the principal sees.
     pub namespace: String,
-    /// The contracts that it may use.
+    /// The contracts that the principal may use.
     pub scopes: Vec<Scope>,
-    /// What it may ask for at most.
+    /// The limits of its requests.
     pub limits: Limits,
 }
 
-/// An API key, whole: `hutch_<id>_<secret>`, both in lower-case hex.
+/// An API key: `hutch_<id>_<secret>`, both in lower-case hex. `Debug` hides the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
     id: String,
@@ -87,35 +86,35 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// The key that these random bytes make.
-    pub fn of(random: &[u8; RANDOM]) -> Self {
-        let (id, secret) = random.split_at(ID);
+    /// The key made of these random bytes.
+    pub fn from_random(random: &[u8; RANDOM_BYTES]) -> Self {
+        let (id, secret) = random.split_at(ID_BYTES);
         let id = hex(id);
         let text = format!("{PREFIX}{id}_{}", hex(secret));
         Self { id, text }
     }
 
-    /// The key that a text is; `None` of any other text.
+    /// Parses a key. `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
-        let fits = is_hex(id, ID) && is_hex(secret, SECRET);
+        let fits = is_hex(id, ID_BYTES) && is_hex(secret, SECRET_BYTES);
         fits.then(|| Self {
             id: id.to_owned(),
             text: text.to_owned(),
         })
     }
 
-    /// The part that may be seen.
+    /// The ID, which is not secret.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The whole key, to be shown to its owner once.
+    /// The whole key. Show it to its owner once and to nobody else.
     pub fn reveal(&self) -> &str {
         &self.text
     }
 
-    /// What is stored of it.
+    /// The stored form of the key.
     pub fn fingerprint(&self) -> Fingerprint {
         fingerprint(&self.text)
     }
@@ -127,34 +126,34 @@ impl std::fmt::Debug for ApiKey {
     }
 }
 
-/// SHA-256 of a secret text. That it is fast does no harm: what it is taken of
-/// has 256 random bits, or is known by the API server.
+/// SHA-256 of a secret text. A slow hash is not needed: a key has 256 random bits, and the
+/// API server knows the tokens.
 pub fn fingerprint(text: &str) -> Fingerprint {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// What is stored of a key: the value under its id, in JSON.
+/// The stored record of a key, in JSON. The key of the record is the ID.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyRecord {
-    /// Whose the key is.
+    /// The tenant that owns the key.
     pub tenant: String,
     /// Namespace of the tenant's sandboxes.
     pub namespace: String,
-    /// What it is good for.
+    /// The contracts that the key may use.
     pub scopes: Vec<Scope>,
-    /// Requests a second.
+    /// Requests per second.
     pub rate: u32,
     /// Requests in progress.
     pub concurrency: u32,
-    /// When it was made.
+    /// Time of creation.
     pub created: Timestamp,
     sha256: String,
 }
 
 impl ApiKeyRecord {
-    /// The entry of a new key.
-    pub fn of(
+    /// The record of a new key.
+    pub fn new(
         key: &ApiKey,
         (tenant, namespace): (&str, &str),
         scopes: &[Scope],
@@ -172,35 +171,35 @@ impl ApiKeyRecord {
         }
     }
 
-    /// The entry that these bytes are.
+    /// Parses a stored record.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// When it is no JSON of this form, or has a field without meaning. The text names the
+    /// field.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let entry: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if !is_tenant(&entry.tenant) {
+        let record: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if !is_tenant(&record.tenant) {
             return Err("tenant is no name".to_owned());
         }
-        if !is_namespace(&entry.namespace) {
+        if !is_namespace(&record.namespace) {
             return Err("namespace is no name of a namespace".to_owned());
         }
-        if entry.scopes.is_empty() || entry.rate == 0 || entry.concurrency == 0 {
+        if record.scopes.is_empty() || record.rate == 0 || record.concurrency == 0 {
             return Err("scopes, rate and concurrency must not be empty or zero".to_owned());
         }
-        if !is_hex(&entry.sha256, 32) {
+        if !is_hex(&record.sha256, 32) {
             return Err("sha256 is no SHA-256 in lower-case hex".to_owned());
         }
-        Ok(entry)
+        Ok(record)
     }
 
-    /// Whether the key is the one that this entry was made for; takes as long
-    /// wherever the two differ.
-    pub fn is_of(&self, key: &ApiKey) -> bool {
+    /// True if this is the record of the key. The comparison takes constant time.
+    pub fn matches(&self, key: &ApiKey) -> bool {
         let given = hex(&key.fingerprint());
         self.sha256.as_bytes().ct_eq(given.as_bytes()).into()
     }
 
-    /// Whom requests with the key of that id act for.
+    /// The principal of requests with the key that has this ID.
     pub fn principal(&self, id: &str) -> Principal {
         Principal {
             tenant: self.tenant.clone(),
@@ -215,14 +214,13 @@ impl ApiKeyRecord {
     }
 }
 
-/// Whether a text can be the name of a tenant: at most 63 of letters, digits,
-/// `.`, `_` and `-`.
+/// True if the text can be the name of a tenant: 1 to 63 letters, digits, `.`, `_` and `-`.
 pub fn is_tenant(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=63).contains(&name.len()) && name.bytes().all(fits)
 }
 
-/// Whether a text can be the name of a namespace (RFC 1123's labels).
+/// True if the text can be the name of a namespace (a label of RFC 1123).
 pub fn is_namespace(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&name.len())
@@ -249,17 +247,17 @@ mod tests {
     use super::*;
 
     fn key(byte: u8) -> ApiKey {
-        ApiKey::of(&[byte; RANDOM])
+        ApiKey::from_random(&[byte; RANDOM_BYTES])
     }
 
-    fn entry(key: &ApiKey) -> ApiKeyRecord {
+    fn record(key: &ApiKey) -> ApiKeyRecord {
         let limits = Limits::default();
         let whose = ("acme", "acme-ns");
-        ApiKeyRecord::of(key, whose, &[Scope::Tenant], limits, Timestamp::UNIX_EPOCH)
+        ApiKeyRecord::new(key, whose, &[Scope::Tenant], limits, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
-    fn a_key_is_what_it_was_made_of_and_nothing_like_it_is_one() {
+    fn only_the_exact_text_of_a_key_is_parsed() {
         let made = key(0xab);
         let text = made.reveal();
         assert_eq!(text.len(), 6 + 12 + 1 + 64);
@@ -278,14 +276,14 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_knows_its_key_alone_and_tells_nothing_of_it() {
-        let entry = entry(&key(1));
-        assert!(entry.is_of(&key(1)) && !entry.is_of(&key(2)));
-        let stored = serde_json::to_string(&entry).unwrap();
+    fn a_record_matches_its_key_only_and_does_not_contain_it() {
+        let record = record(&key(1));
+        assert!(record.matches(&key(1)) && !record.matches(&key(2)));
+        let stored = serde_json::to_string(&record).unwrap();
         let secret = key(1).reveal().rsplit('_').next().unwrap().to_owned();
         assert!(!stored.contains(&secret));
         assert!(!format!("{:?}", key(1)).contains(&secret));
-        assert_eq!(ApiKeyRecord::parse(stored.as_bytes()), Ok(entry));
+        assert_eq!(ApiKeyRecord::parse(stored.as_bytes()), Ok(record));
     }
 
     #[test]
@@ -296,8 +294,8 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_makes_no_sense_is_refused() {
-        let good = serde_json::to_value(entry(&key(1))).unwrap();
+    fn a_record_with_a_field_without_meaning_is_rejected() {
+        let good = serde_json::to_value(record(&key(1))).unwrap();
         for (field, value) in [
             ("tenant", serde_json::json!("")),
             ("tenant", serde_json::json!("a b")),

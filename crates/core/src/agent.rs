@@ -1,42 +1,42 @@
-//! The ways in which a call to an agent comes to nothing.
+//! The ways in which a call to an agent can fail.
 
 use thiserror::Error;
 
-/// Why a call has no answer.
+/// The reason why a call has no answer.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum AgentError {
-    /// The request is wrong as it stands; nothing was done.
+    /// The request is invalid. It had no effect.
     #[error("{0}")]
     Invalid(String),
-    /// What is named does not exist.
+    /// The named object does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// Something of that name exists.
+    /// An object of that name exists.
     #[error("{0}")]
     Exists(String),
-    /// What is named is not of the kind that the call works on.
+    /// The named object has another kind than the call needs.
     #[error("{0}")]
     Unsuitable(String),
     /// The sandbox's user may not do this.
     #[error("{0}")]
     Denied(String),
-    /// Past a limit, or nothing is left of something.
+    /// A limit is exceeded, or a resource is used up.
     #[error("{0}")]
     Full(String),
-    /// The sandbox cannot start the command: no shell, no room for another
+    /// The sandbox cannot start the command: it has no shell, or no room for another
     /// process.
     #[error("the command could not be started: {0}")]
     CannotStart(String),
-    /// The container is not Hutch's, and no agent can run in it until somebody
-    /// changes something.
+    /// The pod is an attached pod, and no agent can run in it until somebody changes
+    /// something.
     #[error("Hutch cannot work in the container: {0}")]
     NoAgent(String),
-    /// The sandbox cannot be reached; nothing was handed over, so the call may
-    /// be made again.
+    /// The sandbox cannot be reached. The agent did not get the call, so it may be
+    /// repeated.
     #[error("the sandbox cannot be reached: {0}")]
     Unreachable(String),
-    /// The call was handed over and its outcome is not known: it may have had
-    /// its effect, and is never made again.
+    /// The agent got the call and the outcome is unknown. It may have had its effect, so
+    /// it is never repeated.
     #[error("the outcome is lost: {0}")]
     Lost(String),
 }

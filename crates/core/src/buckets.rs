@@ -1,8 +1,7 @@
-//! What controller, node and facade agree on about buckets: which one is meant,
-//! how it comes into a pod, and what its status speaks of.
+//! The rules of buckets that the controllers, the node component and the facade share:
+//! names, digests, and the reading of pods and statuses.
 
 use k8s_openapi::api::core::v1::Pod;
-use serde::Serialize;
 
 use super::names;
 use hutch_api::{Bucket, BucketStatus, CONTAINER, Mechanism, Sandbox, annotations};
@@ -58,23 +57,9 @@ pub mod reasons {
     }
 }
 
-/// The keys of a bucket. Their `Debug` shows neither; as JSON they go to no one but
-/// a process of ours.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-pub struct S3Credentials {
-    /// The access key's id.
-    pub access_key_id: String,
-    /// The access key itself.
-    pub secret_access_key: String,
-}
+pub use super::s3::S3Credentials;
 
-impl std::fmt::Debug for S3Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("S3Credentials(***)")
-    }
-}
-
-/// Whether it is a name that a bucket can have: the rule of `buckets[].bucket`.
+/// True if a bucket can have the name: the rule of `buckets[].bucket`.
 pub fn is_bucket_name(name: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let edges = [name.bytes().next(), name.bytes().last()];
@@ -85,7 +70,7 @@ pub fn is_bucket_name(name: &str) -> bool {
             .all(|byte| word(byte) || byte == b'-' || byte == b'.')
 }
 
-/// Digest of everything that the mount depends on: all of the entry but its name.
+/// Digest of a bucket of the spec without its name: everything that its mount depends on.
 pub fn digest(bucket: &Bucket) -> String {
     let unnamed = Bucket {
         name: String::new(),
@@ -95,17 +80,18 @@ pub fn digest(bucket: &Bucket) -> String {
     names::digest(&serde_json::to_vec(&unnamed).unwrap_or_default(), 16)
 }
 
-/// How the bucket comes into that pod.
+/// The way by which the bucket comes into that pod.
 pub fn mechanism(pod: &Pod, bucket: &str) -> Mechanism {
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
     let name = names::bucket_volume(bucket);
-    match volumes.is_some_and(|all| all.iter().any(|volume| volume.name == name)) {
-        true => Mechanism::Csi,
-        false => Mechanism::Live,
+    if volumes.is_some_and(|all| all.iter().any(|volume| volume.name == name)) {
+        Mechanism::Csi
+    } else {
+        Mechanism::Live
     }
 }
 
-/// Where the pod's container has the bucket, if it is a volume.
+/// The path of the bucket in the pod's container, if it is a volume of the pod.
 pub fn volume_path<'a>(pod: &'a Pod, bucket: &str) -> Option<&'a str> {
     let name = names::bucket_volume(bucket);
     let main = pod.spec.as_ref()?.containers.iter();
@@ -116,23 +102,23 @@ pub fn volume_path<'a>(pod: &'a Pod, bucket: &str) -> Option<&'a str> {
     Some(&mount.mount_path)
 }
 
-/// The buckets that the pod has as volumes, each with the digest of the entry that
-/// it was made from.
-pub fn noted(pod: &Pod) -> impl Iterator<Item = (&str, &str)> {
+/// The buckets that are volumes of the pod, each with the digest of the bucket's spec at the
+/// time when the pod was created.
+pub fn annotated(pod: &Pod) -> impl Iterator<Item = (&str, &str)> {
     let notes = pod.metadata.annotations.as_ref();
     let note = notes.and_then(|all| all.get(annotations::BUCKETS));
     let entries = note.map_or("", String::as_str).split(' ');
     entries.filter_map(|entry| entry.split_once('='))
 }
 
-/// Whether the pod has the bucket as a volume of another entry than the present
-/// one: then that is not what is mounted, and only a new pod changes it.
-pub fn outdated(pod: &Pod, bucket: &Bucket) -> bool {
-    let made = noted(pod).find(|(name, _)| *name == bucket.name);
+/// True if the bucket is a volume of the pod and its spec has changed since. The pod still
+/// has the former bucket, and only a new pod changes that.
+pub fn is_outdated(pod: &Pod, bucket: &Bucket) -> bool {
+    let made = annotated(pod).find(|(name, _)| *name == bucket.name);
     made.is_some_and(|(_, made)| made != digest(bucket))
 }
 
-/// What is mounted, in the words of CSI-s3: `bucket` or `bucket/prefix`.
+/// The volume handle of CSI-s3: `bucket` or `bucket/prefix`.
 pub fn handle(bucket: &Bucket) -> String {
     let prefix = bucket.prefix.as_deref().unwrap_or_default();
     match prefix.trim_matches('/') {
@@ -141,7 +127,7 @@ pub fn handle(bucket: &Bucket) -> String {
     }
 }
 
-/// Id of the sandbox's container while it runs, as the pod's status has it.
+/// ID of the sandbox's container from the pod's status, while it runs.
 pub fn container_id(pod: &Pod) -> Option<&str> {
     let all = pod.status.as_ref()?.container_statuses.as_ref()?;
     let main = all.iter().find(|status| status.name == CONTAINER)?;
@@ -149,9 +135,8 @@ pub fn container_id(pod: &Pod) -> Option<&str> {
     main.container_id.as_deref()
 }
 
-/// What is known of a bucket of the spec, if it speaks of that container and of
-/// the entry as it is now.
-pub fn known<'a>(
+/// The status of a bucket of the spec, if it is about that container and the present spec.
+pub fn current_status<'a>(
     sandbox: &'a Sandbox,
     bucket: &Bucket,
     container: Option<&str>,
@@ -188,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_that_the_pod_has_as_a_volume_comes_through_csi() {
+    fn a_bucket_that_is_a_volume_of_the_pod_comes_through_csi() {
         let mut pod = Pod::default();
         assert_eq!(mechanism(&pod, "data"), Mechanism::Live);
         let volume = Volume {
@@ -218,28 +203,28 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_tells_which_entry_its_volume_was_made_from() {
+    fn a_volume_is_outdated_when_its_spec_has_changed() {
         let mut pod = Pod::default();
-        assert!(noted(&pod).next().is_none() && !outdated(&pod, &bucket()));
+        assert!(annotated(&pod).next().is_none() && !is_outdated(&pod, &bucket()));
         let note = format!("dat=1 data={}", digest(&bucket()));
         pod.metadata.annotations = Some([(annotations::BUCKETS.to_owned(), note)].into());
-        assert_eq!(noted(&pod).next(), Some(("dat", "1")));
-        assert!(!outdated(&pod, &bucket()));
+        assert_eq!(annotated(&pod).next(), Some(("dat", "1")));
+        assert!(!is_outdated(&pod, &bucket()));
         let mut other = bucket();
         other.prefix = Some("/a/".into());
-        assert!(outdated(&pod, &other));
+        assert!(is_outdated(&pod, &other));
         other.name = "new".into();
-        assert!(!outdated(&pod, &other));
+        assert!(!is_outdated(&pod, &other));
     }
 
     #[test]
-    fn a_reason_that_nobody_knows_is_the_mounters_failure() {
+    fn an_unknown_reason_is_the_mounters_failure() {
         assert_eq!(reasons::named("AccessDenied"), reasons::ACCESS_DENIED);
         assert_eq!(reasons::named("no reason\n"), reasons::MOUNTER_FAILED);
     }
 
     #[test]
-    fn a_status_speaks_of_one_container_and_one_entry() {
+    fn a_status_is_current_for_one_container_and_one_spec() {
         let entry = BucketStatus {
             name: "data".into(),
             phase: BucketPhase::Mounted,
@@ -256,7 +241,7 @@ mod tests {
             buckets: vec![entry],
             ..Default::default()
         });
-        let seen = |bucket: &Bucket, id| known(&sandbox, bucket, id).is_some();
+        let seen = |bucket: &Bucket, id| current_status(&sandbox, bucket, id).is_some();
         assert!(seen(&bucket(), Some("containerd://1")));
         assert!(!seen(&bucket(), Some("containerd://2")) && !seen(&bucket(), None));
         let mut other = bucket();

@@ -1,12 +1,11 @@
-//! Conditions of a status: how one is made, and how a new set takes over the
-//! old one's transition times.
+//! Conditions of a status: their types, their construction, and their transition times.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The sandbox answers commands.
 pub const READY: &str = "Ready";
-/// The workspace is there.
+/// The workspace exists.
 pub const WORKSPACE_READY: &str = "WorkspaceReady";
 /// The pod runs.
 pub const POD_READY: &str = "PodReady";
@@ -16,14 +15,14 @@ pub const AGENT_READY: &str = "AgentReady";
 pub const BUCKETS_READY: &str = "BucketsReady";
 /// A change of the spec waits for the next start of the pod.
 pub const RESTART_PENDING: &str = "RestartPending";
-/// `projects.container_name` is as it should be; the projector's.
+/// `projects.container_name` is correct. The projector writes it.
 pub const DATABASE_SYNCED: &str = "DatabaseSynced";
 
-/// Longest message that is kept, in bytes: a status is for reading.
-const MESSAGE: usize = 1024;
+/// Longest message in bytes. A longer one is cut.
+const MAX_MESSAGE_BYTES: usize = 1024;
 
-/// A condition of generation `generation` that holds (`Some(true)`), does not
-/// (`Some(false)`) or cannot be told (`None`) since `now`.
+/// A condition of generation `generation` since `now`. `holds` is the status: true, false, or
+/// `None` for unknown.
 pub fn condition(
     kind: &str,
     holds: Option<bool>,
@@ -33,8 +32,8 @@ pub fn condition(
     now: Timestamp,
 ) -> Condition {
     let mut message = message.into();
-    if message.len() > MESSAGE {
-        let mut end = MESSAGE;
+    if message.len() > MAX_MESSAGE_BYTES {
+        let mut end = MAX_MESSAGE_BYTES;
         while !message.is_char_boundary(end) {
             end -= 1;
         }
@@ -56,8 +55,8 @@ pub fn condition(
     }
 }
 
-/// `new` with the transition times of those conditions in `old` whose status
-/// did not change.
+/// Returns `new` with the transition times of the conditions in `old` that have the same
+/// status.
 pub fn carry_over(old: &[Condition], mut new: Vec<Condition>) -> Vec<Condition> {
     for condition in &mut new {
         if let Some(before) = find(old, &condition.type_)
@@ -74,7 +73,7 @@ pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// Whether the condition of type `kind` is there and holds.
+/// True if the condition of type `kind` exists and is true.
 pub fn holds(conditions: &[Condition], kind: &str) -> bool {
     find(conditions, kind).is_some_and(|condition| condition.status == "True")
 }

@@ -1,4 +1,4 @@
-//! When a sandbox falls asleep, wakes and ends, as functions of its spec, its
+//! The times at which a sandbox falls asleep, wakes and ends, as functions of its spec, its
 //! status and the time.
 
 use std::time::Duration;
@@ -7,11 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use hutch_api::{Sandbox, SandboxStatus};
 
-/// Longest duration that is taken anywhere: one year.
+/// Longest duration that any field or setting accepts: one year.
 pub const MAX_DURATION: Duration = Duration::from_secs(8760 * 3600);
 
-/// A duration as users write it: a whole number with `s`, `m` or `h`. `None` for
-/// anything else, for zero and for more than [`MAX_DURATION`].
+/// Parses a duration of a user: a whole number with `s`, `m` or `h`. `None` for anything
+/// else, for zero and for more than [`MAX_DURATION`].
 pub fn parse(text: &str) -> Option<Duration> {
     let unit = match text.as_bytes().last()? {
         b's' => 1,
@@ -28,8 +28,8 @@ pub fn parse(text: &str) -> Option<Duration> {
     (seconds > 0 && duration <= MAX_DURATION).then_some(duration)
 }
 
-/// `duration` as [`parse`] reads it, in the largest unit that loses nothing;
-/// rounded up to a second.
+/// Writes a duration as [`parse`] reads it, in the largest exact unit. It is rounded up to a
+/// second.
 pub fn format(duration: Duration) -> String {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     match seconds {
@@ -39,14 +39,14 @@ pub fn format(duration: Duration) -> String {
     }
 }
 
-/// When the sandbox is to be deleted, if ever.
+/// The time at which the sandbox must be deleted, if it has a time to live.
 pub fn expires_at(sandbox: &Sandbox) -> Option<Timestamp> {
     let ttl = sandbox.spec.lifecycle.ttl.as_deref().and_then(parse)?;
     later(sandbox.metadata.creation_timestamp.as_ref()?.0, ttl)
 }
 
-/// When a running sandbox is to fall asleep, if ever: its idle time-out after
-/// its start or its last activity, whichever came later.
+/// The time at which a running sandbox falls asleep, if it has an idle timeout. The timeout
+/// counts from the start or the last activity, whichever is later.
 pub fn sleeps_at(sandbox: &Sandbox) -> Option<Timestamp> {
     let lifecycle = &sandbox.spec.lifecycle;
     if lifecycle.keep_alive {
@@ -59,9 +59,9 @@ pub fn sleeps_at(sandbox: &Sandbox) -> Option<Timestamp> {
     later(started.max(used), idle)
 }
 
-/// Whether the sandbox sleeps out of idleness: it fell asleep and was not used
-/// since, and its spec still lets it.
-pub fn asleep(sandbox: &Sandbox) -> bool {
+/// True if the sandbox is asleep: its idle timeout has passed, nobody has used it since, and
+/// its spec still has the timeout.
+pub fn is_asleep(sandbox: &Sandbox) -> bool {
     let lifecycle = &sandbox.spec.lifecycle;
     let Some(SandboxStatus {
         slept_at: Some(slept),
@@ -168,20 +168,20 @@ mod tests {
             last_activity: Some(Time(at(250))),
             ..Default::default()
         };
-        assert!(asleep(&sandbox(idle("30s"), slept.clone())));
+        assert!(is_asleep(&sandbox(idle("30s"), slept.clone())));
         let used = SandboxStatus {
             last_activity: Some(Time(at(301))),
             ..slept.clone()
         };
-        assert!(!asleep(&sandbox(idle("30s"), used)));
-        assert!(!asleep(&sandbox(
+        assert!(!is_asleep(&sandbox(idle("30s"), used)));
+        assert!(!is_asleep(&sandbox(
             Lifecycle {
                 keep_alive: true,
                 ..idle("30s")
             },
             slept.clone()
         )));
-        assert!(!asleep(&sandbox(Lifecycle::default(), slept)));
+        assert!(!is_asleep(&sandbox(Lifecycle::default(), slept)));
     }
 
     #[test]

@@ -1,38 +1,38 @@
-//! What it means to run a command in a sandbox: the request and the outcome.
+//! A command in a sandbox: the request and the outcome.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-/// What is to be run.
+/// The program of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
     /// A program and its arguments, without a shell.
     Argv(Vec<String>),
-    /// A shell script, run byte for byte.
+    /// A shell script. It reaches the shell unchanged.
     Script(Bytes),
 }
 
-/// One command, and the bounds that it runs in.
+/// One command and its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecRequest {
-    /// What is to be run.
+    /// The program or script.
     pub program: Program,
-    /// The session that runs it, made where there is none. Unset: no session.
+    /// The session that runs it, which is created if it does not exist. `None`: no session.
     pub session: Option<String>,
-    /// Working directory. Unset: the session's, or the workspace.
+    /// Working directory. `None`: the session's, or the workspace.
     pub cwd: Option<String>,
-    /// Environment of this command alone, on top of the sandbox's.
+    /// Variables of this command only, in addition to the sandbox's.
     pub env: BTreeMap<String, String>,
-    /// When it passes, the whole process group is killed.
+    /// When it passes, the process group is killed.
     pub timeout: Option<Duration>,
-    /// Bytes kept of each of stdout and stderr.
+    /// Most bytes that are kept of stdout, and of stderr.
     pub output_limit: u64,
 }
 
 impl ExecRequest {
-    /// A script with nothing of its own.
+    /// A script outside of any session, without variables and timeout.
     pub fn script(script: &str, output_limit: u64) -> Self {
         Self {
             program: Program::Script(script.to_owned().into()),
@@ -48,29 +48,29 @@ impl ExecRequest {
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecOutcome {
-    /// Exit code; 128 + signal where a signal ended it, 124 where the time limit did.
+    /// Exit code. 128 + signal if a signal ended it, 124 if the timeout did.
     pub exit_code: i32,
-    /// Whether the time limit ended it.
+    /// True if the timeout ended it.
     pub timed_out: bool,
-    /// Whether output past the limit was dropped.
+    /// True if output beyond the limit was dropped.
     pub truncated: bool,
     /// Standard output, byte for byte.
     pub stdout: Bytes,
     /// Standard error, byte for byte.
     pub stderr: Bytes,
-    /// From start to end, in the sandbox.
+    /// Time from start to end, measured in the sandbox.
     pub duration: Duration,
-    /// What became of its session; nothing without one.
+    /// The effect on its session. Default without a session.
     pub session: SessionOutcome,
 }
 
-/// What a command did to its session.
+/// The effect of a command on its session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionOutcome {
-    /// The session was made for the command.
+    /// The session was created for the command.
     pub created: bool,
-    /// The command's shell left no state: that from before the command stays.
+    /// The command's shell left no state. The session keeps the state from before.
     pub reset: bool,
-    /// The session was closed meanwhile, which ended the command.
+    /// The session was closed while the command ran, which ended the command.
     pub closed: bool,
 }

@@ -1,28 +1,28 @@
-//! Files of a sandbox, as callers name them and agents find them.
+//! Names and kinds of files in a sandbox.
 
 use bytes::Bytes;
 
-/// Longest path, in bytes: what the kernel takes.
-pub const MAX_PATH: usize = 4096;
+/// Longest path in bytes: PATH_MAX of Linux.
+pub const MAX_PATH_BYTES: usize = 4096;
 
-/// Where something is.
+/// A path in a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePath {
-    /// The path; a relative one begins at `base`.
+    /// The path. A relative one starts at `base`.
     pub path: String,
-    /// A folder, as the kernel has its path. Empty: the workspace.
+    /// A directory, in the form of the kernel. Empty: the workspace.
     pub base: Bytes,
 }
 
-/// What is at a path.
+/// The kind of file at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// Nothing.
     Missing,
     /// A regular file.
     File,
-    /// A folder.
-    Folder,
+    /// A directory.
+    Directory,
     /// A device, pipe, socket or link.
     Special,
 }

@@ -1,44 +1,43 @@
-//! Names of Kubernetes objects. They are derived, never random, so that a
-//! repeated create meets `AlreadyExists` instead of making a second object.
+//! Names of Kubernetes objects. Most are derived from other names, so that a repeated create
+//! fails with `AlreadyExists` and no second object appears.
 
 use sha2::{Digest, Sha256};
 
-/// Characters of the readable part of a sandbox's name.
+/// Most characters of the readable part of a sandbox's name.
 const SLUG: usize = 40;
-/// Characters of the digest: 80 bits, so that nobody finds two ids of one name.
+/// Characters of the digest. Its 80 bits make it infeasible to find two IDs with one name.
 const DIGEST: usize = 16;
 
-/// Name of the Sandbox resource for the id that a REST client chose.
+/// Name of the Sandbox resource for a sandbox ID of a REST client.
 ///
-/// Any string is an id. Two ids have the same name only if their digests agree
-/// in 80 bits; the readable part is for people. The result is a DNS label of at
-/// most 57 characters.
+/// Any string is an ID. Two IDs have the same name only if their 80-bit digests are equal.
+/// The readable part is for people. The result is a DNS label of at most 57 characters.
 pub fn sandbox(id: &str) -> String {
     format!("{}-{}", slug(id), digest(id.as_bytes(), DIGEST))
 }
 
-/// Name of the sandbox that a conversation has for itself. Never that of a
-/// tenant's, whatever the ids.
+/// Name of a conversation's own sandbox. It differs from [`sandbox`] for every ID.
 pub fn conversation(id: &str) -> String {
     let kind = [b"conversation\0", id.as_bytes()].concat();
     format!("{}-{}", slug(id), digest(&kind, DIGEST))
 }
 
-/// Name of the sandbox that is made for a project, and so of its pod: a row that
-/// names it was written by us.
+/// Name of the sandbox that Hutch creates for a project, and of its pod. Only Hutch writes
+/// this name into the project's row.
 pub fn project(id: &str) -> String {
     let kind = [b"project\0", id.as_bytes()].concat();
     format!("{}-{}", slug(id), digest(&kind, DIGEST))
 }
 
-/// Name of a sandbox under a title that others may have, too: `unique` is random.
+/// Name of a sandbox with a title. Several sandboxes may have the same title, so `unique` is
+/// random.
 pub fn titled(title: &str, unique: &str) -> String {
     let kind = [b"titled\0", unique.as_bytes()].concat();
     format!("{}-{}", slug(title), digest(&kind, DIGEST))
 }
 
-/// Whether a text can be the name of an object (a DNS subdomain, RFC 1123). What
-/// cannot must not become part of a path.
+/// True if the text can be the name of an object (a DNS subdomain, RFC 1123). Check a name
+/// before it becomes part of a URL's path.
 pub fn is_name(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     let edge = |c: &u8| c.is_ascii_alphanumeric();
@@ -48,7 +47,7 @@ pub fn is_name(text: &str) -> bool {
         && text.as_bytes().last().is_some_and(edge)
 }
 
-/// The part of a name that people recognise an id by.
+/// The readable part of a name.
 fn slug(id: &str) -> String {
     let mut slug = String::with_capacity(SLUG);
     for c in id.chars().flat_map(char::to_lowercase) {
@@ -67,66 +66,66 @@ fn slug(id: &str) -> String {
     }
 }
 
-/// Name of the SandboxSession that stands for a session of a sandbox made over
-/// REST. At most 63 characters, of which the sandbox's name gives up to 46.
+/// Name of the SandboxSession for a session that was created over REST. At most 63
+/// characters, of which up to 46 come from the sandbox's name.
 pub fn session(sandbox: &str, id: &str) -> String {
     let both = [sandbox.as_bytes(), id.as_bytes()].join(&0);
     let stem = &sandbox[..sandbox.len().min(46)];
     format!("{}-{}", stem.trim_end_matches('-'), digest(&both, DIGEST))
 }
 
-/// Name of a sandbox's pod: the sandbox's own. That the API server keeps names
-/// unique is what makes two live pods of one sandbox impossible.
+/// Name of a sandbox's pod: the sandbox's own. The API server keeps names unique, so one
+/// sandbox cannot have two live pods.
 pub fn pod(sandbox: &str) -> String {
     sandbox.to_owned()
 }
 
-/// Name of the claim of a sandbox's workspace. It carries the sandbox's UID, so
-/// that a retained or still terminating claim of an earlier sandbox of the same
-/// name is in nobody's way.
+/// Name of the claim of a sandbox's workspace. It depends on the sandbox's UID, so that a
+/// retained or terminating claim of an earlier sandbox with the same name does not
+/// conflict.
 pub fn claim(sandbox: &str, uid: &str) -> String {
     format!("{sandbox}-{}", digest(uid.as_bytes(), 8))
 }
 
-/// What a sandbox calls the bucket that was mounted at `path` while it ran.
-/// At most 55 characters.
+/// Name in the spec of a bucket that was mounted at `path` over REST. At most 55
+/// characters.
 pub fn bucket(path: &str) -> String {
     let stem = slug(path);
     format!("{stem}-{}", digest(path.as_bytes(), 8))
 }
 
-/// Name of the Secret with the keys of a bucket that is mounted while its sandbox
-/// runs: `unique` is random, so that no two mounts share one. At most 63 characters.
+/// Name of the Secret with the S3 credentials of a live mount. `unique` is random, so that
+/// no two mounts share a Secret. At most 63 characters.
 pub fn bucket_secret(sandbox: &str, unique: &str) -> String {
     let stem = &sandbox[..sandbox.len().min(46)];
     let unique = digest(unique.as_bytes(), DIGEST);
     format!("{}-{unique}", stem.trim_end_matches('-'))
 }
 
-/// Name of the pod's volume that a bucket is, where it comes through CSI.
+/// Name of the pod's volume of a bucket that comes through CSI.
 pub fn bucket_volume(bucket: &str) -> String {
     format!("bucket-{bucket}")
 }
 
-/// Name of the claim of a bucket that comes through CSI. `source` is what is
-/// mounted and by which credentials, `mode` how: the claims of one source differ
-/// in the last part only.
+/// Name of the claim of a bucket that comes through CSI. `source` says what is mounted and
+/// with which credentials, `mode` how. The claims of one source differ in the last part
+/// only.
 pub fn bucket_claim(source: &str, mode: &str) -> String {
     let mode = digest(mode.as_bytes(), 4);
     format!("bucket-{}-{mode}", digest(source.as_bytes(), DIGEST))
 }
 
-/// How the names of the volumes of buckets begin.
+/// Prefix of the names of the volumes of buckets.
 pub const BUCKET_PV: &str = "hutch-bucket-";
 
-/// Name of that claim's volume, which belongs to one namespace of the cluster.
+/// Name of that claim's volume. It belongs to one namespace of the cluster.
 pub fn bucket_pv(namespace_uid: &str, source: &str, mode: &str) -> String {
     let all = [namespace_uid, source, mode].join("\0");
     format!("{BUCKET_PV}{}", digest(all.as_bytes(), 26))
 }
 
 /// The first `length` characters (at most 51) of a SHA-256 in lower-case base 32
-/// (RFC 4648's alphabet), which fits every kind of Kubernetes name and label.
+/// (alphabet of RFC 4648). They fit every kind of Kubernetes name and label.
 pub fn digest(bytes: &[u8], length: usize) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let hash = Sha256::digest(bytes);
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_id_has_a_name_of_its_own_that_kubernetes_takes() {
+    fn every_id_has_its_own_valid_name() {
         let long = "x".repeat(300);
         let ids = [
             "A",
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn every_session_of_every_sandbox_has_a_name_of_its_own() {
+    fn every_session_of_every_sandbox_has_its_own_name() {
         let long = "x".repeat(63);
         let pairs = [
             ("a", "b"),
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_project_has_a_name_that_no_id_leads_to() {
+    fn no_sandbox_id_has_the_name_of_a_project() {
         assert!(is_dns_label(&project("P 1/用")) && project("P 1/用").starts_with("p-1-"));
         assert_ne!(project("p"), sandbox("p"));
         assert_ne!(project("p"), project("P"));
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_says_which_id_it_came_from() {
+    fn a_name_begins_with_the_readable_part_of_its_id() {
         assert!(sandbox("user_42/Alice").starts_with("user-42-alice-"));
         assert!(sandbox("用户").starts_with("sandbox-"));
     }
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_be_a_name_is_one() {
+    fn only_dns_subdomains_are_names() {
         assert!(is_name("alice-xj4b") && is_name("a.b"));
         for text in [
             "",

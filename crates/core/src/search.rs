@@ -1,81 +1,81 @@
-//! Searches in a sandbox's files, as callers ask for them and agents answer.
+//! Searches in a sandbox's files: requests and results.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-/// Longest pattern, in bytes.
-pub const MAX_PATTERN: usize = 16 << 10;
+/// Longest pattern in bytes.
+pub const MAX_PATTERN_BYTES: usize = 16 << 10;
 
-/// Exit code of a search that its time limit ended.
+/// Exit code of a search that the timeout ended.
 pub const TIMED_OUT: i32 = 124;
 
-/// The bounds of a search.
+/// The limits of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SearchLimits {
-    /// Bytes kept of each of stdout and stderr.
+    /// Most bytes that are kept of stdout, and of stderr.
     pub output: u64,
-    /// When it passes, the search ends with what it has found.
+    /// When it passes, the search ends and returns its results so far.
     pub time: Duration,
 }
 
-/// What a search has printed.
+/// The output of a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SearchOutput {
     /// Standard output, byte for byte.
     pub stdout: Bytes,
     /// Standard error, byte for byte.
     pub stderr: Bytes,
-    /// That of grep or find; [`TIMED_OUT`] where the time limit ended it.
+    /// The exit code of grep or find; [`TIMED_OUT`] if the timeout ended it.
     pub exit_code: i32,
-    /// Whether there would have been more.
+    /// True if output beyond the limit was dropped.
     pub truncated: bool,
 }
 
-/// The bounds of a tree.
+/// The limits of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TreeLimits {
-    /// Contents come of files with fewer bytes; at most 1 MiB.
+    /// Files with fewer bytes have their content in the tree; at most 1 MiB.
     pub content: u64,
-    /// Entries, the root included.
+    /// Number of entries, with the root.
     pub entries: u64,
-    /// Bytes of all contents together.
+    /// Total bytes of all contents.
     pub contents: u64,
-    /// When it passes, the tree ends where it is.
+    /// When it passes, the tree ends at the entry that it has reached.
     pub time: Duration,
 }
 
-/// A folder and all below it.
+/// A directory and everything below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
-    /// In walk order: the root, and after each folder what is in it, sorted by
-    /// name. No entry is more than one deeper than the one before it.
+    /// In walk order: the root, and after each directory its entries, sorted by name. The
+    /// depth grows by at most one from one entry to the next.
     pub entries: Vec<TreeEntry>,
-    /// Whether there would have been more entries or contents.
+    /// True if entries or contents beyond the limits are missing.
     pub truncated: bool,
 }
 
 /// A name in a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeEntry {
-    /// 0 is the root, 1 what is in it.
+    /// 0 for the root, 1 for its entries.
     pub depth: u32,
-    /// As the file system has it, without a slash; empty for the root.
+    /// The name of the file system, without a slash. Empty for the root.
     pub name: Bytes,
-    /// What it is.
+    /// The kind of file.
     pub kind: TreeKind,
-    /// Of a file that is text and within the limits.
+    /// The content of a text file within the limits.
     pub content: Option<String>,
 }
 
-/// What is in a tree.
+/// The kind of an entry in a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TreeKind {
     /// A regular file.
     File,
-    /// A folder.
-    Folder,
-    /// A symbolic link, to whatever it leads; it is not followed.
+    /// A directory.
+    Directory,
+    /// A symbolic link. It is not followed.
     Link,
     /// A device, pipe or socket.
     Special,

@@ -158,6 +158,9 @@ impl Projector {
                 return Ok(Outcome::Missing);
             };
             let seen = present.as_deref();
+            if seen.is_some_and(|name| self.cluster.is_unreadable(name)) {
+                return Ok(Outcome::Synced);
+            }
             let name = match job.decide(seen) {
                 Step::Keep => return Ok(Outcome::Synced),
                 Step::Write(name) => name,

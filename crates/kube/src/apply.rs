@@ -1,6 +1,6 @@
-//! Writes to the API server, and the few reads that must not come from a cache.
-//! Every write asks the leadership first and ends at a deadline; every error is
-//! sorted into a kind that serves as metric label and condition reason alike.
+//! Writes to the API server, and the few reads that must not come from a cache. Every write
+//! checks the leadership first and has a deadline. Every error has a kind, which is the label
+//! of metrics.
 
 use std::time::Duration;
 
@@ -15,53 +15,54 @@ use std::fmt::Debug;
 use thiserror::Error;
 
 use super::lease::{Leadership, NotLeader};
+use hutch_core::reasons::Reason;
 
-/// Longest time that one call may take.
+/// Timeout of one call.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Why a call to the API server had no success.
+/// The reason why a call to the API server failed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Error {
-    /// This replica does not lead (any more); nothing was sent.
+    /// This replica does not lead, or no longer. Nothing was sent.
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
-    /// The decision rested on something that has changed since.
+    /// The object has changed since the decision was made.
     #[error("{0} has changed meanwhile")]
     Stale(String),
-    /// There is an object of that name.
+    /// An object of that name exists.
     #[error("{0}")]
     AlreadyExists(String),
-    /// The object is not there.
+    /// The object does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// A quota leaves no room.
+    /// A quota of the namespace is exceeded.
     #[error("{0}")]
     QuotaExceeded(String),
     /// The namespace is being deleted.
     #[error("{0}")]
     NamespaceTerminating(String),
-    /// The operator lacks a permission.
+    /// Hutch lacks a permission.
     #[error("{0}")]
     Forbidden(String),
-    /// An admission rule of the cluster refuses the object.
+    /// An admission rule of the cluster rejects the object.
     #[error("{0}")]
     AdmissionDenied(String),
     /// An admission webhook of the cluster does not answer.
     #[error("{0}")]
     WebhookUnavailable(String),
-    /// The API server finds the object wrong, or too large.
+    /// The object is invalid or too large.
     #[error("{0}")]
     Invalid(String),
-    /// Not now: overload, an internal error, a lost connection.
+    /// The API server is overloaded or failed, or the connection was lost.
     #[error("the API server is not available: {0}")]
     Unavailable(String),
-    /// No answer in time; the call may have had its effect.
+    /// No answer in time. The call may have had its effect.
     #[error("no answer of the API server within {0:?}")]
     Timeout(Duration),
 }
 
 impl Error {
-    /// The kind: metric label and condition reason.
+    /// The kind, for labels of metrics.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::NotLeader(_) => "NotLeader",
@@ -79,18 +80,28 @@ impl Error {
         }
     }
 
-    /// Whether the API server understood the request and will not have it as
-    /// things are: to be told to the user rather than retried in haste.
+    /// The reason if the API server understood the request and rejects it as things are.
+    /// A user must hear of it; a quick retry is useless. `None` for every other error.
+    pub const fn refusal(&self) -> Option<Reason> {
+        Some(match self {
+            Self::QuotaExceeded(_) => Reason::QuotaExceeded,
+            Self::NamespaceTerminating(_) => Reason::NamespaceTerminating,
+            Self::Forbidden(_) => Reason::Forbidden,
+            Self::AdmissionDenied(_) => Reason::AdmissionDenied,
+            Self::WebhookUnavailable(_) => Reason::WebhookUnavailable,
+            Self::Invalid(_) => Reason::Invalid,
+            Self::NotLeader(_)
+            | Self::Stale(_)
+            | Self::AlreadyExists(_)
+            | Self::NotFound(_)
+            | Self::Unavailable(_)
+            | Self::Timeout(_) => return None,
+        })
+    }
+
+    /// True if there is a [`Error::refusal`].
     pub const fn refused(&self) -> bool {
-        matches!(
-            self,
-            Self::QuotaExceeded(_)
-                | Self::NamespaceTerminating(_)
-                | Self::Forbidden(_)
-                | Self::AdmissionDenied(_)
-                | Self::WebhookUnavailable(_)
-                | Self::Invalid(_)
-        )
+        self.refusal().is_some()
     }
 }
 
@@ -115,7 +126,7 @@ impl From<kube::Error> for Error {
             409 if status.reason == "AlreadyExists" => Self::AlreadyExists(message),
             409 => Self::Stale(message),
             400 | 413 | 422 => Self::Invalid(message),
-            // Beyond the body's limit it is a 413, beyond etcd's this.
+            // A body over the API server's limit is a 413, over etcd's limit it is this.
             500 if message.contains("request is too large") => Self::Invalid(message),
             500 if message.contains("failed calling webhook") => Self::WebhookUnavailable(message),
             _ => Self::Unavailable(message),
@@ -123,7 +134,7 @@ impl From<kube::Error> for Error {
     }
 }
 
-/// Writes in the name of one field manager.
+/// Reads and writes objects as one field manager.
 #[derive(Clone)]
 pub struct Writer {
     pub(super) client: Client,
@@ -131,7 +142,7 @@ pub struct Writer {
     pub(super) manager: &'static str,
 }
 
-/// What a namespaced object has to be to be written.
+/// A namespaced object that can be written.
 pub trait Writable:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
@@ -151,7 +162,7 @@ impl<K> Writable for K where
 }
 
 impl Writer {
-    /// Writes with `client` as `manager` while `leadership` holds.
+    /// A writer that uses `client` as `manager` while `leadership` holds.
     pub const fn new(client: Client, leadership: Leadership, manager: &'static str) -> Self {
         Self {
             client,
@@ -160,7 +171,7 @@ impl Writer {
         }
     }
 
-    /// Creates `object`; [`Error::AlreadyExists`] where its name is taken.
+    /// Creates `object`. [`Error::AlreadyExists`] if its name is taken.
     pub async fn create<K: Writable>(&self, object: &K) -> Result<K, Error> {
         let params = PostParams {
             field_manager: Some(self.manager.to_owned()),
@@ -170,9 +181,9 @@ impl Writer {
         self.guarded(api.create(&params, object)).await
     }
 
-    /// Creates `object`, or makes it so: fields of another manager stay theirs. One
-    /// of its name that has another owner is [`Error::AlreadyExists`], and is left
-    /// as it is.
+    /// Creates `object`, or changes the existing one to it. Fields of other managers stay.
+    /// [`Error::AlreadyExists`] if an object of that name has another owner; it is left
+    /// alone.
     pub async fn apply<K: Writable>(&self, object: &K) -> Result<K, Error> {
         let name = object.name_any();
         let namespace = object.namespace().unwrap_or_default();
@@ -194,8 +205,8 @@ impl Writer {
             .await
     }
 
-    /// Merges `patch` into the object that was seen; [`Error::Stale`] where it
-    /// has changed since or is another one.
+    /// Merges `patch` into the object that was seen. [`Error::Stale`] if it has changed since
+    /// or is another object of the same name.
     pub async fn merge<K: Writable>(&self, seen: &K, mut patch: Value) -> Result<K, Error> {
         let meta = seen.meta();
         patch["metadata"]["uid"] = meta.uid.clone().into();
@@ -297,8 +308,8 @@ impl Writer {
         }
     }
 
-    /// Deletes the object with that UID once everything that it owns is gone:
-    /// until then it is seen to be ending.
+    /// Deletes the object with that UID after all objects that it owns. Until then it has a
+    /// deletion timestamp.
     pub async fn delete_with_dependents<K: Writable>(
         &self,
         namespace: &str,
@@ -316,13 +327,13 @@ impl Writer {
         self.guarded(api.delete(name, &params)).await.map(drop)
     }
 
-    /// The object as it is now in the API server, not in a cache.
+    /// Reads the object from the API server, not from a cache.
     pub async fn read<K: Writable>(&self, namespace: &str, name: &str) -> Result<Option<K>, Error> {
         let api = Api::<K>::namespaced(self.client.clone(), namespace);
         within(DEADLINE, api.get_opt(name)).await
     }
 
-    /// The objects of a namespace that match, as they are now in the API server.
+    /// Reads the matching objects of a namespace from the API server.
     pub async fn matching<K: Writable>(
         &self,
         namespace: &str,
@@ -332,7 +343,7 @@ impl Writer {
         Ok(within(DEADLINE, api.list(wanted)).await?.items)
     }
 
-    /// Whether the node is still there, as the API server has it now.
+    /// True if the API server has the node.
     pub async fn node_exists(&self, name: &str) -> Result<bool, Error> {
         let api = Api::<Node>::all(self.client.clone());
         Ok(within(DEADLINE, api.get_metadata_opt(name))
@@ -375,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_the_api_server_are_told_apart() {
+    fn answers_of_the_api_server_have_the_right_kind() {
         let forbidden = |message| kind(403, "Forbidden", message);
         assert_eq!(
             forbidden("pods \"x\" is forbidden: exceeded quota: q, requested: pods=1"),

@@ -1,5 +1,4 @@
-//! What each role of the operator keeps of the cluster: the facade as little as it
-//! needs, as it may see no more.
+//! The caches of each role. The facade has permission for few kinds, so it caches few.
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -11,17 +10,17 @@ use super::trim;
 use super::watches::{Cache, Watches};
 use hutch_api::{API_KEYS, MANAGED_BY, Sandbox, SandboxSession, labels};
 
-/// Our own kinds, which every role looks at. Cheap to clone, as all caches.
+/// The caches of the custom resources, which every role uses. Cheap to clone.
 #[derive(Clone)]
 pub struct Resources {
-    /// Sandboxes.
+    /// All Sandboxes of the watched namespaces.
     pub sandboxes: Cache<Sandbox>,
-    /// Sessions.
+    /// All SandboxSessions of the watched namespaces.
     pub sessions: Cache<SandboxSession>,
 }
 
 impl Resources {
-    /// Starts to watch one namespace, or all.
+    /// Starts the watches of one namespace, or of all.
     pub fn watch(watches: &mut Watches, namespace: Option<&str>) -> Self {
         Self {
             sandboxes: watches.namespaced(namespace, Config::default(), |_| ()),
@@ -30,29 +29,29 @@ impl Resources {
     }
 }
 
-/// The caches of the controllers.
+/// The caches of the controllers. Cheap to clone.
 #[derive(Clone)]
 pub struct Caches {
-    /// Sandboxes.
+    /// All Sandboxes of the watched namespaces.
     pub sandboxes: Cache<Sandbox>,
-    /// Sessions.
+    /// All SandboxSessions of the watched namespaces.
     pub sessions: Cache<SandboxSession>,
-    /// Pods of ours.
+    /// Pods that Hutch manages.
     pub pods: Cache<Pod>,
-    /// Claims of ours.
+    /// Claims that Hutch manages.
     pub claims: Cache<PersistentVolumeClaim>,
-    /// Nodes.
+    /// All nodes, without their images and heartbeats.
     pub nodes: Cache<Node>,
-    /// Runtime classes.
+    /// All runtime classes.
     pub runtimes: Cache<RuntimeClass>,
     /// The CSI drivers of each node.
     pub csi_nodes: Cache<CSINode>,
-    /// Volumes, those of others included: a bucket that they are of is in use.
+    /// All volumes, because those of others may use the same bucket.
     pub volumes: Cache<PersistentVolume>,
 }
 
 impl Caches {
-    /// Starts to watch what there is beside `resources` in one namespace, or in all.
+    /// Starts the other watches of one namespace, or of all.
     pub fn watch(watches: &mut Watches, resources: Resources, namespace: Option<&str>) -> Self {
         let ours = || Config::default().labels(&format!("{}={MANAGED_BY}", labels::MANAGED_BY));
         Self {
@@ -67,13 +66,13 @@ impl Caches {
         }
     }
 
-    /// Whether the node has that CSI driver, as its kubelet tells.
+    /// True if the node's kubelet has registered that CSI driver.
     pub fn has_driver(&self, node: &str, driver: &str) -> bool {
         let node = self.csi_nodes.store().get(&ObjectRef::new(node));
         node.is_some_and(|node| node.spec.drivers.iter().any(|known| known.name == driver))
     }
 
-    /// Resolves when every cache has taken in its first listing.
+    /// Returns when every cache contains its first listing.
     pub async fn wait_until_synced(&self) {
         tokio::join!(
             self.sandboxes.first_listing(),
@@ -88,22 +87,22 @@ impl Caches {
     }
 }
 
-/// The caches of the facade.
+/// The caches of the facade. Cheap to clone.
 #[derive(Clone)]
 pub struct FacadeCaches {
-    /// Sandboxes.
+    /// All Sandboxes of the watched namespaces.
     pub sandboxes: Cache<Sandbox>,
-    /// Sessions.
+    /// All SandboxSessions of the watched namespaces.
     pub sessions: Cache<SandboxSession>,
-    /// Pods of others that conversations may work in.
+    /// Attached pods.
     pub attached_pods: Cache<Pod>,
-    /// The Secret with the API keys, where they are asked for.
+    /// The Secret with the API keys, if requests need one.
     pub api_keys: Option<Cache<Secret>>,
 }
 
 impl FacadeCaches {
-    /// Starts to watch what there is beside `resources`: in the facade's own
-    /// namespace the pods of others, in that of `keys` the one Secret.
+    /// Starts the other watches: attached pods in `namespace`, the facade's own, and the one
+    /// Secret in the namespace `keys`.
     pub fn watch(
         watches: &mut Watches,
         resources: Resources,

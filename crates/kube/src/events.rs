@@ -1,5 +1,5 @@
-//! Events on a sandbox, for what a person may want to act on. They are bounded
-//! in length, never retried, and a failure to write one changes nothing else.
+//! Events about a sandbox, for problems that a person may want to act on. Their length is
+//! bounded. A failed write is logged and not repeated.
 
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use tracing::warn;
 
 use super::lease::Leadership;
 
-/// Longest note, in bytes; the API server's own bound is 1024.
-const NOTE: usize = 900;
+/// Longest note in bytes. The API server's limit is 1024.
+const MAX_NOTE_BYTES: usize = 900;
+/// Timeout of one write.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Writes events in the name of one controller.
+/// Writes events as one controller.
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
@@ -22,7 +23,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Writes with `client` as `controller` while `leadership` holds.
+    /// A writer that uses `client` as `controller` while `leadership` holds.
     pub fn new(client: Client, leadership: Leadership, controller: &str) -> Self {
         let reporter: Reporter = controller.into();
         Self {
@@ -31,7 +32,7 @@ impl Events {
         }
     }
 
-    /// Something that went as it should.
+    /// Writes an event of type Normal.
     pub async fn normal<K>(&self, about: &K, reason: &str, note: &str)
     where
         K: Resource<DynamicType = ()>,
@@ -40,7 +41,7 @@ impl Events {
             .await;
     }
 
-    /// Something that a person should look at.
+    /// Writes an event of type Warning.
     pub async fn warning<K>(&self, about: &K, reason: &str, note: &str)
     where
         K: Resource<DynamicType = ()>,
@@ -49,8 +50,8 @@ impl Events {
             .await;
     }
 
-    /// Something about a part of the object, such as `spec.buckets{data}`; what is
-    /// told of one part is not taken for a repetition of what is told of another.
+    /// Writes an event about a part of the object, such as `spec.buckets{data}`. The API server
+    /// counts repetitions of each part separately.
     pub async fn of_part<K>(&self, about: &K, part: &str, kind: EventType, reason: &str, note: &str)
     where
         K: Resource<DynamicType = ()>,
@@ -79,7 +80,7 @@ impl Events {
             secondary: None,
         };
         let mut about = about.object_ref(&());
-        // Repetitions are counted on one event only while the reference is the same.
+        // Repetitions are counted on one event only if the reference is the same.
         about.resource_version = None;
         about.field_path = part.map(str::to_owned);
         match tokio::time::timeout(DEADLINE, self.recorder.publish(&event, &about)).await {
@@ -91,7 +92,7 @@ impl Events {
 }
 
 fn shortened(note: &str) -> String {
-    let mut end = note.len().min(NOTE);
+    let mut end = note.len().min(MAX_NOTE_BYTES);
     while !note.is_char_boundary(end) {
         end -= 1;
     }
@@ -106,6 +107,6 @@ mod tests {
     fn a_note_is_cut_between_characters() {
         assert_eq!(shortened("short"), "short");
         let cut = shortened(&"用".repeat(400));
-        assert!(cut.len() <= NOTE && cut.chars().all(|c| c == '用'));
+        assert!(cut.len() <= MAX_NOTE_BYTES && cut.chars().all(|c| c == '用'));
     }
 }

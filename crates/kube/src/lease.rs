@@ -1,9 +1,9 @@
-//! Leader election on a `coordination.k8s.io` Lease, and the guard that every
-//! write asks first. A leader counts itself out `margin` before another replica
-//! may count it out, so a replica that froze and wakes does not write any more:
-//! the guard is a comparison with two clocks, not a task that has to run.
-//! Takeover goes by how long the lease did not change on our own clock, as in
-//! client-go: clocks of different machines are never compared.
+//! Leader election with a `coordination.k8s.io` Lease, and the check before every write.
+//!
+//! A leader stops `margin` before another replica may take over. So a replica that was frozen
+//! and continues writes nothing: the check compares two clocks and needs no task that runs.
+//! As in client-go, a replica takes over when the lease has not changed for its duration on
+//! the replica's own clock. Clocks of different machines are never compared.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,34 +19,34 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// This replica may not write: it does not hold the lease, or not any more.
+/// This replica must not write: it does not hold the lease, or no longer.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("this replica is not the leader")]
 pub struct NotLeader;
 
-/// Which lease, who we are, and how patient everybody is.
+/// The lease, the identity of this replica, and the times.
 #[derive(Clone, Debug)]
 pub struct LeaseSettings {
     /// Namespace of the Lease.
     pub namespace: String,
     /// Name of the Lease.
     pub name: String,
-    /// Who we are. A restarted process may keep its identity, and then takes its
-    /// lease back at once, only where no two processes can have the same one at
-    /// the same time: the pod's name in a cluster, something random elsewhere.
+    /// Identity of this replica. A process that restarts with the same identity takes its
+    /// lease back at once. So no two processes may have one identity at the same time: use
+    /// the pod's name in a cluster and a random text elsewhere.
     pub identity: String,
-    /// Another replica takes over after the lease did not change for this long;
-    /// whole seconds.
+    /// Another replica takes over when the lease has not changed for this long; whole
+    /// seconds.
     pub duration: Duration,
-    /// How long before that the leader stops writing on its own.
+    /// The leader stops this long before the end of the duration.
     pub margin: Duration,
-    /// How often the lease is renewed or looked at.
+    /// Time between two renewals or reads of the lease.
     pub period: Duration,
 }
 
 impl LeaseSettings {
-    /// 8 s until takeover, of which the leader uses 5; renewed every 1.5 s. The
-    /// whole is short enough to be working again within 10 s of a crash.
+    /// A duration of 8 s, of which the leader uses 5, renewed every 1.5 s. Another replica
+    /// works within 10 s of a crash.
     pub fn new(namespace: &str, name: &str, identity: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -59,8 +59,8 @@ impl LeaseSettings {
     }
 }
 
-/// The end of a term on both clocks: the monotonic one does not jump, the wall
-/// clock goes on while a machine is suspended.
+/// The end of a term on two clocks: the monotonic clock does not jump, and the wall clock
+/// continues while a machine is suspended.
 #[derive(Clone, Copy)]
 struct Term {
     monotonic: Instant,
@@ -82,7 +82,7 @@ impl Term {
     }
 }
 
-/// Whether this replica leads. Cheap to clone; all clones agree.
+/// The leadership of this replica. Cheap to clone; all clones share one state.
 #[derive(Clone)]
 pub struct Leadership(Arc<Shared>);
 
@@ -93,7 +93,7 @@ struct Shared {
 }
 
 impl Leadership {
-    /// For a single replica that needs no lease.
+    /// The leadership of a single replica, which needs no lease.
     pub fn always() -> Self {
         Self::with(true)
     }
@@ -106,8 +106,8 @@ impl Leadership {
         }))
     }
 
-    /// How much longer this replica may write: to be asked before every write,
-    /// and taken as the write's deadline.
+    /// Returns how much longer this replica may write. Call it before every write and use the
+    /// result as the write's deadline.
     pub fn check(&self) -> Result<Duration, NotLeader> {
         if self.0.always {
             return Ok(Duration::MAX);
@@ -115,7 +115,7 @@ impl Leadership {
         self.term().and_then(Term::left).ok_or(NotLeader)
     }
 
-    /// Resolves when this replica leads.
+    /// Returns when this replica leads.
     pub async fn gained(&self) {
         let mut leading = self.0.leading.subscribe();
         while self.check().is_err() {
@@ -124,7 +124,7 @@ impl Leadership {
         }
     }
 
-    /// Resolves when this replica does not lead any more.
+    /// Returns when this replica no longer leads.
     pub async fn lost(&self) {
         let mut leading = self.0.leading.subscribe();
         while let Ok(left) = self.check() {
@@ -149,8 +149,8 @@ impl Leadership {
         }
     }
 
-    /// Starts to campaign for the lease. The future ends after `stop`, when the
-    /// lease has been given back: `stop` it when the controllers have ended.
+    /// Starts to campaign for the lease. After `stop` the future gives the lease back and ends.
+    /// Cancel `stop` only when the controllers have ended.
     pub fn campaign(
         client: &Client,
         settings: LeaseSettings,
@@ -167,8 +167,8 @@ impl Leadership {
     }
 }
 
-/// What the lease looked like, and since when it has looked like that.
-struct Seen {
+/// A version of the lease, and the time since which it has been current.
+struct SeenVersion {
     version: Option<String>,
     since: Instant,
 }
@@ -177,14 +177,14 @@ struct Candidate {
     api: Api<Lease>,
     settings: LeaseSettings,
     leadership: Leadership,
-    seen: Option<Seen>,
+    seen: Option<SeenVersion>,
 }
 
 impl Candidate {
     async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.turn().await;
-            // Spread, so that replicas do not ask in step.
+            // Random, so that replicas do not send requests at the same moments.
             let spread = self.settings.period.mul_f64(0.8 + 0.4 * fraction());
             tokio::select! {
                 () = tokio::time::sleep(spread) => {}
@@ -195,8 +195,8 @@ impl Candidate {
     }
 
     async fn turn(&mut self) {
-        // A term counts from before the request, as the server may have taken
-        // the renewal in at once and the answer may have been slow.
+        // The term begins before the request: the server may have stored the renewal at
+        // once, and the answer may have been slow.
         let term = Term::from_now(self.settings.duration - self.settings.margin);
         let deadline = self.settings.duration - self.settings.margin;
         match tokio::time::timeout(deadline, self.attempt()).await {
@@ -213,7 +213,7 @@ impl Candidate {
         }
     }
 
-    /// Takes, renews or observes the lease; whether it is ours.
+    /// Takes, renews or reads the lease. Returns true if this replica has it.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
         let params = PostParams::default();
         let Some(mut lease) = self.api.get_opt(&self.settings.name).await? else {
@@ -223,15 +223,16 @@ impl Candidate {
             return lost_races_are_answers(self.api.create(&params, &lease).await);
         };
         let before = lease.spec.take().unwrap_or_default();
-        if !self.free(&before, lease.metadata.resource_version.as_deref()) {
+        if !self.may_take(&before, lease.metadata.resource_version.as_deref()) {
             return Ok(false);
         }
         lease.spec = Some(self.claim(&before));
         lost_races_are_answers(self.api.replace(&self.settings.name, &params, &lease).await)
     }
 
-    /// Whether the lease is ours, nobody's, or has not changed for its duration.
-    fn free(&mut self, spec: &LeaseSpec, version: Option<&str>) -> bool {
+    /// True if this replica may take the lease: it has it already, nobody has it, or it has not
+    /// changed for its duration.
+    fn may_take(&mut self, spec: &LeaseSpec, version: Option<&str>) -> bool {
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         if holder.is_empty() || holder == self.settings.identity {
             return true;
@@ -246,7 +247,7 @@ impl Candidate {
                 seen.since.elapsed() >= Duration::from_secs(seconds.into())
             }
             _ => {
-                self.seen = Some(Seen {
+                self.seen = Some(SeenVersion {
                     version: version.map(str::to_owned),
                     since: Instant::now(),
                 });
@@ -301,7 +302,7 @@ impl Candidate {
     }
 }
 
-/// A conflict means that somebody else was faster.
+/// A conflict means that another replica was faster.
 fn lost_races_are_answers(result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
     match result {
         Ok(_) => Ok(true),
@@ -310,7 +311,7 @@ fn lost_races_are_answers(result: Result<Lease, kube::Error>) -> Result<bool, ku
     }
 }
 
-/// A number in 0..1 that is random enough to spread requests.
+/// A random number in 0..1.
 fn fraction() -> f64 {
     let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
     #[allow(clippy::cast_precision_loss)]
@@ -361,17 +362,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_is_taken_over_only_when_it_did_not_change_for_its_duration() {
+    async fn a_lease_is_taken_over_only_after_its_duration_without_a_change() {
         let mut us = candidate();
-        assert!(us.free(&held_by(""), Some("1")));
-        assert!(us.free(&held_by("me"), Some("1")));
-        assert!(!us.free(&held_by("other"), Some("1")));
+        assert!(us.may_take(&held_by(""), Some("1")));
+        assert!(us.may_take(&held_by("me"), Some("1")));
+        assert!(!us.may_take(&held_by("other"), Some("1")));
         tokio::time::advance(Duration::from_secs(7)).await;
-        assert!(!us.free(&held_by("other"), Some("2")));
+        assert!(!us.may_take(&held_by("other"), Some("2")));
         tokio::time::advance(Duration::from_secs(7)).await;
-        assert!(!us.free(&held_by("other"), Some("2")));
+        assert!(!us.may_take(&held_by("other"), Some("2")));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(us.free(&held_by("other"), Some("2")));
+        assert!(us.may_take(&held_by("other"), Some("2")));
     }
 
     #[tokio::test]
@@ -382,7 +383,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_lease_to_hold_the_guard_is_open() {
+    async fn a_replica_without_a_lease_may_always_write() {
         assert!(Leadership::always().check().is_ok());
         Leadership::always().gained().await;
     }

@@ -1,5 +1,5 @@
-//! The caches of `hutch-node`: the pods of ours that are on one node, and the
-//! sandboxes, of each what the mounts need and nothing else.
+//! The caches of `hutch-node`: the sandboxes, and Hutch's pods on one node. They keep only the
+//! fields that mounts need.
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use kube::runtime::watcher;
@@ -7,17 +7,17 @@ use kube::runtime::watcher;
 use super::watches::{Cache, Watches};
 use hutch_api::{MANAGED_BY, Sandbox, SandboxSpec, SandboxStatus, labels};
 
-/// What `hutch-node` watches. Cheap to clone.
+/// The caches of `hutch-node`. Cheap to clone.
 #[derive(Clone)]
 pub struct NodeCaches {
-    /// Sandboxes, with their buckets alone.
+    /// All Sandboxes, reduced to their buckets.
     pub sandboxes: Cache<Sandbox>,
-    /// Pods of ours on the node.
+    /// Hutch's pods on the node.
     pub pods: Cache<Pod>,
 }
 
 impl NodeCaches {
-    /// Starts to watch one namespace, or all.
+    /// Starts the watches of one namespace, or of all.
     pub fn watch(watches: &mut Watches, node: &str, namespace: Option<&str>) -> Self {
         let ours = watcher::Config::default()
             .labels(&format!("{}={MANAGED_BY}", labels::MANAGED_BY))
@@ -28,7 +28,7 @@ impl NodeCaches {
         }
     }
 
-    /// Resolves when both caches have taken in their first listing.
+    /// Returns when both caches contain their first listing.
     pub async fn wait_until_synced(&self) {
         tokio::join!(self.sandboxes.first_listing(), self.pods.first_listing());
     }
@@ -45,8 +45,7 @@ fn trim_sandbox(sandbox: &mut Sandbox) {
     });
 }
 
-/// Keeps the names of a pod's volumes, where its containers have those, and how they
-/// are.
+/// Keeps the names and paths of a pod's volumes, and its status.
 fn trim_pod(pod: &mut Pod) {
     let named = |volume: Volume| Volume {
         name: volume.name,

@@ -1,5 +1,4 @@
-//! What is left out of cached objects, because nobody reads it and a hundred
-//! sandboxes have to fit in little memory.
+//! Removes the fields of cached objects that nobody reads, to save memory.
 
 use k8s_openapi::api::core::v1::{
     CSIPersistentVolumeSource, Container, Node, PersistentVolume, PersistentVolumeSpec, Pod,
@@ -7,8 +6,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::storage::v1::CSINode;
 
-/// Keeps of a pod's spec its node, whether it has a user namespace, each
-/// container's name and image, and each volume's name and claim.
+/// Keeps of a pod's spec its node, `hostUsers`, the name and image of each container, and the
+/// name and claim of each volume.
 pub fn pod(pod: &mut Pod) {
     let Some(spec) = pod.spec.take() else { return };
     let bare = |container: Container| Container {
@@ -43,7 +42,7 @@ pub fn node(node: &mut Node) {
     }
 }
 
-/// Keeps of a volume what it is of, who has it, and where its keys are.
+/// Keeps the source of a volume, its claim, and the reference to its Secret.
 pub fn volume(volume: &mut PersistentVolume) {
     volume.metadata.annotations = None;
     let Some(spec) = volume.spec.take() else {
@@ -77,7 +76,7 @@ mod tests {
     use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, EnvVar};
 
     #[test]
-    fn a_trimmed_pod_keeps_what_decisions_rest_on() {
+    fn a_trimmed_pod_keeps_the_fields_that_decisions_use() {
         let mut full = Pod {
             spec: Some(PodSpec {
                 node_name: Some("n".into()),

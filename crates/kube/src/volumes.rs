@@ -1,9 +1,9 @@
-//! What the controllers write and read around the volumes of buckets: volumes
-//! themselves, which belong to no namespace, and by their metadata alone the
-//! Secrets that go with them. Every write asks the leadership first.
+//! Reads and writes for the volumes of buckets: PersistentVolumes, which belong to no
+//! namespace, and the metadata of their Secrets. Every write checks the leadership first.
 
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
@@ -14,19 +14,19 @@ impl Writer {
         Api::all(self.client.clone())
     }
 
-    /// The volume as it is now in the API server.
+    /// Reads the volume from the API server.
     pub async fn read_volume(&self, name: &str) -> Result<Option<PersistentVolume>, Error> {
         within(DEADLINE, self.volumes().get_opt(name)).await
     }
 
-    /// All volumes of the cluster as they are now.
+    /// Reads all volumes of the cluster from the API server.
     pub async fn list_volumes(&self) -> Result<Vec<PersistentVolume>, Error> {
         let api = self.volumes();
         let listed = within(DEADLINE, api.list(&ListParams::default())).await?;
         Ok(listed.items)
     }
 
-    /// Creates the volume; [`Error::AlreadyExists`] where its name is taken.
+    /// Creates the volume. [`Error::AlreadyExists`] if its name is taken.
     pub async fn create_volume(
         &self,
         volume: &PersistentVolume,
@@ -39,8 +39,7 @@ impl Writer {
         self.guarded(api.create(&params, volume)).await
     }
 
-    /// Merges `patch` into the volume that was seen; [`Error::Stale`] where it has
-    /// changed since.
+    /// Merges `patch` into the volume that was seen. [`Error::Stale`] if it has changed since.
     pub async fn merge_volume(
         &self,
         seen: &PersistentVolume,
@@ -57,8 +56,8 @@ impl Writer {
         self.guarded(call).await.map(drop)
     }
 
-    /// Deletes the volume in the very state that was seen. One that is already
-    /// gone is no error.
+    /// Deletes the volume that was seen. [`Error::Stale`] if it has changed since. A volume that
+    /// does not exist is no error.
     pub async fn delete_volume(&self, seen: &PersistentVolume) -> Result<(), Error> {
         let params = DeleteParams {
             preconditions: Some(Preconditions {
@@ -74,15 +73,14 @@ impl Writer {
         }
     }
 
-    /// UID of the namespace, if it is there.
+    /// UID of the namespace, if it exists.
     pub async fn namespace_uid(&self, name: &str) -> Result<Option<String>, Error> {
         let api = Api::<Namespace>::all(self.client.clone());
         let found = within(DEADLINE, api.get_metadata_opt(name)).await?;
         Ok(found.and_then(|namespace| namespace.uid()))
     }
 
-    /// The Secrets of ours in that namespace: their metadata, never what is in
-    /// them.
+    /// Hutch's Secrets in that namespace. The result has metadata only and no values.
     pub async fn list_secrets(&self, namespace: &str, labels: &str) -> Result<Vec<Secret>, Error> {
         let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
         let params = ListParams::default().labels(labels);
@@ -94,10 +92,14 @@ impl Writer {
         Ok(bare.collect())
     }
 
-    /// All objects of a kind in that namespace, or in all, as they are now.
-    pub async fn list<K: Writable>(&self, namespace: Option<&str>) -> Result<Vec<K>, Error> {
+    /// Reads all objects of a kind in that namespace, or in all. An object that does not
+    /// decode is an error inside of its guard.
+    pub async fn list<K: Writable>(
+        &self,
+        namespace: Option<&str>,
+    ) -> Result<Vec<DeserializeGuard<K>>, Error> {
         let api = match namespace {
-            Some(namespace) => Api::<K>::namespaced(self.client.clone(), namespace),
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
         let listed = within(DEADLINE, api.list(&ListParams::default())).await?;

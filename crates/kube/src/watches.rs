@@ -1,8 +1,7 @@
-//! Watches: per kind one task that runs one watch into a store and tells two
-//! kinds of listeners about changes. The trigger channel names what changed and
-//! may lag, after which a listener looks at everything; the version counter only
-//! says that something did. A store is always updated before its listeners hear
-//! of it. Nothing here writes.
+//! Watches: one task per kind, which fills a store and notifies two kinds of listeners. A
+//! trigger names the changed object; a listener that lags gets one trigger for all objects
+//! instead. The version counter only says that something has changed. The store is updated
+//! before its listeners are notified. Nothing here writes.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -25,37 +25,37 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::unreadable::Unreadable;
 use hutch_api::labels;
 
-/// Triggers that a slow listener may fall behind by before it has to look at
-/// everything.
+/// Triggers that a slow listener may lag behind. After more it gets [`Change::All`].
 const BACKLOG: usize = 1024;
-/// A watch is ended by the server after this many seconds and taken up again
-/// where it was, so that a connection that silently died is noticed.
+/// The server ends a watch after this many seconds, and the client resumes it. So a dead
+/// connection is noticed.
 const WATCH_SECONDS: u32 = 60;
-/// First and longest wait after a watch error. Short, because the state has to
-/// match the spec within seconds of the API server's return.
+/// First and longest wait after a watch error. They are short, because reconciles must
+/// continue within seconds when the API server is back.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
-/// Errors of one watch are logged at most this often.
+/// Shortest time between two log lines about one watch.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
-/// What a watch reported.
+/// A change that a watch has reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The object of that namespace and name changed or went away.
+    /// The object of that namespace and name was created, changed or deleted.
     One {
-        /// Its namespace; `None` for a cluster-wide kind.
+        /// The namespace. `None` for a cluster-wide kind.
         namespace: Option<String>,
-        /// Its name.
+        /// The name.
         name: String,
-        /// Name of the sandbox that it belongs to, in the same namespace.
+        /// Name of the sandbox that the object belongs to, in the same namespace.
         sandbox: Option<String>,
     },
-    /// The watch began anew: anything may have changed.
+    /// The watch has started again: anything may have changed.
     All,
 }
 
-/// The objects of one kind, as a watch keeps them.
+/// The objects of one kind. A watch keeps them current.
 pub struct Cache<K>
 where
     K: Lookup<DynamicType = ()> + Clone + 'static,
@@ -63,6 +63,7 @@ where
     store: Store<K>,
     changes: broadcast::Sender<Arc<Change>>,
     version: watch::Sender<u64>,
+    unreadable: Arc<Unreadable>,
 }
 
 impl<K> Clone for Cache<K>
@@ -74,6 +75,7 @@ where
             store: self.store.clone(),
             changes: self.changes.clone(),
             version: self.version.clone(),
+            unreadable: self.unreadable.clone(),
         }
     }
 }
@@ -84,18 +86,21 @@ where
 {
     async fn feed(
         &self,
-        events: impl Stream<Item = watcher::Result<Event<K>>>,
+        events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>>,
         mut writer: kube::runtime::reflector::store::Writer<K>,
         trim: fn(&mut K),
         errors: WatchErrors,
     ) {
         let kind = K::kind(&()).into_owned();
-        let mut trouble = Trouble::default();
+        let mut failures = Failures::default();
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             match event {
-                Ok(mut event) => {
-                    trouble.over(&kind, &event);
+                Ok(event) => {
+                    failures.end(&kind, &event);
+                    let Some(mut event) = self.unreadable.filter(event, &self.store) else {
+                        continue;
+                    };
                     if let Event::Apply(object) | Event::InitApply(object) = &mut event {
                         object.managed_fields_mut().clear();
                         trim(object);
@@ -105,7 +110,7 @@ where
                 }
                 Err(error) => {
                     errors.0.get_or_create(&vec![("kind", kind.clone())]).inc();
-                    tokio::time::sleep(trouble.met(&kind, &error)).await;
+                    tokio::time::sleep(failures.add(&kind, &error)).await;
                 }
             }
         }
@@ -121,7 +126,7 @@ where
             Event::InitDone => Change::All,
             Event::Init | Event::InitApply(_) => return,
         };
-        // Without a listener there is nobody to tell.
+        // An error means that there is no listener.
         let _ = self.changes.send(Arc::new(change));
         self.version.send_modify(|version| *version += 1);
     }
@@ -131,7 +136,7 @@ impl<K> Cache<K>
 where
     K: Lookup<DynamicType = ()> + Clone + 'static,
 {
-    /// The objects themselves.
+    /// The store of the objects.
     pub fn store(&self) -> &Store<K> {
         &self.store
     }
@@ -141,24 +146,31 @@ where
         self.store.get(&ObjectRef::new(name).within(namespace))
     }
 
-    /// Whether the first listing has been taken in.
+    /// True if the API server has an object of that name that does not decode: a newer
+    /// Hutch has written it, for instance. The cache keeps its last version that did
+    /// decode, or does not have it. Do not take such an object for deleted.
+    pub fn is_unreadable(&self, namespace: &str, name: &str) -> bool {
+        self.unreadable.contains(namespace, name)
+    }
+
+    /// True if the cache contains the first listing.
     pub fn synced(&self) -> bool {
         *self.version.borrow() > 0
     }
 
-    /// Resolves when it has been.
+    /// Returns when the cache contains the first listing.
     pub async fn first_listing(&self) {
         // The sender lives in `self`, so this cannot fail.
         let _ = self.changes().wait_for(|version| *version > 0).await;
     }
 
-    /// Changes its value after every change of the store.
+    /// A counter that grows with every change of the store. 0 means no listing yet.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
 
-    /// What changes from now on. A listener that falls behind is told
-    /// [`Change::All`] instead of what it missed.
+    /// The changes from now on. A listener that lags gets [`Change::All`] in place of the
+    /// changes that it has missed.
     pub fn triggers(&self) -> impl Stream<Item = Arc<Change>> + Send + 'static {
         BroadcastStream::new(self.changes.subscribe()).map(|received| match received {
             Ok(change) => change,
@@ -167,8 +179,8 @@ where
     }
 }
 
-/// The sandbox that an object belongs to: its controller if that is a Sandbox,
-/// else what the label says (a retained claim has no owner).
+/// The sandbox that an object belongs to: its controller if that is a Sandbox, else the value
+/// of the label, because a retained claim has no owner.
 fn sandbox_of<K: Resource<DynamicType = ()>>(object: &K) -> Option<String> {
     object
         .owner_references()
@@ -178,18 +190,18 @@ fn sandbox_of<K: Resource<DynamicType = ()>>(object: &K) -> Option<String> {
         .or_else(|| object.labels().get(labels::SANDBOX).cloned())
 }
 
-/// Errors of one watch: how long to wait, and whether to log.
+/// The errors of one watch since its last success.
 #[derive(Default)]
-struct Trouble {
+struct Failures {
     failures: u32,
     logged: Option<Instant>,
 }
 
-impl Trouble {
-    fn met(&mut self, kind: &str, error: &watcher::Error) -> Duration {
+impl Failures {
+    fn add(&mut self, kind: &str, error: &watcher::Error) -> Duration {
         if self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
             self.logged = Some(Instant::now());
-            if missing(error) {
+            if is_unknown_kind(error) {
                 warn!(
                     kind,
                     "the API server does not know this kind yet: waiting for its CRD"
@@ -206,8 +218,8 @@ impl Trouble {
         wait
     }
 
-    fn over<K>(&mut self, kind: &str, event: &Event<K>) {
-        // `Init` only says that a listing is going to be tried.
+    fn end<K>(&mut self, kind: &str, event: &Event<K>) {
+        // `Init` only says that a listing begins.
         if self.failures > 0 && !matches!(event, Event::Init) {
             debug!(kind, failures = self.failures, "watch works again");
             if self.logged.is_some() {
@@ -218,7 +230,7 @@ impl Trouble {
     }
 }
 
-fn missing(error: &watcher::Error) -> bool {
+fn is_unknown_kind(error: &watcher::Error) -> bool {
     matches!(
         error,
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -227,11 +239,11 @@ fn missing(error: &watcher::Error) -> bool {
     )
 }
 
-/// Watch errors by kind.
+/// Counts watch errors by kind.
 #[derive(Clone, Default)]
 struct WatchErrors(Family<Vec<(&'static str, String)>, Counter>);
 
-/// The watches of a process, which begin here and end together.
+/// All watches of a process.
 pub struct Watches {
     client: Client,
     errors: WatchErrors,
@@ -241,7 +253,7 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// None yet; `registry` tells their errors.
+    /// No watches yet. `registry` gets the counter of their errors.
     pub fn new(client: Client, registry: &mut Registry) -> Self {
         let errors = WatchErrors::default();
         let help = "Errors of the watches that feed the caches";
@@ -255,8 +267,8 @@ impl Watches {
         }
     }
 
-    /// Starts a watch of one namespace, or of all. Each object passes `trim`
-    /// before it is kept.
+    /// Starts a watch of one namespace, or of all. `trim` removes unused fields of each
+    /// object.
     pub(super) fn namespaced<K>(
         &mut self,
         namespace: Option<&str>,
@@ -283,7 +295,12 @@ impl Watches {
         self.start(api, watcher::Config::default(), trim)
     }
 
-    fn start<K>(&mut self, api: Api<K>, config: watcher::Config, trim: fn(&mut K)) -> Cache<K>
+    fn start<K>(
+        &mut self,
+        api: Api<DeserializeGuard<K>>,
+        config: watcher::Config,
+        trim: fn(&mut K),
+    ) -> Cache<K>
     where
         K: Resource<DynamicType = ()> + Watched,
     {
@@ -292,6 +309,7 @@ impl Watches {
             store: reader,
             changes: broadcast::Sender::new(BACKLOG),
             version: watch::Sender::new(0),
+            unreadable: Arc::default(),
         };
         self.listings
             .0
@@ -305,12 +323,12 @@ impl Watches {
         cache
     }
 
-    /// The first listings of all that have begun.
+    /// The state of the first listings.
     pub fn listings(&self) -> Listings {
         self.listings.clone()
     }
 
-    /// Ends them.
+    /// Ends all watches.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
@@ -318,17 +336,17 @@ impl Watches {
     }
 }
 
-/// An object that a cache can keep.
+/// An object that a cache can contain.
 pub trait Watched: Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
 
 impl<K: Clone + Debug + DeserializeOwned + Send + Sync + 'static> Watched for K {}
 
-/// Which first listings are still waited for.
+/// The first listings of all watches.
 #[derive(Clone, Default)]
 pub struct Listings(Vec<(String, watch::Receiver<u64>)>);
 
 impl Listings {
-    /// The kinds that are.
+    /// The kinds whose first listing is missing.
     pub fn missing(&self) -> Vec<String> {
         let missing = self.0.iter().filter(|(_, version)| *version.borrow() == 0);
         let mut kinds: Vec<_> = missing.map(|(kind, _)| kind.clone()).collect();

@@ -10,17 +10,29 @@ fn pod(name: &str) -> Pod {
     pod
 }
 
+fn guard(event: Event<Pod>) -> Event<DeserializeGuard<Pod>> {
+    let good = |pod| DeserializeGuard(Ok(pod));
+    match event {
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+        Event::InitApply(pod) => Event::InitApply(good(pod)),
+        Event::Apply(pod) => Event::Apply(good(pod)),
+        Event::Delete(pod) => Event::Delete(good(pod)),
+    }
+}
+
 async fn fed(events: Vec<watcher::Result<Event<Pod>>>) -> (Cache<Pod>, Vec<Change>) {
     let (reader, writer) = store();
     let cache = Cache {
         store: reader,
         changes: broadcast::Sender::new(2),
         version: watch::Sender::new(0),
+        unreadable: Arc::default(),
     };
     let triggers = cache.triggers();
     cache
         .feed(
-            stream::iter(events),
+            stream::iter(events.into_iter().map(|event| event.map(guard))),
             writer,
             crate::trim::pod,
             WatchErrors::default(),
@@ -60,7 +72,7 @@ async fn a_cache_is_synced_after_its_first_listing_and_counts_changes() {
 }
 
 #[tokio::test]
-async fn a_listener_that_lags_is_told_to_look_at_everything() {
+async fn a_listener_that_lags_gets_one_change_for_all_objects() {
     let (_, seen) = fed((0..9)
         .map(|i| Ok(Event::Apply(pod(&i.to_string()))))
         .collect())
@@ -80,7 +92,7 @@ async fn an_error_does_not_end_a_watch() {
 }
 
 #[test]
-fn an_object_belongs_to_its_controller_or_to_its_label() {
+fn an_object_belongs_to_the_sandbox_that_controls_it_or_that_its_label_names() {
     let mut owned = pod("x");
     owned.metadata.owner_references = Some(vec![OwnerReference {
         kind: "Sandbox".into(),
@@ -95,4 +107,52 @@ fn an_object_belongs_to_its_controller_or_to_its_label() {
     owned.metadata.owner_references = None;
     assert_eq!(sandbox_of(&owned).as_deref(), Some("label"));
     assert_eq!(sandbox_of(&pod("y")), None);
+}
+
+/// An API server with two sandboxes, one of which does not decode.
+fn server_with_an_unreadable_sandbox() -> Client {
+    let sandbox = |name: &str, phase: &str| {
+        serde_json::json!({
+            "apiVersion": "hutch.dev/v1alpha1",
+            "kind": "Sandbox",
+            "metadata": { "namespace": "ns", "name": name, "resourceVersion": "1" },
+            "spec": {},
+            "status": { "phase": phase },
+        })
+    };
+    let list = serde_json::json!({
+        "apiVersion": "hutch.dev/v1alpha1",
+        "kind": "SandboxList",
+        "metadata": { "resourceVersion": "1" },
+        "items": [sandbox("future", "Dreaming"), sandbox("good", "Ready")],
+    });
+    let list = list.to_string();
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let list = list.clone();
+        async move {
+            let watches = request
+                .uri()
+                .query()
+                .is_some_and(|it| it.contains("watch="));
+            if watches {
+                std::future::pending::<()>().await;
+            }
+            let body = kube::client::Body::from(list.into_bytes());
+            Ok::<_, std::convert::Infallible>(http::Response::new(body))
+        }
+    });
+    Client::new(service, "ns")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_does_not_decode_stops_the_watch_of_nobody_else() {
+    let client = server_with_an_unreadable_sandbox();
+    let mut watches = Watches::new(client, &mut Registry::default());
+    let config = watcher::Config::default();
+    let cache: Cache<hutch_api::Sandbox> = watches.namespaced(Some("ns"), config, |_| ());
+    let filled = tokio::time::timeout(Duration::from_secs(60), cache.first_listing()).await;
+    assert!(filled.is_ok(), "the first listing never ends");
+    assert!(cache.get("ns", "good").is_some());
+    assert!(cache.get("ns", "future").is_none() && cache.is_unreadable("ns", "future"));
+    watches.stop().await;
 }

@@ -177,7 +177,7 @@ impl Files for Pool {
             Ok(match reply.kind() {
                 v1::Kind::Missing => FileKind::Missing,
                 v1::Kind::File => FileKind::File,
-                v1::Kind::Folder => FileKind::Folder,
+                v1::Kind::Folder => FileKind::Directory,
                 v1::Kind::Link | v1::Kind::Special => FileKind::Special,
             })
         }

@@ -19,7 +19,7 @@ use hutch_core::agent::AgentError;
 use hutch_core::files::FilePath;
 use hutch_core::interfaces::{PodRef, Search};
 use hutch_core::search::{
-    MAX_PATTERN, SearchLimits, SearchOutput, TIMED_OUT, Tree, TreeEntry, TreeKind, TreeLimits,
+    MAX_PATTERN_BYTES, SearchLimits, SearchOutput, TIMED_OUT, Tree, TreeEntry, TreeKind, TreeLimits,
 };
 
 /// Time for the way to the agent and back, beyond the search's own time limit.
@@ -27,7 +27,7 @@ const ROUND_TRIP_ALLOWANCE: Duration = Duration::from_secs(5);
 /// The longest file name that Linux allows (`NAME_MAX`).
 const MAX_NAME_BYTES: usize = 255;
 
-const _: () = assert!(MAX_PATTERN == hutch_wire::limits::MAX_PATTERN);
+const _: () = assert!(MAX_PATTERN_BYTES == hutch_wire::limits::MAX_PATTERN);
 
 type Answer<T> = Result<Response<Streaming<T>>, Status>;
 
@@ -98,7 +98,7 @@ impl TreeBuilder {
         self.finish_entry()?;
         let entries = &mut self.tree.entries;
         let deepest = entries.last().map_or(0, |last| match last.kind {
-            TreeKind::Folder => last.depth.saturating_add(1),
+            TreeKind::Directory => last.depth.saturating_add(1),
             _ => last.depth,
         });
         let root = entries.is_empty();
@@ -113,7 +113,7 @@ impl TreeBuilder {
         }
         let kind = match entry.kind() {
             v1::Kind::File => TreeKind::File,
-            v1::Kind::Folder => TreeKind::Folder,
+            v1::Kind::Folder => TreeKind::Directory,
             v1::Kind::Link => TreeKind::Link,
             v1::Kind::Special | v1::Kind::Missing => TreeKind::Special,
         };

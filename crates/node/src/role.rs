@@ -63,7 +63,7 @@ async fn open(
 }
 
 async fn serve(settings: NodeSettings, mut registry: Registry) -> anyhow::Result<()> {
-    let config = client::infer()
+    let config = kube::Config::infer()
         .await
         .context("no cluster to work on: set KUBECONFIG, or run in a pod with a service account")?;
     let client = client::connect(&config).context("the cluster's configuration cannot be used")?;

@@ -203,7 +203,7 @@ impl Service {
         let Some(status) = &sandbox.status else {
             return Step::Wait;
         };
-        if let (true, Some(slept)) = (deadlines::asleep(&sandbox), &status.slept_at) {
+        if let (true, Some(slept)) = (deadlines::is_asleep(&sandbox), &status.slept_at) {
             return Step::Wake(slept.0);
         }
         let current = status.observed_generation == sandbox.metadata.generation;

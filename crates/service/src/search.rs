@@ -84,7 +84,7 @@ impl Service {
             };
             directories.truncate(depth.saturating_sub(1));
             match entry.kind {
-                TreeKind::Folder if depth > 0 => directories.push(format!("{name}/")),
+                TreeKind::Directory if depth > 0 => directories.push(format!("{name}/")),
                 TreeKind::File if super::diagnostics::is_source(name) => {
                     sources.push(directories.concat() + name);
                 }

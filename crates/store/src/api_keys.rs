@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use hutch_api::{API_KEYS, MANAGED_BY, labels};
 use hutch_core::access::{
-    ApiKey, ApiKeyRecord as ApiKeyEntry, KEYS_PER_TENANT, Limits, Principal, RANDOM, Scope,
+    ApiKey, ApiKeyRecord, KEYS_PER_TENANT, Limits, Principal, RANDOM_BYTES, Scope,
 };
 use hutch_kube::apply::{self, Writer};
 use hutch_kube::watches::Cache;
@@ -39,12 +39,12 @@ pub enum ApiKeyError {
 }
 
 /// The entries by key id. An entry that cannot be used is an error text.
-pub type ApiKeyEntries = BTreeMap<String, Result<ApiKeyEntry, String>>;
+pub type ApiKeyEntries = BTreeMap<String, Result<ApiKeyRecord, String>>;
 
 fn entries(secret: Option<&Secret>) -> ApiKeyEntries {
     let data = secret.and_then(|secret| secret.data.as_ref());
     let entry = |(id, value): (&String, &k8s_openapi::ByteString)| {
-        (id.clone(), ApiKeyEntry::parse(&value.0))
+        (id.clone(), ApiKeyRecord::parse(&value.0))
     };
     data.into_iter().flatten().map(entry).collect()
 }
@@ -60,7 +60,7 @@ pub struct ApiKeyStore {
 #[derive(Default)]
 struct ParsedSecret {
     source: Option<Arc<Secret>>,
-    keys: HashMap<String, (ApiKeyEntry, Arc<Principal>)>,
+    keys: HashMap<String, (ApiKeyRecord, Arc<Principal>)>,
 }
 
 impl ApiKeyStore {
@@ -86,7 +86,7 @@ impl ApiKeyStore {
             *parsed = ParsedSecret::of(secret);
         }
         let (entry, principal) = parsed.keys.get(key.id())?;
-        entry.is_of(key).then(|| principal.clone())
+        entry.matches(key).then(|| principal.clone())
     }
 }
 
@@ -151,11 +151,11 @@ impl ApiKeyEditor {
     /// [`ApiKeyError::Refused`] if the key would break one of these rules, else
     /// [`ApiKeyError::Random`] or [`ApiKeyError::Apply`].
     pub async fn create(&self, new: &NewApiKey) -> Result<ApiKey, ApiKeyError> {
-        let mut random = [0; RANDOM];
+        let mut random = [0; RANDOM_BYTES];
         getrandom::fill(&mut random).map_err(ApiKeyError::Random)?;
-        let key = ApiKey::of(&random);
+        let key = ApiKey::from_random(&random);
         let whose = (new.tenant.as_str(), new.namespace.as_str());
-        let entry = ApiKeyEntry::of(&key, whose, &new.scopes, new.limits, Timestamp::now());
+        let entry = ApiKeyRecord::new(&key, whose, &new.scopes, new.limits, Timestamp::now());
         let entry = json!(entry).to_string();
         for _ in 0..MAX_ATTEMPTS {
             let seen = self.read().await?;
@@ -181,7 +181,7 @@ impl ApiKeyEditor {
     ///
     /// # Errors
     /// [`ApiKeyError::NotFound`] or [`ApiKeyError::Apply`].
-    pub async fn revoke(&self, id: &str) -> Result<Option<ApiKeyEntry>, ApiKeyError> {
+    pub async fn revoke(&self, id: &str) -> Result<Option<ApiKeyRecord>, ApiKeyError> {
         for _ in 0..MAX_ATTEMPTS {
             let not_found = || ApiKeyError::NotFound(id.to_owned());
             let seen = self.read().await?.ok_or_else(not_found)?;
@@ -271,13 +271,13 @@ mod tests {
         }
     }
 
-    fn entry(byte: u8, new: &NewApiKey) -> (String, ApiKeyEntry) {
-        let key = ApiKey::of(&[byte; RANDOM]);
+    fn entry(byte: u8, new: &NewApiKey) -> (String, ApiKeyRecord) {
+        let key = ApiKey::from_random(&[byte; RANDOM_BYTES]);
         let whose = (new.tenant.as_str(), new.namespace.as_str());
         let at = Timestamp::UNIX_EPOCH;
         (
             key.id().to_owned(),
-            ApiKeyEntry::of(&key, whose, &new.scopes, new.limits, at),
+            ApiKeyRecord::new(&key, whose, &new.scopes, new.limits, at),
         )
     }
 

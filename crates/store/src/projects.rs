@@ -87,6 +87,10 @@ impl ProjectSandboxes for ProjectSandboxStore {
         all.filter(here).collect()
     }
 
+    fn is_unreadable(&self, name: &str) -> bool {
+        self.cache.is_unreadable(&self.namespace, name)
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.cache.changes()
     }

@@ -133,7 +133,7 @@ impl Sandboxes for SandboxStore {
                 .await
                 .map_err(refusal)?;
             let meant = |it: &Sandbox| it.metadata.uid.as_deref() == Some(uid);
-            Ok(all.into_iter().find(meant))
+            Ok(all.into_iter().filter_map(|it| it.0.ok()).find(meant))
         }
         .boxed()
     }

@@ -67,7 +67,7 @@ async fn report(
         return Ok(());
     }
     // Falling asleep leads to the pod's end: not on a stale view of its use.
-    let falls_asleep = applied.slept_at.is_some() && !deadlines::asleep(sandbox);
+    let falls_asleep = applied.slept_at.is_some() && !deadlines::is_asleep(sandbox);
     let written = if falls_asleep {
         ctx.writer.apply_status_unchanged(sandbox, &status).await
     } else {

@@ -119,13 +119,13 @@ fn bucket_problem(
 pub fn outdated(sandbox: &Sandbox, bucket: &Bucket, pod: &Pod) -> bool {
     let instead = reported(sandbox, bucket, pod)
         .is_some_and(|entry| entry.mechanism == Some(Mechanism::Live));
-    buckets::outdated(pod, bucket) && !instead
+    buckets::is_outdated(pod, bucket) && !instead
 }
 
 /// What `hutch-node` says of a volume that keeps the pod from starting.
 pub fn before_start(sandbox: &Sandbox, pod: &Pod) -> Option<Problem> {
     let all = sandbox.spec.buckets.iter();
-    let mut refused = all.filter(|bucket| !buckets::outdated(pod, bucket));
+    let mut refused = all.filter(|bucket| !buckets::is_outdated(pod, bucket));
     refused.find_map(|bucket| {
         let entry = refusal(sandbox, bucket)?;
         let error = entry.error.as_deref().unwrap_or_default();
@@ -142,7 +142,7 @@ pub fn before_start(sandbox: &Sandbox, pod: &Pod) -> Option<Problem> {
 
 /// The entry that says so, of a bucket of the spec as it is now.
 pub fn refusal<'a>(sandbox: &'a Sandbox, bucket: &Bucket) -> Option<&'a BucketStatus> {
-    buckets::known(sandbox, bucket, None)
+    buckets::current_status(sandbox, bucket, None)
         .filter(|entry| entry.error.is_some() && entry.mechanism == Some(Mechanism::Csi))
 }
 
@@ -155,7 +155,7 @@ const fn unwatched(mechanism: Mechanism, mounter: Mounter) -> bool {
 /// What `hutch-node` says of the bucket in this container.
 fn reported<'a>(sandbox: &'a Sandbox, bucket: &Bucket, pod: &Pod) -> Option<&'a BucketStatus> {
     let container = buckets::container_id(pod)?;
-    buckets::known(sandbox, bucket, Some(container)).filter(|entry| !is_own(entry))
+    buckets::current_status(sandbox, bucket, Some(container)).filter(|entry| !is_own(entry))
 }
 
 fn no_mounter(bucket: &str, pod: &Pod) -> String {
@@ -181,7 +181,7 @@ pub fn entries(
         let mechanism = buckets::mechanism(pod, &bucket.name);
         let problem = bucket_problem(bucket, sandbox, pod, mounter);
         let missing = problem.filter(|problem| problem.reason == reasons::NO_MOUNTER);
-        let mounted = unwatched(mechanism, mounter) && !buckets::outdated(pod, bucket);
+        let mounted = unwatched(mechanism, mounter) && !buckets::is_outdated(pod, bucket);
         if missing.is_none() && !mounted {
             return None;
         }

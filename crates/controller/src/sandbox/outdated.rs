@@ -19,7 +19,7 @@ pub fn before_it_ran(sandbox: &Sandbox, pod: &Pod) -> bool {
 /// Buckets that the pod has as volumes and the spec has no more.
 pub fn dropped<'a>(sandbox: &Sandbox, pod: &'a Pod) -> Vec<&'a str> {
     let gone = |name: &&str| !sandbox.spec.buckets.iter().any(|own| own.name == *name);
-    let noted = buckets::noted(pod).map(|(name, _)| name);
+    let noted = buckets::annotated(pod).map(|(name, _)| name);
     noted.filter(gone).collect()
 }
 

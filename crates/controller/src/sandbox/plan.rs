@@ -171,7 +171,7 @@ impl Plan {
 fn decide_sleep(plan: &mut Plan, sandbox: &Sandbox, now: Timestamp) {
     if sandbox.spec.suspended {
         plan.verdict = Verdict::Suspended;
-    } else if deadlines::asleep(sandbox) {
+    } else if deadlines::is_asleep(sandbox) {
         plan.verdict = Verdict::Idle;
         plan.slept_at = sandbox.status.as_ref().and_then(|s| s.slept_at.clone());
     } else if let Some(at) = deadlines::sleeps_at(sandbox) {
@@ -235,7 +235,7 @@ fn pod_step(plan: &mut Plan, observed: &Observed, settings: &PodSettings, now: T
         await_end(plan, observed, pod, deleted.0, now);
     } else if matches!(plan.verdict, Verdict::Suspended | Verdict::Idle) {
         // Just falling asleep: first the status, then the pod.
-        if plan.verdict == Verdict::Suspended || deadlines::asleep(&observed.sandbox) {
+        if plan.verdict == Verdict::Suspended || deadlines::is_asleep(&observed.sandbox) {
             plan.pod = PodStep::Delete(Removal::Sleep);
         }
     } else if let Some(why) = diagnosis::ended(pod) {

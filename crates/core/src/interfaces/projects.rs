@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use thiserror::Error;
 
 use super::ResourceError;
+use crate::reasons::Reason;
 use hutch_api::Sandbox;
 
 /// A project, as its row has it. Empty texts count as unset.
@@ -71,22 +72,27 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether to go on without the database, as one that is not there: the same
-    /// may work later. Of every other error somebody has to be told.
+    /// True if the caller can go on without the database: a retry may succeed. A user must
+    /// hear of every other error.
     pub const fn away(&self) -> bool {
         matches!(self, Self::Away(_) | Self::Busy(_))
     }
 
-    /// The kind: metric label, condition reason and event reason alike.
-    pub const fn kind(&self) -> &'static str {
+    /// The reason for conditions and events.
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::Away(_) => "DatabaseAway",
-            Self::Schema(_) => "SchemaMismatch",
-            Self::Forbidden(_) => "DatabaseForbidden",
-            Self::ReadOnly(_) => "DatabaseReadOnly",
-            Self::Busy(_) => "DatabaseBusy",
-            Self::Refused(_) => "DatabaseRefused",
+            Self::Away(_) => Reason::DatabaseAway,
+            Self::Schema(_) => Reason::SchemaMismatch,
+            Self::Forbidden(_) => Reason::DatabaseForbidden,
+            Self::ReadOnly(_) => Reason::DatabaseReadOnly,
+            Self::Busy(_) => Reason::DatabaseBusy,
+            Self::Refused(_) => Reason::DatabaseRefused,
         }
+    }
+
+    /// The label of metrics and logs: the text of the reason.
+    pub const fn kind(&self) -> &'static str {
+        self.reason().as_str()
     }
 }
 
@@ -127,6 +133,9 @@ pub trait ProjectSandboxes: Send + Sync {
 
     /// All of them, as the cache has them.
     fn all(&self) -> Vec<Arc<Sandbox>>;
+
+    /// True if there is a sandbox of that name that does not decode. `all` may lack it.
+    fn is_unreadable(&self, name: &str) -> bool;
 
     /// Changes its value after every change of any sandbox.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;

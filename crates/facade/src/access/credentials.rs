@@ -43,7 +43,7 @@ fn user_information(encoded: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hutch_core::access::RANDOM;
+    use hutch_core::access::RANDOM_BYTES;
 
     fn of(values: &[&str]) -> Option<String> {
         let mut headers = HeaderMap::new();
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_credential_is_a_bearer_token_or_user_information() {
-        let key = ApiKey::of(&[7; RANDOM]);
+        let key = ApiKey::from_random(&[7; RANDOM_BYTES]);
         let key = key.reveal();
         let same = Some(key.to_owned());
         assert_eq!(of(&[&format!("Bearer {key}")]), same);

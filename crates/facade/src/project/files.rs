@@ -10,7 +10,7 @@ use serde_json::json;
 use super::answer;
 use super::call::Call;
 use hutch_core::agent::AgentError;
-use hutch_core::files::MAX_PATH;
+use hutch_core::files::MAX_PATH_BYTES;
 use hutch_service::{EditError, Place, Service, ServiceError};
 
 /// The path in a field, not trimmed.
@@ -21,8 +21,8 @@ fn path<'a>(call: &'a Call, field: &str) -> Result<&'a str, String> {
     match call.text(field) {
         None => Err(format!("{field} is required")),
         Some(path) if path.contains('\0') => Err(format!("{field} contains a NUL")),
-        Some(path) if path.len() > MAX_PATH => {
-            Err(format!("{field} is longer than {MAX_PATH} bytes"))
+        Some(path) if path.len() > MAX_PATH_BYTES => {
+            Err(format!("{field} is longer than {MAX_PATH_BYTES} bytes"))
         }
         Some(path) => Ok(path),
     }

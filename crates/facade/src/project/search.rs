@@ -92,7 +92,7 @@ fn nested(root: &str, entries: &[TreeEntry]) -> Value {
                 (name, path)
             }
         };
-        let is_directory = entry.kind == TreeKind::Folder;
+        let is_directory = entry.kind == TreeKind::Directory;
         let mut node = json!({
             "id": (number + 1).to_string(),
             "name": name,
@@ -148,10 +148,10 @@ mod tests {
     #[test]
     fn a_tree_is_numbered_in_walk_order() {
         let entries = [
-            entry(0, "", TreeKind::Folder, None),
-            entry(1, "a", TreeKind::Folder, None),
+            entry(0, "", TreeKind::Directory, None),
+            entry(1, "a", TreeKind::Directory, None),
             entry(2, "x.py", TreeKind::File, Some("1\n")),
-            entry(1, "b", TreeKind::Folder, None),
+            entry(1, "b", TreeKind::Directory, None),
             entry(1, "c.txt", TreeKind::Link, None),
         ];
         let tree = nested("/work/space/", &entries);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::call::Call;
 use super::envelope::{self, Data, ErrorResponse};
 use hutch_core::agent::AgentError;
-use hutch_core::files::MAX_PATH;
+use hutch_core::files::MAX_PATH_BYTES;
 use hutch_service::{Base, ClientPath, Service, ServiceError};
 
 type HandlerResult = Result<Response, ErrorResponse>;
@@ -62,7 +62,7 @@ fn path<'a>(call: &'a Call, field: &str) -> Result<ClientPath<'a>, ErrorResponse
     let problem = if path.contains('\0') {
         Some("it contains a NUL".to_owned())
     } else {
-        (path.len() > MAX_PATH).then(|| format!("it is longer than {MAX_PATH} bytes"))
+        (path.len() > MAX_PATH_BYTES).then(|| format!("it is longer than {MAX_PATH_BYTES} bytes"))
     };
     if let Some(problem) = problem {
         let text = format!("Invalid {field}: {problem}");

@@ -42,7 +42,8 @@ impl Worker {
         let spec = &sandbox.spec.buckets;
         self.attempts
             .retain(|name, _| spec.iter().any(|bucket| bucket.name == *name));
-        let nothing = self.live.mounted(&self.key).is_empty() && buckets::noted(pod).count() == 0;
+        let nothing =
+            self.live.mounted(&self.key).is_empty() && buckets::annotated(pod).count() == 0;
         if spec.is_empty() && nothing {
             self.busy.clear();
             self.report(&sandbox, Vec::new()).await;
@@ -96,7 +97,7 @@ impl Worker {
         let mut all: Vec<_> = self.live.mounted(&self.key);
         all.retain(|id| !running.wants(self, id));
         let mut all: Vec<_> = all.into_iter().map(|id| (id, Unmount::Close)).collect();
-        for (name, _) in buckets::noted(running.pod) {
+        for (name, _) in buckets::annotated(running.pod) {
             let id = running.id_of(self, name);
             let closing = all.iter().any(|(other, _)| *other == id);
             let Some(path) = buckets::volume_path(running.pod, name) else {

@@ -21,7 +21,7 @@ const FINAL_REASONS: [&str; 4] = [
 impl Worker {
     /// Reports the volumes that could not be mounted. Returns the time until the next look.
     pub(super) async fn report_refusals(&mut self, pod: &Pod) -> Duration {
-        if buckets::noted(pod).next().is_none() {
+        if buckets::annotated(pod).next().is_none() {
             return IDLE_INTERVAL;
         }
         if let Some(sandbox) = self.sandbox_of(pod) {
