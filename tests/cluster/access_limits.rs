@@ -56,7 +56,12 @@ async fn more_requests_at_once_than_a_key_may_have_are_refused_until_one_ends() 
     let two = tokio::spawn({
         let tenant = tenant.clone();
         // A knock may have the place at that moment.
-        async move { while tenant.exec_in("two", wait).await.status == 429 {} }
+        async move {
+            eventually("the second command has a place", async || {
+                (tenant.exec_in("two", wait).await.status != 429).then_some(())
+            })
+            .await;
+        }
     });
     eventually("both places are taken", async || {
         (knock_with(&url, &key).await == 429).then_some(())

@@ -407,12 +407,15 @@ async fn requests_in_progress_are_answered_before_the_process_stops() {
         (tenant.run("ls started").await["exitCode"] == 0).then_some(())
     })
     .await;
-    let stopping = tokio::spawn(hutch.stop());
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    hutch.signal("TERM");
+    eventually("the facade stops", async || {
+        hutch.log().contains("SIGTERM: stopping").then_some(())
+    })
+    .await;
     let (second, again) = world.with_tenant("d", &[]).await;
     again.run("touch go").await;
     assert_eq!(answer.await.unwrap()["stdout"], "done");
-    assert!(stopping.await.unwrap().success());
+    assert!(hutch.ends().await.success());
     drop(second);
 }
 

@@ -6,8 +6,7 @@ use hutch_wire::limits::MAX_PATTERN;
 use tonic::Code;
 
 use super::Scene;
-use crate::machine::put_agent;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, put_agent};
 
 #[tokio::test]
 async fn what_cannot_be_a_pattern_or_a_path_is_refused() {

@@ -14,8 +14,7 @@ use hutch_wire::v1::exec_input::Input;
 use hutch_wire::v1::{SetSessionVariablesRequest, Start};
 
 use crate::copies::with_copies;
-use crate::machine::copy_libraries;
-use crate::sandbox::{Call, Client, Outcome, Sandbox, agent, env, script};
+use crate::sandbox::{Call, Client, Outcome, Sandbox, agent, copy_libraries, env, script};
 
 /// A start of `text` in a session.
 pub fn within(session: &str, text: &str) -> Start {
@@ -77,7 +76,7 @@ impl Image {
         ]
     }
 
-    /// All that this machine can provide; says which it cannot.
+    /// All shells that this machine can provide. Prints the ones that it cannot.
     pub fn all() -> Vec<(&'static str, Self)> {
         let mut all = Self::bashes();
         for name in ["dash", "busybox"] {
@@ -86,9 +85,9 @@ impl Image {
                 .map(|folder| Path::new(folder).join(name))
                 .find(|path| path.exists());
             match found {
-                None => println!("skipped: there is no {name} on this machine"),
+                None => eprintln!("skipped: there is no {name} on this machine"),
                 Some(_) if !Path::new("/bin/busybox").exists() => {
-                    println!("skipped: an image for {name} needs /bin/busybox");
+                    eprintln!("skipped: an image for {name} needs /bin/busybox");
                 }
                 Some(path) => all.push((name, Self::Other(image(&path)))),
             }
