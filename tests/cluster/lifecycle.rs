@@ -157,7 +157,7 @@ async fn an_idle_sandbox_sleeps_and_concurrent_requests_share_one_wake() {
             .sandbox(&name, |s| s.status.as_ref().unwrap().pod_name.is_none())
             .await;
         assert!(asleep.status.as_ref().unwrap().slept_at.is_some());
-        assert_eq!(condition(&asleep, "Ready").unwrap().reason, "Idle");
+        assert_eq!(condition(&asleep, "Ready").unwrap().reason, "Asleep");
         let answers = join_all((0..10).map(|_| tenant.stdout("cat file"))).await;
         assert!(answers.iter().all(|answer| answer == "data"));
     }
