@@ -48,6 +48,8 @@ mod backends;
 mod buckets;
 mod cache;
 mod error;
+#[cfg(test)]
+mod fakes;
 mod periodic;
 mod places;
 mod projects;

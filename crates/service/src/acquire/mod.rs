@@ -86,3 +86,6 @@ impl Acquirer {
         self.sandboxes.awake()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,3 +149,6 @@ impl Sessions {
         Ok(sessions.into_iter().map(|session| session.id).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,3 +82,6 @@ impl Work {
         Ok(outcome)
     }
 }
+
+#[cfg(test)]
+mod tests;

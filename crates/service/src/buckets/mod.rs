@@ -14,6 +14,7 @@ use hutch_api::{Bucket, BucketPhase, BucketProvider, BucketStatus, Mechanism, Sa
 use hutch_core::buckets::{self, S3Credentials, reasons};
 use hutch_core::interfaces::{ResourceError, S3Secrets, Sandboxes};
 use hutch_core::names;
+use hutch_core::s3::parse_provider;
 use hutch_telemetry::{measured, operation};
 
 /// The longest time from the request to a mount that the node component has listed
@@ -336,18 +337,14 @@ async fn join(task: tokio::task::JoinHandle<Result<(), BucketError>>) -> Result<
 }
 
 fn spec_entry(name: String, mount: Mount, secret: SecretRef) -> Bucket {
+    let provider = mount.provider.as_deref().and_then(parse_provider);
     Bucket {
         name,
         bucket: mount.bucket,
         prefix: mount.prefix,
         endpoint: mount.endpoint,
         region: None,
-        provider: match mount.provider.as_deref() {
-            Some("r2") => BucketProvider::R2,
-            Some("s3") => BucketProvider::S3,
-            Some("gcs") => BucketProvider::Gcs,
-            _ => BucketProvider::Other,
-        },
+        provider: provider.unwrap_or(BucketProvider::Other),
         mount_path: mount.path,
         read_only: mount.read_only,
         options: mount.options,
@@ -383,3 +380,6 @@ fn mount_error(status: &BucketStatus) -> BucketError {
         _ => BucketError::Failed(text),
     }
 }
+
+#[cfg(test)]
+mod tests;
