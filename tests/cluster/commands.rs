@@ -1,8 +1,6 @@
 //! Commands: what they see, how they end, and that each runs once whatever
 //! happens to the channel that carries it.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use kube::ResourceExt;
 use serde_json::json;

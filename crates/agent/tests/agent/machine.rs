@@ -232,22 +232,22 @@ async fn a_fork_bomb_ends_with_its_time_limit() {
 
 #[test]
 fn install_brings_a_binary_that_runs() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let run = |program: &std::path::Path, arguments: &[&str]| {
         std::process::Command::new(program)
             .args(arguments)
             .output()
             .unwrap()
     };
-    let path = folder.path().to_str().unwrap();
+    let path = directory.path().to_str().unwrap();
     assert!(run(agent().as_ref(), &["install", path]).status.success());
     assert!(
         run(agent().as_ref(), &["install", path]).status.success(),
         "again"
     );
-    let help = run(&folder.path().join("hutch-agent"), &["--help"]);
+    let help = run(&directory.path().join("hutch-agent"), &["--help"]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("Usage:"));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     assert!(
         !run(agent().as_ref(), &["install", "/no/such/folder"])
             .status

@@ -14,11 +14,11 @@ use tonic::Status;
 use crate::sandbox::{Client, Sandbox, put_agent};
 use crate::wait::next_message;
 
-/// A sandbox, a client, and a folder that relative paths begin at.
+/// A sandbox, a client, and a directory that relative paths begin at.
 pub struct Scene {
     pub sandbox: Sandbox,
     pub client: Client,
-    pub folder: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
 }
 
 pub fn input(input: Input) -> WriteInput {
@@ -45,24 +45,24 @@ impl Scene {
 
     pub async fn of(sandbox: Sandbox) -> Self {
         let client = sandbox.connect().await;
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         Self {
             sandbox,
             client,
-            folder,
+            directory,
         }
     }
 
-    /// A path in the folder, as tests look at it from outside.
+    /// A path in the directory, as tests look at it from outside.
     pub fn outside(&self, name: &str) -> std::path::PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub fn path(&self, path: impl AsRef<[u8]>) -> Option<Path> {
         use std::os::unix::ffi::OsStrExt;
         Some(Path {
             path: path.as_ref().to_vec().into(),
-            base: self.folder.path().as_os_str().as_bytes().to_vec().into(),
+            base: self.directory.path().as_os_str().as_bytes().to_vec().into(),
         })
     }
 
@@ -139,7 +139,7 @@ impl Scene {
         }
     }
 
-    pub async fn make_folder(
+    pub async fn make_directory(
         &self,
         path: impl AsRef<[u8]>,
         recursive: bool,
@@ -193,8 +193,8 @@ impl Scene {
         Ok(listed)
     }
 
-    /// Runs a script in the folder.
+    /// Runs a script in the directory.
     pub async fn sh(&self, text: &str) -> String {
-        self.client.sh_in(self.folder.path(), text).await
+        self.client.sh_in(self.directory.path(), text).await
     }
 }

@@ -59,7 +59,7 @@ async fn nothing_is_seen_before_the_end() {
         assert_eq!(
             scene.kind("a").await,
             Kind::Missing,
-            "no folder is made before"
+            "no directory is made before"
         );
         assert_eq!(scene.read("old").await.unwrap(), b"old");
         send(&sender, input(Input::End(WriteEnd {}))).await;

@@ -12,11 +12,11 @@ use tonic::{Status, Streaming};
 use crate::sandbox::{Client, Sandbox};
 use crate::wait::next_message;
 
-/// A sandbox, a client, and a folder that relative paths begin at.
+/// A sandbox, a client, and a directory that relative paths begin at.
 pub struct Scene {
     pub sandbox: Sandbox,
     pub client: Client,
-    pub folder: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -67,24 +67,24 @@ impl Scene {
 
     pub async fn of(sandbox: Sandbox) -> Self {
         let client = sandbox.connect().await;
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         Self {
             sandbox,
             client,
-            folder,
+            directory,
         }
     }
 
     pub fn path(&self, path: impl AsRef<[u8]>) -> Option<Path> {
         Some(Path {
             path: path.as_ref().to_vec().into(),
-            base: self.folder.path().as_os_str().as_bytes().to_vec().into(),
+            base: self.directory.path().as_os_str().as_bytes().to_vec().into(),
         })
     }
 
     /// Writes a file and its parents.
     pub fn put(&self, path: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) {
-        let path = self.folder.path().join(OsStr::from_bytes(path.as_ref()));
+        let path = self.directory.path().join(OsStr::from_bytes(path.as_ref()));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
@@ -127,11 +127,11 @@ impl Scene {
         collect(search.find(request).await?.into_inner()).await
     }
 
-    /// What a program of the machine answers in the folder.
+    /// What a program of the machine answers in the directory.
     fn really(&self, program: &str, arguments: &[&[u8]]) -> Answer {
         let output = std::process::Command::new(program)
             .args(arguments.iter().map(|one| OsStr::from_bytes(one)))
-            .current_dir(self.folder.path())
+            .current_dir(self.directory.path())
             .env("LC_ALL", "C.UTF-8")
             .output()
             .unwrap();
@@ -151,9 +151,9 @@ impl Scene {
         self.really("find", &[path, b"-name", name.as_bytes()])
     }
 
-    /// Runs a script in the folder.
+    /// Runs a script in the directory.
     pub async fn sh(&self, text: &str) -> String {
-        self.client.sh_in(self.folder.path(), text).await
+        self.client.sh_in(self.directory.path(), text).await
     }
 
     /// Returns the entries as `DEPTH NAME=CONTENT`, and true if the tree was truncated.

@@ -82,7 +82,7 @@ impl Image {
         for name in ["dash", "busybox"] {
             let found = ["/bin", "/usr/bin"]
                 .iter()
-                .map(|folder| Path::new(folder).join(name))
+                .map(|directory| Path::new(directory).join(name))
                 .find(|path| path.exists());
             match found {
                 None => eprintln!("skipped: there is no {name} on this machine"),
@@ -111,8 +111,8 @@ impl Image {
 fn image(shell: &Path) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name);
-    for folder in ["bin", "proc", "tmp", "state", "dev", "usr"] {
-        std::fs::create_dir(path(folder)).unwrap();
+    for directory in ["bin", "proc", "tmp", "state", "dev", "usr"] {
+        std::fs::create_dir(path(directory)).unwrap();
     }
     for (from, to) in [
         (Path::new(agent()), "hutch-agent"),
