@@ -291,7 +291,7 @@ impl Files for FakeAgents {
         })
     }
 
-    fn make_folder<'a>(
+    fn make_directory<'a>(
         &'a self,
         _: &'a PodRef,
         path: &'a FilePath,
@@ -345,7 +345,7 @@ impl Files for FakeAgents {
         })
     }
 
-    fn list_folder<'a>(
+    fn list_directory<'a>(
         &'a self,
         _: &'a PodRef,
         path: &'a FilePath,
