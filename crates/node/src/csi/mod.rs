@@ -7,12 +7,14 @@
 //! | --- | --- |
 //! | `node_service` | validates the kubelet's calls |
 //! | `volume`, `flags`, `secrets` | read a volume's handle, options and Secret |
+//! | `error` | the reasons why a volume cannot be mounted |
 //! | `publisher` | stages and publishes volumes with the mount core |
 //! | `heal`, `containers` | repair volumes whose mounter has died, also in running containers |
 //! | `identity` | the driver's name, and its registration with the kubelet |
 //! | `server`, `socket` | gRPC over unix sockets |
 
 mod containers;
+mod error;
 mod flags;
 mod heal;
 mod identity;

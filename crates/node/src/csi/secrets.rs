@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use super::error::VolumeError;
 use super::volume::{InvalidVolume, Volume};
 use crate::{Owner, Source};
 use hutch_api::{BucketProvider, credentials};
@@ -20,7 +21,7 @@ pub(super) fn source(
     volume: Volume,
     secrets: &HashMap<String, String>,
     allow_http: bool,
-) -> Result<Source, InvalidVolume> {
+) -> Result<Source, VolumeError> {
     let endpoint = value(secrets, credentials::ENDPOINT)?;
     checked(endpoint, allow_http)?;
     let region = match secrets.get(credentials::REGION).map(|text| text.trim()) {
@@ -32,7 +33,7 @@ pub(super) fn source(
         .iter()
         .all(|region: &String| region.chars().all(word))
     {
-        return Err(InvalidVolume::of("the Secret's region is none"));
+        return Err(InvalidVolume::of("the Secret's region is none").into());
     }
     let mut options = volume.options;
     if let Some(umask) = volume.umask {
@@ -84,7 +85,7 @@ fn value<'a>(secrets: &'a HashMap<String, String>, key: &str) -> Result<&'a str,
 }
 
 /// Checks that the endpoint is a URL that may be used.
-fn checked(endpoint: &str, allow_http: bool) -> Result<(), InvalidVolume> {
+fn checked(endpoint: &str, allow_http: bool) -> Result<(), VolumeError> {
     let uri = endpoint.parse::<http::Uri>().ok();
     let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
     let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
@@ -92,17 +93,16 @@ fn checked(endpoint: &str, allow_http: bool) -> Result<(), InvalidVolume> {
     if host.is_empty() || !uri.as_ref().is_some_and(whole) {
         return Err(InvalidVolume::of(
             "the Secret's endpoint is no URL such as https://s3.example.com",
-        ));
+        )
+        .into());
     }
     match scheme {
         Some("https") => Ok(()),
         Some("http") if allow_http => Ok(()),
-        Some("http") => Err(InvalidVolume::of(format!(
-            "InsecureEndpoint: {endpoint} is http, over which keys and data are open to all; use https, or start hutch-node with --allow-http-buckets"
+        Some("http") => Err(VolumeError::Insecure(format!(
+            "{endpoint} is http, over which keys and data are open to all; use https, or start hutch-node with --allow-http-buckets"
         ))),
-        _ => Err(InvalidVolume::of(
-            "the Secret's endpoint is neither https nor http",
-        )),
+        _ => Err(InvalidVolume::of("the Secret's endpoint is neither https nor http").into()),
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
         all
     }
 
-    fn read(pairs: &[(&str, &str)], allow_http: bool) -> Result<Source, InvalidVolume> {
+    fn read(pairs: &[(&str, &str)], allow_http: bool) -> Result<Source, VolumeError> {
         let volume = Volume {
             bucket: "my-bucket".into(),
             prefix: Some("a/b".into()),
