@@ -35,7 +35,7 @@ const EXIT_UNSUITABLE: i32 = 70;
 
 /// Time to open the channel, including the copy of the agent.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(25);
-/// How long to wait for the exit status after a stream has failed.
+/// Time for the exit status to arrive after a stream has failed.
 const EXIT_STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The agent's binary on this machine. It is read when it is first needed.
