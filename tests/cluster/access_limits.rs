@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::access::{get, id, knock, knock_with, secret, with_user};
 use crate::support::backend::Backend;
 use crate::support::hutch::KEYED;
-use crate::support::world::eventually;
+use crate::support::world::{PATIENCE, eventually};
 use crate::support::{Hutch, Tenant, World};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +56,11 @@ async fn more_requests_at_once_than_a_key_may_have_are_refused_until_one_ends() 
     let two = tokio::spawn({
         let tenant = tenant.clone();
         // A knock may have the place at that moment.
-        async move { while tenant.exec_in("two", wait).await.status == 429 {} }
+        async move {
+            let placed = async { while tenant.exec_in("two", wait).await.status == 429 {} };
+            let placed = tokio::time::timeout(PATIENCE, placed).await;
+            placed.expect("the second command has a place");
+        }
     });
     eventually("both places are taken", async || {
         (knock_with(&url, &key).await == 429).then_some(())

@@ -1,8 +1,6 @@
 //! Commands: what they see, how they end, and that each runs once whatever
 //! happens to the channel that carries it.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use kube::ResourceExt;
 use serde_json::json;
@@ -407,12 +405,15 @@ async fn requests_in_progress_are_answered_before_the_process_stops() {
         (tenant.run("ls started").await["exitCode"] == 0).then_some(())
     })
     .await;
-    let stopping = tokio::spawn(hutch.stop());
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    hutch.signal("TERM");
+    eventually("the facade stops", async || {
+        hutch.log().contains("SIGTERM: stopping").then_some(())
+    })
+    .await;
     let (second, again) = world.with_tenant("d", &[]).await;
     again.run("touch go").await;
     assert_eq!(answer.await.unwrap()["stdout"], "done");
-    assert!(stopping.await.unwrap().success());
+    assert!(hutch.ends().await.success());
     drop(second);
 }
 

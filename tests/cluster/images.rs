@@ -95,7 +95,7 @@ async fn a_static_hutch_without_a_system_around_it_finds_services_by_name() {
     import(world.environment, |archive| {
         programs().operator(image, archive)
     });
-    let address = world.environment.cluster.as_ref().unwrap().host_address();
+    let address = world.environment.require_test_cluster().host_address();
     let names = UdpSocket::bind((address, 53)).unwrap();
     std::thread::spawn(move || serve_names(&names, address));
     let database = TcpListener::bind((address, 0)).unwrap();

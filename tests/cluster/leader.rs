@@ -37,9 +37,9 @@ async fn leads_not(hutch: &Hutch) {
     .await;
 }
 
-/// What `user` wrote beside leases.
+/// The writes of `user`, without those to leases.
 fn writes_of(world: &World, user: &str) -> Vec<audit::Write> {
-    let writes = audit::writes(world.environment, &world.namespace).unwrap_or_default();
+    let writes = audit::writes(world.environment, &world.namespace);
     let theirs = |write: &audit::Write| write.user == user && write.resource != "leases";
     writes.into_iter().filter(theirs).collect()
 }

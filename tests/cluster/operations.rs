@@ -114,9 +114,7 @@ impl Bridge {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hutch_without_an_api_server_waits_for_it_and_says_for_what() {
     let world = World::new("no-server").await;
-    if world.environment.cluster.is_none() {
-        return;
-    }
+    world.environment.require_test_cluster();
     let folder = tempfile::tempdir().unwrap();
     let (mut bridge, environment) = Bridge::to(&world, &folder).await;
     let mut hutch = world.hutch_on(&environment, "run", &[]);
@@ -140,9 +138,7 @@ async fn a_hutch_without_an_api_server_waits_for_it_and_says_for_what() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_cut_off_from_the_api_server_stops_to_lead_and_comes_back() {
     let world = World::new("cut-off").await;
-    if world.environment.cluster.is_none() {
-        return;
-    }
+    world.environment.require_test_cluster();
     let folder = tempfile::tempdir().unwrap();
     let (mut bridge, environment) = Bridge::to(&world, &folder).await;
     bridge.open().await;

@@ -48,9 +48,7 @@ pub async fn write(backend: &Backend, files: &[(&str, &str)]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_checker_tells_range_severity_source_and_words_of_a_mistake() {
     let world = World::new("checkers").await;
-    let Some((_hutch, backend)) = world.with_languages("c").await else {
-        return;
-    };
+    let (_hutch, backend) = world.with_languages("c").await;
     // Columns are characters of UTF-16, of which the face has two and é one.
     for (path, content, wanted) in [
         (
@@ -199,9 +197,7 @@ async fn every_checker_tells_range_severity_source_and_words_of_a_mistake() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_checker_is_content_with_a_source_that_has_no_mistake() {
     let world = World::new("content").await;
-    let Some((_hutch, backend)) = world.with_languages("c").await else {
-        return;
-    };
+    let (_hutch, backend) = world.with_languages("c").await;
     let sources = [
         ("good.py", "import os\nprint(os.name)\n"),
         (

@@ -108,9 +108,7 @@ async fn activity_is_not_written_for_every_command() {
     tenant.stdout_in("s", "cd /tmp").await;
     let last = |status: &SandboxSessionStatus| status.working_directory.as_deref() == Some("/tmp");
     let name = resource(&world, "q", "s", last).await.name_any();
-    let Some(writes) = audit::writes(world.environment, &world.namespace) else {
-        return;
-    };
+    let writes = audit::writes(world.environment, &world.namespace);
     let of_it = writes.iter().filter(|write| {
         write.name == name
             && write.resource.starts_with("sandboxsessions")
@@ -262,8 +260,9 @@ async fn a_session_that_was_deleted_does_not_come_back_whenever_that_was() {
     let world = World::new("session-back").await;
     let (_hutch, tenant) = world.with_tenant("a", &[]).await;
     tenant.create().await.ok();
-    // Its resource is written 100 ms after the session was made: before, at and
-    // after that moment.
+    // Hutch writes the resource 100 ms after it opened the session. These delays close
+    // the session before, at and after that moment. They are the input of the test: it
+    // has to pass whatever the machine makes of them.
     let delays = [0, 60, 90, 100, 110, 130, 160, 250, 400];
     let lives = delays.map(|delay| {
         let tenant = tenant.clone();

@@ -102,13 +102,11 @@ async fn nobody_starts_with_a_certificate_that_is_none() {
     std::fs::write(&file, "nonsense").unwrap();
     let file = file.to_string_lossy();
     let arguments = [KEYED, "--tls-cert", &file, "--tls-key", &file];
-    let mut hutch = world.hutch_on(world.environment, "facade", &arguments);
+    let hutch = world.hutch_on(world.environment, "facade", &arguments);
     eventually("hutch says why it ends", async || {
         let log = hutch.log();
         log.contains("no certificate in PEM").then_some(())
     })
     .await;
-    while !hutch.ended() {
-        tokio::task::yield_now().await;
-    }
+    assert!(!hutch.ends().await.success());
 }

@@ -140,9 +140,7 @@ async fn a_service_account_that_may_make_sandboxes_gets_in_where_it_may() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_api_server_tokens_are_refused_and_keys_go_on() {
     let world = World::new("tokens-away").await;
-    if world.environment.cluster.is_none() {
-        return;
-    }
+    world.environment.require_test_cluster();
     let folder = tempfile::tempdir().unwrap();
     let (mut bridge, environment) = Bridge::to(&world, &folder).await;
     bridge.open().await;

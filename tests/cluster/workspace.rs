@@ -315,9 +315,7 @@ async fn closed_volume(world: &World, folder: &TempDir) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workspace_that_is_closed_to_the_sandbox_s_user_is_named() {
     let world = World::new("closed").await;
-    if world.environment.cluster.is_none() {
-        return;
-    }
+    world.environment.require_test_cluster();
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     closed_volume(&world, &folder).await;

@@ -231,21 +231,26 @@ impl Hutch {
         assert!(sent.unwrap().success());
     }
 
-    /// Whether the process has ended.
+    /// True if the process has ended.
     pub fn ended(&mut self) -> bool {
         self.child().try_wait().unwrap().is_some()
     }
 
-    /// SIGTERM, and how the process ended.
-    pub async fn stop(mut self) -> ExitStatus {
+    /// Sends SIGTERM and returns the exit status of the process.
+    pub async fn stop(self) -> ExitStatus {
         self.signal("TERM");
+        self.ends().await
+    }
+
+    /// Waits until the process has ended.
+    pub async fn ends(mut self) -> ExitStatus {
         for _ in 0..PATIENCE.as_millis() / 20 {
             if let Some(status) = self.child().try_wait().unwrap() {
                 return status;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("hutch did not stop; its log:\n{}", self.log());
+        panic!("hutch did not end; its log:\n{}", self.log());
     }
 }
 

@@ -106,7 +106,7 @@ impl Files for Pool {
         .boxed()
     }
 
-    fn make_folder<'a>(
+    fn make_directory<'a>(
         &'a self,
         pod: &'a PodRef,
         path: &'a FilePath,
@@ -184,7 +184,7 @@ impl Files for Pool {
         .boxed()
     }
 
-    fn list_folder<'a>(
+    fn list_directory<'a>(
         &'a self,
         pod: &'a PodRef,
         path: &'a FilePath,

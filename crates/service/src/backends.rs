@@ -9,10 +9,11 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::target::{Target, annotation, project_of};
-use super::{Service, ServiceError};
+use crate::target::{Target, annotation, project_of};
+use crate::{Acquirer, ServiceError, cache};
 use hutch_api::{Sandbox, annotations};
-use hutch_core::interfaces::ResourceError;
+use hutch_core::interfaces::{AttachedPods, Exposures, ResourceError, Sandboxes};
+use hutch_core::sync::KeyedMutex;
 
 /// The ports on which programs in a sandbox listen: front ends, then back ends.
 pub const PORTS: [u16; 2] = [5173, 8888];
@@ -68,32 +69,55 @@ impl From<ResourceError> for BackendError {
     }
 }
 
-impl Service {
+/// Creates, exposes and deletes the sandboxes of backends.
+pub struct Backends {
+    acquirer: Arc<Acquirer>,
+    sandboxes: Arc<dyn Sandboxes>,
+    attached_pods: Arc<dyn AttachedPods>,
+    exposures: Arc<dyn Exposures>,
+    settings: BackendSettings,
+    /// One lock per host name: its route is checked and set in one piece.
+    hosts: KeyedMutex<String>,
+}
+
+impl Backends {
+    /// Makes this part over the sandboxes of one namespace.
+    pub fn new(
+        acquirer: Arc<Acquirer>,
+        sandboxes: Arc<dyn Sandboxes>,
+        attached_pods: Arc<dyn AttachedPods>,
+        exposures: Arc<dyn Exposures>,
+        settings: BackendSettings,
+    ) -> Self {
+        Self {
+            acquirer,
+            sandboxes,
+            attached_pods,
+            exposures,
+            settings,
+            hosts: KeyedMutex::default(),
+        }
+    }
+
     /// Creates a sandbox with the image of that language, or the default image, and
     /// waits until it runs. If this fails, or the caller drops the future, the sandbox
     /// is deleted: its name is random, so no client could find it again.
     ///
     /// # Errors
     /// See [`BackendError`].
-    pub async fn create_backend(
-        self: &Arc<Self>,
+    pub async fn create(
+        &self,
         name: &str,
         language: Option<&str>,
     ) -> Result<Backend, BackendError> {
-        let images = &self.settings.backends.images;
-        let image = match language {
-            None => None,
-            Some(language) => Some(images.get(language).cloned().ok_or_else(|| {
-                let known: Vec<_> = images.keys().map(String::as_str).collect();
-                BackendError::Language(language.to_owned(), known.join(", "))
-            })?),
-        };
+        let image = language.map(|it| self.image_of(it)).transpose()?;
         let target = Target::backend(name, image);
-        let mut guard = DeleteOnDrop {
-            service: self.clone(),
+        let guard = DeleteOnDrop {
+            sandboxes: self.sandboxes.clone(),
             name: Some(target.name.clone()),
         };
-        let made = self.acquire(&target, Instant::now() + CREATE_TIMEOUT).await;
+        let deadline = Instant::now() + CREATE_TIMEOUT;
+        let made = self.acquirer.acquire(&target, deadline).await;
         made.map_err(|error| match error {
             ServiceError::NotReady { why, .. } => ServiceError::NotReady {
                 waited: CREATE_TIMEOUT,
@@ -102,18 +126,24 @@ impl Service {
             error => error,
         })?;
         let gone = || ServiceError::Gone(target.name.clone());
-        let sandbox = self.live_sandbox(&target.name).ok_or_else(gone)?;
+        let sandbox = cache::live(&*self.sandboxes, &target.name).ok_or_else(gone)?;
         let ports = self.exposures.expose(&sandbox, &PORTS).await?;
-        guard.name = None;
-        let status = sandbox.status.as_ref();
+        guard.disarm();
+        let image = sandbox.status.as_ref().and_then(|it| it.image.clone());
         Ok(Backend {
             id: sandbox.metadata.uid.clone().unwrap_or_default(),
             name: target.name,
-            image: status
-                .and_then(|status| status.image.clone())
-                .unwrap_or_default(),
+            image: image.unwrap_or_default(),
             workdir: sandbox.spec.workspace.mount_path.clone(),
             ports,
+        })
+    }
+
+    fn image_of(&self, language: &str) -> Result<String, BackendError> {
+        let images = &self.settings.images;
+        images.get(language).cloned().ok_or_else(|| {
+            let known: Vec<_> = images.keys().map(String::as_str).collect();
+            BackendError::Language(language.to_owned(), known.join(", "))
         })
     }
 
@@ -123,13 +153,13 @@ impl Service {
     ///
     /// # Errors
     /// If the API server refuses the deletion, or it does not end in time.
-    pub async fn delete_backend(&self, container: &str) -> Result<bool, BackendError> {
+    pub async fn delete(&self, container: &str) -> Result<bool, BackendError> {
         if let Some(sandbox) = self.find(container).await? {
             if !in_project_api(&sandbox) {
                 return Ok(false);
             }
             let name = sandbox.metadata.name.as_deref().unwrap_or_default();
-            self.destroy(&Target::named(name, None)).await?;
+            self.acquirer.destroy(&Target::named(name, None)).await?;
         }
         Ok(self.attached_pods.get(container).is_none())
     }
@@ -139,29 +169,13 @@ impl Service {
     ///
     /// # Errors
     /// See [`BackendError`].
-    pub async fn route_backend(
+    pub async fn route(
         &self,
         container: &str,
         (subdomain, domain): (&str, &str),
         port: u16,
     ) -> Result<String, BackendError> {
-        let host = format!("{subdomain}.{domain}").to_lowercase();
-        if !is_host(&host) {
-            return Err(BackendError::Domain(format!(
-                "{host:?} is no name of a host"
-            )));
-        }
-        let domains = &self.settings.backends.domains;
-        if !domains.is_empty()
-            && !domains
-                .iter()
-                .any(|allowed| allowed.eq_ignore_ascii_case(domain))
-        {
-            let allowed = domains.join(", ");
-            return Err(BackendError::Domain(format!(
-                "the domain {domain} is not served here; served are {allowed}"
-            )));
-        }
+        let host = self.host(subdomain, domain)?;
         let sandbox = self.find(container).await?;
         let sandbox = sandbox.filter(|sandbox| in_project_api(sandbox));
         let sandbox = sandbox.ok_or_else(|| BackendError::NotFound(container.to_owned()))?;
@@ -173,6 +187,24 @@ impl Service {
         }
         self.exposures.expose(&sandbox, &ports).await?;
         self.exposures.route(&sandbox, &host, port).await?;
+        Ok(host)
+    }
+
+    /// The host `subdomain.domain`, if it is valid and below an allowed domain.
+    fn host(&self, subdomain: &str, domain: &str) -> Result<String, BackendError> {
+        let host = format!("{subdomain}.{domain}").to_lowercase();
+        if !is_host(&host) {
+            let text = format!("{host:?} is no name of a host");
+            return Err(BackendError::Domain(text));
+        }
+        let domains = &self.settings.domains;
+        let is_allowed = |allowed: &String| allowed.eq_ignore_ascii_case(domain);
+        if !domains.is_empty() && !domains.iter().any(is_allowed) {
+            let allowed = domains.join(", ");
+            return Err(BackendError::Domain(format!(
+                "the domain {domain} is not served here; served are {allowed}"
+            )));
+        }
         Ok(host)
     }
 
@@ -220,15 +252,7 @@ impl Service {
             }
             None => self.sandboxes.fetch(container).await?.map(Arc::new),
         };
-        Ok(found.filter(|it| it.metadata.deletion_timestamp.is_none()))
-    }
-
-    async fn delete_unreturned(&self, name: &str) -> Result<(), ServiceError> {
-        if let Some(sandbox) = self.sandboxes.fetch(name).await? {
-            let uid = sandbox.metadata.uid.unwrap_or_default();
-            self.sandboxes.delete(name, &uid).await?;
-        }
-        Ok(())
+        Ok(found.filter(|it| cache::is_live(it)))
     }
 }
 
@@ -239,23 +263,38 @@ fn in_project_api(sandbox: &Sandbox) -> bool {
     annotation(sandbox, annotations::TITLE).is_some() || project_of(sandbox).is_some()
 }
 
-/// Deletes a sandbox when dropped, unless `name` was cleared: its creation failed, or
-/// the client left before it got the name.
+/// Deletes a sandbox when dropped, unless it was disarmed: its creation failed, or the
+/// client left before it got the name.
 struct DeleteOnDrop {
-    service: Arc<Service>,
+    sandboxes: Arc<dyn Sandboxes>,
+    /// `None` once it is disarmed.
     name: Option<String>,
+}
+
+impl DeleteOnDrop {
+    fn disarm(mut self) {
+        self.name = None;
+    }
 }
 
 impl Drop for DeleteOnDrop {
     fn drop(&mut self) {
         let Some(name) = self.name.take() else { return };
-        let service = self.service.clone();
+        let sandboxes = self.sandboxes.clone();
         tokio::spawn(async move {
-            if let Err(error) = service.delete_unreturned(&name).await {
+            if let Err(error) = delete_unreturned(&*sandboxes, &name).await {
                 tracing::warn!(sandbox = name, %error, "left behind: nobody knows its name");
             }
         });
     }
+}
+
+async fn delete_unreturned(sandboxes: &dyn Sandboxes, name: &str) -> Result<(), ResourceError> {
+    if let Some(sandbox) = sandboxes.fetch(name).await? {
+        let uid = sandbox.metadata.uid.unwrap_or_default();
+        sandboxes.delete(name, &uid).await?;
+    }
+    Ok(())
 }
 
 /// True for a DNS name of two labels or more (RFC 1123): letters, digits and dashes.

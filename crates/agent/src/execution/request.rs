@@ -35,7 +35,7 @@ pub fn check(start: &mut Start) -> Result<(Checked, CString), Status> {
             "{size} bytes of program and environment, over {MAX_START}"
         )));
     }
-    let folder = terminated(std::mem::take(&mut start.cwd).into_bytes(), "cwd")?;
+    let directory = terminated(std::mem::take(&mut start.cwd).into_bytes(), "cwd")?;
     let checked = match program {
         Program::Script(script) => Checked::Script(script),
         Program::Argv(argv) if argv.args.is_empty() => return Err(refuse("argv is empty")),
@@ -49,7 +49,7 @@ pub fn check(start: &mut Start) -> Result<(Checked, CString), Status> {
             )
         }
     };
-    Ok((checked, folder))
+    Ok((checked, directory))
 }
 
 fn refuse(text: &str) -> Status {

@@ -89,10 +89,10 @@ async fn exit_codes_and_signals_are_told() {
 async fn what_cannot_be_run_ends_as_in_a_shell() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str, mode: u32| {
         use std::os::unix::fs::PermissionsExt;
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         path.to_str().unwrap().to_owned()

@@ -43,8 +43,8 @@ async fn a_background_flood_does_not_hold_the_call() {
 async fn a_background_server_outlives_its_output_pipe() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("mark");
+    let directory = tempfile::tempdir().unwrap();
+    let mark = directory.path().join("mark");
     let mark = mark.display();
     // It writes more than a pipe holds, and would die of SIGPIPE.
     let text = format!("(read x <{mark}.go; head -c 1000000 /dev/zero && echo lives >{mark}) &");

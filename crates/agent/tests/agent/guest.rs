@@ -11,24 +11,24 @@ use tokio::task::JoinSet;
 use crate::sandbox::{Client, Outcome, Sandbox, agent, script};
 use crate::wait::eventually;
 
-/// A container with its own first process, and a folder with the agent's binary.
+/// A container with its own first process, and a directory with the agent's binary.
 struct Guest {
     container: Sandbox,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Guest {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::copy(agent(), folder.path().join("agent")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::copy(agent(), directory.path().join("agent")).unwrap();
         Self {
             container: Sandbox::of_others("echo serves >&2; exec sleep 1000").await,
-            folder,
+            directory,
         }
     }
 
     fn binary(&self) -> PathBuf {
-        self.folder.path().join("agent")
+        self.directory.path().join("agent")
     }
 
     async fn connect(&self) -> Client {

@@ -70,6 +70,7 @@ async fn much_output_through_a_slow_client_does_not_grow_the_agent() {
     while let Some(output) = call.next().await.unwrap() {
         if let Output::Stdout(bytes) = output {
             seen += bytes.len();
+            assert!(seen <= 200_000_000, "{seen} bytes");
         }
         most = most.max(sandbox.resident_kilobytes());
     }

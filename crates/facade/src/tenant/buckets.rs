@@ -43,9 +43,9 @@ pub async fn mount(State(service): State<Arc<Service>>, call: Call) -> Response 
         Ok(mount) => mount,
         Err(text) => return data().fail(400, &text),
     };
-    let target = service.tenant(&call.id);
-    let session = call.session().map(str::to_owned);
-    match service.mount_bucket(target, session, mount).await {
+    let target = service.acquirer.tenant(&call.id);
+    let session = call.session();
+    match service.buckets.mount(target, session, mount).await {
         Ok(()) => data()
             .with("mounted", true)
             .with("options", without_credentials(&options))
@@ -61,11 +61,9 @@ pub async fn unmount(State(service): State<Arc<Service>>, call: Call) -> Respons
         return call.data().fail(400, "Missing mountPath");
     };
     let data = || session_data(&call).with("mountPath", path);
-    let target = service.tenant(&call.id);
-    match service
-        .unmount_bucket(target, without_trailing_slash(path))
-        .await
-    {
+    let target = service.acquirer.tenant(&call.id);
+    let path_in_spec = without_trailing_slash(path);
+    match service.buckets.unmount(target, &path_in_spec).await {
         Ok(()) => data().with("unmounted", true).ok(),
         Err(error @ BucketError::NotFound(_)) => data()
             .with("unmounted", false)

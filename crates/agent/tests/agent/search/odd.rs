@@ -1,4 +1,4 @@
-//! Folders that are odd or closed, and paths that are not the user's.
+//! Directories that are odd or closed, and paths that are not the user's.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,7 @@ use hutch_wire::limits::MAX_PATTERN;
 use tonic::Code;
 
 use super::Scene;
-use crate::machine::put_agent;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, put_agent};
 
 #[tokio::test]
 async fn what_cannot_be_a_pattern_or_a_path_is_refused() {
@@ -144,13 +143,13 @@ async fn what_is_closed_has_its_line_and_the_rest_is_searched() {
 }
 
 #[tokio::test]
-async fn folders_in_themselves_are_entered_once_and_deep_ones_to_the_bottom() {
+async fn directories_in_themselves_are_entered_once_and_deep_ones_to_the_bottom() {
     let scene = Scene::new().await;
-    let folder = scene.folder.path().display();
+    let directory = scene.directory.path().display();
     // A mount of the sandbox's own, which ends with it.
     scene
         .sh(&format!(
-            "mkdir -p a/b; echo x > a/f; mount --bind '{folder}' a/b"
+            "mkdir -p a/b; echo x > a/f; mount --bind '{directory}' a/b"
         ))
         .await;
     let answer = scene.grep("x", ".").await;
@@ -177,7 +176,7 @@ async fn folders_in_themselves_are_entered_once_and_deep_ones_to_the_bottom() {
 }
 
 #[tokio::test]
-async fn wide_folders_are_searched_to_the_end() {
+async fn wide_directories_are_searched_to_the_end() {
     let scene = Scene::new().await;
     scene
         .sh("mkdir w; cd w; seq 40000 | xargs touch; echo x > 39999")
