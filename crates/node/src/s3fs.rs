@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Error, Source, options};
-use hutch_api::BucketProvider;
+use hutch_core::s3::provider_options;
 
 /// Default options. A user's option of the same name replaces one. They make a mount succeed
 /// or fail within 10 s; s3fs sleeps for 2 s between two attempts.
@@ -164,14 +164,8 @@ fn suggested(source: &Source) -> Vec<String> {
     if let Some(region) = &source.region {
         all.push(format!("endpoint={region}"));
     }
-    match source.provider {
-        BucketProvider::S3 => {}
-        // s3fs's mixed uploads need UploadPartCopy, which R2 does not support.
-        BucketProvider::R2 => all.push("nomixupload".to_owned()),
-        BucketProvider::Gcs | BucketProvider::Other => {
-            all.push("use_path_request_style".to_owned());
-        }
-    }
+    let provider = provider_options(source.provider).iter();
+    all.extend(provider.map(|option| (*option).to_owned()));
     all
 }
 

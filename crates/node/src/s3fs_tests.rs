@@ -2,7 +2,8 @@ use std::path::Path;
 
 use super::*;
 use crate::Owner;
-use hutch_core::buckets::S3Credentials;
+use hutch_api::BucketProvider;
+use hutch_core::s3::S3Credentials;
 
 fn source() -> Source {
     Source {

@@ -13,6 +13,7 @@ use super::volume::Volume;
 use crate::mounts::Snapshot;
 use crate::ns_helper::Removal;
 use crate::{Error, Mounts, Place, Source};
+use hutch_core::s3::AllowedEndpoints;
 use hutch_core::sync::Lock;
 
 /// The data of a volume's Secret, as a call contains it.
@@ -27,15 +28,14 @@ const OWN_READ_ONLY: &str = "csi-own-ro:";
 /// Stages and publishes volumes.
 pub(super) struct Publisher {
     pub mounts: Mounts,
-    /// True if endpoints without TLS are allowed.
-    allow_http: bool,
+    endpoints: AllowedEndpoints,
     /// The ID of each target's mount. The kubelet's unpublish calls contain only the target.
     published: Lock<HashMap<PathBuf, String>>,
 }
 
 impl Publisher {
     /// Adopts the targets that an earlier process has published.
-    pub async fn adopt(mounts: Mounts, allow_http: bool) -> Self {
+    pub async fn adopt(mounts: Mounts, endpoints: AllowedEndpoints) -> Self {
         let mut published = HashMap::new();
         for id in ids(&mounts) {
             let places = mounts.snapshot(&id).await.map(|mount| mount.places);
@@ -49,7 +49,7 @@ impl Publisher {
         }
         Self {
             mounts,
-            allow_http,
+            endpoints,
             published: Lock::new(published),
         }
     }
@@ -177,7 +177,7 @@ impl Publisher {
     }
 
     pub fn source(&self, volume: Volume, secrets: &Secrets) -> Result<Source, VolumeError> {
-        secrets::source(volume, secrets, self.allow_http)
+        secrets::source(volume, secrets, self.endpoints)
     }
 
     /// The ID of the mount that is published at a target.

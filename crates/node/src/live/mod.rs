@@ -43,6 +43,7 @@ use tokio_util::task::TaskTracker;
 use super::{Error, Mounts, Process, Refusals};
 use health::HealthMonitor;
 use hutch_api::managers;
+use hutch_core::s3::AllowedEndpoints;
 use hutch_core::sync::Lock;
 use hutch_kube::apply::Writer;
 use hutch_kube::events::Events;
@@ -55,8 +56,8 @@ use worker::Worker;
 /// Settings for all live mounts.
 #[derive(Clone, Debug)]
 pub struct LiveSettings {
-    /// True if endpoints without TLS are allowed.
-    pub allow_http: bool,
+    /// The endpoints that are allowed.
+    pub endpoints: AllowedEndpoints,
 }
 
 /// Live mounts of this node. Cheap to clone.

@@ -10,6 +10,7 @@ use crate::mounts::InUse;
 use crate::{Error, Place, Source};
 use hutch_api::{Bucket, BucketPhase};
 use hutch_core::reasons::Reason;
+use hutch_core::s3::EndpointError;
 
 /// The reason why a bucket is not mounted.
 pub enum Failure {
@@ -112,10 +113,23 @@ impl Live {
         bucket: &Bucket,
         container: Container,
     ) -> Result<Source, Failure> {
-        if bucket.endpoint.starts_with("http://") && !self.0.settings.allow_http {
-            let text = "http endpoints are not allowed here".to_owned();
-            return Err(refused(BucketPhase::Failed, Reason::InsecureEndpoint, text));
-        }
+        self.0
+            .settings
+            .endpoints
+            .check(&bucket.endpoint)
+            .map_err(|error| {
+                let (reason, text) = match error {
+                    EndpointError::Insecure => (
+                        Reason::InsecureEndpoint,
+                        "http endpoints are not allowed here",
+                    ),
+                    EndpointError::Malformed => (
+                        Reason::BadOption,
+                        "the endpoint is no URL such as https://s3.example.com",
+                    ),
+                };
+                refused(BucketPhase::Failed, reason, text.to_owned())
+            })?;
         let namespace = &id.key.namespace;
         let keys = credentials::read(&self.0.writer, namespace, &id.uid, bucket).await;
         let credentials = keys.map_err(|error| match error {
@@ -127,17 +141,7 @@ impl Live {
                 refused(BucketPhase::Pending, Reason::NoCredentials, text)
             }
         })?;
-        Ok(Source {
-            endpoint: bucket.endpoint.clone(),
-            region: bucket.region.clone(),
-            bucket: bucket.bucket.clone(),
-            prefix: bucket.prefix.clone(),
-            provider: bucket.provider,
-            read_only: bucket.read_only,
-            options: bucket.options.clone(),
-            credentials,
-            owner: container.user,
-        })
+        Ok(Source::of_bucket(bucket, credentials, container.user))
     }
 
     /// Removes a failed mount that has never been in this container.
