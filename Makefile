@@ -39,6 +39,7 @@ deny: ## Check licenses and sources of the dependencies (deny.toml; builds cargo
 generate: build ## Write the CRDs and their reference from the Rust types, and config/rbac from the chart (needs Helm)
 	for directory in crds charts/hutch/files/crds; do $(BIN)/hutch crds --write $$directory || exit; done
 	$(BIN)/hutch crds --reference > docs/reference.md
+	$(BIN)/hutch crds --reasons | sed -i -e '/^<!-- reasons -->/,/^<!-- .reasons -->/{//!d}' -e '/^<!-- reasons -->/r /dev/stdin' docs/crds.md
 	config/rbac/generate.sh config/rbac
 
 image: agent build ## Build both images (PROFILE=release: as shipped), and load them into the test cluster

@@ -9,13 +9,13 @@ use hutch_core::access::{Limits, Scope, is_namespace, is_tenant};
 
 /// Code-execution sandboxes on your own Kubernetes.
 ///
-/// Hutch turns Sandbox resources into pods with a workspace, and lets programs
-/// that know nothing of Kubernetes use them over REST. The cluster is the one
-/// that KUBECONFIG names, or the one that this runs in.
+/// Hutch creates a pod with a workspace for each Sandbox resource. Programs that know nothing
+/// about Kubernetes use sandboxes over REST. Hutch uses the cluster that KUBECONFIG names, or
+/// the cluster in which it runs.
 #[derive(Debug, Parser)]
 #[command(name = "hutch", version, propagate_version = true)]
 pub struct Cli {
-    /// What to do.
+    /// The role or the tool to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -25,28 +25,31 @@ pub struct Cli {
 pub enum Command {
     /// Run the controllers and the REST facade in one process.
     Run(Run),
-    /// Run the controllers alone.
+    /// Run only the controllers.
     Controller(RunController),
-    /// Run the REST facade alone.
+    /// Run only the REST facade.
     Facade(RunFacade),
-    /// Make, show and revoke the API keys that the REST facade asks for.
+    /// Create, list and revoke the API keys of the REST facade.
     Keys(Keys),
     /// Print the custom resource definitions: hutch crds | kubectl apply --server-side -f -
     Crds(Crds),
 }
 
-/// Where the definitions go.
+/// Arguments of `hutch crds`.
 #[derive(Debug, clap::Args)]
 pub struct Crds {
-    /// Write them to this folder, a file each, instead of printing them.
-    #[arg(long, value_name = "FOLDER")]
+    /// Write them to this directory, one file for each, instead of printing them.
+    #[arg(long, value_name = "DIRECTORY")]
     pub(crate) write: Option<PathBuf>,
-    /// Print the reference of their fields, in Markdown, instead.
+    /// Print a reference of their fields in Markdown instead.
     #[arg(long, conflicts_with = "write")]
     pub(crate) reference: bool,
+    /// Print the table of the reasons of conditions and events in Markdown instead.
+    #[arg(long, conflicts_with_all = ["write", "reference"])]
+    pub(crate) reasons: bool,
 }
 
-/// Both roles.
+/// Arguments of `hutch run`.
 #[derive(Debug, clap::Args)]
 pub struct Run {
     #[command(flatten)]
@@ -57,7 +60,7 @@ pub struct Run {
     pub(crate) facade: Facade,
 }
 
-/// The controllers' role.
+/// Arguments of `hutch controller`.
 #[derive(Debug, clap::Args)]
 pub struct RunController {
     #[command(flatten)]
@@ -66,7 +69,7 @@ pub struct RunController {
     pub(crate) controller: Controller,
 }
 
-/// The facade's role.
+/// Arguments of `hutch facade`.
 #[derive(Debug, clap::Args)]
 pub struct RunFacade {
     #[command(flatten)]
@@ -75,7 +78,7 @@ pub struct RunFacade {
     pub(crate) facade: Facade,
 }
 
-/// What to do with keys.
+/// Arguments of `hutch keys`.
 #[derive(Debug, clap::Args)]
 pub struct Keys {
     #[command(flatten)]
@@ -84,32 +87,31 @@ pub struct Keys {
     pub(crate) command: KeysCommand,
 }
 
-/// What can be done with keys.
+/// The subcommands of `hutch keys`.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Make a key and print it. It cannot be shown again.
+    /// Create a key and print it. It cannot be shown again.
     ///
-    /// The key alone goes to the standard output: KEY=$(hutch keys create …). It is
-    /// good at once. A tenant has at most two: make the second, give it to the
-    /// tenant, revoke the first.
+    /// Only the key is written to standard output: KEY=$(hutch keys create …). It works at
+    /// once. A tenant has at most two keys. To rotate, create the second, give it to the
+    /// tenant, then revoke the first.
     Create(CreateKey),
-    /// Show all keys by their ids.
+    /// List all keys by their IDs.
     List,
-    /// Take a key back. It is refused within a second.
+    /// Revoke a key. The facade rejects it within a second.
     Revoke(RevokeKey),
 }
 
-/// A key to be made.
+/// Arguments of `hutch keys create`.
 #[derive(Debug, clap::Args)]
 pub struct CreateKey {
-    /// Whose it is; a name of the tenant, as it is to stand in logs.
+    /// Name of the tenant, as it appears in logs.
     #[arg(value_parser = tenant)]
     pub(crate) tenant: String,
-    /// Namespace of the tenant's sandboxes, which is no other tenant's.
+    /// Namespace of the tenant's sandboxes. It must not be another tenant's.
     #[arg(long, value_parser = namespace)]
     pub(crate) namespace: String,
-    /// The contracts that it is good for. Projects are in the facade's own namespace
-    /// only.
+    /// APIs that the key may use. Projects exist only in the facade's own namespace.
     #[arg(
         long = "scope",
         value_enum,
@@ -117,18 +119,18 @@ pub struct CreateKey {
         default_value = "tenant"
     )]
     pub(crate) scopes: Vec<Scope>,
-    /// Requests a second.
+    /// Most requests per second.
     #[arg(long, default_value_t = Limits::default().rate, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: u32,
-    /// Requests at once.
+    /// Most requests at the same time.
     #[arg(long, default_value_t = Limits::default().concurrency, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) concurrency: u32,
 }
 
-/// A key to be taken back.
+/// Arguments of `hutch keys revoke`.
 #[derive(Debug, clap::Args)]
 pub struct RevokeKey {
-    /// Its id: what stands between `hutch_` and the second underscore.
+    /// ID of the key: the part between `hutch_` and the second underscore.
     pub(crate) id: String,
 }
 
@@ -139,5 +141,5 @@ fn tenant(text: &str) -> Result<String, String> {
 
 fn namespace(text: &str) -> Result<String, String> {
     let fits = is_namespace(text).then(|| text.to_owned());
-    fits.ok_or_else(|| "that is no name of a namespace".to_owned())
+    fits.ok_or_else(|| "not a valid name of a namespace".to_owned())
 }

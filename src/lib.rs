@@ -1,6 +1,6 @@
-//! The operator's program: the command line, the settings, and the one place that
-//! builds the parts and joins them. The parts are crates under `crates/`;
-//! `docs/architecture.md` is their map.
+//! The operator's program: `cli` and `settings` are the command line, `runtime` builds the
+//! parts and joins them. The parts are the crates in `crates/`. `docs/architecture.md` is the
+//! map.
 
 pub mod cli;
 pub mod runtime;

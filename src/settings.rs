@@ -1,6 +1,5 @@
-//! The operator's settings: what can be said on the command line or in the
-//! environment, with the defaults that a newcomer gets. Everything here is
-//! checked before anything starts.
+//! The operator's settings, from the command line or the environment, with their defaults.
+//! All of them are checked before anything starts.
 
 mod access;
 mod database;
@@ -20,40 +19,39 @@ use hutch_telemetry::LogFormat;
 /// Settings of every role.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// How log lines look; RUST_LOG says which there are.
+    /// Format of log lines. RUST_LOG selects which lines are written.
     #[arg(long, value_enum, default_value_t, env = "HUTCH_LOG_FORMAT")]
     pub log_format: LogFormat,
-    /// Where /healthz, /readyz and /metrics are served.
+    /// Address of /healthz, /readyz and /metrics.
     #[arg(long, default_value = "127.0.0.1:9787", env = "HUTCH_OPS_LISTEN")]
     pub ops_listen: SocketAddr,
-    /// OpenTelemetry collector that traces are sent to, over gRPC, such as
-    /// http://collector:4317. Default: none are.
+    /// OpenTelemetry collector that receives traces over gRPC, such as
+    /// http://collector:4317. Default: no traces.
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
-    /// Namespace that the facade makes sandboxes in, and that projects are about.
-    /// Default: the kubeconfig's.
+    /// The facade's own namespace. It creates sandboxes there, and projects use it. Default:
+    /// the kubeconfig's.
     #[arg(long, env = "HUTCH_NAMESPACE")]
     pub namespace: Option<String>,
-    /// What holds for buckets.
+    /// Buckets.
     #[command(flatten)]
     pub buckets: Buckets,
-    /// The database that projects are in.
+    /// The database of projects.
     #[command(flatten)]
     pub database: Database,
 }
 
-/// What every role must agree on about buckets.
+/// Settings of buckets. They must be the same for every role.
 #[derive(Clone, Debug, Args)]
 pub struct Buckets {
-    /// Buckets may have endpoints without TLS.
+    /// Allow endpoints of buckets without TLS.
     #[arg(long, env = "HUTCH_ALLOW_HTTP_BUCKETS")]
     pub allow_http_buckets: bool,
-    /// Namespace of the Secrets that Hutch keeps: API keys, and keys of buckets. It
-    /// is no sandbox's. Default: the kubeconfig's.
+    /// Namespace of Hutch's own Secrets: API keys and S3 credentials. It must have no
+    /// sandboxes. Default: the kubeconfig's.
     #[arg(long, value_name = "NAMESPACE", env = "HUTCH_OPERATOR_NAMESPACE")]
     pub operator_namespace: Option<String>,
-    /// Name under which `hutch-node` is a CSI driver, and by which a node is known
-    /// to have it.
+    /// Name of the CSI driver of `hutch-node`. A node that can mount is recognized by it.
     #[arg(long, value_name = "NAME", default_value = CSI_DRIVER, env = "HUTCH_NODE_DRIVER")]
     pub node_driver: String,
 }
@@ -62,20 +60,20 @@ pub struct Buckets {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "REST facade")]
 pub struct Facade {
-    /// Where the REST facade listens.
+    /// Address of the REST facade.
     #[arg(long, default_value = "127.0.0.1:8787", env = "HUTCH_LISTEN")]
     pub listen: SocketAddr,
-    /// Sandboxes in a namespace at most.
+    /// Most sandboxes in one namespace.
     #[arg(long, default_value_t = 250, env = "HUTCH_MAX_SANDBOXES")]
     pub max_sandboxes: usize,
-    /// Bytes kept of each of a command's stdout and stderr: a number, or one
-    /// with Ki, Mi or Gi. An answer may take 24 times as much in memory.
+    /// Most bytes of each of a command's stdout and stderr: a number, or one with Ki, Mi or
+    /// Gi. An answer may need 24 times as much memory.
     #[arg(long, default_value = "4Mi", value_parser = bytes, env = "HUTCH_MAX_OUTPUT")]
     pub max_output: u64,
-    /// Bytes of the largest file that is read: a number, or one with Ki, Mi or Gi.
+    /// Size of the largest file that can be read: a number, or one with Ki, Mi or Gi.
     #[arg(long, default_value = "32Mi", value_parser = bytes, env = "HUTCH_MAX_FILE")]
     pub max_file: u64,
-    /// Images of the sandboxes that `/projects/create` makes, by language.
+    /// Images of the sandboxes that `/projects/create` creates, by language.
     #[arg(
         long = "project-image",
         value_name = "LANGUAGE=IMAGE",
@@ -85,26 +83,28 @@ pub struct Facade {
         env = "HUTCH_PROJECT_IMAGES"
     )]
     pub project_images: Vec<(String, String)>,
-    /// Where the ports of those sandboxes are reached.
+    /// Address of the ports of those sandboxes.
     #[arg(long, value_enum, default_value_t, env = "HUTCH_PROJECT_PORTS")]
     pub project_ports: ProjectPorts,
     /// Domains that `/projects/configure-domain` may use. Default: any.
     #[arg(long = "domain", value_delimiter = ',', env = "HUTCH_DOMAINS")]
     pub domains: Vec<String>,
-    /// Class of the Ingresses. Default: the cluster's.
+    /// Class of the Ingresses that `/projects/configure-domain` creates. Default: the
+    /// cluster's.
     #[arg(long, env = "HUTCH_INGRESS_CLASS")]
     pub ingress_class: Option<String>,
-    /// Secret with the certificate of the Ingresses. Default: no TLS.
+    /// Secret with the certificate of those Ingresses. Default: no TLS.
     #[arg(long, env = "HUTCH_INGRESS_TLS_SECRET")]
     pub ingress_tls_secret: Option<String>,
-    /// How long code of `/execute` may run that names no time-out.
+    /// Timeout of `/execute` if the request sets none.
     #[arg(long, default_value = "4m", value_parser = duration, env = "HUTCH_EXECUTE_TIMEOUT")]
     pub execute_timeout: Duration,
-    /// How long a request waits for its sandbox. Known clients give up after 30 s.
+    /// The longest time that a request waits for its sandbox. Known clients give up after
+    /// 30 s.
     #[arg(long, default_value = "25s", value_parser = duration, env = "HUTCH_READY_TIMEOUT")]
     pub ready_timeout: Duration,
-    /// Id of the access key of buckets for which a request names none. Use the
-    /// variable: arguments can be seen by everybody on the machine.
+    /// Access key ID for mounts whose request has no credentials. Use the variable: every
+    /// user of the machine can see arguments.
     #[arg(
         long,
         env = "AWS_ACCESS_KEY_ID",
@@ -113,7 +113,7 @@ pub struct Facade {
         requires = "aws_secret_access_key"
     )]
     pub aws_access_key_id: Option<Secret>,
-    /// That access key. Use the variable.
+    /// Secret access key for such mounts. Use the variable.
     #[arg(
         long,
         env = "AWS_SECRET_ACCESS_KEY",
@@ -122,17 +122,17 @@ pub struct Facade {
         requires = "aws_access_key_id"
     )]
     pub aws_secret_access_key: Option<Secret>,
-    /// The static `hutch-agent`, for pods with the label `hutch.dev/attach`. Default:
-    /// the one beside this program, else `/hutch-agent`.
+    /// The static `hutch-agent`, for pods with the label `hutch.dev/attach`. Default: the one
+    /// beside this program, or `/hutch-agent`.
     #[arg(long, value_name = "FILE", env = "HUTCH_AGENT_BINARY")]
     pub agent_binary: Option<PathBuf>,
-    /// Channels to sandboxes kept open at most.
+    /// Most open channels to sandboxes. The least recently used one is closed first.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..), env = "HUTCH_MAX_CHANNELS")]
     pub max_channels: u32,
-    /// A channel that nobody used for this long is closed.
+    /// A channel that is unused for this time is closed.
     #[arg(long, default_value = "5m", value_parser = duration, env = "HUTCH_CHANNEL_IDLE")]
     pub channel_idle: Duration,
-    /// Who may use it.
+    /// Authentication and limits.
     #[command(flatten)]
     pub access: Access,
 }
@@ -141,23 +141,23 @@ pub struct Facade {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Controllers")]
 pub struct Controller {
-    /// Only this namespace's resources are reconciled. Default: all.
+    /// Reconcile the resources of this namespace only. Default: all namespaces.
     #[arg(long, env = "HUTCH_WATCH_NAMESPACE")]
     pub watch_namespace: Option<String>,
-    /// Image of sandboxes that name none.
+    /// Image of sandboxes that set none.
     #[arg(long, default_value = "python:3.11-slim", env = "HUTCH_DEFAULT_IMAGE")]
     pub default_image: String,
-    /// Image that holds the agent.
+    /// Image that contains the agent.
     #[arg(long, default_value = concat!("hutch.dev/hutch:", env!("CARGO_PKG_VERSION")), env = "HUTCH_AGENT_IMAGE")]
     pub agent_image: String,
-    /// How the agent comes into a pod.
+    /// The way in which the agent reaches a pod.
     #[arg(long, value_enum, default_value_t, env = "HUTCH_AGENT_DELIVERY")]
     pub agent_delivery: AgentDelivery,
-    /// Who the processes of a sandbox are that does not say so.
+    /// Security profile of sandboxes that set none.
     #[arg(long, value_enum, default_value_t, env = "HUTCH_DEFAULT_PROFILE")]
     pub default_profile: DefaultProfile,
-    /// Limits of the sandboxes in a namespace that name none, such as
-    /// acme=500m/256Mi. Elsewhere: 2/1Gi.
+    /// Limits of the sandboxes in a namespace that set none, such as acme=500m/256Mi. Other
+    /// namespaces have 2/1Gi.
     #[arg(
         long = "size",
         value_name = "NAMESPACE=CPU/MEMORY",
@@ -166,46 +166,44 @@ pub struct Controller {
         env = "HUTCH_SIZES"
     )]
     pub sizes: Vec<(String, Size)>,
-    /// CSI driver of the volumes that buckets are for sandboxes without a user
-    /// namespace: that of `hutch-node`, or where the cluster runs k8s-csi-s3,
-    /// ru.yandex.s3.csi.
+    /// CSI driver for buckets of Restricted sandboxes, which are volumes: that of
+    /// `hutch-node`, or ru.yandex.s3.csi if the cluster runs k8s-csi-s3.
     #[arg(long, value_name = "NAME", default_value = CSI_DRIVER, env = "HUTCH_CSI_DRIVER")]
     pub csi_driver: String,
-    /// Namespace of the lease that the leader holds. Default: the kubeconfig's.
+    /// Namespace of the leader's lease. Default: the kubeconfig's.
     #[arg(long, env = "HUTCH_LEASE_NAMESPACE")]
     pub lease_namespace: Option<String>,
-    /// Run the controllers without a lease. Only where no other copy of Hutch
-    /// can be running.
+    /// Run the controllers without a lease. Use it only if no other Hutch can run.
     #[arg(long, env = "HUTCH_NO_LEADER_ELECTION")]
     pub no_leader_election: bool,
 }
 
-/// How the agent comes into a pod.
+/// The way in which the agent reaches a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum AgentDelivery {
-    /// By image volume where server and nodes can do it, else by init container.
+    /// An image volume if the API server and the nodes support it, else an init container.
     #[default]
     Auto,
-    /// As a read-only volume of the agent's image.
+    /// A read-only volume of the agent's image.
     Image,
-    /// Copied by an init container.
+    /// An init container that copies it.
     Init,
 }
 
-/// Where the ports of a sandbox are reached.
+/// Address of the ports of a project's sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProjectPorts {
-    /// At ports of the nodes.
+    /// Ports of the nodes.
     #[default]
     Node,
-    /// At the sandbox's Service, from inside the cluster.
+    /// The sandbox's Service, which can be reached inside the cluster only.
     Cluster,
 }
 
-/// Who the processes of a sandbox are that does not say so.
+/// Security profile of sandboxes that set none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DefaultProfile {
-    /// Root where the nodes have user namespaces, else Restricted.
+    /// Root if the nodes have user namespaces, else Restricted.
     #[default]
     Auto,
     /// uid 0 in a user namespace.
@@ -238,7 +236,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// What a sandbox may use at most, as quantities of Kubernetes.
+/// Limits of a sandbox, as quantities of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Cores.
@@ -286,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_cores_and_bytes_of_a_namespace() {
+    fn a_size_has_a_namespace_cores_and_bytes() {
         let (namespace, small) = size("acme=500m/256Mi").unwrap();
         assert_eq!((namespace.as_str(), small.cpu.as_str()), ("acme", "500m"));
         assert_eq!(small.memory, "256Mi");
@@ -303,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_numbers_with_binary_units_within_bounds() {
+    fn numbers_of_bytes_have_binary_units_and_limits() {
         assert_eq!(bytes("32Mi"), Ok(32 << 20));
         assert_eq!(bytes("2048"), Ok(2048));
         for nonsense in ["", "i", "Mi", "1Ti", "12", "2Gi", "-1Mi", "1.5Mi", "é"] {

@@ -29,6 +29,17 @@ fn the_manifests_in_crds_and_in_the_chart_are_those_of_the_types() {
 }
 
 #[test]
+fn the_table_of_reasons_is_that_of_the_types() {
+    let page = read("docs/crds.md");
+    let (_, rest) = page.split_once("<!-- reasons -->\n").unwrap();
+    let (table, _) = rest.split_once("<!-- /reasons -->").unwrap();
+    assert!(
+        table == hutch_core::reasons::table(),
+        "docs/crds.md is not up to date: run `make generate`"
+    );
+}
+
+#[test]
 fn the_reference_of_the_fields_is_that_of_the_types() {
     assert!(
         read("docs/reference.md") == hutch_api::reference(),

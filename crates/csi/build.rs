@@ -1,4 +1,4 @@
-//! Compiles the protocol in pure Rust, so that a build needs no `protoc`.
+//! Compiles the protocol with a compiler in Rust, so that a build needs no `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -7,7 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_client(false)
         .build_transport(false)
         .disable_comments(["."])
-        // Requests carry secrets: what cannot be printed is in no log.
+        // Requests contain secrets. Without `Debug` they cannot reach a log.
         .skip_debug(["."])
         .compile_fds(protox::compile(files, ["proto"])?)?;
     Ok(())

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Process;
-use super::shapes::{bucket_credentials, project_template};
+use super::config::{bucket_credentials, project_template};
 use crate::settings::{Access, Facade, ProjectPorts};
 use hutch_api::{SandboxSpec, managers};
 use hutch_core::interfaces::Authenticator;

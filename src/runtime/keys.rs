@@ -1,4 +1,4 @@
-//! `hutch keys`: what was done goes to stderr, what a script wants to stdout.
+//! `hutch keys`. Keys and tables go to stdout, for scripts. Messages go to stderr.
 
 use anyhow::Context as _;
 
@@ -10,10 +10,10 @@ use hutch_kube::client;
 use hutch_kube::lease::Leadership;
 use hutch_store::api_keys::{ApiKeyEditor, ApiKeyEntries, NewApiKey};
 
-/// Does what the command line says.
+/// Executes the command line.
 ///
 /// # Errors
-/// When there is no cluster, it does not take it, or the rules do not allow it.
+/// If there is no cluster, if it refuses the request, or if a rule forbids it.
 pub async fn edit(keys: Keys) -> anyhow::Result<()> {
     let config = kube::Config::infer()
         .await
@@ -35,11 +35,11 @@ pub async fn edit(keys: Keys) -> anyhow::Result<()> {
             Ok(())
         }
         KeysCommand::Revoke(which) => {
-            let whose = match editor.revoke(&which.id).await? {
+            let owner = match editor.revoke(&which.id).await? {
                 Some(entry) => format!("of tenant {} ", entry.tenant),
                 None => String::new(),
             };
-            eprintln!("key {} {whose}is revoked", which.id);
+            eprintln!("key {} {owner}is revoked", which.id);
             Ok(())
         }
     }
@@ -61,7 +61,7 @@ async fn create(editor: &ApiKeyEditor, wanted: CreateKey, namespace: &str) -> an
     let key = editor.create(&new).await?;
     eprintln!(
         "key {} of tenant {}, for namespace {}, is in Secret {namespace}/{API_KEYS}.\n\
-         It is shown this once:",
+         It is shown only once:",
         key.id(),
         new.tenant,
         new.namespace
@@ -70,7 +70,7 @@ async fn create(editor: &ApiKeyEditor, wanted: CreateKey, namespace: &str) -> an
     Ok(())
 }
 
-/// A line per key, in columns that are as wide as they need to be.
+/// A table with a line per key.
 fn table(entries: &ApiKeyEntries) -> String {
     let head = [
         "ID",

@@ -1,5 +1,4 @@
-//! Settings of who may use the facade: with or without authentication, over TLS or
-//! not, and how much of the process requests may take.
+//! Settings of the access to the facade: authentication, TLS and limits.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,18 +7,18 @@ use clap::Args;
 
 use super::{Facade, bytes, duration};
 
-/// Who may use the REST facade, and how much of it.
+/// Authentication, TLS and limits of the REST facade.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Who may use the REST facade")]
+#[command(next_help_heading = "Access to the REST facade")]
 pub struct Access {
-    /// Let everybody in who reaches the port, which must be on a loopback address.
-    /// Without this, requests need an API key (see hutch keys) or a Kubernetes token.
+    /// Accept every request. --listen must be a loopback address. Without this flag, requests
+    /// need an API key (see hutch keys) or a Kubernetes token.
     #[arg(long, env = "HUTCH_INSECURE_NO_AUTH")]
     pub insecure_no_auth: bool,
-    /// A line in the log about every request, also with --insecure-no-auth.
+    /// Write a log line for every request. Always on with authentication.
     #[arg(long, env = "HUTCH_AUDIT")]
     pub audit: bool,
-    /// Certificate to serve TLS with, in PEM; read anew when it changes.
+    /// Certificate for TLS, in PEM. It is read again when it changes.
     #[arg(
         long,
         value_name = "FILE",
@@ -27,7 +26,7 @@ pub struct Access {
         env = "HUTCH_TLS_CERT"
     )]
     pub tls_cert: Option<PathBuf>,
-    /// The certificate's private key.
+    /// Private key of the certificate, in PEM.
     #[arg(
         long,
         value_name = "FILE",
@@ -35,21 +34,21 @@ pub struct Access {
         env = "HUTCH_TLS_KEY"
     )]
     pub tls_key: Option<PathBuf>,
-    /// How long a request may take. Longer than any command that is to be waited for.
+    /// The longest time that a request may take. It must be longer than any command for which
+    /// clients wait.
     #[arg(long, default_value = "1h", value_parser = duration, env = "HUTCH_REQUEST_TIMEOUT")]
     pub request_timeout: Duration,
-    /// Bytes of request bodies that are being worked on, each of which may take several
-    /// times its size in memory, and of answers that are being sent, at most. One
-    /// namespace gets a quarter, or the largest body.
+    /// Most bytes of request bodies in progress and answers being sent. A body may need
+    /// several times its size in memory. One namespace may use a quarter, and at least 48Mi.
     #[arg(long, default_value = "256Mi", value_parser = in_flight, env = "HUTCH_MAX_IN_FLIGHT")]
     pub max_in_flight: u64,
 }
 
 impl Facade {
-    /// Whether the settings would let anybody in from the network.
+    /// Checks that the network cannot reach a facade without authentication.
     ///
     /// # Errors
-    /// What to do about it.
+    /// The text for the user, with two ways to correct it.
     pub fn check(&self) -> Result<(), String> {
         if self.access.insecure_no_auth && !self.listen.ip().is_loopback() {
             let listen = self.listen;
@@ -67,8 +66,8 @@ impl Facade {
 /// Settings of `hutch keys`.
 #[derive(Clone, Debug, Args)]
 pub struct KeyRing {
-    /// Namespace of the Secret with the keys: what --operator-namespace says to the
-    /// facade. Default: the kubeconfig's.
+    /// Namespace of the Secret with the keys. It must be the same as for the facade. Default:
+    /// the kubeconfig's.
     #[arg(
         long,
         global = true,
@@ -78,11 +77,12 @@ pub struct KeyRing {
     pub operator_namespace: Option<String>,
 }
 
-/// At least the largest request body, or that would never be let in.
+/// A number of bytes that is not less than the largest request body. Otherwise such a request
+/// would always be refused.
 fn in_flight(text: &str) -> Result<u64, String> {
-    const LEAST: u64 = 48 << 20;
+    const MIN_BYTES: u64 = 48 << 20;
     let size = bytes(text)?;
-    let enough = (size >= LEAST).then_some(size);
+    let enough = (size >= MIN_BYTES).then_some(size);
     enough.ok_or_else(|| "at least 48Mi are needed, the size of the largest request".to_owned())
 }
 
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_let_in_from_the_network_without_a_key() {
+    fn without_authentication_only_loopback_is_allowed() {
         let check = |arguments: &[&str]| {
             let line = Line::try_parse_from([&["hutch"], arguments].concat());
             line.map_err(|error| error.to_string())?.api.check()

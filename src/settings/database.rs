@@ -2,26 +2,26 @@
 
 use clap::Args;
 
-/// Where the database is. The names and defaults of the variables are fixed: the
-/// backend reads the same. With none of them set there is no database. An empty
-/// variable is one that is not set.
+/// The address and login of the database. Names and defaults of the variables are fixed,
+/// because the backend reads the same ones. If none is set, there is no database. An empty
+/// variable counts as not set.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Database (none of these: no database)")]
 pub struct Database {
-    /// URL of the database; wins over all others. Use the variable: arguments
-    /// can be seen by everybody on the machine.
+    /// URL of the database. It takes precedence over the others. Use the variable: every user
+    /// of the machine can see arguments.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<Secret>,
-    /// Its host, or the folder of its socket. Default: localhost.
+    /// Host, or directory of the unix socket. Default: localhost.
     #[arg(long, env = "POSTGRES_HOST", value_name = "HOST")]
     pub postgres_host: Option<String>,
-    /// Its port. Default: 5432.
+    /// Port. Default: 5432.
     #[arg(long, env = "POSTGRES_PORT", value_name = "PORT", value_parser = port)]
     pub postgres_port: Option<Port>,
     /// Role. Default: crush.
     #[arg(long, env = "POSTGRES_USER", value_name = "USER")]
     pub postgres_user: Option<String>,
-    /// The role's password. Default: 123456. Use the variable.
+    /// Password of the role. Default: 123456. Use the variable.
     #[arg(
         long,
         env = "POSTGRES_PASSWORD",
@@ -32,14 +32,13 @@ pub struct Database {
     /// Name of the database. Default: crush.
     #[arg(long, env = "POSTGRES_DB", value_name = "NAME")]
     pub postgres_db: Option<String>,
-    /// Whether the connection is encrypted, and what of the server's certificate
-    /// is checked: disable, allow, prefer, require, verify-ca or verify-full.
-    /// Default: disable.
+    /// Encryption of the connection, and checks of the server's certificate: disable, allow,
+    /// prefer, require, verify-ca or verify-full. Default: disable.
     #[arg(long, env = "POSTGRES_SSLMODE", value_name = "MODE", value_parser = sslmode)]
     pub postgres_sslmode: Option<String>,
 }
 
-/// A text that is shown nowhere.
+/// A text that `Debug` and `--help` never show.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -62,12 +61,12 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// A port, or none where the variable is not ours.
+/// A port; `None` if Kubernetes set the variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port(pub Option<u16>);
 
-/// In a pod, Kubernetes itself sets `POSTGRES_PORT` to `tcp://…` where there is
-/// a Service `postgres`: that is none.
+/// If the namespace has a Service `postgres`, Kubernetes sets `POSTGRES_PORT` to `tcp://…` in
+/// every pod. Such a value is ignored.
 fn port(text: &str) -> Result<Port, String> {
     if text.is_empty() || text.starts_with("tcp://") {
         return Ok(Port(None));
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_that_kubernetes_sets_for_a_service_are_no_ports() {
+    fn a_variable_that_kubernetes_sets_is_not_a_port() {
         assert_eq!(port("5433"), Ok(Port(Some(5433))));
         for none in ["", "tcp://10.0.0.1:5432"] {
             assert_eq!(port(none), Ok(Port(None)));

@@ -198,15 +198,15 @@ async fn projects(url: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_find_all_they_need_and_no_role_has_a_right_that_is_not_used() {
+async fn clients_have_all_rights_that_they_need_and_no_right_is_unused() {
     let world = World::new("rights").await;
-    let cluster = world.environment.cluster.as_ref().expect("a test cluster");
+    let cluster = world.environment.require_test_cluster();
     let s3 = S3::start_on(&cluster.host_address().to_string(), None).await;
     let state = tempfile::tempdir().unwrap();
     let values: Value = json!({
         "buckets": {"allowHttp": true},
         "node": {"enabled": true, "image": {"tag": "rights"}, "stateDir": state.path(),
-            "kubeletDir": cluster.kubelet_folder()},
+            "kubeletDir": cluster.kubelet_directory()},
     });
     Release::load_node(world.environment, "rights");
     let release = Release::install(&world, values).await;

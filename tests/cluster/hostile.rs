@@ -213,7 +213,7 @@ fn dash(world: &World) -> String {
         files.push((format!("/bin/{applet}"), "/bin/busybox".into()));
     }
     let files: Vec<(&str, &Path)> = files.iter().map(|(to, from)| (&**to, &**from)).collect();
-    let cluster = world.environment.cluster.as_ref().unwrap();
+    let cluster = world.environment.require_test_cluster();
     tokio::task::block_in_place(|| cluster.load_image(image, &files)).unwrap();
     image.to_owned()
 }

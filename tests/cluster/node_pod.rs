@@ -80,9 +80,7 @@ async fn start(world: &World, state: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn hutch_node_works_in_a_pod_and_mounts_outlive_it() {
     let world = World::new("node-pod").await;
-    let Some(cluster) = &world.environment.cluster else {
-        return;
-    };
+    let cluster = world.environment.require_test_cluster();
     let s3 = S3::start_on(&cluster.host_address().to_string(), None).await;
     s3.put("data", "file", "text");
     let node = Node::of_others();

@@ -221,7 +221,7 @@ async fn a_bad_workspace_or_toleration_is_refused_with_its_reason() {
     let world = World::new("parts").await;
     let trial = Trial::of(&world, "Sandbox");
     let mount = |path: &str| json!({"workspace": {"mountPath": path}});
-    let covers = "workspace.mountPath must not cover a folder that the image needs";
+    let covers = "workspace.mountPath must not cover a directory that the image needs";
     let toleration = |own: Value| json!({"tolerations": [own]});
     let operator = "operator Equal needs a key, operator Exists takes no value";
     let cases = [
@@ -291,7 +291,7 @@ async fn a_bad_workspace_or_toleration_is_refused_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_change_is_said_to_be_so() {
+async fn immutable_fields_are_refused_with_a_reason() {
     let world = World::new("immutable").await;
     let trial = Trial::of(&world, "Sandbox");
     let workspace = json!({"workspace": {"size": "2Gi", "storageClassName": "standard"}});

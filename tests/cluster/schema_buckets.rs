@@ -27,7 +27,7 @@ async fn a_bad_bucket_is_refused_with_its_reason() {
     let trial = Trial::of(&world, "Sandbox");
     let one = |key: &str, value: Value| with_buckets(&[json!({key: value})]);
     let at = |field: &str| format!("spec.buckets[0].{field}");
-    let covers = "buckets[].mountPath must not cover a folder that the image or Hutch needs";
+    let covers = "buckets[].mountPath must not cover a directory that the image or Hutch needs";
     let cases = [
         (one("name", json!("")), at("name")),
         (one("name", json!("Upper")), at("name")),
@@ -90,7 +90,7 @@ async fn a_bad_bucket_is_refused_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn buckets_are_as_many_as_may_be_and_never_in_each_others_way() {
+async fn the_number_of_buckets_is_limited_and_their_paths_do_not_overlap() {
     let world = World::new("many-buckets").await;
     let trial = Trial::of(&world, "Sandbox");
     let paths = |paths: &[&str]| {

@@ -1,4 +1,4 @@
-//! What was written to the API server, as its own audit log tells.
+//! The writes to the API server, as its audit log records them.
 
 use serde_json::Value;
 
@@ -11,16 +11,18 @@ pub struct Write {
     pub resource: String,
     pub name: String,
     pub agent: String,
-    /// Who wrote: the impersonated user where there is one.
+    /// The user who wrote: the impersonated one, if there is one.
     pub user: String,
     /// When the API server received it (RFC 3339, so that texts compare).
     pub at: String,
 }
 
-/// Writes in a namespace by clients that are no part of Kubernetes, oldest
-/// first; `None` where the cluster is not a test cluster.
-pub fn writes(environment: &Environment, namespace: &str) -> Option<Vec<Write>> {
-    let log = environment.cluster.as_ref()?.logs().join("audit.log");
+/// Writes in a namespace by clients that are no part of Kubernetes, oldest first.
+///
+/// # Panics
+/// If the cluster is not the test cluster.
+pub fn writes(environment: &Environment, namespace: &str) -> Vec<Write> {
+    let log = environment.require_test_cluster().logs().join("audit.log");
     let log = std::fs::read_to_string(log).unwrap();
     let writes = log
         .lines()
@@ -46,5 +48,5 @@ pub fn writes(environment: &Environment, namespace: &str) -> Option<Vec<Write>> 
                 at: text(&entry["requestReceivedTimestamp"]),
             }
         });
-    Some(writes.collect())
+    writes.collect()
 }

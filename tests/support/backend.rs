@@ -192,12 +192,11 @@ impl World {
         (hutch, backend)
     }
 
-    /// The same with sandboxes that have Node.js, Go, Ruby, tsc and pyflakes; none
-    /// on a cluster whose node cannot be given an image.
-    pub async fn with_languages(&self, conversation: &str) -> Option<(Hutch, Backend)> {
-        let image = tokio::task::block_in_place(|| self.environment.languages())?;
+    /// The same with sandboxes that have Node.js, Go, Ruby, tsc and pyflakes.
+    pub async fn with_languages(&self, conversation: &str) -> (Hutch, Backend) {
+        let image = tokio::task::block_in_place(|| self.environment.languages());
         let arguments = ["--default-image", image];
-        Some(self.with_backend(conversation, &arguments).await)
+        self.with_backend(conversation, &arguments).await
     }
 
     /// All pods here that are not about to go.

@@ -232,8 +232,7 @@ fn load(environment: &Environment) {
 
 /// Imports an image, which `write` writes to an archive, into the node.
 pub fn import(environment: &Environment, write: impl Fn(&Path) -> anyhow::Result<()>) {
-    let cluster = environment.cluster.as_ref();
-    let cluster = cluster.expect("images are tested on a test cluster");
+    let cluster = environment.require_test_cluster();
     tokio::task::block_in_place(|| {
         let folder = tempfile::tempdir().unwrap();
         let archive = folder.path().join("image.tar");

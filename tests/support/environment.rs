@@ -44,7 +44,7 @@ pub fn current() -> &'static Environment {
                 prepared: OnceCell::new(),
                 languages: OnceLock::new(),
             },
-            _ => test_cluster(Profile::Current),
+            _ => bring_up(Profile::Current),
         }
     })
 }
@@ -53,10 +53,10 @@ pub fn current() -> &'static Environment {
 /// user namespaces.
 pub fn older() -> &'static Environment {
     static OLDER: OnceLock<Environment> = OnceLock::new();
-    OLDER.get_or_init(|| test_cluster(Profile::Older))
+    OLDER.get_or_init(|| bring_up(Profile::Older))
 }
 
-fn test_cluster(profile: Profile) -> Environment {
+fn bring_up(profile: Profile) -> Environment {
     let options = Options {
         profile,
         ..Options::default()
@@ -136,13 +136,30 @@ impl Environment {
         }
     }
 
-    /// Puts the image of languages on the node, made if it never was: its name. None
-    /// on a cluster of somebody else's. It blocks, the first time for minutes.
-    pub fn languages(&self) -> Option<&'static str> {
-        let cluster = self.cluster.as_ref()?;
+    /// The test cluster.
+    ///
+    /// # Panics
+    /// On a cluster of the user's own. The test fails then: it needs the test cluster's
+    /// processes, files or images.
+    pub fn require_test_cluster(&self) -> &Cluster {
+        self.cluster.as_ref().unwrap_or_else(|| {
+            let thread = std::thread::current();
+            let test = thread.name().unwrap_or("THIS TEST");
+            panic!(
+                "{test} needs the test cluster, and HUTCH_KUBECONFIG names another one. Run it \
+                 without HUTCH_KUBECONFIG (`make test`), or leave it out: \
+                 cargo test --test cluster -- --skip {test}"
+            )
+        })
+    }
+
+    /// Loads the image with the languages into the test cluster's node. Returns its name.
+    /// It blocks; the first time it builds the image, which takes minutes.
+    pub fn languages(&self) -> &'static str {
+        let cluster = self.require_test_cluster();
         self.languages
             .get_or_init(|| cluster.load_languages().expect("the image is loaded"));
-        Some(LANGUAGES_IMAGE)
+        LANGUAGES_IMAGE
     }
 
     /// `kubectl` on this cluster.

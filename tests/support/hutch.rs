@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::environment::Environment;
 use super::volume;
+use super::world::http;
 
 /// How long a start, an end or a line of the log may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -144,7 +145,7 @@ impl Hutch {
     /// Waits until the probe says that it is ready to work.
     pub async fn until_ready(&self) {
         let ready = format!("{}/readyz", self.ops().await);
-        let http = reqwest::Client::new();
+        let http = http();
         for _ in 0..PATIENCE.as_millis() / 50 {
             if http
                 .get(&ready)
@@ -205,7 +206,8 @@ impl Hutch {
     /// All that it measures, as text.
     pub async fn metrics(&self) -> String {
         let url = format!("{}/metrics", self.ops().await);
-        reqwest::get(url).await.unwrap().text().await.unwrap()
+        let answer = http().get(url).send().await.unwrap();
+        answer.text().await.unwrap()
     }
 
     /// The value of a counter or gauge, all its labels added up; 0 where the
@@ -231,21 +233,26 @@ impl Hutch {
         assert!(sent.unwrap().success());
     }
 
-    /// Whether the process has ended.
+    /// True if the process has ended.
     pub fn ended(&mut self) -> bool {
         self.child().try_wait().unwrap().is_some()
     }
 
-    /// SIGTERM, and how the process ended.
-    pub async fn stop(mut self) -> ExitStatus {
+    /// Sends SIGTERM and returns the exit status of the process.
+    pub async fn stop(self) -> ExitStatus {
         self.signal("TERM");
+        self.ends().await
+    }
+
+    /// Waits until the process has ended.
+    pub async fn ends(mut self) -> ExitStatus {
         for _ in 0..PATIENCE.as_millis() / 20 {
             if let Some(status) = self.child().try_wait().unwrap() {
                 return status;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("hutch did not stop; its log:\n{}", self.log());
+        panic!("hutch did not end; its log:\n{}", self.log());
     }
 }
 

@@ -15,6 +15,9 @@ use hutch_api::credentials;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
 
+/// How long the kernel may need to end a killed process and to free its cgroup.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A running `hutch-node`; dropping it kills it and its mounters.
 pub struct Node {
     hutch: Option<Hutch>,
@@ -197,12 +200,18 @@ impl Drop for Node {
             .flat_map(|folder| members(&folder));
         for mounter in self.mounters().into_iter().chain(grouped) {
             mounter.signal(Signal::KILL);
+            let give_up = Instant::now() + KILL_TIMEOUT;
             while mounter.runs() {
+                if Instant::now() > give_up {
+                    // No panic: this may run because of one.
+                    eprintln!("a killed mounter still runs after {KILL_TIMEOUT:?}");
+                    break;
+                }
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
         // The kernel may need a moment after the last process.
-        let give_up = Instant::now() + Duration::from_secs(5);
+        let give_up = Instant::now() + KILL_TIMEOUT;
         while !self.cgroups().is_empty() && Instant::now() < give_up {
             for folder in self.cgroups() {
                 for inner in folders(&folder) {

@@ -53,8 +53,8 @@ fn all(component: &str, rule: &PolicyRule) -> Vec<Right> {
 
 /// What these components have asked for, and what of it was forbidden.
 pub fn used(release: &Release, components: &[&str]) -> (BTreeSet<Right>, Vec<Value>) {
-    let cluster = release.home.environment.cluster.as_ref();
-    let log = cluster.expect("a test cluster").logs().join("audit.log");
+    let cluster = release.home.environment.require_test_cluster();
+    let log = cluster.logs().join("audit.log");
     let log = std::fs::read_to_string(log).unwrap();
     let name = release.name();
     let (mut rights, mut forbidden) = (BTreeSet::new(), Vec::new());

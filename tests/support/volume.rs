@@ -78,7 +78,7 @@ impl World {
     pub fn kubelet(&self) -> PathBuf {
         let cluster = self.environment.cluster.as_ref();
         cluster.map_or("/var/lib/kubelet".into(), |cluster| {
-            cluster.kubelet_folder()
+            cluster.kubelet_directory()
         })
     }
 

@@ -285,11 +285,14 @@ async fn made(client: &Client, test: &str) -> String {
     made.unwrap().name_any()
 }
 
-/// What `look` finds, looked for again and again until it is there.
+/// Looks again and again until `look` returns a value. One look may take as long as all
+/// of them: it may be a request to a sandbox that starts.
 pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
     let give_up = tokio::time::Instant::now() + PATIENCE;
     loop {
-        if let Some(found) = look().await {
+        let looked = tokio::time::timeout(PATIENCE, look()).await;
+        let looked = looked.unwrap_or_else(|_| panic!("one look took {PATIENCE:?}: {what}"));
+        if let Some(found) = looked {
             return found;
         }
         assert!(
@@ -298,6 +301,12 @@ pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// An HTTP client whose requests end within [`PATIENCE`].
+pub fn http() -> reqwest::Client {
+    let client = reqwest::Client::builder().timeout(PATIENCE);
+    client.build().expect("an HTTP client can be made")
 }
 
 /// The agent of a sandbox, as the host sees it.

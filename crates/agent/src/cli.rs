@@ -71,13 +71,13 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
     };
     let rest: Vec<OsString> = rest.collect();
     match (first.to_str().unwrap_or_default(), rest.as_slice()) {
-        ("run", [state, folder, ..]) if state == "--state" => Ok(Command::Run {
-            state: folder.into(),
+        ("run", [state, directory, ..]) if state == "--state" => Ok(Command::Run {
+            state: directory.into(),
             entrypoint: entrypoint(rest[2..].to_vec()),
             attached: false,
         }),
-        ("run", [attached, folder]) if attached == "--attached" => Ok(Command::Run {
-            state: folder.into(),
+        ("run", [attached, directory]) if attached == "--attached" => Ok(Command::Run {
+            state: directory.into(),
             entrypoint: Vec::new(),
             attached: true,
         }),
@@ -88,7 +88,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
         }),
         ("connect", []) => Ok(Command::Connect { start: false }),
         ("connect", [start]) if start == "--start" => Ok(Command::Connect { start: true }),
-        ("install", [folder]) if !folder.is_empty() => Ok(Command::Install(folder.into())),
+        ("install", [directory]) if !directory.is_empty() => Ok(Command::Install(directory.into())),
         ("install", _) => Err("install takes one folder: hutch-agent install DIR".into()),
         ("--version" | "-V" | "version", _) => Ok(Command::Print(version())),
         ("--help" | "-h" | "help", _) => Ok(Command::Print(HELP.into())),

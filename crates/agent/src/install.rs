@@ -11,14 +11,14 @@ use std::path::Path;
 ///
 /// # Errors
 /// The file system's error, with the path.
-pub fn install(folder: &Path) -> io::Result<()> {
-    let unfinished = folder.join(format!(".hutch-agent.{}", std::process::id()));
+pub fn install(directory: &Path) -> io::Result<()> {
+    let unfinished = directory.join(format!(".hutch-agent.{}", std::process::id()));
     let copied = copy(&unfinished)
-        .and_then(|()| fs::rename(&unfinished, folder.join("hutch-agent")))
+        .and_then(|()| fs::rename(&unfinished, directory.join("hutch-agent")))
         .map_err(|problem| {
             io::Error::new(
                 problem.kind(),
-                format!("install to {}: {problem}", folder.display()),
+                format!("install to {}: {problem}", directory.display()),
             )
         });
     if copied.is_err() {

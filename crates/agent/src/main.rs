@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         }) => run::run(&state, &entrypoint, attached),
         Ok(Command::Connect { start: false }) => connect::connect(),
         Ok(Command::Connect { start: true }) => connect::connect_or_start(),
-        Ok(Command::Install(folder)) => install::install(&folder),
+        Ok(Command::Install(directory)) => install::install(&directory),
         Err(problem) => {
             log::line(&problem);
             return ExitCode::from(2);

@@ -1,15 +1,15 @@
-//! Buckets in a sandbox's file system: what is asked for, and how each is doing.
+//! Buckets in a sandbox's file system: entries of the spec and of the status.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An S3 bucket, or a folder of one, mounted into the sandbox.
+/// An S3 bucket, or a directory of one, that is mounted into the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Bucket {
-    /// What the sandbox calls it: unique among its buckets.
+    /// Name of this entry, unique among the buckets of the sandbox.
     #[schemars(
         length(min = 1, max = 55),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
@@ -21,8 +21,7 @@ pub struct Bucket {
         regex(pattern = r"^[a-z0-9]([a-z0-9.-]{1,61}[a-z0-9])$")
     )]
     pub bucket: String,
-    /// Only what lies under this folder of the bucket, such as `/data/`. Unset:
-    /// the whole bucket.
+    /// Directory of the bucket that is mounted, such as `/data/`. Unset: the whole bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 512),
@@ -30,35 +29,34 @@ pub struct Bucket {
     )]
     #[x_kube(validation = Rule::new("!(self + '/').contains('/./') && !(self + '/').contains('/../')").message("buckets[].prefix must not have the segments . and .."))]
     pub prefix: Option<String>,
-    /// URL of the S3 service. `http` only where the operator's settings allow it.
+    /// URL of the S3 service. `http` is allowed only with `--allow-http-buckets`.
     #[schemars(
         length(min = 8, max = 512),
         regex(pattern = r"^https?://[A-Za-z0-9\[][A-Za-z0-9.:\[\]_-]*(/[A-Za-z0-9._~/-]*)?$")
     )]
     pub endpoint: String,
-    /// Region that requests are signed for. Unset: what the provider takes.
+    /// Region for the signatures of requests. Unset: the provider's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9-]+$"))]
     pub region: Option<String>,
-    /// Whose service it is: it decides the defaults of the mounter's options.
+    /// Kind of the S3 service. It decides the mounter's default options.
     #[serde(default)]
     pub provider: BucketProvider,
-    /// Where the bucket is mounted. Paths of two buckets must not overlap.
+    /// Path at which the bucket is mounted. The paths of two buckets must not overlap.
     #[schemars(
         length(min = 2, max = 255),
         regex(pattern = r"^(/[A-Za-z0-9_.+@=-]+)+$")
     )]
     #[x_kube(
-        validation = Rule::new("!['proc', 'sys', 'dev', 'bin', 'sbin', 'lib', 'lib64', 'usr', 'etc', '.hutch'].exists(d, self == '/' + d || self.startsWith('/' + d + '/'))").message("buckets[].mountPath must not cover a folder that the image or Hutch needs"),
+        validation = Rule::new("!['proc', 'sys', 'dev', 'bin', 'sbin', 'lib', 'lib64', 'usr', 'etc', '.hutch'].exists(d, self == '/' + d || self.startsWith('/' + d + '/'))").message("buckets[].mountPath must not cover a directory that the image or Hutch needs"),
         validation = Rule::new("!(self + '/').contains('/./') && !(self + '/').contains('/../')").message("buckets[].mountPath must not have the segments . and ..")
     )]
     pub mount_path: String,
-    /// Refuses writes.
+    /// True if writes to the mount are refused.
     #[serde(default)]
     pub read_only: bool,
-    /// Options of the mounter, s3fs, such as `multipart_size=64`; they win over
-    /// those that the provider suggests. What would lead out of the sandbox is
-    /// refused.
+    /// Options of the mounter, s3fs, such as `multipart_size=64`. They take precedence over
+    /// the provider's defaults. Options that lead out of the sandbox are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 32),
@@ -68,11 +66,11 @@ pub struct Bucket {
         )
     )]
     pub options: Vec<String>,
-    /// The Secret with the keys `accessKeyID` and `secretAccessKey`.
+    /// Secret with the S3 credentials, in the keys `accessKeyID` and `secretAccessKey`.
     pub credentials_secret_ref: SecretRef,
 }
 
-/// Whose S3 service it is.
+/// Kind of the S3 service. It decides the mounter's default options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BucketProvider {
@@ -82,23 +80,23 @@ pub enum BucketProvider {
     S3,
     /// Google Cloud Storage, by its XML API.
     Gcs,
-    /// Any other, such as MinIO, Ceph or Garage.
+    /// Any other service, such as MinIO, Ceph or Garage.
     #[default]
     Other,
 }
 
-/// Names a Secret.
+/// Reference to a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
-    /// Its name.
+    /// Name of the Secret.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub name: String,
-    /// Its namespace. Unset: the sandbox's. One elsewhere is used only if its
-    /// label `hutch.dev/sandbox-uid` names this sandbox.
+    /// Namespace of the Secret. Unset: the sandbox's. A Secret in another namespace is used
+    /// only if its label `hutch.dev/sandbox-uid` has this sandbox's UID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 63),
@@ -107,65 +105,65 @@ pub struct SecretRef {
     pub namespace: Option<String>,
 }
 
-/// How a bucket of a sandbox is doing. Written by whoever mounts it, when
-/// something changes that a person would want to know.
+/// State of a bucket of a sandbox. The component that mounts it writes this, and only if a
+/// user could see the difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BucketStatus {
-    /// The bucket, as the spec names it.
+    /// Name of the bucket's entry in the spec.
     pub name: String,
-    /// How it is doing.
+    /// State of the mount.
     pub phase: BucketPhase,
-    /// How it comes into the sandbox.
+    /// The way in which it is mounted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<Mechanism>,
-    /// Since when the phase is what it is.
+    /// Time of the last change of the phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// When it was last looked at before this was written. Every mount is looked
-    /// at every 10 s; that nothing changed is not written.
+    /// Time of the last check before this entry was written. Every mount is checked every
+    /// 10 s. A check that finds no change writes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_check: Option<Time>,
-    /// What is wrong, in one word: the reason of the condition BucketsReady.
+    /// Reason of the failure, as in the condition BucketsReady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What is wrong, in words.
+    /// Text of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The container that this speaks of: of another one it says nothing.
+    /// ID of the container that this entry describes. It does not apply to another one.
     #[serde(
         default,
         rename = "containerID",
         skip_serializing_if = "Option::is_none"
     )]
     pub container_id: Option<String>,
-    /// Digest of the spec's entry that this speaks of: of another one it says
-    /// nothing.
+    /// Digest of the entry in the spec that this entry describes. It does not apply to
+    /// another version of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
 }
 
-/// Where a bucket is in its life.
+/// State of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum BucketPhase {
-    /// It is being mounted, or waits for what it needs; tried again by itself.
+    /// It is being mounted, or waits for something. Hutch retries by itself.
     Pending,
     /// It is mounted and answers.
     Mounted,
-    /// It is mounted and does not answer; healed by itself when it can be.
+    /// It is mounted and does not answer. Hutch repairs it by itself if it can.
     Degraded,
     /// It cannot be mounted until somebody changes something.
     Failed,
-    /// The spec has it no more, and it is still in use: unmounted once it is not.
+    /// It is no longer in the spec, but a process still uses it. It is unmounted after that.
     Busy,
 }
 
-/// How a bucket comes into a sandbox.
+/// The way in which a bucket is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Mechanism {
     /// `hutch-node` moves the mount into the running container.
     Live,
-    /// As a volume of the pod, through a CSI driver.
+    /// It is a volume of the pod, from a CSI driver.
     #[serde(rename = "CSI")]
     Csi,
 }

@@ -1,5 +1,5 @@
-//! The pieces of the specs. Each is typed narrowly and bounded, because a field
-//! that is accepted has an effect: what Hutch does not do cannot be written.
+//! Parts of the specs. Each type is narrow and bounded: the API server accepts no value that
+//! Hutch would ignore.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ pub struct EnvVar {
         regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$")
     )]
     pub name: String,
-    /// Its value, taken as it is: nothing is expanded in it.
+    /// Value of the variable. Nothing in it is expanded.
     #[serde(default)]
     #[schemars(length(max = 32768))]
     pub value: String,
 }
 
-/// What the sandbox may use, and what the scheduler sets aside for it.
+/// Resources of the sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -31,16 +31,16 @@ pub struct EnvVar {
         .message("a request must not exceed its limit")
 )]
 pub struct Resources {
-    /// Upper bounds. What is left out gets the operator's default.
+    /// Upper bounds. A missing field gets the operator's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Compute>,
-    /// Set aside on the node. What is left out gets the operator's default, or
-    /// the limit where that is lower.
+    /// Amounts that are reserved on the node. A missing field gets the operator's default, or
+    /// the limit if that is lower.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<Compute>,
 }
 
-/// Amounts of the three resources a sandbox has.
+/// Amounts of CPU, memory and disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Compute {
@@ -57,8 +57,7 @@ pub struct Compute {
     )]
     #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity('16Mi')) >= 0 && quantity(self).compareTo(quantity('4Ti')) <= 0").message("memory must lie between 16Mi and 4Ti"))]
     pub memory: Option<String>,
-    /// Bytes of the node's disk for what is written outside the workspace; at
-    /// least 16Mi, at most 16Ti.
+    /// Bytes of the node's disk for files outside the workspace; at least 16Mi, at most 16Ti.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 20),
@@ -68,27 +67,27 @@ pub struct Compute {
     pub ephemeral_storage: Option<String>,
 }
 
-/// Whether the workspace outlives the pod.
+/// Lifetime of the workspace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Persistence {
-    /// A PersistentVolumeClaim: survives sleep and pod replacement.
+    /// A PersistentVolumeClaim. It survives sleep and a new pod.
     #[default]
     Persistent,
-    /// An emptyDir: gone with the pod.
+    /// An emptyDir. It ends with the pod.
     Ephemeral,
 }
 
-/// What becomes of a persistent workspace when its sandbox is deleted.
+/// Treatment of a persistent workspace when its sandbox is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReclaimPolicy {
     /// The claim is deleted with the sandbox.
     #[default]
     Delete,
-    /// The claim stays, labelled `hutch.dev/retained`, for a person to deal with.
+    /// The claim stays, with the label `hutch.dev/retained`. Hutch never deletes it.
     Retain,
 }
 
-/// The folder that a sandbox works in.
+/// Directory that keeps the sandbox's files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -99,16 +98,16 @@ pub enum ReclaimPolicy {
     validation = Rule::new("self.persistence == 'Persistent' || self.reclaimPolicy == 'Delete'").message("an Ephemeral workspace cannot be retained")
 )]
 pub struct Workspace {
-    /// Where the workspace is mounted; also the first working directory.
+    /// Path of the workspace. It is also the first working directory.
     #[serde(default = "Workspace::default_mount_path")]
     #[schemars(
         length(min = 2, max = 255),
         regex(pattern = r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$")
     )]
-    #[x_kube(validation = Rule::new("!['proc', 'sys', 'dev', 'bin', 'sbin', 'lib', 'lib64', 'usr', 'etc'].exists(d, self == '/' + d || self.startsWith('/' + d + '/'))").message("workspace.mountPath must not cover a folder that the image needs"))]
+    #[x_kube(validation = Rule::new("!['proc', 'sys', 'dev', 'bin', 'sbin', 'lib', 'lib64', 'usr', 'etc'].exists(d, self == '/' + d || self.startsWith('/' + d + '/'))").message("workspace.mountPath must not cover a directory that the image needs"))]
     pub mount_path: String,
-    /// Size of the claim, or size limit of the emptyDir; 16Mi to 16Ti. It can
-    /// grow where the storage class allows it.
+    /// Size of the claim, or size limit of the emptyDir; 16Mi to 16Ti. It can grow if the
+    /// storage class allows it.
     #[serde(default = "Workspace::default_size")]
     #[schemars(
         length(min = 1, max = 20),
@@ -123,21 +122,22 @@ pub struct Workspace {
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub storage_class_name: Option<String>,
-    /// Whether the workspace outlives the pod.
+    /// Lifetime of the workspace: `Persistent` survives its pod, `Ephemeral` ends with it.
     #[serde(default)]
     pub persistence: Persistence,
-    /// What becomes of the claim when the sandbox is deleted.
+    /// Treatment of the claim when the sandbox is deleted.
     #[serde(default)]
     pub reclaim_policy: ReclaimPolicy,
 }
 
-/// Folders that the image needs, in which no workspace is mounted.
-const OF_THE_IMAGE: [&str; 9] = [
+/// Directories that the image needs. No workspace may be mounted in them.
+const IMAGE_DIRECTORIES: [&str; 9] = [
     "proc", "sys", "dev", "bin", "sbin", "lib", "lib64", "usr", "etc",
 ];
 
 impl Workspace {
-    /// Whether a workspace can be mounted at that path: the rule of `mountPath`.
+    /// True if a workspace can be mounted at that path. The schema has the same rule for
+    /// `mountPath`.
     pub fn can_be_at(path: &str) -> bool {
         let Some(path) = path.strip_prefix('/').filter(|path| path.len() < 255) else {
             return false;
@@ -148,7 +148,7 @@ impl Workspace {
             bytes.next().is_some_and(word) && bytes.all(|b| word(b) || b == b'.' || b == b'-')
         };
         let first = path.split('/').next().unwrap_or_default();
-        path.split('/').all(fits) && !OF_THE_IMAGE.contains(&first)
+        path.split('/').all(fits) && !IMAGE_DIRECTORIES.contains(&first)
     }
 
     fn default_mount_path() -> String {
@@ -172,17 +172,17 @@ impl Default for Workspace {
     }
 }
 
-/// Who the sandbox's processes are.
+/// Isolation of the sandbox's processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SecurityProfile {
-    /// uid 0 in a user namespace of its own, with what package managers need;
-    /// the host sees an unprivileged user.
+    /// uid 0 in its own user namespace, with the capabilities that package managers need. On
+    /// the host it is an unprivileged user.
     Root,
     /// uid 1000 without capabilities: Pod Security "restricted".
     Restricted,
 }
 
-/// Lets the pod run on nodes with a matching taint.
+/// Allows the pod to run on nodes with a matching taint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.operator == 'Equal' ? has(self.key) : !has(self.value)").message("operator Equal needs a key, operator Exists takes no value"), validation = Rule::new("!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')").message("tolerationSeconds takes effect NoExecute only"))]
@@ -191,7 +191,7 @@ pub struct Toleration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 316))]
     pub key: Option<String>,
-    /// How key and value are compared.
+    /// Comparison of key and value.
     #[serde(default)]
     pub operator: TolerationOperator,
     /// Value of the taint, for `Equal`.
@@ -201,63 +201,62 @@ pub struct Toleration {
     /// The taint's effect. Unset: every effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<TaintEffect>,
-    /// How long a `NoExecute` taint is tolerated. Unset: for ever.
+    /// Seconds for which a `NoExecute` taint is tolerated. Unset: forever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub toleration_seconds: Option<i64>,
 }
 
-/// How a toleration compares.
+/// Comparison of a toleration with a taint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TolerationOperator {
     /// Key and value are equal.
     #[default]
     Equal,
-    /// The key is there.
+    /// The taint has the key.
     Exists,
 }
 
-/// Effects of a taint.
+/// Effect of a taint. Unset: every effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TaintEffect {
     /// New pods are not scheduled.
     NoSchedule,
-    /// New pods are scheduled elsewhere where that is possible.
+    /// New pods are scheduled elsewhere if possible.
     PreferNoSchedule,
-    /// Running pods are evicted, too.
+    /// Running pods are evicted too.
     NoExecute,
 }
 
-/// When the sandbox sleeps, and when it ends.
+/// Idle timeout and lifetime of the sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lifecycle {
-    /// Sleep after this long without a request or a running command: the pod
-    /// goes, the workspace stays, the next request wakes it. `30s`, `10m`,
+    /// The sandbox falls asleep after this time without a request or a running command: the
+    /// pod is deleted, the workspace stays, and the next request wakes it. `30s`, `10m`,
     /// `1h`; 1 s to 8760 h. Unset: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 10), regex(pattern = r"^[1-9][0-9]*(s|m|h)$"))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')").message("lifecycle.idleTimeout must lie between 1s and 8760h"))]
     pub idle_timeout: Option<String>,
-    /// Delete the sandbox this long after it was created; 1 s to 8760 h.
-    /// Unset: never.
+    /// The sandbox is deleted this time after its creation; 1 s to 8760 h. Unset: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 10), regex(pattern = r"^[1-9][0-9]*(s|m|h)$"))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('8760h')").message("lifecycle.ttl must lie between 1s and 8760h"))]
     pub ttl: Option<String>,
-    /// Never sleep, whatever `idleTimeout` says.
+    /// True if the sandbox never falls asleep. `idleTimeout` then has no effect.
     #[serde(default)]
     pub keep_alive: bool,
 }
 
-/// The project that a sandbox works for.
+/// Project that the sandbox serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Project {
-    /// The project's id, as its owner writes it.
+    /// ID of the project: the column `id` of its row in `projects`.
     #[schemars(length(min = 1, max = 255))]
     pub id: String,
 }
 
-/// Labels that a node must carry.
+/// Labels that a node must have.
 pub type NodeSelector = BTreeMap<String, String>;

@@ -1,5 +1,5 @@
-//! The reference of the resources' fields, in Markdown, made of the same types and
-//! comments as the definitions: what `kubectl explain` tells, on one page.
+//! The reference of the resources' fields in Markdown. It has the same text as the
+//! definitions, so as `kubectl explain`, on one page.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -12,9 +12,9 @@ use super::definitions;
 
 const HEAD: &str = "# Fields of the resources
 
-Made by `make generate` from the types in `src/crd`; what they do together is in
-[crds.md](crds.md). A field that may be left out has its default, where there is one,
-in the column of limits.
+`make generate` writes this page from the types in `crates/api`. [crds.md](crds.md) explains
+how the fields work together. The column of limits has the default of an optional field, if
+there is one.
 ";
 
 /// The whole page.
@@ -58,8 +58,8 @@ fn kind(page: &mut String, definition: &CustomResourceDefinition) {
     }
 }
 
-/// A row for every field below `schema`; what a condition consists of is
-/// Kubernetes' own.
+/// Writes a row for every field below `schema`, except the fields of conditions, which are
+/// those of Kubernetes.
 fn fields(page: &mut String, schema: &JSONSchemaProps, at: &str) {
     if at.starts_with("conditions") {
         return;
@@ -142,7 +142,7 @@ fn value(value: &serde_json::Value) -> String {
     }
 }
 
-/// What holds between fields, in the words of the refusals.
+/// The messages of the rules between fields.
 fn rules<'a>(schema: &'a JSONSchemaProps, found: &mut Vec<&'a str>) {
     let own = schema.x_kubernetes_validations.iter().flatten();
     found.extend(own.filter_map(|rule| rule.message.as_deref()));

@@ -1,4 +1,4 @@
-//! `Sandbox`: a pod to run code in, and the workspace that it works on.
+//! `Sandbox`: a pod to run code in, and its workspace.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time};
 use kube::{CustomResource, KubeSchema, Resource};
@@ -10,7 +10,7 @@ use super::parts::{
     EnvVar, Lifecycle, NodeSelector, Project, Resources, SecurityProfile, Toleration, Workspace,
 };
 
-/// A sandbox: one pod to run code in, with a workspace of its own.
+/// A sandbox: one pod to run code in, with its own workspace.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "hutch.dev",
@@ -22,7 +22,7 @@ use super::parts::{
     namespaced,
     status = "SandboxStatus",
     derive = "PartialEq",
-    doc = "A sandbox: one pod to run code in, with a workspace of its own.",
+    doc = "A sandbox: one pod to run code in, with its own workspace.",
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Pod","type":"string","jsonPath":".status.podName"}"#,
@@ -45,9 +45,8 @@ pub struct SandboxSpec {
         regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")
     )]
     pub image: Option<String>,
-    /// A program of the user's to run beside the commands: a server, say.
-    /// Started by the agent with the image's environment; when it ends, the
-    /// sandbox goes on.
+    /// A program that runs beside the commands, such as a server. The agent starts it with
+    /// the image's environment. If it ends, the sandbox continues to run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 4096)))]
     pub command: Vec<String>,
@@ -55,14 +54,15 @@ pub struct SandboxSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
-    /// What the sandbox may use.
+    /// Resources of the sandbox.
     #[serde(default)]
     pub resources: Resources,
-    /// The folder that the sandbox works in.
+    /// Directory that keeps the sandbox's files.
     #[serde(default)]
     pub workspace: Workspace,
-    /// Who the sandbox's processes are. Unset: Root where every node that could
-    /// take the pod supports user namespaces, else Restricted.
+    /// Isolation of the sandbox's processes. Unset: the operator's `--default-profile`. Its
+    /// default is Root if every node that could take the pod supports user namespaces,
+    /// otherwise Restricted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_profile: Option<SecurityProfile>,
     /// RuntimeClass of the pod, for runtimes such as gVisor or Kata.
@@ -72,7 +72,7 @@ pub struct SandboxSpec {
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
     pub runtime_class_name: Option<String>,
-    /// Labels that the pod's node must carry.
+    /// Labels that the pod's node must have.
     #[serde(default, skip_serializing_if = "NodeSelector::is_empty")]
     #[schemars(extend("maxProperties" = 32), schema_with = "node_selector")]
     pub node_selector: NodeSelector,
@@ -80,19 +80,19 @@ pub struct SandboxSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
-    /// When the sandbox sleeps, and when it ends.
+    /// Idle timeout and lifetime of the sandbox.
     #[serde(default)]
     pub lifecycle: Lifecycle,
-    /// No pod as long as this is true; the workspace stays.
+    /// True if the sandbox has no pod. Its workspace stays. A request does not wake it.
     #[serde(default)]
     pub suspended: bool,
-    /// S3 buckets in the sandbox's file system. They come and go while it runs.
+    /// S3 buckets in the sandbox's file system. They can be added and removed while it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     #[x_kube(validation = Rule::new("self.all(a, self.all(b, a.name == b.name || (a.mountPath != b.mountPath && !b.mountPath.startsWith(a.mountPath + '/'))))").message("the mountPaths of two buckets must not overlap"))]
     pub buckets: Vec<Bucket>,
-    /// The project that the sandbox works for; written on its pod, and the pod's
-    /// name in the project's row of the database.
+    /// Project that the sandbox serves. Its ID is an annotation of the pod, and the pod's
+    /// name is in the project's row of the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<Project>,
 }
@@ -105,47 +105,46 @@ fn node_selector(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// Where a sandbox is in its life.
+/// State of a sandbox in one word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
-    /// Its workspace or pod is not there yet.
+    /// It is starting or recovering.
     #[default]
     Pending,
     /// It answers commands.
     Ready,
-    /// It answers commands, but a bucket of its spec is not mounted or does not
-    /// answer; the Ready condition says which.
+    /// It answers commands, but a bucket of its spec is not mounted or does not answer. The
+    /// condition Ready names it.
     Degraded,
-    /// Its pod is gone because the spec or idleness said so; the workspace stays.
+    /// It has no pod, because it is asleep or `suspended` is set. The workspace stays.
     Suspended,
-    /// It cannot run until somebody changes something; the Ready condition says what.
+    /// It cannot run until somebody changes something. The condition Ready says what.
     Failed,
     /// It is being deleted.
     Terminating,
 }
 
 impl Phase {
-    /// Whether a sandbox in this phase answers commands.
+    /// True if a sandbox in this phase answers commands.
     pub const fn answers(self) -> bool {
         matches!(self, Self::Ready | Self::Degraded)
     }
 }
 
-/// What the controller has seen, and the facade's record of use.
+/// State that the controllers observed, and the last use that the facade recorded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SandboxStatus {
-    /// Where the sandbox is in its life.
+    /// State of the sandbox in one word.
     #[serde(default)]
     pub phase: Phase,
-    /// Ready, WorkspaceReady, PodReady, AgentReady, BucketsReady where the spec
-    /// has buckets, RestartPending while a change of the spec waits for the next
-    /// start, and DatabaseSynced where the
-    /// sandbox works for a project and there is a database.
+    /// Ready, WorkspaceReady, PodReady, AgentReady; BucketsReady if the spec has buckets;
+    /// RestartPending while a change of the spec waits for the next start; DatabaseSynced if
+    /// `project` is set and a database is configured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// The generation of the spec that this status speaks of.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Name of the pod.
@@ -154,48 +153,48 @@ pub struct SandboxStatus {
     /// UID of the pod.
     #[serde(default, rename = "podUID", skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
-    /// Node that the pod runs on.
+    /// Node of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Image that the pod runs.
+    /// Image of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Profile that the pod runs under.
+    /// Security profile of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_profile: Option<SecurityProfile>,
-    /// Name of the workspace's claim, where the workspace is persistent.
+    /// Name of the workspace's claim, if the workspace is persistent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim_name: Option<String>,
-    /// When the pod began to answer.
+    /// Time at which the pod began to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// When the sandbox fell asleep out of idleness; unset while it is awake.
+    /// Time at which the sandbox fell asleep. Unset while it is awake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slept_at: Option<Time>,
-    /// How the buckets are doing.
+    /// State of each bucket.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub buckets: Vec<BucketStatus>,
-    /// The last request or running command, as the facade saw it; written at
-    /// most every 30 s. A time after `sleptAt` wakes the sandbox.
+    /// Time of the last request or running command, as the facade saw it. It is written every
+    /// 30 s at most. A time after `sleptAt` wakes the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_activity: Option<Time>,
-    /// The trace of the request that wakes the sandbox, as the header of that name
-    /// (<https://www.w3.org/TR/trace-context/#traceparent-header>); gone when the
+    /// Trace of the request that wakes the sandbox, in the format of the header
+    /// (<https://www.w3.org/TR/trace-context/#traceparent-header>). It is removed when the
     /// sandbox answers and `lastActivity` is written again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// The project whose row in the database speaks of this sandbox.
+    /// ID of the project whose row in the database names this sandbox's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_id: Option<String>,
 }
 
 impl Sandbox {
-    /// The reference that makes this sandbox the owner and controller of an
-    /// object; none where it has never been in the API server.
+    /// The reference that makes this sandbox the owner and controller of an object. `None` if
+    /// the sandbox has no name or UID yet.
     pub fn owner_reference(&self) -> Option<OwnerReference> {
         let mut owner = self.controller_owner_ref(&())?;
-        // Deleting a sandbox in the foreground waits for what it owns.
+        // A foreground deletion of the sandbox then waits for the object.
         owner.block_owner_deletion = Some(true);
         Some(owner)
     }

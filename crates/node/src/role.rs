@@ -13,6 +13,7 @@ use crate::csi::{Csi, CsiSettings};
 use crate::live::{Live, LiveSettings};
 use crate::settings::NodeSettings;
 use crate::{MountSettings, Mounts, Refusals};
+use hutch_core::s3::AllowedEndpoints;
 use hutch_kube::client;
 use hutch_kube::node::NodeCaches;
 use hutch_kube::watches::Watches;
@@ -95,14 +96,13 @@ async fn serve(settings: NodeSettings, mut registry: Registry) -> anyhow::Result
     tracing::info!("probes and metrics on http://{}", listener.local_addr()?);
     let ops = tokio::spawn(ops.serve(listener, stop_ops.clone()));
 
-    let live = LiveSettings {
-        allow_http: settings.allow_http_buckets,
-    };
+    let endpoints = AllowedEndpoints::with_http(settings.allow_http_buckets);
+    let live = LiveSettings { endpoints };
     let csi = CsiSettings {
         driver: settings.node_driver,
         node: node.clone(),
         kubelet: settings.kubelet_dir,
-        allow_http: settings.allow_http_buckets,
+        endpoints,
     };
     let refusals = Refusals::default();
     let noted = refusals.clone();

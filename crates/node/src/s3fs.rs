@@ -1,4 +1,4 @@
-//! s3fs (1.90 and newer) as a mounter: its command line and the meaning of its output.
+//! s3fs (1.90 and newer) as the mounter: its command line and the meaning of its output.
 //!
 //! With a wrong key it returns 0 and ends a moment later, so its exit code is ignored. At
 //! the log level `err` its output contains the S3 service's own error code. The code
@@ -6,9 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::mounter::Mounter;
 use super::{Error, Source, options};
-use hutch_api::BucketProvider;
+use hutch_core::s3::provider_options;
 
 /// Default options. A user's option of the same name replaces one. They make a mount succeed
 /// or fail within 10 s; s3fs sleeps for 2 s between two attempts.
@@ -40,8 +39,14 @@ pub struct S3fs {
     pub ca_file: Option<PathBuf>,
 }
 
-impl Mounter for S3fs {
-    fn command(
+impl S3fs {
+    /// The program and its arguments. They mount `source` at `point` with the mount source
+    /// `label` and read the credentials from the file `keys`. The arguments contain no
+    /// credentials. The program runs in the foreground.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] if an option of the source is not allowed.
+    pub fn command(
         &self,
         source: &Source,
         label: &str,
@@ -81,18 +86,21 @@ impl Mounter for S3fs {
         Ok(words)
     }
 
-    fn environment(&self) -> Vec<(String, String)> {
+    /// Environment variables beside `PATH` and `HOME`.
+    pub fn environment(&self) -> Vec<(String, String)> {
         // s3fs uses it if verification with the system's authorities fails.
         let bundle = |file: &PathBuf| ("CURL_CA_BUNDLE".to_owned(), file.display().to_string());
         self.ca_file.iter().map(bundle).collect()
     }
 
-    fn keys(&self, source: &Source) -> String {
+    /// Content of the credentials file.
+    pub fn keys(source: &Source) -> String {
         let keys = &source.credentials;
         format!("{}:{}\n", keys.access_key_id, keys.secret_access_key)
     }
 
-    fn explain(&self, source: &Source, output: &str) -> Error {
+    /// Derives the reason for a failure from the program's output.
+    pub fn explain(source: &Source, output: &str) -> Error {
         let said = |text: &str| output.contains(text);
         let code = output.split("<Code>").nth(1);
         let code = code
@@ -156,14 +164,8 @@ fn suggested(source: &Source) -> Vec<String> {
     if let Some(region) = &source.region {
         all.push(format!("endpoint={region}"));
     }
-    match source.provider {
-        BucketProvider::S3 => {}
-        // s3fs's mixed uploads need UploadPartCopy, which R2 does not support.
-        BucketProvider::R2 => all.push("nomixupload".to_owned()),
-        BucketProvider::Gcs | BucketProvider::Other => {
-            all.push("use_path_request_style".to_owned());
-        }
-    }
+    let provider = provider_options(source.provider).iter();
+    all.extend(provider.map(|option| (*option).to_owned()));
     all
 }
 

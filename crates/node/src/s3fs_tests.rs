@@ -2,7 +2,8 @@ use std::path::Path;
 
 use super::*;
 use crate::Owner;
-use hutch_core::buckets::S3Credentials;
+use hutch_api::BucketProvider;
+use hutch_core::s3::S3Credentials;
 
 fn source() -> Source {
     Source {
@@ -35,7 +36,7 @@ fn has(words: &[String], option: &str) -> bool {
 #[test]
 fn credentials_appear_only_in_their_file() {
     let source = source();
-    assert_eq!(S3fs::default().keys(&source), "the-id:the-key\n");
+    assert_eq!(S3fs::keys(&source), "the-id:the-key\n");
     let words = words(&source).join(" ");
     assert!(!words.contains("the-"), "{words}");
     assert!(!format!("{source:?}").contains("the-"));
@@ -83,7 +84,7 @@ fn options_depend_on_provider_and_region_and_a_users_option_wins() {
 
 #[test]
 fn s3fs_output_maps_to_a_reason() {
-    let reason = |output: &str| S3fs::default().explain(&source(), output).reason();
+    let reason = |output: &str| S3fs::explain(&source(), output).reason().as_str();
     let denied = "[ERR] …\n<Error><Code>SignatureDoesNotMatch</Code></Error>\n\
                   [CRT] invalid credentials(host=x) - result of checking service.";
     assert_eq!(reason(denied), "AccessDenied");

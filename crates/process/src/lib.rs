@@ -1,12 +1,12 @@
-//! What every long-running program of Hutch has: `server` (an HTTP listener with
-//! limits), `ops` (probes and metrics on it), signals, and the allocator's limits.
-//! It knows nothing of sandboxes.
+//! Parts of every long-running program of Hutch: `server` (an HTTP listener with limits),
+//! `ops` (probes and metrics), `signals`, and `memory` (the allocator's limits). Nothing here
+//! knows sandboxes.
 
 mod memory;
 mod ops;
-mod patience;
 pub mod server;
 mod signals;
+mod write_timeout;
 
 use std::net::SocketAddr;
 
@@ -17,10 +17,10 @@ pub use memory::limit_allocator;
 pub use ops::Ops;
 pub use signals::cancel_on_signal;
 
-/// Listens at `address`, which the user chose by `flag`.
+/// Listens on `address`, the value of the command line's `flag`.
 ///
 /// # Errors
-/// When the address cannot be had; the error names the flag.
+/// If the address is in use or not one of this machine. The error names the flag.
 pub async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await

@@ -1,5 +1,4 @@
-//! The probes and the metrics: `/healthz`, `/readyz` and `/metrics`, on a listener of
-//! their own.
+//! Probes and metrics: `/healthz`, `/readyz` and `/metrics`, on their own listener.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use crate::server;
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the process reports about itself.
+/// The state and the metrics that a process reports.
 pub struct Ops {
     /// Names of the parts that are not ready to work, such as caches that have
     /// not been filled yet.
@@ -31,7 +30,7 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// Answers probes on `listener` until `shutdown`.
+    /// Serves the three routes on `listener` until `shutdown`.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         let ops = Arc::new(self);
         let service = service_fn(move |request: Request<Incoming>| {

@@ -1,6 +1,6 @@
-//! The listener: HTTP/1.1, over TLS where that is wanted, with the limits that
-//! `axum::serve` leaves out. A header that does not come in time or is too long, an
-//! answer that nobody reads and a connection past the cap are refused here.
+//! An HTTP/1.1 listener, with or without TLS, with limits that `axum::serve` does not have:
+//! on the time and the size of a request's head, on the time in which a client reads nothing
+//! of its answer, and on the number of connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,23 +20,26 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::patience::Patient;
+use crate::write_timeout::WriteTimeout;
 
-/// Connections at once.
-const CONNECTIONS: usize = 4096;
-/// How long a request's head may take, and the handshake of TLS.
-const HEAD: Duration = Duration::from_secs(10);
-/// How long requests in progress may go on after the shutdown began.
-const DRAIN: Duration = Duration::from_secs(20);
-/// How long a client may take nothing of what it is sent.
-const STALL: Duration = Duration::from_secs(30);
-/// What one connection buffers, and so the longest head of a request, in bytes:
-/// everybody who can connect can have that much.
-const BUFFER: usize = 64 << 10;
+/// Most connections at the same time. More wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 4096;
+/// The longest time for a request's head, and for the TLS handshake.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time for requests in progress to end after the shutdown has begun.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest time in which a client may read nothing of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The buffer of one connection, which also limits the head of a request. Every client that
+/// can connect can occupy so much memory.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// The pause after a failed accept.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Serves requests by `service` until `shutdown`, then lets those in progress end.
+/// Serves requests with `service` until `shutdown`. Then waits for those in progress, at most
+/// [`DRAIN_TIMEOUT`].
 pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
@@ -50,7 +53,7 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -60,20 +63,21 @@ pub async fn serve<S, B>(
         let (stream, slot) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, say: the next accept would fail as well.
+                // For example, the process has no file descriptor left. The next accept
+                // would fail too.
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
-        let stream = Patient::new(stream, STALL);
+        let stream = WriteTimeout::new(stream, WRITE_TIMEOUT);
         let (service, tls, watcher) = (service.clone(), tls.clone(), graceful.watcher());
         tokio::spawn(async move {
             match tls {
                 None => connection(stream, service, watcher).await,
-                // Whoever speaks no TLS, or not soon, is no event either.
+                // A client that fails or delays the handshake is not logged.
                 Some(tls) => {
-                    if let Ok(Ok(stream)) = timeout(HEAD, tls.accept(stream)).await {
+                    if let Ok(Ok(stream)) = timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
                         connection(stream, service, watcher).await;
                     }
                 }
@@ -82,8 +86,10 @@ pub async fn serve<S, B>(
         });
     }
     drop(listener);
-    if timeout(DRAIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests were still in progress {DRAIN:?} after the shutdown began");
+    if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!(
+            "requests were still in progress {DRAIN_TIMEOUT:?} after the shutdown began"
+        );
     }
 }
 
@@ -98,10 +104,10 @@ where
 {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(BUFFER)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    // A client that went away is no event.
+    // A client that disconnects is not logged.
     let _ = watcher.watch(connection).await;
 }
 
@@ -113,9 +119,9 @@ async fn accept(
     let slot = slot.map_err(std::io::Error::other)?;
     let (stream, _): (_, SocketAddr) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    // Else the kernel keeps an answer for a client that does not take it long after
-    // the connection was given up.
-    SockRef::from(&stream).set_tcp_user_timeout(Some(STALL))?;
+    // Otherwise the kernel keeps the unread answer long after this process has closed the
+    // connection.
+    SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT))?;
     Ok((stream, slot))
 }
 
@@ -130,11 +136,11 @@ mod tests {
 
     use super::*;
 
-    /// A connection to a server with these routes and that patience, and the task
-    /// that serves it.
+    /// A connection to a server with these routes and that write timeout, and the task that
+    /// serves it.
     async fn connected(
         router: Router,
-        patience: Duration,
+        write_timeout: Duration,
     ) -> (TcpStream, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await;
@@ -142,7 +148,7 @@ mod tests {
         let (stream, _slot) = accept(&listener, &slots).await.unwrap();
         let served = tokio::spawn(async move {
             let graceful = GracefulShutdown::new();
-            let stream = Patient::new(stream, patience);
+            let stream = WriteTimeout::new(stream, write_timeout);
             let service = tower::ServiceBuilder::new()
                 .map_request(|request: Request<Incoming>| request.map(axum::body::Body::new))
                 .service(router);
@@ -153,11 +159,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_asks_and_never_reads_loses_its_connection() {
+    async fn a_client_that_never_reads_loses_its_connection() {
         let large = Router::new().route("/", get(|| async { "x".repeat(1 << 20) }));
         let (client, served) = connected(large, Duration::from_millis(200)).await;
         let (unread, mut asking) = client.into_split();
-        // Until the server takes no more, or has gone.
+        // Until the server has closed the connection.
         let ask = async {
             while asking
                 .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -170,34 +176,34 @@ mod tests {
         drop(unread);
     }
 
-    /// The first line of what is answered to these bytes.
-    async fn told(request: &[u8]) -> String {
+    /// The status line and the body of the answer to these bytes.
+    async fn answer(request: &[u8]) -> String {
         let router = Router::new()
             .route(
                 "/",
                 post(|body: String| async move { body.len().to_string() }),
             )
             .layer(DefaultBodyLimit::disable());
-        let (mut client, _served) = connected(router, STALL).await;
+        let (mut client, _served) = connected(router, WRITE_TIMEOUT).await;
         client.write_all(request).await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
         format!("{} {body}", head.lines().next().unwrap())
     }
 
     #[tokio::test]
-    async fn a_head_is_as_long_as_a_buffer_at_most_and_a_body_as_long_as_it_likes() {
+    async fn the_head_of_a_request_is_limited_and_its_body_is_not() {
         let request = |id: usize, body: usize| {
             let (id, content) = ("x".repeat(id), "y".repeat(body));
             let head = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close";
             format!("{head}\r\ncontent-length: {body}\r\nx-sandbox-id: {id}\r\n\r\n{content}")
         };
-        let id = told(request(4096, 0).as_bytes()).await;
+        let id = answer(request(4096, 0).as_bytes()).await;
         assert_eq!(id, "HTTP/1.1 200 OK 0");
-        let body = told(request(1, 3 << 20).as_bytes()).await;
+        let body = answer(request(1, 3 << 20).as_bytes()).await;
         assert_eq!(body, "HTTP/1.1 200 OK 3145728");
-        let endless = told(&request(BUFFER, 0).as_bytes()[..BUFFER]).await;
+        let endless = answer(&request(MAX_HEAD_BYTES, 0).as_bytes()[..MAX_HEAD_BYTES]).await;
         assert_eq!(endless, "HTTP/1.1 431 Request Header Fields Too Large ");
     }
 }

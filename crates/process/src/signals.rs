@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 /// Exit code of a process that a second signal ends at once.
 const ENDED_BY_SIGNAL: i32 = 130;
 
-/// Cancels `shutdown` at the first SIGTERM or SIGINT, so that the process ends in good
+/// Cancels `shutdown` at the first SIGTERM or SIGINT. The process then stops its parts in
 /// order. A second signal ends the process at once.
 pub async fn cancel_on_signal(shutdown: CancellationToken) {
     let signals = (

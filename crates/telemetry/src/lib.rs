@@ -1,5 +1,5 @@
-//! How the process tells what it does: log lines, metrics, traces. Every module may
-//! use it; it knows none.
+//! Log lines, metrics and traces of a process. Every crate may use this one. It depends on no
+//! other crate of Hutch.
 
 mod operations;
 #[cfg(feature = "traces")]
@@ -20,29 +20,29 @@ pub use operations::{OPERATION, TRACED, measured};
 #[cfg(feature = "traces")]
 pub use traces::{TRACEPARENT, Traces, continues, traceparent};
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for a terminal.
     #[default]
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// A layer under all others.
+/// A layer directly above the registry.
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Sends log lines to stderr and durations of operations to `metrics`. `RUST_LOG`
-/// chooses the lines; by default those of level info and above.
+/// Writes log lines to stderr and durations of operations to `metrics`. `RUST_LOG` selects
+/// the lines. The default is level info and above.
 pub fn start(format: LogFormat, metrics: &mut MetricsRegistry) {
     install(format, None, metrics);
 }
 
-/// The same, and sends spans to the collector at `otlp`, if there is one.
+/// Like [`start`]. It also sends spans to the collector at the URL `otlp`, if set.
 ///
 /// # Errors
-/// When the collector's endpoint cannot be one.
+/// If the URL is invalid.
 #[cfg(feature = "traces")]
 pub fn start_with_traces(
     format: LogFormat,
@@ -100,7 +100,7 @@ pub fn metrics(registry: &Mutex<MetricsRegistry>) -> String {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut text = String::new();
-    // Writing to a string does not fail.
+    // A write to a string cannot fail.
     let _ = encode(&mut text, &registry);
     text
 }

@@ -1,7 +1,7 @@
-//! Operations: the steps that a user waits for. Each is a span of the target
-//! [`OPERATION`], from which come a duration in the metrics and, where traces are
-//! sent, a span there. Names are a closed set; attributes name objects, and never
-//! hold what a client sent.
+//! Operations: the steps that a user waits for. Each is a span with the target
+//! [`OPERATION`]. It produces a duration in the metrics and, if traces are sent, a span in
+//! the trace. Names are a closed set. Attributes name objects and never contain data of a
+//! client.
 
 use std::time::Instant;
 
@@ -18,18 +18,18 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// Target of spans that are measured and traced.
 pub const OPERATION: &str = "hutch::operation";
-/// Target of spans that are only traced: they have metrics of their own.
+/// Target of spans that are only traced, because they have other metrics.
 pub const TRACED: &str = "hutch::traced";
-/// The field by which OpenTelemetry knows that a span failed.
+/// The field with which OpenTelemetry marks a span as failed.
 const STATUS: &str = "otel.status_code";
 
-/// Upper bounds of the buckets, in seconds: from a command in an open channel to a
-/// cold start.
+/// Upper bounds of the histogram's buckets, in seconds: from a command on an open channel to
+/// a cold start.
 const BUCKETS: [f64; 14] = [
     0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 5.0, 30.0,
 ];
 
-/// A span of an operation: `operation!("exec", pod = name)`.
+/// Creates the span of an operation: `operation!("exec", pod = name)`.
 #[macro_export]
 macro_rules! operation {
     ($name:literal $(, $($fields:tt)*)?) => {
@@ -42,10 +42,11 @@ macro_rules! operation {
     };
 }
 
-/// Does the work as that operation; dropped before its end, it was cancelled.
+/// Runs `work` in the span of its operation. If the future is dropped before its end, the
+/// operation counts as cancelled.
 ///
 /// # Errors
-/// Those of the work, which mark the operation as failed.
+/// Those of `work`. They mark the operation as failed.
 pub async fn measured<T, E>(span: Span, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let result = work.instrument(span.clone()).await;
     span.record(STATUS, if result.is_ok() { "OK" } else { "ERROR" });
@@ -58,7 +59,7 @@ struct Labels {
     outcome: &'static str,
 }
 
-/// KeyedMutex operations into durations.
+/// A layer that measures the duration of each operation.
 pub(super) struct Durations(Family<Labels, Histogram, fn() -> Histogram>);
 
 impl Durations {
@@ -71,7 +72,7 @@ impl Durations {
     }
 }
 
-/// What is known of an operation that runs.
+/// An operation in progress.
 struct Running {
     since: Instant,
     outcome: &'static str,
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_operation_is_counted_by_its_name_and_how_it_ended() {
+    async fn an_operation_is_counted_by_name_and_outcome() {
         let mut registry = Registry::with_prefix("hutch");
         let durations = Durations::register(&mut registry);
         let subscriber = tracing_subscriber::registry().with(durations);

@@ -1,6 +1,6 @@
-//! Traces over OTLP, where an endpoint is set. Their context travels as the header
-//! `traceparent` into a request, and as an annotation of that meaning from the
-//! facade to the controllers (<https://www.w3.org/TR/trace-context/>).
+//! Traces over OTLP, if an endpoint is set. A request carries the context of its trace in the
+//! header `traceparent` (<https://www.w3.org/TR/trace-context/>). The facade passes the
+//! context to the controllers in an annotation with the same format.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,19 +16,18 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// The header that carries the context of a trace.
 pub const TRACEPARENT: &str = "traceparent";
-/// How long the last spans may take to be sent.
-const LAST: Duration = Duration::from_secs(2);
+/// The longest time to send the last spans.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The way out for spans.
+/// The exporter of spans.
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Sends spans to the collector at `endpoint` from now on, in batches; what a
-    /// collector that is away does not take is dropped, and the log says so. Needs a
-    /// runtime around it.
+    /// Sends spans in batches to the collector at `endpoint`. Spans that a collector does not
+    /// accept are dropped, and the log says so. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// When the endpoint cannot be one.
+    /// If the endpoint is invalid.
     pub(super) fn to(endpoint: &str, service: &'static str) -> Result<Self, ExporterBuildError> {
         let exporter = SpanExporter::builder().with_tonic();
         let exporter = exporter.with_endpoint(endpoint).build()?;
@@ -46,23 +45,24 @@ impl Traces {
         self.0.tracer("hutch")
     }
 
-    /// Sends what is left.
+    /// Sends the spans that are still queued.
     pub fn end(self) {
-        if let Err(error) = self.0.shutdown_with_timeout(LAST) {
+        if let Err(error) = self.0.shutdown_with_timeout(SHUTDOWN_TIMEOUT) {
             tracing::warn!(%error, "the last spans were not sent");
         }
     }
 }
 
-/// Makes `span` a part of the trace of that header's value, if it is one.
+/// Makes `span` a part of the trace in the value of a `traceparent` header. An invalid value
+/// is ignored.
 pub fn continues(span: &Span, traceparent: &str) {
     let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
-    // Fails where no traces are sent, and then there is nothing to do.
+    // It fails if no traces are sent. Then there is nothing to do.
     let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
 }
 
-/// The header's value by which somebody else continues the trace that this is a
-/// part of; `None` where no traces are sent.
+/// The value of a `traceparent` header that continues the current trace. `None` if no traces
+/// are sent.
 pub fn traceparent() -> Option<String> {
     let mut carrier = HashMap::new();
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut carrier);

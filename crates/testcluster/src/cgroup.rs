@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 /// Creates it. The kubelet refuses a root cgroup that does not exist.
 pub(crate) fn create(name: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
-        let folder = hierarchy.join(name);
+        let directory = hierarchy.join(name);
         if hierarchy.join("cgroup.subtree_control").exists() {
             for controller in ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"] {
                 // The machine may lack a controller. The kubelet reports the ones it needs.
@@ -21,11 +21,12 @@ pub(crate) fn create(name: &str) -> Result<()> {
                 );
             }
         }
-        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("making {}", directory.display()))?;
         // A new cpuset of version 1 is empty, and no process can run in it.
         for set in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(all) = fs::read_to_string(hierarchy.join(set)) {
-                fs::write(folder.join(set), all)?;
+                fs::write(directory.join(set), all)?;
             }
         }
     }
@@ -37,8 +38,8 @@ pub(crate) fn kill(name: &str) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let mut found = 0;
-        for folder in folders(name)? {
-            let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        for directory in directories(name)? {
+            let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
             for pid in processes
                 .lines()
                 .filter_map(|line| line.parse().ok())
@@ -61,12 +62,12 @@ pub(crate) fn kill(name: &str) -> Result<()> {
 /// Removes it. Waits up to 5 s, because the kernel frees it after the last process.
 pub(crate) fn remove(name: &str) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(5);
-    for folder in folders(name)? {
-        while folder.exists() {
-            match fs::remove_dir(&folder) {
+    for directory in directories(name)? {
+        while directory.exists() {
+            match fs::remove_dir(&directory) {
                 Ok(()) => {}
                 Err(error) if Instant::now() > deadline => {
-                    return Err(error).with_context(|| format!("removing {}", folder.display()));
+                    return Err(error).with_context(|| format!("removing {}", directory.display()));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
@@ -76,7 +77,7 @@ pub(crate) fn remove(name: &str) -> Result<()> {
 }
 
 /// The cgroup and all below it, in every hierarchy, the deepest first.
-fn folders(name: &str) -> Result<Vec<PathBuf>> {
+fn directories(name: &str) -> Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for hierarchy in hierarchies()? {
         collect(&hierarchy.join(name), &mut all);
@@ -84,8 +85,8 @@ fn folders(name: &str) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-fn collect(folder: &Path, all: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else {
+fn collect(directory: &Path, all: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(directory) else {
         return;
     };
     for entry in entries.flatten() {
@@ -93,7 +94,7 @@ fn collect(folder: &Path, all: &mut Vec<PathBuf>) {
             collect(&entry.path(), all);
         }
     }
-    all.push(folder.to_path_buf());
+    all.push(directory.to_path_buf());
 }
 
 fn hierarchies() -> Result<Vec<PathBuf>> {

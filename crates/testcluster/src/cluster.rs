@@ -133,7 +133,7 @@ impl Cluster {
     }
 
     /// The kubelet's directory, where the volumes of pods are mounted.
-    pub fn kubelet_folder(&self) -> PathBuf {
+    pub fn kubelet_directory(&self) -> PathBuf {
         self.layout.kubelet()
     }
 
@@ -184,7 +184,8 @@ impl Cluster {
         self.wait(limit, &Component::ALL, Api::takes_pods)
     }
 
-    /// Starts any process as a child of the cluster's supervisor, which reaps it. Its environment is exactly `spec.env`.
+    /// Starts any process as a child of the cluster's supervisor, which reaps it. Its
+    /// environment is exactly `spec.env`.
     pub fn spawn(&self, spec: &Spec) -> Result<Daemon> {
         self.supervisor()?.spawn(spec)
     }
@@ -213,13 +214,13 @@ impl Cluster {
         images::import(&self.parts.ctr(), &self.layout.containerd_socket(), archive)
     }
 
-    /// Puts [`LANGUAGES_IMAGE`](crate::versions::LANGUAGES_IMAGE) on the node, unless
-    /// it is there: Debian with Node.js, Go, Ruby, tsc and pyflakes. No cluster needs
-    /// it; tests of languages do. The first time on a machine it is made, which takes
-    /// two minutes; other callers wait.
+    /// Loads [`LANGUAGES_IMAGE`](crate::versions::LANGUAGES_IMAGE) into the node, unless it
+    /// is there: Debian with Node.js, Go, Ruby, tsc and pyflakes, for the tests of
+    /// languages. The first call on a machine builds it, which takes two minutes. Other
+    /// callers wait.
     ///
     /// # Errors
-    /// When Debian's packages are not to be had, or containerd does not take it.
+    /// If Debian's packages cannot be downloaded, or containerd refuses the image.
     pub fn load_languages(&self) -> Result<()> {
         let progress = Progress::new(self.options.progress);
         let archive = images::languages(&progress)?;
@@ -290,8 +291,9 @@ impl Cluster {
 
     /// Creates everything that must exist before the first process starts.
     fn make_ground(&self) -> Result<()> {
-        for folder in self.layout.folders() {
-            fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        for directory in self.layout.directories() {
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("making {}", directory.display()))?;
         }
         images::copy(&self.parts.image_store, &self.layout.data("containerd"))?;
         pki::make(&self.layout, self.slot)?;

@@ -19,7 +19,8 @@ pub(crate) fn check() -> Result<()> {
         == Ok(false)
     {
         bail!(
-            "a test cluster needs the capability to mount (CAP_SYS_ADMIN): run the container privileged, or {ELSEWHERE}"
+            "a test cluster needs the capability to mount (CAP_SYS_ADMIN): run the container \
+             privileged, or {ELSEWHERE}"
         );
     }
     Ok(())

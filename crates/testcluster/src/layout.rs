@@ -92,7 +92,7 @@ impl Layout {
     }
 
     /// The directories that must exist before the first process starts.
-    pub fn folders(&self) -> Vec<PathBuf> {
+    pub fn directories(&self) -> Vec<PathBuf> {
         let mut all = vec![self.bin(), self.cni_config(), self.kubelet()];
         all.extend(["pki", "logs", "processes", "pod-logs"].map(|name| self.root.join(name)));
         all.extend(["etcd", "kubelet", "cni"].map(|name| self.data(name)));

@@ -38,13 +38,13 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  testcluster up                           bring it up, or back
+  testcluster up                           start it, or restart it
   eval \"$(testcluster env)\"                point kubectl and Hutch at it
-  testcluster kubectl get pods -A          kubectl without any of that
-  testcluster run -- cargo test            a cluster for one command, gone afterwards
+  testcluster kubectl get pods -A          kubectl without these variables
+  testcluster run -- cargo test            a cluster for one command, removed afterwards
   testcluster image load hutch.dev/hutch:dev --file /hutch-agent=./hutch-agent
-  testcluster logs kubelet                 what a component wrote
-  testcluster down                         take it down";
+  testcluster logs kubelet                 the log of a component
+  testcluster down                         remove it";
 
 #[derive(Subcommand)]
 enum Task {
@@ -57,7 +57,8 @@ enum Task {
     /// If HUTCH_KUBECONFIG is set, Hutch works on that cluster instead, with the
     /// agent's image that HUTCH_AGENT_IMAGE names. Hutch keeps running in the
     /// background, as its ServiceAccount. It gets every other HUTCH_ variable, and
-    /// DATABASE_URL, POSTGRES_*, PGSSLROOTCERT, AWS_*, OTEL_* and RUST_LOG.
+    /// DATABASE_URL, POSTGRES_*, PGSSLROOTCERT, AWS_*, OTEL_* and RUST_LOG. `hutch-node`
+    /// gets its own settings only.
     Quickstart {
         /// Stop Hutch and remove the cluster: `make down`
         #[arg(long)]
@@ -100,7 +101,7 @@ enum ImageTask {
     /// cluster runs, they are also loaded into its node.
     Build {
         /// The directory for the archives
-        folder: PathBuf,
+        directory: PathBuf,
     },
     /// Build an image that contains only some files and load it into the node
     ///
@@ -157,7 +158,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Task::Env => env(&options)?,
         Task::Logs { component } => logs(&options, component)?,
         Task::Run { command } => return run::run(&options, &command),
-        Task::Image(ImageTask::Build { folder }) => images(&options, &folder)?,
+        Task::Image(ImageTask::Build { directory }) => images(&options, &directory)?,
         Task::Image(ImageTask::Load { name, files }) => load(&options, &name, &files)?,
         Task::Kubectl { arguments } => kubectl(&options, &arguments)?,
         Task::Component(ComponentTask::Start { component }) => {
@@ -231,10 +232,10 @@ fn env(options: &Options) -> Result<()> {
 }
 
 fn logs(options: &Options, component: Option<Component>) -> Result<()> {
-    let folder = options.root()?.join("logs");
+    let directory = options.root()?.join("logs");
     let mut out = std::io::stdout().lock();
     if let Some(component) = component {
-        let path = folder.join(format!("{}.log", component.name()));
+        let path = directory.join(format!("{}.log", component.name()));
         let mut log =
             std::fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
         std::io::copy(&mut log, &mut out)?;
@@ -242,7 +243,7 @@ fn logs(options: &Options, component: Option<Component>) -> Result<()> {
     }
     for component in Component::ALL {
         let text =
-            std::fs::read(folder.join(format!("{}.log", component.name()))).unwrap_or_default();
+            std::fs::read(directory.join(format!("{}.log", component.name()))).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<_> = text.lines().collect();
         writeln!(out, "==> {} ({} lines)", component.name(), lines.len())?;
@@ -264,13 +265,14 @@ fn load(options: &Options, name: &str, files: &[String]) -> Result<()> {
     Cluster::attach(options)?.load_image(name, &pairs)
 }
 
-fn images(options: &Options, folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+fn images(options: &Options, directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("making {}", directory.display()))?;
     let programs = Images::here()?;
     let cluster = Cluster::attach(options).ok();
     for (name, write) in IMAGES {
         let tagged = format!("hutch.dev/{name}:{}", env!("CARGO_PKG_VERSION"));
-        let archive = folder.join(format!("{name}.tar"));
+        let archive = directory.join(format!("{name}.tar"));
         write(&programs, &tagged, &archive)?;
         let size = std::fs::metadata(&archive)?.len() / 1_000_000;
         // The nodes pull it before the first sandbox can start. Only a release is

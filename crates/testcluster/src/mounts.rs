@@ -8,11 +8,11 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags};
 
 /// Bind-mounts a directory with shared propagation. A mount that a pod makes below it with
 /// bidirectional propagation is visible on the machine and in other pods.
-pub(crate) fn share(folder: &Path, place: &Path) -> Result<()> {
+pub(crate) fn share(directory: &Path, place: &Path) -> Result<()> {
     if below(place)?.iter().any(|point| point == place) {
         return Ok(());
     }
-    rustix::mount::mount_bind(folder, place)
+    rustix::mount::mount_bind(directory, place)
         .with_context(|| format!("mounting {}", place.display()))?;
     // Private first: otherwise the mounts would also appear below the source directory.
     for flags in [
@@ -27,10 +27,10 @@ pub(crate) fn share(folder: &Path, place: &Path) -> Result<()> {
 
 /// Unmounts everything at or below a directory, the latest mount first. The unmount is
 /// lazy: a busy mount disappears with its last user.
-pub(crate) fn detach(folder: &Path) -> Result<()> {
+pub(crate) fn detach(directory: &Path) -> Result<()> {
     // A mount can hide others. Every round finds the mounts that the last round uncovered.
     for _ in 0..16 {
-        let mounted = below(folder)?;
+        let mounted = below(directory)?;
         if mounted.is_empty() {
             return Ok(());
         }
@@ -44,15 +44,15 @@ pub(crate) fn detach(folder: &Path) -> Result<()> {
             }
         }
     }
-    anyhow::bail!("mounts below {} keep coming back", folder.display())
+    anyhow::bail!("mounts below {} keep coming back", directory.display())
 }
 
 /// The mount points at or below a directory, in mount order.
-pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn below(directory: &Path) -> Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
     Ok(points(&mounts)
         .into_iter()
-        .filter(|point| point.starts_with(folder))
+        .filter(|point| point.starts_with(directory))
         .collect())
 }
 

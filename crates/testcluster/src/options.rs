@@ -109,11 +109,11 @@ mod tests {
 
     #[test]
     fn a_state_directory_need_not_exist_yet() {
-        let folder = tempfile::tempdir().unwrap();
-        let real = folder.path().canonicalize().unwrap();
-        std::os::unix::fs::symlink(&real, folder.path().join("link")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink(&real, directory.path().join("link")).unwrap();
         assert_eq!(
-            resolve(&folder.path().join("link/a/b")).unwrap(),
+            resolve(&directory.path().join("link/a/b")).unwrap(),
             real.join("a/b")
         );
     }

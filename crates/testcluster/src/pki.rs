@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn a_set_is_made_once_and_is_complete() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(folder.path(), Slot::numbered(1));
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path(), Slot::numbered(1));
         fs::create_dir_all(layout.pki("")).unwrap();
         make(&layout, Slot::numbered(1)).unwrap();
         let first = fs::read_to_string(layout.kubeconfig()).unwrap();

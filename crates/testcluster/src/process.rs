@@ -257,9 +257,9 @@ mod tests {
 
     #[test]
     fn a_process_is_found_again_and_stopped() {
-        let folder = tempfile::tempdir().unwrap();
-        let record = folder.path().join("sleep.json");
-        let spec = Spec::new("sleep", folder.path().join("log"), &record).arg("60");
+        let directory = tempfile::tempdir().unwrap();
+        let record = directory.path().join("sleep.json");
+        let spec = Spec::new("sleep", directory.path().join("log"), &record).arg("60");
         let daemon = Daemon::spawn(&spec).unwrap();
         assert_eq!(Daemon::recorded(&record), Some(daemon.clone()));
         assert!(daemon.is_alive());
@@ -271,9 +271,9 @@ mod tests {
 
     #[test]
     fn a_process_that_ignores_sigterm_is_killed() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
-        let spec = Spec::new("sh", &log, folder.path().join("record"));
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let spec = Spec::new("sh", &log, directory.path().join("record"));
         let daemon =
             Daemon::spawn(&spec.args(["-c", "trap '' TERM; echo on; while :; do sleep 1; done"]))
                 .unwrap();
@@ -286,8 +286,8 @@ mod tests {
 
     #[test]
     fn a_recycled_pid_is_not_ours() {
-        let folder = tempfile::tempdir().unwrap();
-        let record = folder.path().join("record");
+        let directory = tempfile::tempdir().unwrap();
+        let record = directory.path().join("record");
         let own = i32::try_from(std::process::id()).unwrap();
         let mut daemon = Daemon::adopt(own, &record).unwrap();
         assert!(daemon.is_alive());

@@ -30,7 +30,7 @@ fn summary(outcome: &Outcome) -> String {
     let Outcome {
         own_cluster,
         kubeconfig,
-        kubectl_folder,
+        kubectl_directory,
         url,
         log,
         reused,
@@ -49,9 +49,11 @@ fn summary(outcome: &Outcome) -> String {
         |log| format!("mounted by hutch-node (log: {})", log.display()),
     );
     let running = if *reused { "was running" } else { "started" };
-    let path = kubectl_folder.as_ref().map_or_else(String::new, |folder| {
-        format!("  export PATH=$PATH:{}\n", folder.display())
-    });
+    let path = kubectl_directory
+        .as_ref()
+        .map_or_else(String::new, |directory| {
+            format!("  export PATH=$PATH:{}\n", directory.display())
+        });
     format!(
         "\n  $ {command}\n  {answer}\n\n\
          Sandbox  {sandbox}\n\

@@ -65,10 +65,10 @@ pub(crate) fn down(root: &Path) -> Result<()> {
 
 /// The supervisor and all other recorded processes, the kubelet first.
 fn recorded(root: &Path) -> Result<(Option<Daemon>, Vec<Daemon>)> {
-    let folder = root.join("processes");
+    let directory = root.join("processes");
     let mut records = Vec::new();
-    if folder.exists() {
-        for entry in fs::read_dir(&folder)? {
+    if directory.exists() {
+        for entry in fs::read_dir(&directory)? {
             records.push(entry?.path());
         }
     }
@@ -158,10 +158,10 @@ fn remove_log_links(root: &Path) {
 
 /// The IDs of containerd's pods, from the names of their directories.
 fn pods(layout: &Layout) -> Vec<String> {
-    let folders = [layout.data("containerd"), layout.containerd_state()];
-    let entries = folders
+    let directories = [layout.data("containerd"), layout.containerd_state()];
+    let entries = directories
         .iter()
-        .flat_map(|folder| fs::read_dir(folder.join("io.containerd.grpc.v1.cri/sandboxes")));
+        .flat_map(|directory| fs::read_dir(directory.join("io.containerd.grpc.v1.cri/sandboxes")));
     entries
         .flatten()
         .flatten()
@@ -187,11 +187,11 @@ fn remove_network_results(pods: &[String]) {
 /// files, as the API server no longer runs.
 fn host_path_volumes(etcd: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
-    let mut folders = vec![etcd.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    let mut directories = vec![etcd.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             if entry.path().is_dir() {
-                folders.push(entry.path());
+                directories.push(entry.path());
             } else {
                 find_volumes(&fs::read(entry.path()).unwrap_or_default(), &mut found);
             }
@@ -229,12 +229,12 @@ fn remove_state(root: &Path) -> Result<()> {
 
 /// Removes a directory. Refuses if anything is mounted in it, as the mounted files would be
 /// deleted.
-fn remove(folder: &Path) -> Result<()> {
-    if let Some(mounted) = mounts::below(folder)?.first() {
+fn remove(directory: &Path) -> Result<()> {
+    if let Some(mounted) = mounts::below(directory)?.first() {
         bail!("{} is still mounted", mounted.display());
     }
-    shell::ignore_missing(fs::remove_dir_all(folder))
-        .with_context(|| format!("removing {}", folder.display()))
+    shell::ignore_missing(fs::remove_dir_all(directory))
+        .with_context(|| format!("removing {}", directory.display()))
 }
 
 #[cfg(test)]

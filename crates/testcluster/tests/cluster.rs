@@ -1,14 +1,14 @@
-//! Against a running cluster: `testcluster run -- cargo test` sets
-//! `HUTCH_TESTCLUSTER`. Without it there is nothing to test here, and nothing
-//! is started, as that takes root and a machine's worth of building.
+//! Tests on a running cluster, which `HUTCH_TESTCLUSTER` names; `testcluster run` sets it.
+//! Without it the test is skipped. It does not start a cluster, because that needs root and
+//! long builds.
 
 use std::path::Path;
 use std::process::Command;
 
 use hutch_testcluster::{Cluster, Options};
 
-/// An image of one file is loaded, and a pod with a user namespace, an image
-/// volume, an emptyDir and a claim runs from it and answers an exec.
+/// A pod with a user namespace, an image volume, an emptyDir and a claim runs from a loaded
+/// image of one file, and answers an exec.
 #[test]
 fn a_pod_runs_from_a_loaded_image() {
     if std::env::var_os("HUTCH_TESTCLUSTER").is_none() {

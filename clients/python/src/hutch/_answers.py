@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
 
 import httpx
 
 from ._errors import APIConnectionError, APIError, APITimeoutError, class_for
 
+T = TypeVar("T")
 
-def data(answer: httpx.Response) -> Any:
-    """Returns the `data` of the envelope. Raises APIError for an error status and for
-    an answer without an envelope."""
+
+def read(answer: httpx.Response, convert: Callable[[Any], T]) -> T:
+    """Returns the converted `data` of the envelope. Raises APIError for an error status,
+    for an answer without an envelope, and for `data` that lacks a field."""
+    content = _data(answer)
+    try:
+        return convert(content)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        detail = f"{type(error).__name__}: {error}"
+        text = f"{answer.status_code} from {answer.url} with unexpected data: {detail}"
+        raise _error(answer, text, answer.json()) from error
+
+
+def _data(answer: httpx.Response) -> Any:
     try:
         envelope = answer.json()
     except ValueError:
@@ -46,5 +61,15 @@ def _error(answer: httpx.Response, text: str, envelope: dict[str, Any]) -> APIEr
 
 
 def _seconds(header: str | None) -> float | None:
-    # Retry-After may also be a date. Hutch sends seconds only.
-    return float(header) if header is not None and header.isdecimal() else None
+    """The seconds of a Retry-After header, which may be a date (RFC 9110, 10.2.3)."""
+    if header is None:
+        return None
+    if header.isdecimal():
+        return float(header)
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    # A date with the zone -0000 has no tzinfo. It is UTC.
+    date = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+    return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())

@@ -1,5 +1,5 @@
 """The client for threads. Generated from aio.py by generate.py: do not edit."""
-# Digest: b1ed69c678547fd5840f66ec7d498d774a8e34a4f5b9a412af9c183ddeedf9ce
+# Digest: 46635a3b0866527deb8f10b492eb63857557d41720bdf3f33155d000600afc1c
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ class SandboxManager:
             raise _answers.lost(error, call.path) from error
         seconds = time.monotonic() - started
         _log.debug("%s %s: %d in %.3f s", call.method, call.path, answer.status_code, seconds)
-        return call.read(_answers.data(answer))
+        return _answers.read(answer, call.read)
 
     def close(self) -> None:
         """Closes the connections."""

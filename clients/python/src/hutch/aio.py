@@ -314,7 +314,7 @@ class SandboxManager:
             raise _answers.lost(error, call.path) from error
         seconds = time.monotonic() - started
         _log.debug("%s %s: %d in %.3f s", call.method, call.path, answer.status_code, seconds)
-        return call.read(_answers.data(answer))
+        return _answers.read(answer, call.read)
 
     async def close(self) -> None:
         """Closes the connections."""

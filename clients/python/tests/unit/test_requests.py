@@ -6,6 +6,8 @@ import inspect
 import json
 import unittest
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from typing import Any
 
 import httpx
@@ -205,6 +207,40 @@ class Requests(unittest.TestCase):
             for error in both(answer, lambda manager: manager.get("a").run("c")):
                 self.assertIs(type(error), kind)
                 self.assertEqual((error.code, error.body), (None, "Bad Gateway"))
+
+    def test_data_without_a_field_is_an_error(self) -> None:
+        cases: list[tuple[Any, Use]] = [
+            ({}, lambda manager: manager.get("a").run("c")),
+            ({"result": {"exitCode": 0}}, lambda manager: manager.get("a").run("c")),
+            (None, lambda manager: manager.get("a").run("c")),
+            ([], lambda manager: session(manager).read_file("p")),
+            ({"content": "not base64!"}, lambda manager: session(manager).read_bytes("p")),
+            (None, lambda manager: manager.get("a").list_sessions()),
+        ]
+        for data, use in cases:
+
+            def answer(_: httpx.Request, data: Any = data) -> httpx.Response:
+                return httpx.Response(200, json={"data": data, "message": "ok", "code": 200})
+
+            for error in both(answer, use):
+                self.assertIs(type(error), hutch.APIError)
+                self.assertEqual((error.status, error.code), (200, 200))
+
+    def test_retry_after_may_be_a_date(self) -> None:
+        soon = datetime.now(timezone.utc) + timedelta(seconds=60)
+        past = "Sun, 06 Nov 1994 08:49:37 GMT"
+        cases = ((format_datetime(soon, usegmt=True), 60.0), (past, 0.0), ("soon", None))
+        for header, expected in cases:
+
+            def refuse(_: httpx.Request, header: str = header) -> httpx.Response:
+                envelope = {"data": {"error": "why"}, "message": "m", "code": 503}
+                return httpx.Response(503, json=envelope, headers={"retry-after": header})
+
+            for error in both(refuse, lambda manager: manager.get("a").run("c")):
+                if expected is None:
+                    self.assertIsNone(error.retry_after)
+                else:
+                    self.assertAlmostEqual(error.retry_after, expected, delta=5)
 
     def test_a_lost_answer_is_a_connection_error_and_is_not_sent_again(self) -> None:
         cases = (

@@ -35,7 +35,7 @@ pub fn check(start: &mut Start) -> Result<(Checked, CString), Status> {
             "{size} bytes of program and environment, over {MAX_START}"
         )));
     }
-    let folder = terminated(std::mem::take(&mut start.cwd).into_bytes(), "cwd")?;
+    let directory = terminated(std::mem::take(&mut start.cwd).into_bytes(), "cwd")?;
     let checked = match program {
         Program::Script(script) => Checked::Script(script),
         Program::Argv(argv) if argv.args.is_empty() => return Err(refuse("argv is empty")),
@@ -49,7 +49,7 @@ pub fn check(start: &mut Start) -> Result<(Checked, CString), Status> {
             )
         }
     };
-    Ok((checked, folder))
+    Ok((checked, directory))
 }
 
 fn refuse(text: &str) -> Status {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_could_not_take_is_refused() {
+    fn paths_that_the_kernel_would_refuse_are_refused() {
         assert!(check(&mut start(&[])).is_err());
         assert!(check(&mut start(&["a\0b"])).is_err());
         assert!(

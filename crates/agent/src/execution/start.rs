@@ -82,12 +82,12 @@ impl Starter {
     /// RESOURCE_EXHAUSTED if the sandbox cannot have another process,
     /// FAILED_PRECONDITION for a script without a shell.
     pub fn start(&self, mut start: Start) -> Result<Arc<Execution>, Status> {
-        let (program, folder) = check(&mut start)?;
+        let (program, directory) = check(&mut start)?;
         if self.executions.find(&start.id).is_some() {
             return Err(Status::already_exists("an execution of this id is known"));
         }
         let begun = Instant::now();
-        let started = match self.run(&program, &folder, &start) {
+        let started = match self.run(&program, &directory, &start) {
             Ok(started) => started,
             Err(NotStarted::Refused(status)) => return Err(status),
             Err(NotStarted::Result(code, line)) => {
@@ -128,8 +128,13 @@ impl Starter {
         execution
     }
 
-    fn run(&self, program: &Checked, folder: &CStr, start: &Start) -> Result<Started, NotStarted> {
-        let plain = folder.is_empty() && start.env.is_empty() && !start.stdin;
+    fn run(
+        &self,
+        program: &Checked,
+        directory: &CStr,
+        start: &Start,
+    ) -> Result<Started, NotStarted> {
+        let plain = directory.is_empty() && start.env.is_empty() && !start.stdin;
         if let (true, Checked::Script(script)) = (plain, program)
             && let Some(started) = self.shells.run_script(script)
         {
@@ -138,8 +143,8 @@ impl Starter {
         let environment = &self.environment.with(&start.env);
         let _visit = self
             .home
-            .visit(folder)
-            .map_err(|problem| no_folder(folder, problem))?;
+            .visit(directory)
+            .map_err(|problem| no_directory(directory, problem))?;
         // Everything that may fail comes before the launch: a running process must be
         // registered.
         let (stdout, stdout_child) = output_pipe()?;
@@ -220,10 +225,14 @@ pub fn exhausted(problem: std::io::Error) -> Status {
     ))
 }
 
-fn no_folder(folder: &CStr, problem: Errno) -> NotStarted {
+fn no_directory(directory: &CStr, problem: Errno) -> NotStarted {
     NotStarted::Result(
         1,
-        format!("cd: {}: {}\n", folder.to_string_lossy(), describe(problem)),
+        format!(
+            "cd: {}: {}\n",
+            directory.to_string_lossy(),
+            describe(problem)
+        ),
     )
 }
 

@@ -18,15 +18,15 @@ pub fn make_directory(home: &Home, wanted: &Wanted, recursive: bool) -> Result<b
         return Err(Errno::NOENT.into());
     }
     place.make_directories()?;
-    match mkdirat(&place.folder, &place.name, Mode::from_raw_mode(0o777)) {
+    match mkdirat(&place.directory, &place.name, Mode::from_raw_mode(0o777)) {
         Ok(()) => Ok(true),
-        Err(Errno::EXIST) if recursive && is_folder(&place.folder, &place.name) => Ok(false),
+        Err(Errno::EXIST) if recursive && is_directory(&place.directory, &place.name) => Ok(false),
         Err(other) => Err(other.into()),
     }
 }
 
-fn is_folder(folder: &std::os::fd::OwnedFd, name: &std::ffi::CStr) -> bool {
-    let opened = open(folder, name, OFlags::PATH | OFlags::DIRECTORY);
+fn is_directory(directory: &std::os::fd::OwnedFd, name: &std::ffi::CStr) -> bool {
+    let opened = open(directory, name, OFlags::PATH | OFlags::DIRECTORY);
     opened.and_then(fstat).is_ok()
 }
 
@@ -44,15 +44,15 @@ pub fn rename(home: &Home, from: &Wanted, to: &Wanted) -> Result<(), FileError> 
     if !to.missing.is_empty() {
         return Err(Errno::NOENT.into());
     }
-    let folder = kind(&source) == FileType::Directory;
+    let directory = kind(&source) == FileType::Directory;
     match to.look()? {
         Some(there) if same(&there, &source) => {}
         Some(there) if kind(&there) == FileType::Directory => return Err(FileError::Taken),
-        Some(_) if folder => return Err(Errno::EXIST.into()),
-        None if to.means_folder() && !folder => return Err(Errno::NOTDIR.into()),
+        Some(_) if directory => return Err(Errno::EXIST.into()),
+        None if to.means_directory() && !directory => return Err(Errno::NOTDIR.into()),
         _ => {}
     }
-    match renameat(&from.folder, &from.name, &to.folder, &to.name) {
+    match renameat(&from.directory, &from.name, &to.directory, &to.name) {
         Err(Errno::XDEV) => copy::across(&from, &source, to),
         other => Ok(other?),
     }
@@ -66,7 +66,7 @@ pub fn delete(home: &Home, wanted: &Wanted) -> Result<(), FileError> {
     let place = home.locate(wanted)?;
     let there = place.look()?.ok_or(Errno::NOENT)?;
     if kind(&there) == FileType::Directory {
-        return Err(FileError::Folder);
+        return Err(FileError::Directory);
     }
-    Ok(unlinkat(&place.folder, &place.name, AtFlags::empty())?)
+    Ok(unlinkat(&place.directory, &place.name, AtFlags::empty())?)
 }

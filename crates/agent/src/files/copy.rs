@@ -22,10 +22,10 @@ pub fn across(from: &Place, source: &Stat, to: Place) -> Result<(), FileError> {
     match kind(source) {
         FileType::RegularFile => copy_file(from, to)?,
         FileType::Symlink => copy_link(from, &to)?,
-        FileType::Directory => return Err(FileError::FolderAcross),
+        FileType::Directory => return Err(FileError::DirectoryAcross),
         _ => return Err(FileError::Special),
     }
-    Ok(unlinkat(&from.folder, &from.name, AtFlags::empty())?)
+    Ok(unlinkat(&from.directory, &from.name, AtFlags::empty())?)
 }
 
 fn copy_file(from: &Place, to: Place) -> Result<(), FileError> {
@@ -49,11 +49,11 @@ fn copy_file(from: &Place, to: Place) -> Result<(), FileError> {
 /// A link cannot be half written: if the new name is free, one call creates it;
 /// otherwise the old name is removed first.
 fn copy_link(from: &Place, to: &Place) -> Result<(), FileError> {
-    let link = readlinkat(&from.folder, &from.name, Vec::new())?;
-    match symlinkat(&link, &to.folder, &to.name) {
+    let link = readlinkat(&from.directory, &from.name, Vec::new())?;
+    match symlinkat(&link, &to.directory, &to.name) {
         Err(Errno::EXIST) => {
-            unlinkat(&to.folder, &to.name, AtFlags::empty())?;
-            Ok(symlinkat(&link, &to.folder, &to.name)?)
+            unlinkat(&to.directory, &to.name, AtFlags::empty())?;
+            Ok(symlinkat(&link, &to.directory, &to.name)?)
         }
         other => Ok(other?),
     }

@@ -38,7 +38,7 @@ pub struct Draft {
 /// A temporary name. It is removed on drop unless `used` is set.
 #[derive(Debug)]
 struct Scratch {
-    folder: OwnedFd,
+    directory: OwnedFd,
     name: CString,
     used: bool,
 }
@@ -54,22 +54,22 @@ impl Draft {
         match there.as_ref().map(kind) {
             // A symbolic link was followed before, or it is replaced itself.
             None | Some(FileType::RegularFile | FileType::Symlink) => {}
-            Some(FileType::Directory) => return Err(FileError::Folder),
+            Some(FileType::Directory) => return Err(FileError::Directory),
             Some(_) => return Err(FileError::Special),
         }
-        if place.means_folder() || !place.is_named() {
-            return Err(FileError::Folder);
+        if place.means_directory() || !place.is_named() {
+            return Err(FileError::Directory);
         }
         let created = there.is_none();
         let replaced = there.filter(|there| kind(there) == FileType::RegularFile);
         if replaced.is_some() {
             let write = Access::WRITE_OK;
-            accessat(&place.folder, &place.name, write, AtFlags::empty())?;
+            accessat(&place.directory, &place.name, write, AtFlags::empty())?;
         }
         let like = like.or(replaced);
         // The content of a private file is private from the beginning.
         let mode = if like.is_some() { 0o600 } else { 0o666 };
-        let (scratch, file) = Scratch::make(place.folder.try_clone(), mode)?;
+        let (scratch, file) = Scratch::make(place.directory.try_clone(), mode)?;
         Ok(Self {
             place,
             like,
@@ -118,15 +118,15 @@ impl Draft {
         close(file)?;
         self.place.make_directories()?;
         renameat(
-            &self.scratch.folder,
+            &self.scratch.directory,
             &self.scratch.name,
-            &self.place.folder,
+            &self.place.directory,
             &self.place.name,
         )?;
         self.scratch.used = true;
         if durable {
-            let folder = openat(&self.place.folder, c".", DIRECTORY_FLAGS, Mode::empty())?;
-            fsync(folder)?;
+            let directory = openat(&self.place.directory, c".", DIRECTORY_FLAGS, Mode::empty())?;
+            fsync(directory)?;
         }
         Ok((self.size, self.created))
     }
@@ -168,24 +168,31 @@ fn close(file: OwnedFd) -> Result<(), Errno> {
 }
 
 impl Scratch {
-    fn make(folder: std::io::Result<OwnedFd>, mode: u32) -> Result<(Self, OwnedFd), Errno> {
-        let folder =
-            folder.map_err(|problem| Errno::from_io_error(&problem).unwrap_or(Errno::IO))?;
+    fn make(directory: std::io::Result<OwnedFd>, mode: u32) -> Result<(Self, OwnedFd), Errno> {
+        let directory =
+            directory.map_err(|problem| Errno::from_io_error(&problem).unwrap_or(Errno::IO))?;
         let mut random = [0; 8];
         getrandom(&mut random, GetRandomFlags::empty())?;
         let text = format!(".hutch-{:016x}.tmp", u64::from_ne_bytes(random));
         let name = CString::new(text).map_err(|_| Errno::INVAL)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&folder, &name, flags, Mode::from_raw_mode(mode))?;
+        let file = openat(&directory, &name, flags, Mode::from_raw_mode(mode))?;
         let used = false;
-        Ok((Self { folder, name, used }, file))
+        Ok((
+            Self {
+                directory,
+                name,
+                used,
+            },
+            file,
+        ))
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         if !self.used {
-            let _ = unlinkat(&self.folder, &self.name, AtFlags::empty());
+            let _ = unlinkat(&self.directory, &self.name, AtFlags::empty());
         }
     }
 }

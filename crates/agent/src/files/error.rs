@@ -9,7 +9,7 @@ pub enum FileError {
     /// An error of the kernel.
     Kernel(Errno),
     /// A directory, but a file is needed.
-    Folder,
+    Directory,
     /// A device, pipe or socket, but a file is needed.
     Special,
     /// The file's size and the request's limit, in bytes.
@@ -19,7 +19,7 @@ pub enum FileError {
     /// The path ends in `.` or `..`, so it has no name that could be changed.
     NoName,
     /// A directory cannot be moved to another file system.
-    FolderAcross,
+    DirectoryAcross,
     /// It belongs to the agent.
     OfTheAgent,
     /// It is in `/proc`.
@@ -51,7 +51,7 @@ impl FileError {
                 let why = format!("it has {size} bytes, and the limit is {limit}");
                 return (Code::ResourceExhausted, why);
             }
-            Self::Folder => (FailedPrecondition, "it is a folder"),
+            Self::Directory => (FailedPrecondition, "it is a folder"),
             Self::Special => (FailedPrecondition, "it is a device, pipe or socket"),
             Self::Taken => (
                 AlreadyExists,
@@ -61,7 +61,7 @@ impl FileError {
                 Code::InvalidArgument,
                 "the path ends in . or .. or is the root, and so names nothing that could change",
             ),
-            Self::FolderAcross => (
+            Self::DirectoryAcross => (
                 FailedPrecondition,
                 "a folder cannot be moved to another file system; copy it with a command",
             ),

@@ -28,7 +28,7 @@ pub type Outputs = ReceiverStream<Result<ListOutput, Status>>;
 pub fn stat(home: &Home, wanted: &Wanted) -> Result<StatReply, FileError> {
     let found = home
         .start(wanted)
-        .and_then(|folder| open(folder, &wanted.path, OFlags::PATH))
+        .and_then(|directory| open(directory, &wanted.path, OFlags::PATH))
         .and_then(fstat);
     let stat = match found {
         Ok(stat) => stat,
@@ -75,11 +75,11 @@ pub async fn list(
         if !place.missing.is_empty() {
             return Err(Errno::NOENT.into());
         }
-        let folder = open(&place.folder, &place.name, DIRECTORY_FLAGS)?;
-        refuse_proc(&folder)?;
-        some(Dir::new(folder)?)
+        let directory = open(&place.directory, &place.name, DIRECTORY_FLAGS)?;
+        refuse_proc(&directory)?;
+        some(Dir::new(directory)?)
     });
-    let (mut folder, mut entries) = begun.await.map_err(|trouble| trouble.status(&what))?;
+    let (mut directory, mut entries) = begun.await.map_err(|trouble| trouble.status(&what))?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let _permit = permit;
@@ -89,8 +89,8 @@ pub async fn list(
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return,
             }
-            let Some(open) = folder.take() else { return };
-            (folder, entries) = match work(move || some(open)).await {
+            let Some(open) = directory.take() else { return };
+            (directory, entries) = match work(move || some(open)).await {
                 Ok(more) => more,
                 Err(trouble) => {
                     let _ = sender.send(Err(trouble.status(&what))).await;
@@ -103,17 +103,17 @@ pub async fn list(
 }
 
 /// Reads the next entries; empty at the end.
-fn some(mut folder: Dir) -> Result<(DropOnWorker<Dir>, Vec<Entry>), FileError> {
+fn some(mut directory: Dir) -> Result<(DropOnWorker<Dir>, Vec<Entry>), FileError> {
     let mut entries = Vec::new();
     while entries.len() < ENTRIES_PER_MESSAGE {
-        let Some(entry) = folder.read() else { break };
+        let Some(entry) = directory.read() else { break };
         let entry = entry?;
         let name = entry.file_name();
         if name == c"." || name == c".." {
             continue;
         }
         let kind = match entry.file_type() {
-            FileType::Unknown => statat(folder.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)
+            FileType::Unknown => statat(directory.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_or(FileType::Unknown, |stat| kind(&stat)),
             known => known,
         };
@@ -122,5 +122,5 @@ fn some(mut folder: Dir) -> Result<(DropOnWorker<Dir>, Vec<Entry>), FileError> {
             kind: told(kind).into(),
         });
     }
-    Ok((DropOnWorker::new(folder), entries))
+    Ok((DropOnWorker::new(directory), entries))
 }

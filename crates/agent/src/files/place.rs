@@ -39,7 +39,7 @@ pub struct Home(OwnedFd);
 #[derive(Debug)]
 pub struct Place {
     /// The directory, or the deepest existing one on the path to it.
-    pub folder: OwnedFd,
+    pub directory: OwnedFd,
     /// The missing directories below it.
     pub missing: Vec<CString>,
     /// The name; `.` if the path names the directory itself.
@@ -53,11 +53,11 @@ pub struct Place {
 ///
 /// # Errors
 /// The kernel's error.
-pub fn open(folder: impl AsFd, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+pub fn open(directory: impl AsFd, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::CLOEXEC;
     loop {
         let resolve = ResolveFlags::NO_MAGICLINKS;
-        match openat2(folder.as_fd(), path, flags, Mode::empty(), resolve) {
+        match openat2(directory.as_fd(), path, flags, Mode::empty(), resolve) {
             // Calls on a mounted bucket may be interrupted.
             Err(Errno::INTR) => {}
             other => return other,
@@ -128,18 +128,18 @@ impl Home {
             if !place.missing.is_empty() {
                 return Ok(place);
             }
-            let link = match readlinkat(&place.folder, &place.name, Vec::new()) {
+            let link = match readlinkat(&place.directory, &place.name, Vec::new()) {
                 Ok(link) => link,
                 Err(Errno::INVAL | Errno::NOENT) => return Ok(place),
                 Err(other) => return Err(other.into()),
             };
             // Let the kernel decide if this link may be followed.
-            match open(&place.folder, &place.name, OFlags::PATH) {
+            match open(&place.directory, &place.name, OFlags::PATH) {
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(other) => return Err(other.into()),
             }
             let slash = place.slash;
-            place = Place::below(place.folder, link.as_bytes())?;
+            place = Place::below(place.directory, link.as_bytes())?;
             place.slash |= slash;
             place.guard()?;
         }
@@ -168,9 +168,9 @@ impl Place {
                 c".".to_owned()
             }
         };
-        let (folder, missing) = descend(start, names)?;
+        let (directory, missing) = descend(start, names)?;
         Ok(Self {
-            folder,
+            directory,
             missing,
             name,
             slash,
@@ -181,9 +181,9 @@ impl Place {
     /// security boundary, as a command can reach what its user can reach; it keeps a
     /// wrong path from breaking the sandbox.
     fn guard(&self) -> Result<(), FileError> {
-        refuse_proc(&self.folder)?;
+        refuse_proc(&self.directory)?;
         let name = self.missing.first().unwrap_or(&self.name);
-        guard(self.folder.as_fd(), name)
+        guard(self.directory.as_fd(), name)
     }
 
     /// Creates the missing directories.
@@ -198,12 +198,12 @@ impl Place {
     }
 
     fn enter_new(&mut self, name: &CStr) -> Result<(), FileError> {
-        guard(self.folder.as_fd(), name)?;
-        match mkdirat(&self.folder, name, Mode::from_raw_mode(0o777)) {
+        guard(self.directory.as_fd(), name)?;
+        match mkdirat(&self.directory, name, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(other) => return Err(other.into()),
         }
-        self.folder = open(&self.folder, name, DIRECTORY)?;
+        self.directory = open(&self.directory, name, DIRECTORY)?;
         Ok(())
     }
 
@@ -216,7 +216,7 @@ impl Place {
         if !self.missing.is_empty() {
             return Ok(None);
         }
-        match statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+        match statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if self.slash && kind(&stat) != FileType::Directory => Err(Errno::NOTDIR),
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
@@ -225,7 +225,7 @@ impl Place {
     }
 
     /// True if the path can only mean a directory.
-    pub const fn means_folder(&self) -> bool {
+    pub const fn means_directory(&self) -> bool {
         self.slash
     }
 
@@ -238,22 +238,24 @@ impl Place {
 /// Walks down through the existing directories. Returns the last one and the missing
 /// names.
 fn descend(start: OwnedFd, names: Vec<CString>) -> Result<(OwnedFd, Vec<CString>), Errno> {
-    let mut folder = start;
+    let mut directory = start;
     let mut names = names.into_iter();
     while let Some(name) = names.next() {
-        match open(&folder, &name, DIRECTORY) {
-            Ok(next) => folder = next,
-            Err(Errno::NOENT) => return Ok((folder, std::iter::once(name).chain(names).collect())),
+        match open(&directory, &name, DIRECTORY) {
+            Ok(next) => directory = next,
+            Err(Errno::NOENT) => {
+                return Ok((directory, std::iter::once(name).chain(names).collect()));
+            }
             Err(other) => return Err(other),
         }
     }
-    Ok((folder, Vec::new()))
+    Ok((directory, Vec::new()))
 }
 
 /// Walks up to the root and refuses the agent's directory on the way.
-fn guard(folder: BorrowedFd<'_>, name: &CStr) -> Result<(), FileError> {
+fn guard(directory: BorrowedFd<'_>, name: &CStr) -> Result<(), FileError> {
     let own = statat(CWD, c"/.hutch", AtFlags::SYMLINK_NOFOLLOW);
-    let mut here = fstat(folder)?;
+    let mut here = fstat(directory)?;
     if name == OWN && same(&here, &statat(CWD, c"/", AtFlags::empty())?) {
         return Err(FileError::OfTheAgent);
     }
@@ -263,7 +265,7 @@ fn guard(folder: BorrowedFd<'_>, name: &CStr) -> Result<(), FileError> {
         if same(&here, &own) {
             return Err(FileError::OfTheAgent);
         }
-        let current = above.as_ref().map_or(folder, AsFd::as_fd);
+        let current = above.as_ref().map_or(directory, AsFd::as_fd);
         // A deleted directory, or one whose parents the agent cannot read, was not
         // reached through the agent's directory.
         let Ok(parent) = openat(current, c"..", DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {

@@ -120,7 +120,7 @@ async fn give(sender: &Sender, output: Output) -> Result<(), FileError> {
 /// If it is of another type or refused.
 pub fn open_regular(place: &super::place::Place) -> Result<(OwnedFd, Stat), FileError> {
     regular(&place.look()?.ok_or(Errno::NOENT)?)?;
-    let file = open(&place.folder, &place.name, FILE)?;
+    let file = open(&place.directory, &place.name, FILE)?;
     let stat = fstat(&file)?;
     regular(&stat)?;
     refuse_proc(&file)?;
@@ -130,7 +130,7 @@ pub fn open_regular(place: &super::place::Place) -> Result<(OwnedFd, Stat), File
 fn regular(stat: &Stat) -> Result<(), FileError> {
     match kind(stat) {
         FileType::RegularFile => Ok(()),
-        FileType::Directory => Err(FileError::Folder),
+        FileType::Directory => Err(FileError::Directory),
         // A link that replaced the file: the open would fail with the same error.
         FileType::Symlink => Err(Errno::LOOP.into()),
         _ => Err(FileError::Special),

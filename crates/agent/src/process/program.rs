@@ -27,9 +27,13 @@ pub fn find(name: &CStr, path: &[u8]) -> Result<CString, Missing> {
     if name.is_empty() {
         return Err(answer);
     }
-    for folder in path.split(|byte| *byte == b':') {
-        let folder = if folder.is_empty() { b"." } else { folder };
-        let Ok(candidate) = CString::new([folder, b"/", name.to_bytes()].concat()) else {
+    for directory in path.split(|byte| *byte == b':') {
+        let directory = if directory.is_empty() {
+            b"."
+        } else {
+            directory
+        };
+        let Ok(candidate) = CString::new([directory, b"/", name.to_bytes()].concat()) else {
             continue;
         };
         match check(&candidate) {

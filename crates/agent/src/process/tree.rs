@@ -27,10 +27,10 @@ pub struct Process {
 
 /// All processes of the pid namespace.
 pub fn processes() -> Vec<Process> {
-    let Ok(folder) = fs::read_dir("/proc") else {
+    let Ok(directory) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    folder
+    directory
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter_map(|pid| parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?))
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_left_the_group_is_found_through_its_parent() {
+    fn processes_that_left_the_group_are_found_through_their_parent() {
         let process = |pid, parent, group| Process {
             pid,
             parent,

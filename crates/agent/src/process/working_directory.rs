@@ -37,11 +37,11 @@ impl WorkingDirectory {
     ///
     /// # Errors
     /// If it cannot be entered.
-    pub fn visit(&self, folder: &CStr) -> Result<Visit<'_>, Errno> {
-        if folder.is_empty() {
+    pub fn visit(&self, directory: &CStr) -> Result<Visit<'_>, Errno> {
+        if directory.is_empty() {
             return Ok(Visit(None));
         }
-        chdir(folder)?;
+        chdir(directory)?;
         Ok(Visit(Some(self)))
     }
 }

@@ -42,8 +42,8 @@ impl Find {
         match itself(home, wanted) {
             Ok(start) => {
                 find.test(name(path), path);
-                if let Start::Folder(folder) = start {
-                    match Walk::new(folder, path) {
+                if let Start::Directory(directory) = start {
+                    match Walk::new(directory, path) {
                         Ok(walk) => find.walk = Some(walk),
                         Err(problem) => find.trouble(path, &problem.into()),
                     }

@@ -69,11 +69,11 @@ impl Grep {
 
     fn begin(&mut self, home: &Home, wanted: &Wanted) -> Result<(), FileError> {
         match followed(home, wanted)? {
-            Start::Folder(folder) => {
+            Start::Directory(directory) => {
                 while self.path.ends_with(b"//") && self.path.len() > 2 {
                     self.path.pop();
                 }
-                self.walk = Some(Walk::new(folder, &self.path)?);
+                self.walk = Some(Walk::new(directory, &self.path)?);
             }
             Start::File(file) => self.lines = Some(Lines::new(file, Vec::new())),
             Start::Other => return Err(FileError::Special),

@@ -8,7 +8,7 @@ use crate::files::error::FileError;
 pub fn reason(trouble: &FileError) -> String {
     let errno = match trouble {
         FileError::Kernel(errno) => *errno,
-        FileError::Folder => Errno::ISDIR,
+        FileError::Directory => Errno::ISDIR,
         FileError::Special => return "is a device, pipe or socket".into(),
         _ => Errno::ACCESS,
     };

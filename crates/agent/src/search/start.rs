@@ -13,7 +13,7 @@ use crate::files::request::Wanted;
 /// The opened start of a search.
 #[derive(Debug)]
 pub enum Start {
-    Folder(OwnedFd),
+    Directory(OwnedFd),
     File(OwnedFd),
     /// A device, pipe, socket, or a symbolic link that was not followed.
     Other,
@@ -34,7 +34,7 @@ pub fn followed(home: &Home, wanted: &Wanted) -> Result<Start, FileError> {
 /// As for [`followed`].
 pub fn itself(home: &Home, wanted: &Wanted) -> Result<Start, FileError> {
     let place = home.locate(wanted)?;
-    if place.means_folder() {
+    if place.means_directory() {
         return followed(home, wanted);
     }
     at(&place)
@@ -44,9 +44,9 @@ fn at(place: &Place) -> Result<Start, FileError> {
     let stat = place.look()?.ok_or(Errno::NOENT)?;
     match kind(&stat) {
         FileType::Directory => {
-            let folder = open(&place.folder, &place.name, DIRECTORY_FLAGS)?;
-            refuse_proc(&folder)?;
-            Ok(Start::Folder(folder))
+            let directory = open(&place.directory, &place.name, DIRECTORY_FLAGS)?;
+            refuse_proc(&directory)?;
+            Ok(Start::Directory(directory))
         }
         FileType::RegularFile => open_regular(place).map(|(file, _)| Start::File(file)),
         _ => Ok(Start::Other),

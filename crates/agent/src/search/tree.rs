@@ -54,9 +54,9 @@ impl Tree {
             full: false,
         };
         match followed(home, wanted)? {
-            Start::Folder(folder) => {
+            Start::Directory(directory) => {
                 tree.add(0, b"", Kind::Folder, None);
-                tree.walk = Walk::new(folder, b"").ok();
+                tree.walk = Walk::new(directory, b"").ok();
             }
             Start::File(file) => {
                 let content = tree.content(file);

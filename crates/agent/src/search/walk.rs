@@ -55,7 +55,7 @@ pub struct Walk {
 #[derive(Debug)]
 struct Level {
     /// `None` while it is not among the deepest.
-    folder: Option<OwnedFd>,
+    directory: Option<OwnedFd>,
     id: Id,
     /// The names left, in reverse order.
     names: Vec<(CString, FileType)>,
@@ -70,7 +70,7 @@ impl Walk {
     ///
     /// # Errors
     /// If the directory cannot be read.
-    pub fn new(folder: OwnedFd, path: &[u8]) -> Result<Self, Errno> {
+    pub fn new(directory: OwnedFd, path: &[u8]) -> Result<Self, Errno> {
         let own = statat(CWD, c"/.hutch", AtFlags::SYMLINK_NOFOLLOW);
         let mut walk = Self {
             levels: Vec::new(),
@@ -82,7 +82,7 @@ impl Walk {
             buffer: vec![MaybeUninit::uninit(); READ_BUFFER_BYTES],
             truncated: false,
         };
-        walk.enter(folder)?;
+        walk.enter(directory)?;
         Ok(walk)
     }
 
@@ -144,14 +144,17 @@ impl Walk {
     /// # Errors
     /// The kernel's error.
     pub fn open(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let level = self.levels.last().and_then(|level| level.folder.as_ref());
+        let level = self
+            .levels
+            .last()
+            .and_then(|level| level.directory.as_ref());
         open(level.ok_or(Errno::NOENT)?, &self.name, flags)
     }
 
-    fn enter(&mut self, folder: OwnedFd) -> Result<(), Errno> {
-        let stat = fstat(&folder)?;
+    fn enter(&mut self, directory: OwnedFd) -> Result<(), Errno> {
+        let stat = fstat(&directory)?;
         let id = (stat.st_dev, stat.st_ino);
-        if self.own == Some(id) || refuse_proc(&folder).is_err() {
+        if self.own == Some(id) || refuse_proc(&directory).is_err() {
             return Ok(());
         }
         if self.levels.iter().any(|level| level.id == id) {
@@ -161,7 +164,7 @@ impl Walk {
             return Err(Errno::NAMETOOLONG);
         }
         self.levels.push(Level {
-            folder: Some(folder),
+            directory: Some(directory),
             id,
             names: Vec::new(),
             more: true,
@@ -169,7 +172,7 @@ impl Walk {
         });
         let above = self.levels.len().checked_sub(MAX_OPEN_DIRECTORIES + 1);
         if let Some(level) = above.and_then(|above| self.levels.get_mut(above)) {
-            level.folder = None;
+            level.directory = None;
             self.truncated |= std::mem::take(&mut level.more);
         }
         self.read().inspect_err(|_| self.leave())
@@ -186,8 +189,8 @@ impl Walk {
         } else {
             (1, SMALL_READ_BUFFER_BYTES)
         };
-        let folder = level.folder.as_ref().ok_or(Errno::NOENT)?;
-        let mut entries = RawDir::new(folder, &mut self.buffer[..piece]);
+        let directory = level.directory.as_ref().ok_or(Errno::NOENT)?;
+        let mut entries = RawDir::new(directory, &mut self.buffer[..piece]);
         while !(entries.is_buffer_empty() && level.names.len() >= most) {
             let Some(entry) = entries.next() else { break };
             let entry = entry?;
@@ -196,7 +199,7 @@ impl Walk {
                 continue;
             }
             let kind = match entry.file_type() {
-                FileType::Unknown => statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+                FileType::Unknown => statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
                     .map_or(FileType::Unknown, |stat| kind(&stat)),
                 known => known,
             };
@@ -219,16 +222,16 @@ impl Walk {
         let Some(level) = self.levels.last_mut() else {
             return;
         };
-        if level.folder.is_some() {
+        if level.directory.is_some() {
             return;
         }
         let above = gone
-            .folder
+            .directory
             .and_then(|gone| open(gone, c"..", DIRECTORY_FLAGS).ok());
-        level.folder = above.filter(|folder| {
-            fstat(folder).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == level.id)
+        level.directory = above.filter(|directory| {
+            fstat(directory).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == level.id)
         });
-        if level.folder.is_none() {
+        if level.directory.is_none() {
             // The directory was moved meanwhile.
             self.truncated = true;
             self.held -= level.names.len();

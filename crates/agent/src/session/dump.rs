@@ -51,10 +51,10 @@ pub struct Dump {
 
 impl Dump {
     /// Creates the dump of shell `number`.
-    pub fn new(folder: &Path, number: u64, mark: &str) -> Self {
+    pub fn new(directory: &Path, number: u64, mark: &str) -> Self {
         Self {
             memory: None,
-            out: folder.join(format!("out-{number}")),
+            out: directory.join(format!("out-{number}")),
             mark: format!("{mark}-{number}"),
             taken: Lock::new(None),
         }

@@ -106,7 +106,7 @@ impl Sessions {
             }
         };
         let stop = turn.stop();
-        let own_folder = !job.cwd.is_empty();
+        let own_directory = !job.cwd.is_empty();
         let before = Arc::new(Before {
             hidden: text::hidden(&job.cwd, &job.env),
             value: running.value,
@@ -119,7 +119,7 @@ impl Sessions {
         let settle = move |execution: &Execution, exit: &mut Exit| {
             exit.session_created = job.created;
             exit.session_reset = lost;
-            sessions.settle(&session, &dump, &before, own_folder, execution, exit);
+            sessions.settle(&session, &dump, &before, own_directory, execution, exit);
             drop(turn);
             sessions.ready(session);
         };
@@ -173,7 +173,7 @@ impl Sessions {
         if session.state.lock().written.is_none() {
             let _ = store.prepare(&session.id);
         }
-        let dump = Dump::new(&store.folder(&session.id), self.number(), &self.mark);
+        let dump = Dump::new(&store.directory(&session.id), self.number(), &self.mark);
         let waiting = PreparedShell::start(&self.starter, value, dump, with_stdin)?;
         Ok((waiting, lost))
     }
@@ -184,7 +184,7 @@ impl Sessions {
         session: &Session,
         dump: &Dump,
         before: &Before,
-        own_folder: bool,
+        own_directory: bool,
         execution: &Execution,
         exit: &mut Exit,
     ) {
@@ -197,7 +197,7 @@ impl Sessions {
             exit.session_reset = true;
             return;
         };
-        if own_folder {
+        if own_directory {
             value.cwd.clone_from(&before.value.cwd);
         }
         if let Err(problem) = self.save(session, &value) {

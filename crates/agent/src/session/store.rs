@@ -16,7 +16,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use super::value::{Value, checksum};
 use crate::log;
 
-/// The value's file in a session's folder.
+/// The value's file in a session's directory.
 const VALUE: &str = "value";
 /// The file beside it with the name of the session's owner.
 const OWNER: &str = "owner";
@@ -25,7 +25,7 @@ const MAX_PLAIN_ID_BYTES: usize = 100;
 /// Largest file that is read: a value and its header.
 const MAX_FILE_BYTES: u64 = 2 * hutch_wire::limits::MAX_SESSION_VALUE as u64;
 
-/// The state folder.
+/// The state directory.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
@@ -47,14 +47,14 @@ impl Store {
         // The directory is created with the first session.
         ["/dev/shm", "/tmp", "/var/tmp"]
             .into_iter()
-            .find(|folder| accessat(CWD, *folder, Access::WRITE_OK, AtFlags::empty()).is_ok())
-            .map(|folder| Self {
-                root: Path::new(folder).join(format!(".hutch-sessions-{mark}")),
+            .find(|directory| accessat(CWD, *directory, Access::WRITE_OK, AtFlags::empty()).is_ok())
+            .map(|directory| Self {
+                root: Path::new(directory).join(format!(".hutch-sessions-{mark}")),
             })
     }
 
     /// The directory of a session; it may not exist.
-    pub fn folder(&self, id: &str) -> PathBuf {
+    pub fn directory(&self, id: &str) -> PathBuf {
         self.root.join(name(id))
     }
 
@@ -63,24 +63,24 @@ impl Store {
     /// # Errors
     /// If it cannot be created, or is something else.
     pub fn prepare(&self, id: &str) -> io::Result<()> {
-        let folder = self.folder(id);
-        make(&folder).or_else(|_| {
+        let directory = self.directory(id);
+        make(&directory).or_else(|_| {
             // A command has put another file there.
-            let _ = fs::remove_file(&folder);
-            make(&folder)
+            let _ = fs::remove_file(&directory);
+            make(&directory)
         })
     }
 
     /// Reads the value of a session, if a complete one is there.
     pub fn read(&self, id: &str) -> Option<Value> {
-        let bytes = read(&self.folder(id).join(VALUE)).ok()?;
+        let bytes = read(&self.directory(id).join(VALUE)).ok()?;
         let (whose, value) = Value::decode(&bytes)?;
         (whose == id).then_some(value)
     }
 
     /// True if a value file of this size exists.
     pub fn has(&self, id: &str, size: usize) -> bool {
-        fs::symlink_metadata(self.folder(id).join(VALUE))
+        fs::symlink_metadata(self.directory(id).join(VALUE))
             .is_ok_and(|status| status.is_file() && status.len() == size as u64)
     }
 
@@ -102,14 +102,14 @@ impl Store {
 
     /// The session's owner, or an empty string.
     pub fn owner(&self, id: &str) -> String {
-        let bytes = read(&self.folder(id).join(OWNER)).unwrap_or_default();
+        let bytes = read(&self.directory(id).join(OWNER)).unwrap_or_default();
         String::from_utf8(bytes).unwrap_or_default()
     }
 
     fn replace(&self, id: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.prepare(id)?;
-        let folder = self.folder(id);
-        let new = folder.join("value.new");
+        let directory = self.directory(id);
+        let new = directory.join("value.new");
         let _ = fs::remove_file(&new);
         let mut file = OpenOptions::new()
             .write(true)
@@ -118,12 +118,12 @@ impl Store {
             .open(&new)?;
         file.write_all(bytes)?;
         drop(file);
-        fs::rename(&new, folder.join(name))
+        fs::rename(&new, directory.join(name))
     }
 
     /// Deletes a session.
     pub fn remove(&self, id: &str) {
-        let _ = fs::remove_dir_all(self.folder(id));
+        let _ = fs::remove_dir_all(self.directory(id));
     }
 
     /// Loads all sessions with a complete value and removes everything else.
@@ -133,16 +133,16 @@ impl Store {
         };
         let mut found = Vec::new();
         for entry in entries.flatten() {
-            let folder = entry.path();
-            let value = read(&folder.join(VALUE)).ok();
+            let directory = entry.path();
+            let value = read(&directory.join(VALUE)).ok();
             let value = value.and_then(|bytes| Value::decode(&bytes));
             match value.filter(|(id, _)| *name(id) == entry.file_name()) {
                 Some(session) => {
-                    tidy(&folder);
+                    tidy(&directory);
                     found.push(session);
                 }
                 None => {
-                    let _ = fs::remove_dir_all(&folder).or_else(|_| fs::remove_file(&folder));
+                    let _ = fs::remove_dir_all(&directory).or_else(|_| fs::remove_file(&directory));
                 }
             }
         }
@@ -170,8 +170,8 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Removes files that earlier commands have left beside a value.
-fn tidy(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+fn tidy(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if ![VALUE, OWNER]
             .map(str::as_bytes)
             .contains(&entry.file_name().as_bytes())
@@ -191,11 +191,11 @@ fn usable(root: &Path) -> io::Result<()> {
     fs::remove_file(probe)
 }
 
-fn make(folder: &Path) -> io::Result<()> {
-    let made = DirBuilder::new().mode(0o700).create(folder);
+fn make(directory: &Path) -> io::Result<()> {
+    let made = DirBuilder::new().mode(0o700).create(directory);
     match made {
         Err(problem) if problem.kind() == io::ErrorKind::AlreadyExists => {
-            if fs::symlink_metadata(folder)?.is_dir() {
+            if fs::symlink_metadata(directory)?.is_dir() {
                 Ok(())
             } else {
                 Err(problem)
@@ -203,7 +203,10 @@ fn make(folder: &Path) -> io::Result<()> {
         }
         Err(problem) if problem.kind() == io::ErrorKind::NotFound => {
             // The state directory itself was removed.
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
         }
         other => other,
     }
@@ -248,15 +251,15 @@ mod tests {
 
     #[test]
     fn a_half_written_value_is_not_taken_and_the_old_one_stays_until_then() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), "x").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), "x").unwrap();
         let value = Value::new(Kind::Bash, b"/a".to_vec());
         store.write("x", &value.encode("x")).unwrap();
-        fs::write(store.folder("x").join("value.new"), b"half").unwrap();
+        fs::write(store.directory("x").join("value.new"), b"half").unwrap();
         assert_eq!(store.read("x"), Some(value.clone()));
         assert_eq!(store.all(), [("x".to_string(), value)]);
-        assert!(!store.folder("x").join("value.new").exists());
-        fs::write(store.folder("x").join("value"), b"hutch-session-1 bash").unwrap();
+        assert!(!store.directory("x").join("value.new").exists());
+        fs::write(store.directory("x").join("value"), b"hutch-session-1 bash").unwrap();
         assert_eq!((store.read("x"), store.all()), (None, vec![]));
     }
 }

@@ -91,15 +91,15 @@ pub fn restore(value: &Value) -> Vec<u8> {
 }
 
 /// Changes to a directory, or to its nearest existing parent.
-fn enter(folder: &[u8]) -> Vec<u8> {
+fn enter(directory: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
-    let mut folder = folder;
-    while folder.len() > 1 {
+    let mut directory = directory;
+    while directory.len() > 1 {
         text.extend(b"cd -- ");
-        text.extend(quote(folder));
+        text.extend(quote(directory));
         text.extend(b" || ");
-        let slash = folder.iter().rposition(|byte| *byte == b'/');
-        folder = &folder[..slash.unwrap_or_default()];
+        let slash = directory.iter().rposition(|byte| *byte == b'/');
+        directory = &directory[..slash.unwrap_or_default()];
     }
     text.extend(b"cd /\n");
     text

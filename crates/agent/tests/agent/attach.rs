@@ -9,7 +9,8 @@ use tonic::Code;
 use crate::sandbox::{Call, Sandbox, attach, script};
 use crate::wait::eventually;
 
-/// Reads standard output until there are so many bytes, or the exit comes.
+/// Reads standard output until it has `until` bytes. Returns true if the exit came
+/// before.
 async fn read(call: &mut Call, seen: &mut Vec<u8>, until: usize) -> bool {
     while seen.len() < until {
         match call.next().await.unwrap().unwrap() {
@@ -35,6 +36,7 @@ async fn after_cuts_no_byte_is_lost_or_doubled() {
     let mut seen = Vec::new();
     let mut target = 500_000;
     while !read(&mut call, &mut seen, target).await {
+        assert!(seen.len() <= expected.len(), "{} bytes", seen.len());
         let offsets = call.offsets();
         client.cut().await;
         client = sandbox.connect().await;
@@ -117,7 +119,7 @@ async fn an_id_runs_once() {
 }
 
 #[tokio::test]
-async fn a_result_that_was_seen_whole_is_forgotten() {
+async fn a_result_that_was_received_completely_is_forgotten() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     client.run(script("a", "echo 1")).await;
@@ -152,7 +154,10 @@ async fn offsets_that_are_not_kept_are_out_of_range() {
     let client = sandbox.connect().await;
     let mut call = client.start(script("a", "seq 200000; sleep 1000")).await;
     while call.offsets()[0] < 2 * limits::ACK_EVERY {
-        call.next().await.unwrap();
+        assert!(matches!(
+            call.next().await.unwrap(),
+            Some(Output::Stdout(_))
+        ));
     }
     call.acknowledge();
     // The acknowledgement has arrived once the offset is gone.

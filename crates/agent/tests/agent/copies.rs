@@ -1,16 +1,12 @@
 //! Commands that run in a copy of a shell that was started once.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use hutch_wire::v1::Start;
-use tokio::time::timeout;
 
 use crate::sandbox::{Client, Outcome, Sandbox, env, script};
-use crate::wait::eventually;
+use crate::wait::{eventually, in_time};
 
-/// Long enough for any machine, for what takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Succeeds in a copy, and fails in a shell that was started.
 pub const IS_COPY: &str = "[[ $(</proc/$$/maps) = *memfd:hutch-bash* ]]";
 
@@ -75,7 +71,7 @@ async fn copies_have_their_own_random_numbers() {
 }
 
 #[tokio::test]
-async fn what_befalls_the_shell_that_is_copied_holds_no_command_up() {
+async fn a_lost_fork_server_delays_no_command() {
     let sandbox = Sandbox::new().await;
     let client = with_copies(&sandbox).await;
     for signal in ["KILL", "STOP", "SEGV"] {
@@ -88,7 +84,7 @@ async fn what_befalls_the_shell_that_is_copied_holds_no_command_up() {
                 assert_eq!(client.within("s", "echo here").await.out(), "here\n");
             }
         };
-        timeout(PATIENCE, many).await.expect(signal);
+        in_time(&format!("40 commands run after SIG{signal}"), many).await;
         copies_again(&client).await;
         let gone = format!("kill -0 {} 2>/dev/null && echo there", server.out().trim());
         assert_eq!(client.sh(&gone).await.out(), "");
@@ -96,7 +92,7 @@ async fn what_befalls_the_shell_that_is_copied_holds_no_command_up() {
 }
 
 #[tokio::test]
-async fn the_shell_that_is_copied_is_no_activity() {
+async fn the_fork_server_is_no_activity() {
     let sandbox = Sandbox::new().await;
     let client = with_copies(&sandbox).await;
     let activity = client.activity().await;

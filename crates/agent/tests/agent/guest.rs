@@ -11,24 +11,24 @@ use tokio::task::JoinSet;
 use crate::sandbox::{Client, Outcome, Sandbox, agent, script};
 use crate::wait::eventually;
 
-/// A container with its own first process, and a folder with the agent's binary.
+/// A container with its own first process, and a directory with the agent's binary.
 struct Guest {
     container: Sandbox,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Guest {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::copy(agent(), folder.path().join("agent")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::copy(agent(), directory.path().join("agent")).unwrap();
         Self {
             container: Sandbox::of_others("echo serves >&2; exec sleep 1000").await,
-            folder,
+            directory,
         }
     }
 
     fn binary(&self) -> PathBuf {
-        self.folder.path().join("agent")
+        self.directory.path().join("agent")
     }
 
     async fn connect(&self) -> Client {
@@ -71,7 +71,7 @@ async fn in_session(client: &Client, id: &str, text: &str) -> Outcome {
 }
 
 #[tokio::test]
-async fn it_outlives_the_exec_that_started_it_and_is_found_again() {
+async fn an_agent_outlives_the_exec_that_started_it() {
     let guest = Guest::new().await;
     let client = guest.connect().await;
     assert_eq!(
@@ -109,7 +109,7 @@ async fn many_clients_that_connect_at_once_start_one_agent() {
 }
 
 #[tokio::test]
-async fn signals_that_can_be_refused_do_not_end_it_and_after_others_it_is_started_anew() {
+async fn signals_that_can_be_ignored_do_not_end_an_agent_and_after_others_it_is_started_again() {
     let guest = Guest::new().await;
     let client = guest.connect().await;
     in_session(&client, "a", "x=kept").await;
@@ -135,7 +135,7 @@ async fn signals_that_can_be_refused_do_not_end_it_and_after_others_it_is_starte
 }
 
 #[tokio::test]
-async fn its_socket_is_its_containers_alone() {
+async fn the_socket_of_an_agent_serves_its_own_container_only() {
     // Both in one network, as containers of a pod are.
     let guest = Guest::new().await;
     let client = guest.connect().await;

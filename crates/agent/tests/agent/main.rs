@@ -16,7 +16,6 @@ mod ends;
 mod files;
 mod guest;
 mod machine;
-mod measure;
 mod output;
 mod sandbox;
 mod search;

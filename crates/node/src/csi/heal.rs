@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,13 +12,14 @@ use k8s_openapi::api::core::v1::{PersistentVolume, Secret};
 use kube::{Api, Client};
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
-use tonic::Status;
 
 use super::Driver;
+use super::error::VolumeError;
 use super::volume::Volume;
 use super::{containers, publisher};
 use crate::mounts::{ProbeTarget, Snapshot};
 use crate::{Place, Source};
+use hutch_core::sync::Lock;
 
 /// Pause between two rounds over all mounts. Each death starts a round as well.
 const HEAL_INTERVAL: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ const MAX_CONCURRENT_HEALS: usize = 8;
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The mounts that are attached at all of their places: device numbers by ID.
-type Settled = Mutex<HashMap<String, String>>;
+type Settled = Lock<HashMap<String, String>>;
 
 /// The reason why a mount is not healed yet.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +43,8 @@ enum HealError {
     Secret(String, kube::Error),
     #[error("the API server does not answer")]
     Timeout,
-    #[error("{}", .0.message())]
-    Mount(#[from] Status),
+    #[error(transparent)]
+    Mount(#[from] VolumeError),
 }
 
 /// The kubelet's file `vol_data.json` beside a target.
@@ -75,7 +75,7 @@ impl Driver {
             if check {
                 self.check_all(ids.clone());
             }
-            lock(&settled).retain(|id, _| ids.contains(id));
+            settled.lock().retain(|id, _| ids.contains(id));
             let all = futures::stream::iter(ids);
             all.for_each_concurrent(MAX_CONCURRENT_HEALS, async |id| {
                 if let Err(trouble) = self.heal_one(&id, &settled).await {
@@ -100,7 +100,7 @@ impl Driver {
             return Ok(());
         };
         let is_settled =
-            |mount: &Snapshot| mount.lives && lock(settled).get(id) == Some(&mount.device);
+            |mount: &Snapshot| mount.lives && settled.lock().get(id) == Some(&mount.device);
         // A mount that is staged but not published is repaired when it is published.
         let Some(volume) = self
             .published(id, &mount)
@@ -143,9 +143,9 @@ impl Driver {
             .filter(|place| matches!(place, Place::Host(_)));
         for place in hosts.chain(found) {
             let attached = self.publisher.mounts.attach(id, &place).await;
-            attached.map_err(publisher::status)?;
+            attached.map_err(VolumeError::from)?;
         }
-        lock(settled).insert(id.to_owned(), mount.device);
+        settled.lock().insert(id.to_owned(), mount.device);
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl Driver {
             .unwrap_or_default()
             .into_iter()
             .collect();
-        let volume = Volume::read(&data.volume_handle, &attributes).map_err(Status::from)?;
+        let volume = Volume::read(&data.volume_handle, &attributes).map_err(VolumeError::from)?;
         let mut source = self.publisher.source(volume, &keys)?;
         source.read_only |= read_only;
         Ok(source)
@@ -210,8 +210,4 @@ fn targets<'a>(id: &'a str, mount: &'a Snapshot) -> impl Iterator<Item = &'a Pat
         Place::Host(path) if publisher::staging(id) != Some(path) => Some(path.as_path()),
         _ => None,
     })
-}
-
-fn lock(settled: &Settled) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
-    settled.lock().unwrap_or_else(PoisonError::into_inner)
 }

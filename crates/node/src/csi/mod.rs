@@ -7,12 +7,14 @@
 //! | --- | --- |
 //! | `node_service` | validates the kubelet's calls |
 //! | `volume`, `flags`, `secrets` | read a volume's handle, options and Secret |
+//! | `error` | the reasons why a volume cannot be mounted |
 //! | `publisher` | stages and publishes volumes with the mount core |
 //! | `heal`, `containers` | repair volumes whose mounter has died, also in running containers |
 //! | `identity` | the driver's name, and its registration with the kubelet |
 //! | `server`, `socket` | gRPC over unix sockets |
 
 mod containers;
+mod error;
 mod flags;
 mod heal;
 mod identity;
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::codegen::Service;
 
 use super::{Mounts, Refusals};
+use hutch_core::s3::AllowedEndpoints;
 use hutch_core::sync::KeyedMutex;
 use identity::Identity;
 use node_service::NodeService;
@@ -52,8 +55,8 @@ pub struct CsiSettings {
     pub node: String,
     /// The kubelet's directory, at the same path as for the kubelet itself.
     pub kubelet: PathBuf,
-    /// True if endpoints without TLS are allowed.
-    pub allow_http: bool,
+    /// The endpoints that are allowed.
+    pub endpoints: AllowedEndpoints,
 }
 
 /// The reason why the driver does not run.
@@ -91,7 +94,7 @@ impl Csi {
         client: Client,
         refusals: Refusals,
     ) -> Self {
-        let publisher = Publisher::adopt(mounts, settings.allow_http).await;
+        let publisher = Publisher::adopt(mounts, settings.endpoints).await;
         Self(Arc::new(Driver {
             settings,
             publisher,

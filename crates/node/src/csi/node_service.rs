@@ -17,15 +17,13 @@ use hutch_csi::v1::{
     NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest,
     NodeUnstageVolumeResponse, VolumeCapability,
 };
-use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Response, Status};
 
 use super::Driver;
+use super::error::VolumeError;
 use super::publisher::PublishRequest;
 use super::volume::Volume;
-use crate::Refusal;
-use hutch_core::buckets::reasons;
 
 /// How long a call may take. The kubelet's own limit is two minutes, and until then the pod
 /// would show no reason. A mount succeeds or fails with a reason within 10 s, so this limit
@@ -41,7 +39,7 @@ impl NodeService {
     async fn answer<T: Send + 'static>(
         &self,
         volume: &str,
-        step: impl Future<Output = Result<T, Status>> + Send + 'static,
+        step: impl Future<Output = Result<T, VolumeError>> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let deadline = Instant::now() + CALL_TIMEOUT;
         let Ok(turn) = timeout_at(deadline, self.0.by_volume.lock(volume.to_owned())).await else {
@@ -55,7 +53,7 @@ impl NodeService {
             step.await
         });
         let result = match timeout_at(deadline, task).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => result.map_err(Status::from),
             Ok(Err(_)) => Err(Status::internal(
                 "the call ended badly; see hutch-node's log",
             )),
@@ -93,9 +91,8 @@ impl Node for NodeService {
         let own = handle.clone();
         self.answer(&handle, async move {
             let staged = driver.publisher.stage(&staging, volume, &secrets).await;
-            driver
-                .refusals
-                .note(&own, staged.as_ref().err().map(refusal));
+            let refusal = staged.as_ref().err().map(VolumeError::refusal);
+            driver.refusals.record(&own, refusal);
             staged.map(|()| NodeStageVolumeResponse {})
         })
         .await
@@ -139,9 +136,8 @@ impl Node for NodeService {
         let own = handle.clone();
         self.answer(&handle, async move {
             let published = driver.publisher.publish(at, volume, &secrets).await;
-            driver
-                .refusals
-                .note(&own, published.as_ref().err().map(refusal));
+            let refusal = published.as_ref().err().map(VolumeError::refusal);
+            driver.refusals.record(&own, refusal);
             published.map(|()| NodePublishVolumeResponse {})
         })
         .await
@@ -185,19 +181,6 @@ impl Node for NodeService {
             node_id: self.0.settings.node.clone(),
             ..Default::default()
         }))
-    }
-}
-
-/// The refusal to record for a failed call. The status text may begin with a reason.
-fn refusal(status: &Status) -> Refusal {
-    let text = status.message();
-    let parts = text.split_once(": ");
-    let known = parts.filter(|(reason, _)| reasons::named(reason) == *reason);
-    let (reason, text) = known.unwrap_or((reasons::MOUNTER_FAILED, text));
-    Refusal {
-        reason: reason.to_owned(),
-        text: text.to_owned(),
-        at: Timestamp::now(),
     }
 }
 

@@ -6,16 +6,15 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tonic::{Code, Status};
-
+use super::error::VolumeError;
 use super::secrets;
-use super::volume::{InvalidVolume, Volume};
+use super::volume::Volume;
 use crate::mounts::Snapshot;
 use crate::ns_helper::Removal;
 use crate::{Error, Mounts, Place, Source};
-use hutch_core::buckets::reasons;
+use hutch_core::s3::AllowedEndpoints;
+use hutch_core::sync::Lock;
 
 /// The data of a volume's Secret, as a call contains it.
 pub(super) type Secrets = HashMap<String, String>;
@@ -29,15 +28,14 @@ const OWN_READ_ONLY: &str = "csi-own-ro:";
 /// Stages and publishes volumes.
 pub(super) struct Publisher {
     pub mounts: Mounts,
-    /// True if endpoints without TLS are allowed.
-    allow_http: bool,
+    endpoints: AllowedEndpoints,
     /// The ID of each target's mount. The kubelet's unpublish calls contain only the target.
-    published: Mutex<HashMap<PathBuf, String>>,
+    published: Lock<HashMap<PathBuf, String>>,
 }
 
 impl Publisher {
     /// Adopts the targets that an earlier process has published.
-    pub async fn adopt(mounts: Mounts, allow_http: bool) -> Self {
+    pub async fn adopt(mounts: Mounts, endpoints: AllowedEndpoints) -> Self {
         let mut published = HashMap::new();
         for id in ids(&mounts) {
             let places = mounts.snapshot(&id).await.map(|mount| mount.places);
@@ -51,8 +49,8 @@ impl Publisher {
         }
         Self {
             mounts,
-            allow_http,
-            published: Mutex::new(published),
+            endpoints,
+            published: Lock::new(published),
         }
     }
 
@@ -62,29 +60,28 @@ impl Publisher {
         staging: &Path,
         volume: Volume,
         secrets: &Secrets,
-    ) -> Result<(), Status> {
+    ) -> Result<(), VolumeError> {
         let source = self.source(volume, secrets)?;
         let id = staged(staging);
         let at = host(staging);
         if let Some(mount) = self.living(&id).await {
             let published = mount.places.iter().any(|place| *place != at);
             if published || mount.is_of(&source) {
-                return self.mounts.attach(&id, &at).await.map_err(status);
+                return Ok(self.mounts.attach(&id, &at).await?);
             }
         }
         self.revive(&id, &source).await?;
         if let Err(error) = self.mounts.attach(&id, &at).await {
             self.discard(&id).await;
-            return Err(status(error));
+            return Err(error.into());
         }
         Ok(())
     }
 
     /// Ends the mount of a staging path.
-    pub async fn unstage(&self, staging: &Path) -> Result<(), Status> {
-        self.mounts.close(&staged(staging)).await.map_err(status)?;
-        let cleared = self.mounts.clear(staging, Removal::BestEffort).await;
-        cleared.map_err(status)
+    pub async fn unstage(&self, staging: &Path) -> Result<(), VolumeError> {
+        self.mounts.close(&staged(staging)).await?;
+        Ok(self.mounts.clear(staging, Removal::BestEffort).await?)
     }
 
     /// Attaches the volume at a pod's target path.
@@ -93,7 +90,7 @@ impl Publisher {
         at: PublishRequest,
         mut volume: Volume,
         secrets: &Secrets,
-    ) -> Result<(), Status> {
+    ) -> Result<(), VolumeError> {
         let narrowed = at.read_only && !volume.read_only;
         volume.read_only |= narrowed;
         let source = self.source(volume, secrets)?;
@@ -107,7 +104,7 @@ impl Publisher {
             self.revive(&id, &source).await?;
         }
         // It is recorded first, because unpublishing a target without a mount is no error.
-        self.published().insert(at.target.clone(), id.clone());
+        self.published.lock().insert(at.target.clone(), id.clone());
         let attached = self.attach(&id, &at).await;
         if attached.is_err() && before.is_none() {
             // After an error the kubelet may assume that nothing is mounted, and then it
@@ -117,13 +114,11 @@ impl Publisher {
         attached
     }
 
-    async fn attach(&self, id: &str, at: &PublishRequest) -> Result<(), Status> {
+    async fn attach(&self, id: &str, at: &PublishRequest) -> Result<(), VolumeError> {
         if staging(id) == Some(&at.staging) {
-            let again = self.mounts.attach(id, &host(&at.staging)).await;
-            again.map_err(status)?;
+            self.mounts.attach(id, &host(&at.staging)).await?;
         }
-        let attached = self.mounts.attach(id, &host(&at.target)).await;
-        attached.map_err(status)
+        Ok(self.mounts.attach(id, &host(&at.target)).await?)
     }
 
     /// Chooses the mount for a target: the staged one, unless its mounter runs with another
@@ -137,28 +132,26 @@ impl Publisher {
     }
 
     /// Detaches the volume from a pod's target path and removes the directory.
-    pub async fn unpublish(&self, target: &Path) -> Result<(), Status> {
+    pub async fn unpublish(&self, target: &Path) -> Result<(), VolumeError> {
         match self.at(target) {
             Some(id) if staging(&id).is_some() => self.mounts.detach(&id, &host(target)).await,
             Some(id) => self.mounts.close(&id).await,
             None => Ok(()),
-        }
-        .map_err(status)?;
-        let cleared = self.mounts.clear(target, Removal::Required).await;
-        cleared.map_err(status)?;
-        self.published().remove(target);
+        }?;
+        self.mounts.clear(target, Removal::Required).await?;
+        self.published.lock().remove(target);
         Ok(())
     }
 
     /// Starts a mounter for a mount that has none, and attaches it at all its places.
-    pub async fn revive(&self, id: &str, source: &Source) -> Result<(), Status> {
+    pub async fn revive(&self, id: &str, source: &Source) -> Result<(), VolumeError> {
         let before = self.mounts.snapshot(id).await.map(|mount| mount.places);
         let before = before.unwrap_or_default();
         if let Err(error) = self.mounts.ensure(id, source).await {
             if before.is_empty() {
                 self.discard(id).await;
             }
-            return Err(status(error));
+            return Err(error.into());
         }
         for place in before {
             match self.mounts.attach(id, &place).await {
@@ -183,19 +176,13 @@ impl Publisher {
         self.mounts.snapshot(id).await.filter(|mount| mount.lives)
     }
 
-    pub fn source(&self, volume: Volume, secrets: &Secrets) -> Result<Source, Status> {
-        Ok(secrets::source(volume, secrets, self.allow_http)?)
+    pub fn source(&self, volume: Volume, secrets: &Secrets) -> Result<Source, VolumeError> {
+        secrets::source(volume, secrets, self.endpoints)
     }
 
     /// The ID of the mount that is published at a target.
     pub fn at(&self, target: &Path) -> Option<String> {
-        self.published().get(target).cloned()
-    }
-
-    fn published(&self) -> MutexGuard<'_, HashMap<PathBuf, String>> {
-        self.published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.published.lock().get(target).cloned()
     }
 }
 
@@ -233,25 +220,4 @@ pub(super) fn is_read_only(id: &str) -> bool {
 
 fn host(path: &Path) -> Place {
     Place::Host(path.to_owned())
-}
-
-impl From<InvalidVolume> for Status {
-    fn from(invalid: InvalidVolume) -> Self {
-        Self::invalid_argument(invalid.to_string())
-    }
-}
-
-/// The gRPC status for an error. The text is for the pod's events and begins with the reason
-/// that a Sandbox's status uses. After `Unavailable` the kubelet assumes that something may
-/// be mounted; after the other codes it assumes that nothing is.
-pub(super) fn status(error: Error) -> Status {
-    let code = match error.reason() {
-        reasons::ACCESS_DENIED => Code::Unauthenticated,
-        reasons::NO_SUCH_BUCKET => Code::NotFound,
-        reasons::UNREACHABLE => Code::Unavailable,
-        reasons::BAD_OPTION => Code::InvalidArgument,
-        reasons::PATH_TAKEN | reasons::BUSY => Code::FailedPrecondition,
-        _ => Code::Internal,
-    };
-    Status::new(code, format!("{}: {error}", error.reason()))
 }

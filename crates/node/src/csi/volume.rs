@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 
 use super::flags::{Flag, flags, words};
+use hutch_api::BucketProvider;
+use hutch_core::s3::{PROVIDER_ATTRIBUTE, parse_provider};
 
 /// Attributes of a volume.
 const MOUNTER: &str = "mounter";
@@ -18,6 +20,8 @@ pub(super) struct Volume {
     pub bucket: String,
     /// Only objects below this prefix. It has no slash at either end.
     pub prefix: Option<String>,
+    /// The kind of S3 service. It decides the default options of s3fs.
+    pub provider: BucketProvider,
     pub read_only: bool,
     /// Owner of all files.
     pub uid: Option<u32>,
@@ -58,12 +62,13 @@ impl Volume {
     ///
     /// # Errors
     /// When the handle has no valid bucket name, the prefix has `.` or `..` segments, the
-    /// mounter is unknown, or the options cannot be parsed.
+    /// provider or the mounter is unknown, or the options cannot be parsed.
     pub fn read(handle: &str, attributes: &HashMap<String, String>) -> Result<Self, InvalidVolume> {
         let (bucket, prefix) = split_handle(handle)?;
         let mut volume = Self {
             bucket: bucket.to_owned(),
             prefix: prefix.map(ToOwned::to_owned),
+            provider: provider(attributes)?,
             ..Self::default()
         };
         let syntax = match attributes.get(MOUNTER).map_or("", String::as_str) {
@@ -133,6 +138,17 @@ impl Volume {
         }
         Ok(())
     }
+}
+
+fn provider(attributes: &HashMap<String, String>) -> Result<BucketProvider, InvalidVolume> {
+    let Some(name) = attributes.get(PROVIDER_ATTRIBUTE) else {
+        return Ok(BucketProvider::Other);
+    };
+    parse_provider(name).ok_or_else(|| {
+        InvalidVolume::of(format!(
+            "attribute {PROVIDER_ATTRIBUTE}: `{name}` is none of r2, s3, gcs and other"
+        ))
+    })
 }
 
 /// Splits a handle at its first slash into bucket and prefix.
@@ -277,6 +293,18 @@ mod tests {
         assert!(rclone.read_only);
         assert_eq!(rclone.umask, Some(0o077));
         assert!(read("my-bucket", "goofys", "").is_err());
+    }
+
+    #[test]
+    fn a_volume_may_name_its_provider() {
+        let read = |name: &str| {
+            let attributes = [(PROVIDER_ATTRIBUTE.to_owned(), name.to_owned())].into();
+            Volume::read("my-bucket", &attributes).map(|volume| volume.provider)
+        };
+        assert_eq!(read("s3"), Ok(BucketProvider::S3));
+        assert!(read("S3").is_err());
+        let without = Volume::read("my-bucket", &HashMap::new()).unwrap();
+        assert_eq!(without.provider, BucketProvider::Other);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags, fstatfs, open, statat, statfs};
@@ -13,6 +13,7 @@ use rustix::process::Signal;
 
 use super::{Mounts, Record};
 use crate::{Error, Process};
+use hutch_core::sync::Lock;
 
 /// How long the mounter may take for an answer of its own.
 const MOUNTER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -79,6 +80,26 @@ impl Probes {
     }
 }
 
+impl Probes {
+    /// Like [`Self::run`], for a mount of any driver, with the error for the sandbox's status.
+    pub async fn check(
+        &self,
+        process: Process,
+        path: &Path,
+        target: ProbeTarget,
+    ) -> Result<(), Error> {
+        match self.run(process, path, target).await {
+            Ok(()) => Ok(()),
+            Err((silent, ProbeError::Timeout)) => Err(silent.timeout_error()),
+            Err((_, ProbeError::Failed(error))) => Err(error),
+            Err((_, ProbeError::Lost)) => Err(Error::Mounter(format!(
+                "what is mounted at {} has lost its mounter",
+                path.display()
+            ))),
+        }
+    }
+}
+
 impl ProbeTarget {
     /// The error for a probe of this part that timed out.
     pub fn timeout_error(self) -> Error {
@@ -94,7 +115,7 @@ impl ProbeTarget {
 #[derive(Default)]
 pub struct Liveness {
     probes: Probes,
-    process: Mutex<Option<Process>>,
+    process: Lock<Option<Process>>,
     /// True if the mounter has answered once.
     answered: AtomicBool,
     /// The number of probes in a row that the mounter did not answer.
@@ -104,11 +125,11 @@ pub struct Liveness {
 impl Liveness {
     /// The mounter.
     pub fn process(&self) -> Option<Process> {
-        *self.process.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.process.lock()
     }
 
     pub fn set(&self, process: Process) {
-        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        *self.process.lock() = Some(process);
         self.silent.store(0, Ordering::Relaxed);
         self.answered.store(false, Ordering::Release);
     }

@@ -15,7 +15,7 @@ mod start;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -23,15 +23,15 @@ use prometheus_client::registry::Registry;
 use tokio::sync::broadcast;
 
 use super::cgroup::Cgroups;
-use super::mounter::Mounter;
 use super::s3fs::S3fs;
 use super::{Error, Source};
 use hutch_core::names;
+use hutch_core::sync::Lock;
 
 pub use check::Health;
 use check::Liveness;
-pub(super) use check::{ProbeError, ProbeTarget, Probes};
-pub use places::{Occupant, Place};
+pub(super) use check::{ProbeTarget, Probes};
+pub use places::{MountedBucket, Place};
 pub(super) use record::Record;
 pub use snapshot::Snapshot;
 use start::MountMetrics;
@@ -60,9 +60,9 @@ pub struct Mounts(Arc<Inner>);
 
 struct Inner {
     state: PathBuf,
-    mounter: Box<dyn Mounter>,
+    mounter: S3fs,
     cgroups: Cgroups,
-    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    slots: Lock<HashMap<String, Arc<Slot>>>,
     deaths: broadcast::Sender<String>,
     metrics: MountMetrics,
     /// Locked as long as this process uses the state directory.
@@ -103,9 +103,9 @@ impl Mounts {
         })?;
         let digest = names::digest(state.as_os_str().as_encoded_bytes(), 8);
         let inner = Inner {
-            mounter: Box::new(S3fs { ca_file }),
+            mounter: S3fs { ca_file },
             cgroups: Cgroups::of(&format!("hutch-node-{digest}")),
-            slots: Mutex::default(),
+            slots: Lock::default(),
             deaths: broadcast::Sender::new(BACKLOG),
             metrics: MountMetrics::register(registry),
             _lock: lock,
@@ -140,7 +140,7 @@ impl Mounts {
 
     /// The IDs of all mounts, with those whose mounter has died.
     pub fn ids(&self) -> Vec<String> {
-        self.slots().keys().cloned().collect()
+        self.0.slots.lock().keys().cloned().collect()
     }
 
     /// True if the mount's mounter has answered and runs.
@@ -281,7 +281,7 @@ impl Mounts {
 
     fn forget(&self, record: &Record) {
         record.remove(&self.0.state);
-        self.slots().remove(&record.id);
+        self.0.slots.lock().remove(&record.id);
     }
 
     /// Publishes the mounter's end to the receivers of [`Self::deaths`].
@@ -295,11 +295,11 @@ impl Mounts {
     }
 
     fn get(&self, id: &str) -> Option<Arc<Slot>> {
-        self.slots().get(id).cloned()
+        self.0.slots.lock().get(id).cloned()
     }
 
     fn slot(&self, id: &str) -> Arc<Slot> {
-        let mut slots = self.slots();
+        let mut slots = self.0.slots.lock();
         let slot = slots.entry(id.to_owned()).or_insert_with(|| {
             Arc::new(Slot {
                 record: tokio::sync::Mutex::new(Record::new(id, &self.0.state)),
@@ -307,10 +307,6 @@ impl Mounts {
             })
         });
         slot.clone()
-    }
-
-    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Slot>>> {
-        self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The mount point of every mounter, each in its own namespace.

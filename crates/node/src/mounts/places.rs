@@ -29,13 +29,13 @@ pub enum Place {
 
 /// The bucket that is mounted at a path in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Occupant {
+pub enum MountedBucket {
     /// No bucket.
-    Nobody,
+    None,
     /// The mount with this ID.
-    Ours(String),
+    Own(String),
     /// A bucket of another driver.
-    Other,
+    Foreign,
 }
 
 /// A place with a clone of the mount, and the directories that were created for it, the
@@ -161,15 +161,15 @@ impl Mounts {
     }
 
     /// Finds out which bucket is mounted at a path in a container.
-    pub fn occupant(&self, process: Process, path: &Path) -> Occupant {
+    pub fn mounted_at(&self, process: Process, path: &Path) -> MountedBucket {
         let mounts = mountinfo::of(process.pid).unwrap_or_default();
         let top = mountinfo::top(&mounts, path).filter(is_fuse);
         let Some(top) = top else {
-            return Occupant::Nobody;
+            return MountedBucket::None;
         };
         let same = |id: &String| Record::new(id, &self.0.state).label() == top.source;
         let ours = self.ids().into_iter().find(same);
-        ours.map_or(Occupant::Other, Occupant::Ours)
+        ours.map_or(MountedBucket::Foreign, MountedBucket::Own)
     }
 
     /// Detaches the mount from every place.

@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 use super::record::Record;
 use super::{Mounts, check, stage};
 use crate::ns_helper::{self, Start, Task};
+use crate::s3fs::S3fs;
 use crate::{Error, Process, Source, endpoint, mountinfo};
 
 /// How long a mount may take in total.
@@ -47,8 +48,8 @@ impl Mounts {
                 } else {
                     record.save(&record.file(&self.0.state))?;
                 }
-                let reason = error.reason();
-                metrics.failures.get_or_create(&Reason { reason }).inc();
+                let reason = error.reason().as_str();
+                metrics.failures.get_or_create(&Labels { reason }).inc();
             }
         }
         started
@@ -72,7 +73,7 @@ impl Mounts {
         record.digest = source.digest();
         let start = Start {
             stage,
-            keys: mounter.keys(source),
+            keys: S3fs::keys(source),
             words,
             environment: mounter.environment(),
             cgroups,
@@ -173,9 +174,7 @@ impl Mounts {
     fn explain(&self, record: &Record, source: &Source) -> Error {
         let output = std::fs::read(record.output(&self.0.state)).unwrap_or_default();
         let tail = &output[output.len().saturating_sub(MAX_OUTPUT_BYTES)..];
-        self.0
-            .mounter
-            .explain(source, &String::from_utf8_lossy(tail))
+        S3fs::explain(source, &String::from_utf8_lossy(tail))
     }
 }
 
@@ -209,14 +208,14 @@ fn warn_once(errors: &[String]) {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
+struct Labels {
     reason: &'static str,
 }
 
 /// The core's metrics.
 pub struct MountMetrics {
     mounts: Counter,
-    failures: Family<Reason, Counter>,
+    failures: Family<Labels, Counter>,
     seconds: Histogram,
 }
 

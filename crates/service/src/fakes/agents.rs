@@ -283,7 +283,7 @@ impl Files for FakeAgents {
         })
     }
 
-    fn make_folder<'a>(
+    fn make_directory<'a>(
         &'a self,
         _: &'a PodRef,
         path: &'a FilePath,
@@ -337,7 +337,7 @@ impl Files for FakeAgents {
         })
     }
 
-    fn list_folder<'a>(
+    fn list_directory<'a>(
         &'a self,
         _: &'a PodRef,
         path: &'a FilePath,

@@ -78,7 +78,8 @@ impl Work {
         path: ClientPath<'_>,
         recursive: bool,
     ) -> Result<(), ServiceError> {
-        let call = |pod, path| async move { self.agents.make_folder(&pod, &path, recursive).await };
+        let call =
+            |pod, path| async move { self.agents.make_directory(&pod, &path, recursive).await };
         self.on_path(target, path, call).await
     }
 
@@ -135,7 +136,7 @@ impl Work {
         target: &Target,
         path: ClientPath<'_>,
     ) -> Result<Vec<Bytes>, ServiceError> {
-        let call = |pod, path| async move { self.agents.list_folder(&pod, &path).await };
+        let call = |pod, path| async move { self.agents.list_directory(&pod, &path).await };
         let mut names = self.on_path(target, path, call).await?;
         names.sort();
         Ok(names)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 pub(crate) struct Cache {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Cache {
@@ -19,14 +19,14 @@ impl Cache {
         let xdg = std::env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)
             .filter(|path| path.is_absolute());
-        let folder = xdg.unwrap_or_else(|| home().join(".cache")).join("hutch");
-        Self::at(&folder)
+        let directory = xdg.unwrap_or_else(|| home().join(".cache")).join("hutch");
+        Self::at(&directory)
     }
 
-    fn at(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    fn at(directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
         Ok(Self {
-            folder: folder.to_path_buf(),
+            directory: directory.to_path_buf(),
         })
     }
 
@@ -39,16 +39,16 @@ impl Cache {
         build: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
         let key = format!("{name}-{version}-{hash}");
-        let finished = self.folder.join(&key);
+        let finished = self.directory.join(&key);
         if finished.is_dir() {
             return Ok(finished);
         }
-        let lock = File::create(self.folder.join(format!(".{key}.lock")))?;
+        let lock = File::create(self.directory.join(format!(".{key}.lock")))?;
         lock.lock()?;
         if finished.is_dir() {
             return Ok(finished);
         }
-        let partial = self.folder.join(format!(".{key}.partial"));
+        let partial = self.directory.join(format!(".{key}.partial"));
         if partial.exists() {
             crate::mounts::detach(&partial)?;
             fs::remove_dir_all(&partial)?;
@@ -73,8 +73,8 @@ mod tests {
 
     #[test]
     fn an_interrupted_build_is_not_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::at(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path()).unwrap();
         let failed = cache.part("a", "1", "h", |dir| {
             fs::write(dir.join("half"), "x")?;
             anyhow::bail!("interrupted")
@@ -91,11 +91,11 @@ mod tests {
 
     #[test]
     fn a_second_builder_waits_for_the_first() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let builds = std::sync::atomic::AtomicUsize::new(0);
         let want = || {
             // Like another process: only the directory is shared.
-            let cache = Cache::at(folder.path()).unwrap();
+            let cache = Cache::at(directory.path()).unwrap();
             let made = cache.part("a", "1", "h", |dir| {
                 builds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 std::thread::yield_now();

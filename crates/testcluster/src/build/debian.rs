@@ -72,22 +72,22 @@ pub(super) fn older_runtime(cache: &Cache, progress: &Progress) -> Result<PathBu
         "debian-containerd",
         DEBIAN,
         &digest(&["containerd", "runc"]),
-        |folder| {
+        |directory| {
             let task = progress.task("Debian's containerd and runc");
             with_lists(|| {
                 shell::run(
                     apt()
-                        .current_dir(folder)
+                        .current_dir(directory)
                         .args(["download", "containerd", "runc"]),
                 )
             })?;
-            for entry in fs::read_dir(folder)? {
+            for entry in fs::read_dir(directory)? {
                 let package = entry?.path();
                 if package
                     .extension()
                     .is_some_and(|extension| extension == "deb")
                 {
-                    shell::run(Command::new("dpkg").arg("-x").arg(&package).arg(folder))?;
+                    shell::run(Command::new("dpkg").arg("-x").arg(&package).arg(directory))?;
                     fs::remove_file(&package)?;
                 }
             }

@@ -1,7 +1,8 @@
-//! The parts that are compiled from Go: Kubernetes from a module of our own,
-//! containerd, runc, an S3 server and Helm from theirs, and two small tools.
-//! The sources of our modules are inside this library, so that a binary of it
-//! builds them wherever it is run.
+//! The parts that are compiled from Go: Kubernetes from a module in `kubernetes/`, two small
+//! tools from `tools/`, and containerd, runc, an S3 server and Helm from their own modules.
+//! The library contains the sources of `kubernetes/` and `tools/`, so that a binary can
+//! build them on any machine. Their text is part of the cache key: a change, also of a
+//! comment, builds the part again.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -40,16 +41,16 @@ fn hash(sources: &[(&str, &str)]) -> String {
     )
 }
 
-/// The folder with the one binary `kubernetes`.
+/// The directory with the one binary `kubernetes`.
 pub(super) fn kubernetes(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
     cache.part(
         "kubernetes",
         KUBERNETES,
         &hash(&KUBERNETES_SOURCES),
-        |folder| {
+        |directory| {
             let task = progress
                 .task("Kubernetes from its Go module (7 minutes the first time on two cores)");
-            let source = tempdir(folder, "source")?;
+            let source = tempdir(directory, "source")?;
             unpack(&source, &KUBERNETES_SOURCES)?;
             let version =
                 format!("-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES}");
@@ -63,7 +64,7 @@ pub(super) fn kubernetes(cache: &Cache, progress: &Progress) -> Result<PathBuf> 
                 .env("CGO_ENABLED", "0")
                 .args(["build", "-v", "-trimpath", &version, "-o"]);
             watch(
-                build.arg(folder.join("kubernetes")).arg("."),
+                build.arg(directory.join("kubernetes")).arg("."),
                 packages as u64,
                 &task,
             )?;
@@ -74,34 +75,37 @@ pub(super) fn kubernetes(cache: &Cache, progress: &Progress) -> Result<PathBuf> 
     )
 }
 
-/// The folder with `containerd`, `containerd-shim-runc-v2` and `ctr`.
+/// The directory with `containerd`, `containerd-shim-runc-v2` and `ctr`.
 pub(super) fn containerd(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
-    cache.part("containerd", CONTAINERD, &digest(&[STRIPPED]), |folder| {
-        let task = progress.task("containerd (2 minutes the first time)");
-        let mut install = go(folder)?;
-        install.env("CGO_ENABLED", "0").env("GOBIN", folder).args([
-            "install",
-            "-v",
-            "-trimpath",
-            STRIPPED,
-        ]);
-        for command in ["containerd", "containerd-shim-runc-v2", "ctr"] {
-            install.arg(format!(
-                "github.com/containerd/containerd/v2/cmd/{command}@{CONTAINERD}"
-            ));
-        }
-        watch(&mut install, 0, &task)?;
-        task.done();
-        Ok(())
-    })
+    cache.part(
+        "containerd",
+        CONTAINERD,
+        &digest(&[STRIPPED]),
+        |directory| {
+            let task = progress.task("containerd (2 minutes the first time)");
+            let mut install = go(directory)?;
+            install
+                .env("CGO_ENABLED", "0")
+                .env("GOBIN", directory)
+                .args(["install", "-v", "-trimpath", STRIPPED]);
+            for command in ["containerd", "containerd-shim-runc-v2", "ctr"] {
+                install.arg(format!(
+                    "github.com/containerd/containerd/v2/cmd/{command}@{CONTAINERD}"
+                ));
+            }
+            watch(&mut install, 0, &task)?;
+            task.done();
+            Ok(())
+        },
+    )
 }
 
-/// The folder with `runc`, which needs C for its namespaces and seccomp.
+/// The directory with `runc`. It needs C for its namespaces and seccomp.
 pub(super) fn runc(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
-    cache.part("runc", RUNC, &digest(&[STRIPPED, "seccomp"]), |folder| {
+    cache.part("runc", RUNC, &digest(&[STRIPPED, "seccomp"]), |directory| {
         let task = progress.task("runc");
-        let mut install = go(folder)?;
-        install.env("CGO_ENABLED", "1").env("GOBIN", folder);
+        let mut install = go(directory)?;
+        install.env("CGO_ENABLED", "1").env("GOBIN", directory);
         install.args(["install", "-v", "-trimpath", "-tags", "seccomp", STRIPPED]);
         watch(
             install.arg(format!("github.com/opencontainers/runc@{RUNC}")),
@@ -113,57 +117,57 @@ pub(super) fn runc(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
     })
 }
 
-/// The folder with `versitygw`.
+/// The directory with `versitygw`.
 pub(super) fn versitygw(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
-    cache.part("versitygw", VERSITYGW, &digest(&[STRIPPED]), |folder| {
+    cache.part("versitygw", VERSITYGW, &digest(&[STRIPPED]), |directory| {
         let task = progress.task("versitygw, an S3 server (2 minutes the first time)");
         let module = format!("github.com/versity/versitygw/cmd/versitygw@{VERSITYGW}");
-        install(folder, &module, task)
+        install(directory, &module, task)
     })
 }
 
-/// The folder with `helm`.
+/// The directory with `helm`.
 pub(super) fn helm(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
-    cache.part("helm", HELM, &digest(&[STRIPPED]), |folder| {
+    cache.part("helm", HELM, &digest(&[STRIPPED]), |directory| {
         let task = progress.task("Helm (4 minutes the first time)");
-        install(folder, &format!("helm.sh/helm/v4/cmd/helm@{HELM}"), task)
+        install(directory, &format!("helm.sh/helm/v4/cmd/helm@{HELM}"), task)
     })
 }
 
-/// One program that needs no C.
-fn install(folder: &Path, module: &str, task: Task) -> Result<()> {
-    let mut install = go(folder)?;
-    install.env("CGO_ENABLED", "0").env("GOBIN", folder);
+/// Builds a program that needs no C.
+fn install(directory: &Path, module: &str, task: Task) -> Result<()> {
+    let mut install = go(directory)?;
+    install.env("CGO_ENABLED", "0").env("GOBIN", directory);
     install.args(["install", "-v", "-trimpath", STRIPPED]);
     watch(install.arg(module), 0, &task)?;
     task.done();
     Ok(())
 }
 
-/// The folder with `supervise` and `pause`.
+/// The directory with `supervise` and `pause`.
 pub(super) fn tools(cache: &Cache, progress: &Progress) -> Result<PathBuf> {
-    cache.part("tools", "1", &hash(&TOOL_SOURCES), |folder| {
+    cache.part("tools", "1", &hash(&TOOL_SOURCES), |directory| {
         let task = progress.task("supervisor and pause");
-        let source = tempdir(folder, "source")?;
+        let source = tempdir(directory, "source")?;
         unpack(&source, &TOOL_SOURCES)?;
         let mut build = go(&source)?;
         build
             .env("CGO_ENABLED", "0")
             .args(["build", "-v", "-trimpath", STRIPPED, "-o"]);
-        watch(build.arg(folder).arg("./..."), 0, &task)?;
+        watch(build.arg(directory).arg("./..."), 0, &task)?;
         std::fs::remove_dir_all(&source)?;
         task.done();
         Ok(())
     })
 }
 
-fn tempdir(folder: &Path, name: &str) -> Result<PathBuf> {
-    let path = folder.join(name);
+fn tempdir(directory: &Path, name: &str) -> Result<PathBuf> {
+    let path = directory.join(name);
     std::fs::create_dir_all(&path)?;
     Ok(path)
 }
 
-fn go(folder: &Path) -> Result<Command> {
+fn go(directory: &Path) -> Result<Command> {
     let usual = Path::new("/usr/local/go/bin/go");
     let program = if shell::is_on_path("go") {
         Path::new("go")
@@ -176,12 +180,12 @@ fn go(folder: &Path) -> Result<Command> {
              or set HUTCH_KUBECONFIG to use a cluster of your own"
         );
     }
-    // A build that nobody waits for any more ends.
+    // The build ends with its caller.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "--"]).arg(program);
-    // Go refuses to work without a home for its caches.
+    // Go needs a home directory for its caches.
     command
-        .current_dir(folder)
+        .current_dir(directory)
         .env("HOME", home())
         .env("GOWORK", "off");
     Ok(command)

@@ -130,10 +130,10 @@ pub(crate) fn digest(inputs: &[&str]) -> String {
 }
 
 /// Writes embedded sources to a directory for the compiler.
-fn unpack(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
+fn unpack(directory: &Path, files: &[(&str, &str)]) -> Result<()> {
     for (name, content) in files {
-        let path = folder.join(name);
-        std::fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        let path = directory.join(name);
+        std::fs::create_dir_all(path.parent().unwrap_or(directory))?;
         std::fs::write(&path, content)?;
     }
     Ok(())

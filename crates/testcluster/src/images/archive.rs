@@ -1,6 +1,6 @@
-//! Writing an image as an OCI archive (image-spec, image layout): the layers, a
-//! configuration, a manifest that names them and an index that names that. Pure
-//! file work; importing is `store`'s.
+//! Writes an image as an OCI archive (image-spec, image layout): the layers, a
+//! configuration, a manifest that names both, and an index that names the manifest.
+//! `store` imports archives.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -15,11 +15,11 @@ use tar::{Builder, EntryType, Header};
 
 use crate::shell;
 
-/// A layer that is being filled, in a file beside the archive to be.
+/// A layer in work. It is a file beside the archive that will contain it.
 pub(crate) struct Layer {
     path: PathBuf,
     tar: Builder<BufWriter<File>>,
-    folders: BTreeSet<PathBuf>,
+    directories: BTreeSet<PathBuf>,
 }
 
 impl Layer {
@@ -29,11 +29,11 @@ impl Layer {
         Ok(Self {
             path,
             tar: Builder::new(BufWriter::new(file)),
-            folders: BTreeSet::new(),
+            directories: BTreeSet::new(),
         })
     }
 
-    /// A file of the machine, executable for everybody.
+    /// Adds a file of the machine, executable for everybody.
     pub fn file(&mut self, path: &str, from: &Path) -> Result<()> {
         let mut file = File::open(from).with_context(|| format!("opening {}", from.display()))?;
         let size = file.metadata()?.len();
@@ -50,10 +50,10 @@ impl Layer {
         )
     }
 
-    pub fn folder(&mut self, path: &str) -> Result<()> {
+    pub fn directory(&mut self, path: &str) -> Result<()> {
         let mode = if path == "tmp" { 0o1777 } else { 0o755 };
         self.parents(Path::new(path))?;
-        self.folders.insert(path.into());
+        self.directories.insert(path.into());
         self.append(path, EntryType::Directory, mode, 0, &mut std::io::empty())
     }
 
@@ -76,7 +76,7 @@ impl Layer {
         self.append(path, kind, mode, size, content)
     }
 
-    /// Folders above an entry; a runtime would make them with a mode of its own.
+    /// Adds the directories above an entry. A runtime would choose a mode for them.
     fn parents(&mut self, path: &Path) -> Result<()> {
         let above: Vec<_> = path
             .ancestors()
@@ -84,7 +84,7 @@ impl Layer {
             .filter(|dir| !dir.as_os_str().is_empty())
             .collect();
         for dir in above.into_iter().rev() {
-            if self.folders.insert(dir.to_path_buf()) {
+            if self.directories.insert(dir.to_path_buf()) {
                 let name = dir
                     .to_str()
                     .context("a path in an image is UTF-8")?
@@ -109,7 +109,7 @@ impl Layer {
             .with_context(|| format!("adding {path}"))
     }
 
-    /// The finished layer.
+    /// Finishes the layer and returns its file.
     pub fn close(self) -> Result<PathBuf> {
         self.tar.into_inner()?.flush()?;
         Ok(self.path)
@@ -123,25 +123,25 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header.set_size(size);
     header.set_uid(0);
     header.set_gid(0);
-    // Always the same instant, so that the same files make the same image.
+    // A fixed time, so that the same files make the same image.
     header.set_mtime(1);
     header
 }
 
-/// What an image is beside its files.
+/// The configuration of an image.
 #[derive(Clone, Copy)]
 pub(crate) struct Image<'a> {
     pub name: &'a str,
     pub env: &'a [&'a str],
     pub entrypoint: &'a [&'a str],
     pub command: &'a [&'a str],
-    /// Who its processes are, as a number, so that the kubelet can tell that it is
-    /// not root; root where it is empty.
+    /// The user of its processes. Empty: root. It is a number, because the kubelet cannot
+    /// check that a name is not root.
     pub user: &'a str,
 }
 
 impl<'a> Image<'a> {
-    /// An image of that name and command, of root's.
+    /// An image that runs `command` as root.
     pub fn new(name: &'a str, command: &'a [&'a str]) -> Self {
         Self {
             name,
@@ -159,7 +159,7 @@ impl<'a> Image<'a> {
         Ok(fs::remove_file(layer)?)
     }
 
-    /// The same for layers that lie in files, the lowest first; they stay.
+    /// Like [`Image::write`], with layers in files, the lowest first. The files stay.
     pub fn write_with(&self, archive: &Path, layers: &[&Path]) -> Result<()> {
         let layers: Vec<_> = layers
             .iter()
@@ -211,7 +211,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// The archive that is being written.
+/// The archive in work.
 struct Output(Builder<BufWriter<File>>);
 
 impl Output {
@@ -225,7 +225,7 @@ impl Output {
         self.append(path, text.len() as u64, &mut text.as_bytes())
     }
 
-    /// Adds a blob and returns what names it.
+    /// Adds a blob and returns its descriptor.
     fn blob(&mut self, kind: &str, content: &Value) -> Result<Value> {
         let text = content.to_string();
         let digest = hex(&Sha256::digest(text.as_bytes()));
@@ -254,8 +254,8 @@ fn architecture() -> &'static str {
     }
 }
 
-/// By coreutils: a layer has hundreds of megabytes, and our own code is most
-/// often not optimised.
+/// Calls coreutils, because a layer has hundreds of megabytes and this program is usually
+/// built without optimisation.
 fn sha256(path: &Path) -> Result<String> {
     let said = shell::output(Command::new("sha256sum").arg("--").arg(path))?;
     Ok(said
@@ -283,11 +283,11 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_names_its_layer_and_has_every_parent_folder_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let archive = folder.path().join("image.tar");
+    fn an_archive_names_its_layer_and_has_every_parent_directory_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = directory.path().join("image.tar");
         let mut layer = Layer::new(&archive).unwrap();
-        let agent = folder.path().join("agent");
+        let agent = directory.path().join("agent");
         fs::write(&agent, "a program").unwrap();
         layer.file("/opt/hutch/agent", &agent).unwrap();
         layer.text("opt/hutch/note", "hello").unwrap();

@@ -1,5 +1,5 @@
-//! The two images that Hutch is shipped as, as the `Dockerfile` at the top of the
-//! repository has them; a test keeps them the same. They need no Docker here.
+//! Builds the two images of Hutch without Docker. A test compares them with the
+//! `Dockerfile` at the top of the repository.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,14 +14,14 @@ use crate::progress::Progress;
 use crate::shell;
 use crate::versions::DEBIAN;
 
-/// Who Hutch is in its image: anybody but root. `hutch-node` mounts, so it is root.
+/// The user of Hutch in its image. `hutch-node` mounts, so it runs as root.
 const USER: &str = "65532:65532";
-/// What `hutch-node` needs beside itself.
+/// The packages that `hutch-node` needs.
 const NODE_PACKAGES: &str = "ca-certificates,fuse,s3fs";
-/// Where programs look for the authorities that databases and others are signed by.
+/// The file in which programs look for certificate authorities.
 const AUTHORITIES: &str = "etc/ssl/certs/ca-certificates.crt";
 
-/// The programs that the images of Hutch hold.
+/// The programs in the images of Hutch.
 #[derive(Clone, Debug)]
 pub struct Images {
     /// The static `hutch`.
@@ -33,10 +33,10 @@ pub struct Images {
 }
 
 impl Images {
-    /// Of the binaries beside the running one.
+    /// The programs beside the running one.
     ///
     /// # Errors
-    /// When the running binary's place cannot be told, or they are not there.
+    /// If the path of the running binary is unknown, or a program is missing.
     pub fn here() -> Result<Self> {
         let own = std::env::current_exe().context("the running program has no path")?;
         let profile = own.parent().unwrap_or(Path::new("."));
@@ -44,10 +44,10 @@ impl Images {
         Self::of(profile, target.join("agent/hutch-agent"))
     }
 
-    /// Of `hutch` and `hutch-node` in the directory `programs`, and of that agent.
+    /// `hutch` and `hutch-node` in the directory `programs`, and that agent.
     ///
     /// # Errors
-    /// When one of them is not there.
+    /// If one of them is missing.
     pub fn of(programs: &Path, agent: PathBuf) -> Result<Self> {
         let (hutch, node) = (programs.join("hutch"), programs.join("hutch-node"));
         for program in [&hutch, &agent, &node] {
@@ -57,11 +57,11 @@ impl Images {
         Ok(Self { hutch, agent, node })
     }
 
-    /// Writes the operator's image as an OCI archive: from scratch, two programs,
-    /// one of which comes into sandboxes from here. `name` has a tag.
+    /// Writes the operator's image as an OCI archive. It contains `hutch`, the agent for
+    /// the sandboxes, and the certificate authorities. `name` has a tag.
     ///
     /// # Errors
-    /// When the archive cannot be written, or Debian's packages are not to be had.
+    /// If the archive cannot be written, or Debian's packages cannot be downloaded.
     pub fn operator(&self, name: &str, archive: &Path) -> Result<()> {
         let hutch = stripped(&self.hutch, archive)?;
         let mut layer = Layer::new(archive)?;
@@ -77,10 +77,10 @@ impl Images {
         image.write(archive, layer)
     }
 
-    /// The same for the image of the node component: Debian with a mounter.
+    /// Writes the image of the node component: Debian with a mounter.
     ///
     /// # Errors
-    /// As [`Images::operator`].
+    /// Those of [`Images::operator`].
     pub fn node(&self, name: &str, archive: &Path) -> Result<()> {
         let node = stripped(&self.node, archive)?;
         let mut layer = Layer::new(archive)?;
@@ -97,16 +97,16 @@ impl Images {
     }
 }
 
-/// The layer with Debian's part of the node's image, made where it is missing.
+/// The layer with the Debian packages of the node's image. Builds it if it is not cached.
 fn base() -> Result<PathBuf> {
     let key = digest(&[NODE_PACKAGES, "1"]);
-    let folder = Cache::open()?.part("node-base", DEBIAN, &key, |folder| {
+    let directory = Cache::open()?.part("node-base", DEBIAN, &key, |directory| {
         let task = Progress::new(true).task("the node image's Debian packages (20 seconds)");
-        rootfs::make(&folder.join("layer.tar"), NODE_PACKAGES, &[], &task)?;
+        rootfs::make(&directory.join("layer.tar"), NODE_PACKAGES, &[], &task)?;
         task.done();
         Ok(())
     })?;
-    Ok(folder.join("layer.tar"))
+    Ok(directory.join("layer.tar"))
 }
 
 fn authorities(layer: &Path) -> Result<String> {
@@ -122,12 +122,12 @@ fn authorities(layer: &Path) -> Result<String> {
     anyhow::bail!("the package ca-certificates has no {AUTHORITIES}")
 }
 
-/// A copy without symbols, which are most of a program that is not a release.
+/// Writes a copy without symbols. They are most of the size of a dev build.
 fn stripped(program: &Path, archive: &Path) -> Result<PathBuf> {
     let copy = archive.with_extension("program");
     let mut strip = Command::new("strip");
     strip.arg("-o").arg(&copy).arg(program);
-    shell::run(&mut strip).with_context(|| format!("{} is no program", program.display()))?;
+    shell::run(&mut strip).with_context(|| format!("{} is not a program", program.display()))?;
     Ok(copy)
 }
 
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dockerfile_says_the_same() {
+    fn the_dockerfile_builds_the_same_images() {
         let file = include_str!("../../../../Dockerfile");
         let (operator, node) = file.split_once(" AS node\n").unwrap();
         let operator = operator.split_once("FROM scratch AS operator\n").unwrap().1;

@@ -1,6 +1,6 @@
-//! The images that a node starts with, made on the spot and cached as archives, and
-//! the two that Hutch is shipped as. No registry and no Docker: root file systems
-//! from Debian's own packages, and images that are a program or two.
+//! Builds the images that a node starts with, and the two images of Hutch, without a
+//! registry and without Docker. `rootfs` makes root file systems from Debian's packages,
+//! `archive` writes images, and `store` unpacks them for containerd.
 
 mod archive;
 mod hutch;
@@ -21,10 +21,10 @@ pub use hutch::Images;
 pub(crate) use languages::languages;
 pub(crate) use store::{copy, fill, has, import};
 
-/// Raised when the way an archive is made changes.
+/// Part of the cache keys. Increase it if archives are written in another way.
 const FORMAT: &str = "2";
 
-/// What the sandbox image is made of; part of its cache key.
+/// The packages of the sandbox image; part of its cache key.
 const SANDBOX_PACKAGES: &str = "python3,bash,git,curl,procps,ca-certificates";
 const SANDBOX_ENV: [&str; 4] = [
     "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -33,7 +33,7 @@ const SANDBOX_ENV: [&str; 4] = [
     "PYTHON_VERSION=3.11",
 ];
 
-/// The archives of all images, made where they are missing.
+/// The archives of all images. Builds those that are not cached.
 pub(crate) fn all(cache: &Cache, tools: &Path, progress: &Progress) -> Result<Vec<PathBuf>> {
     let pause = tools.join("pause");
     let small = [("pause", PAUSE_IMAGE), ("busybox", BUSYBOX_IMAGE)];
@@ -43,29 +43,29 @@ pub(crate) fn all(cache: &Cache, tools: &Path, progress: &Progress) -> Result<Ve
         BUSYBOX_IMAGE,
         &tools.display().to_string(),
     ]);
-    let folder = cache.part("small-images", "1", &key, |folder| {
-        write_pause(&folder.join("pause.tar"), &pause)?;
-        write_busybox(&folder.join("busybox.tar"))
+    let directory = cache.part("small-images", "1", &key, |directory| {
+        write_pause(&directory.join("pause.tar"), &pause)?;
+        write_busybox(&directory.join("busybox.tar"))
     })?;
     let mut archives: Vec<_> = small
         .iter()
-        .map(|(name, _)| folder.join(format!("{name}.tar")))
+        .map(|(name, _)| directory.join(format!("{name}.tar")))
         .collect();
     let key = digest(&[FORMAT, SANDBOX_IMAGE, SANDBOX_PACKAGES]);
-    let folder = cache.part("sandbox-image", DEBIAN, &key, |folder| {
+    let directory = cache.part("sandbox-image", DEBIAN, &key, |directory| {
         let task = progress.task("the sandbox image from Debian packages (40 seconds)");
-        sandbox(folder, &task)?;
+        sandbox(directory, &task)?;
         task.done();
         Ok(())
     })?;
-    archives.push(folder.join("image.tar"));
+    archives.push(directory.join("image.tar"));
     Ok(archives)
 }
 
-/// A minimal Debian with Python, bash, git and curl as `image.tar` in the folder.
-fn sandbox(folder: &Path, task: &Task) -> Result<()> {
-    let layer = folder.join("layer.tar");
-    // Where the image that this one stands for has its interpreter.
+/// Writes a minimal Debian with Python, bash, git and curl as `image.tar` to the directory.
+fn sandbox(directory: &Path, task: &Task) -> Result<()> {
+    let layer = directory.join("layer.tar");
+    // The public image of this name has its interpreter there.
     let links = ["python", "python3"]
         .map(|name| format!(r#"ln -s /usr/bin/python3 "$1/usr/local/bin/{name}""#));
     rootfs::make(&layer, SANDBOX_PACKAGES, &links, task)?;
@@ -73,7 +73,7 @@ fn sandbox(folder: &Path, task: &Task) -> Result<()> {
         env: &SANDBOX_ENV,
         ..Image::new(SANDBOX_IMAGE, &["python3"])
     }
-    .write_with(&folder.join("image.tar"), &[&layer])?;
+    .write_with(&directory.join("image.tar"), &[&layer])?;
     Ok(std::fs::remove_file(layer)?)
 }
 
@@ -92,8 +92,8 @@ fn write_busybox(archive: &Path) -> Result<()> {
     for applet in applets.lines().filter(|applet| *applet != "busybox") {
         layer.link(&format!("bin/{applet}"), "/bin/busybox")?;
     }
-    for folder in ["tmp", "etc", "root"] {
-        layer.folder(folder)?;
+    for directory in ["tmp", "etc", "root"] {
+        layer.directory(directory)?;
     }
     layer.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")?;
     let env = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];

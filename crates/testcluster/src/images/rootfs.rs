@@ -1,5 +1,5 @@
-//! Root file systems: a minimal Debian with some packages, put together by
-//! mmdebstrap from the package sources this machine uses.
+//! Root file systems: a minimal Debian with some packages. mmdebstrap makes them from the
+//! package sources of this machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use crate::progress::Task;
 use crate::shell;
 use crate::versions::DEBIAN;
 
-/// Writes a layer with these packages (comma-separated) and what they need, changed
-/// by shell commands that get its directory as `$1`.
+/// Writes a layer with these packages (comma-separated) and their dependencies. The shell
+/// commands in `hooks` change it. They get its directory as `$1`.
 pub(super) fn make(layer: &Path, packages: &str, hooks: &[String], task: &Task) -> Result<()> {
     let settings = layer.with_extension("conf");
     fs::write(&settings, apt_settings()?)?;
@@ -24,7 +24,7 @@ pub(super) fn make(layer: &Path, packages: &str, hooks: &[String], task: &Task) 
         &format!("--include={packages}"),
     ]);
     command.arg(format!("--aptopt={}", settings.display()));
-    // Pages that nobody reads in a container; they are a quarter of the unpacking.
+    // Nobody reads these pages in a container. To unpack them takes a quarter of the time.
     for pages in ["doc", "man", "info", "locale"] {
         command.arg(format!("--dpkgopt=path-exclude=/usr/share/{pages}/*"));
     }
@@ -54,13 +54,13 @@ fn run(command: &mut Command, log: &Path, task: &Task) -> Result<()> {
             }
             return Ok(fs::remove_file(log)?);
         }
-        task.still("at work");
+        task.still("working");
         std::thread::sleep(Duration::from_millis(200));
     }
 }
 
-/// The machine's own package sources where they are of the same release: they
-/// are the ones that can be reached from here. Else mmdebstrap's default.
+/// The machine's own package sources if they have the same release, because this machine
+/// can reach them. Otherwise none, which means mmdebstrap's default.
 fn sources() -> Vec<PathBuf> {
     let usual = [
         "/etc/apt/sources.list.d/debian.sources",
@@ -71,7 +71,7 @@ fn sources() -> Vec<PathBuf> {
     usual.into_iter().find(fits).into_iter().collect()
 }
 
-/// The apt settings with which this machine reaches its package sources: proxies,
+/// The settings with which apt on this machine reaches its package sources: proxies,
 /// certificates, clock checks.
 fn apt_settings() -> Result<String> {
     let dump = shell::output(Command::new("apt-config").arg("dump"))?;

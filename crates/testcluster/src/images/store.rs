@@ -1,9 +1,9 @@
-//! containerd's own folder with all images in it, unpacked once and cached.
+//! containerd's directory with all images, unpacked once and cached.
 //!
-//! Importing 275 MB takes longer than the rest of a start, and the result is
-//! always the same. So a containerd that does nothing else imports them into a
-//! cached folder, and a new cluster gets a copy made of hard links: layers and
-//! blobs are only ever read or unlinked. The databases are copied for real.
+//! An import of 275 MB takes longer than the rest of a start, and the result is always the
+//! same. So a separate containerd imports them into a cached directory once. A new cluster
+//! gets a copy of it with hard links, because containerd only reads or unlinks layers and
+//! blobs. It writes to its databases, so those are real copies.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::process::{Daemon, Spec};
 use crate::progress::Progress;
 use crate::shell;
 
-/// The cached folder for this containerd (the folder of its programs).
+/// The cached directory for this containerd. `runtime` is the directory of its programs.
 pub(crate) fn fill(
     cache: &Cache,
     runtime: &Path,
@@ -28,12 +28,12 @@ pub(crate) fn fill(
     let names = archives.iter().map(|path| path.display().to_string());
     let all: Vec<_> = names.chain([runtime.display().to_string()]).collect();
     let key = digest(&all.iter().map(String::as_str).collect::<Vec<_>>());
-    cache.part("image-store", "1", &key, |folder| {
+    cache.part("image-store", "1", &key, |directory| {
         let task = progress.task("unpacking the images");
         let run = Path::new(RUN).join(format!("store-{key}"));
         shell::ignore_missing(fs::remove_dir_all(&run))?;
         fs::create_dir_all(&run).with_context(|| format!("making {}", run.display()))?;
-        let imported = import_all(folder, &run, runtime, archives);
+        let imported = import_all(directory, &run, runtime, archives);
         fs::remove_dir_all(&run)?;
         imported?;
         task.done();
@@ -41,11 +41,11 @@ pub(crate) fn fill(
     })
 }
 
-fn import_all(folder: &Path, run: &Path, runtime: &Path, archives: &[PathBuf]) -> Result<()> {
+fn import_all(directory: &Path, run: &Path, runtime: &Path, archives: &[PathBuf]) -> Result<()> {
     let config = run.join("containerd.toml");
-    fs::write(&config, configuration(folder, run))?;
+    fs::write(&config, configuration(directory, run))?;
     let log = run.join("log");
-    // It must not outlive us, however we end.
+    // It must not outlive this process, even after SIGKILL.
     let spec = Spec::new("setpriv", &log, run.join("record")).args(["--pdeathsig", "KILL"]);
     let spec = spec
         .arg(runtime.join("containerd"))
@@ -56,7 +56,7 @@ fn import_all(folder: &Path, run: &Path, runtime: &Path, archives: &[PathBuf]) -
     let imported = archives
         .iter()
         .try_for_each(|archive| import(&runtime.join("ctr"), &socket, archive));
-    // SIGTERM, so that the databases are closed; it ends at once when idle.
+    // SIGTERM, so that it closes its databases. An idle containerd ends at once.
     daemon.stop(Duration::from_secs(20))?;
     imported.with_context(|| {
         let said = fs::read_to_string(&log).unwrap_or_default();
@@ -64,8 +64,8 @@ fn import_all(folder: &Path, run: &Path, runtime: &Path, archives: &[PathBuf]) -
     })
 }
 
-/// In words that containerd 1.6 and 2 both know.
-fn configuration(folder: &Path, run: &Path) -> String {
+/// A configuration that both containerd 1.6 and 2 accept.
+fn configuration(directory: &Path, run: &Path) -> String {
     format!(
         r#"version = 2
 root = "{root}"
@@ -83,12 +83,12 @@ disabled_plugins = [
 [plugins."io.containerd.internal.v1.opt"]
   path = "{run}/opt"
 "#,
-        root = folder.display(),
+        root = directory.display(),
         run = run.display(),
     )
 }
 
-/// Imports an archive as soon as containerd answers.
+/// Waits until containerd answers, and imports an archive.
 pub(crate) fn import(ctr: &Path, socket: &Path, archive: &Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     while std::os::unix::net::UnixStream::connect(socket).is_err() {
@@ -105,7 +105,7 @@ pub(crate) fn import(ctr: &Path, socket: &Path, archive: &Path) -> Result<()> {
     shell::run(&mut command)
 }
 
-/// Whether the node has an image of that name.
+/// True if the node has an image of that name.
 pub(crate) fn has(ctr: &Path, socket: &Path, name: &str) -> Result<bool> {
     let mut command = Command::new(ctr);
     command.arg("--address").arg(socket);
@@ -114,7 +114,7 @@ pub(crate) fn has(ctr: &Path, socket: &Path, name: &str) -> Result<bool> {
     Ok(names.lines().any(|known| known == name))
 }
 
-/// A copy of the cached folder, unless there is one already.
+/// Copies the cached directory, unless the copy exists.
 pub(crate) fn copy(store: &Path, to: &Path) -> Result<()> {
     if to.exists() {
         return Ok(());
@@ -123,7 +123,7 @@ pub(crate) fn copy(store: &Path, to: &Path) -> Result<()> {
     if partial.exists() {
         fs::remove_dir_all(&partial)?;
     }
-    // Another file system takes no hard links.
+    // Hard links do not work across file systems.
     let linked = shell::run(Command::new("cp").arg("-al").arg(store).arg(&partial));
     if linked.is_err() {
         shell::ignore_missing(fs::remove_dir_all(&partial))?;
@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn a_copy_shares_layers_but_no_database() {
         use std::os::unix::fs::MetadataExt;
-        let folder = tempfile::tempdir().unwrap();
-        let store = folder.path().join("store");
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("store");
         let files = [
             "io.containerd.metadata.v1.bolt/meta.db",
             "io.containerd.snapshotter.v1.overlayfs/metadata.db",
@@ -158,10 +158,10 @@ mod tests {
             fs::create_dir_all(store.join(file).parent().unwrap()).unwrap();
             fs::write(store.join(file), "x").unwrap();
         }
-        let to = folder.path().join("copy");
+        let to = directory.path().join("copy");
         copy(&store, &to).unwrap();
         let same = |file: &str| {
-            let inode = |folder: &Path| fs::metadata(folder.join(file)).unwrap().ino();
+            let inode = |directory: &Path| fs::metadata(directory.join(file)).unwrap().ino();
             inode(&store) == inode(&to)
         };
         assert_eq!(files.map(same), [false, false, true]);

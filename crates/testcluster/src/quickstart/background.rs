@@ -22,29 +22,19 @@ use crate::shell;
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a running Hutch may take to finish its requests.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
-/// Variables of the caller that are passed on to Hutch: its settings, and those that its
-/// libraries read by themselves (TLS of the database, OpenTelemetry).
-const PASSED_PREFIXES: [&str; 4] = ["HUTCH_", "POSTGRES_", "AWS_", "OTEL_"];
-const PASSED: [&str; 3] = ["DATABASE_URL", "PGSSLROOTCERT", "RUST_LOG"];
-/// Variables that the quick start reads itself. It gives Hutch arguments instead.
-const NOT_PASSED: [&str; 5] = [
-    "HUTCH_KUBECONFIG",
-    "HUTCH_TESTCLUSTER",
-    "HUTCH_LISTEN",
-    "HUTCH_OPS_LISTEN",
-    "HUTCH_AGENT_IMAGE",
-];
 
 /// A process to start.
 pub(super) struct Role<'a> {
     /// Names the process's files.
     pub name: &'a str,
-    /// The `hutch` binary.
+    /// The binary.
     pub program: &'a Path,
     /// Subcommand and arguments, without addresses.
     pub arguments: Vec<String>,
     /// The kubeconfig with its ServiceAccount.
     pub kubeconfig: &'a Path,
+    /// True for a variable of the caller's environment that the process gets.
+    pub gets_variable: fn(&str) -> bool,
     /// Preferred port for REST clients, if it serves any.
     pub rest: Option<u16>,
     /// Preferred port for probes.
@@ -87,17 +77,17 @@ impl Background {
     /// Returns the running process, or starts one.
     pub fn ensure(role: &Role<'_>, place: &Place, progress: &Progress) -> Result<Self> {
         let name = role.name;
-        let record = record(&place.folder, name);
+        let record = record(&place.directory, name);
         for directory in ["processes", "logs"] {
-            fs::create_dir_all(place.folder.join(directory))?;
+            fs::create_dir_all(place.directory.join(directory))?;
         }
-        let noted = place.folder.join(format!("{name}.setup"));
+        let noted = place.directory.join(format!("{name}.setup"));
         let before: Option<Setup> = fs::read(&noted)
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok());
         let running = Daemon::recorded(&record).filter(Daemon::is_alive);
         let mut wanted = Setup::new(role, before.as_ref())?;
-        let log = place.folder.join(format!("logs/{name}.log"));
+        let log = place.directory.join(format!("logs/{name}.log"));
         if let (Some(daemon), Some(before)) = (&running, &before)
             && *before == wanted
         {
@@ -177,7 +167,7 @@ impl Setup {
     /// The inputs of a new start. It keeps the ports of `before`, so that URLs stay valid.
     fn new(role: &Role<'_>, before: Option<&Self>) -> Result<Self> {
         let file = fs::metadata(role.program)?;
-        let mut env: BTreeMap<_, _> = passed_on(std::env::vars_os()).collect();
+        let mut env = passed_on(std::env::vars_os(), role.gets_variable);
         let kubeconfig = role.kubeconfig.display().to_string();
         env.insert("KUBECONFIG".to_owned(), kubeconfig);
         let usual = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -231,21 +221,16 @@ impl Setup {
     }
 }
 
-/// The variables of the caller's environment that Hutch gets. The names and the values
-/// that are not UTF-8 are left out, as the record of the start is JSON.
+/// The variables of the caller's environment that the process gets. Names and values that
+/// are not UTF-8 are left out, because the record of the start is JSON.
 fn passed_on(
     environment: impl Iterator<Item = (OsString, OsString)>,
-) -> impl Iterator<Item = (String, String)> {
+    gets_variable: fn(&str) -> bool,
+) -> BTreeMap<String, String> {
     environment
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| {
-            let name = name.as_str();
-            let known = PASSED.contains(&name)
-                || PASSED_PREFIXES
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix));
-            known && !NOT_PASSED.contains(&name)
-        })
+        .filter(|(name, _)| gets_variable(name))
+        .collect()
 }
 
 /// The address in HUTCH_LISTEN, if it is set.
@@ -275,31 +260,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_of_hutch_is_passed_on() {
-        let passed = [
-            "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY",
-            "DATABASE_URL",
-            "HUTCH_MAX_SANDBOXES",
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "PGSSLROOTCERT",
-            "POSTGRES_HOST",
-            "POSTGRES_PASSWORD",
-            "RUST_LOG",
-        ];
-        let others = [
-            "HOME",
-            "HUTCH_KUBECONFIG",
-            "HUTCH_LISTEN",
-            "KUBECONFIG",
-            "PGHOST",
-        ];
-        let environment = passed
-            .iter()
-            .chain(&others)
-            .map(|name| (name.into(), "x".into()));
-        let names: Vec<_> = passed_on(environment).map(|(name, _)| name).collect();
-        assert_eq!(names, passed);
+    fn a_process_gets_its_variables_only() {
+        let environment = ["A", "B"].map(|name| (name.into(), "x".into()));
+        let passed = passed_on(environment.into_iter(), |name| name == "B");
+        assert_eq!(passed, BTreeMap::from([("B".to_owned(), "x".to_owned())]));
     }
 
     #[test]

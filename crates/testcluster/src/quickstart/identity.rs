@@ -28,7 +28,7 @@ pub(super) fn kubeconfig(place: &Place, account: &str) -> Result<PathBuf> {
         SYSTEM,
         TOKEN_DURATION,
     ]);
-    let token = place.folder.join(format!("{account}.token"));
+    let token = place.directory.join(format!("{account}.token"));
     write_private(&token, shell::output(&mut create)?.trim())?;
     let mut view = place.kubectl();
     view.args([
@@ -42,7 +42,7 @@ pub(super) fn kubeconfig(place: &Place, account: &str) -> Result<PathBuf> {
     let theirs: Value = serde_json::from_str(&shell::output(&mut view)?)
         .context("the kubeconfig cannot be read")?;
     let ours = config(&theirs["clusters"][0]["cluster"], &token);
-    let path = place.folder.join(format!("{account}.kubeconfig"));
+    let path = place.directory.join(format!("{account}.kubeconfig"));
     write_private(&path, &ours.to_string())?;
     Ok(path)
 }
@@ -79,12 +79,12 @@ mod tests {
 
     #[test]
     fn the_administrators_credentials_are_not_copied() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let cluster = json!({"server": "https://example.invalid:6443"});
         let made = config(&cluster, Path::new("/t"));
         let user = made["users"][0]["user"].as_object().unwrap();
         assert_eq!(user.keys().collect::<Vec<_>>(), ["tokenFile"]);
-        let path = folder.path().join("config");
+        let path = directory.path().join("config");
         write_private(&path, "secret").unwrap();
         let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap());
         assert_eq!(mode & 0o777, 0o600);

@@ -50,7 +50,7 @@ pub struct Outcome {
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
     /// A directory with `kubectl`, if there is no `kubectl` on PATH.
-    pub kubectl_folder: Option<PathBuf>,
+    pub kubectl_directory: Option<PathBuf>,
     /// URL of the REST facade.
     pub url: String,
     /// Hutch's log.
@@ -122,7 +122,7 @@ impl Quickstart {
         task.done();
         Ok(Outcome {
             own_cluster: place.cluster.is_some(),
-            kubectl_folder: place.kubectl_folder(),
+            kubectl_directory: place.kubectl_directory(),
             kubeconfig: place.kubeconfig,
             url: operator.url(),
             log: operator.0.log,
@@ -159,9 +159,9 @@ impl Quickstart {
     /// # Errors
     /// If a process or a mount does not end.
     pub fn stop(options: &Options) -> Result<()> {
-        let folder = options.root()?;
-        operator::stop(&folder)?;
-        node::stop(&folder, &Self::here(options.clone())?.node)
+        let directory = options.root()?;
+        operator::stop(&directory)?;
+        node::stop(&directory, &Self::here(options.clone())?.node)
     }
 
     fn check(&self) -> Result<()> {
@@ -182,10 +182,10 @@ impl Quickstart {
     }
 
     fn apply(&self, place: &Place) -> Result<()> {
-        let apply = |flag: &str, folder: &str| {
+        let apply = |flag: &str, directory: &str| {
             let mut kubectl = place.kubectl();
             kubectl.args(["apply", "--server-side", "--force-conflicts", flag]);
-            crate::shell::run(kubectl.arg(self.sources.join(folder)))
+            crate::shell::run(kubectl.arg(self.sources.join(directory)))
         };
         apply("-f", "crds")?;
         apply("-k", "config/rbac")?;

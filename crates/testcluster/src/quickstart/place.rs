@@ -20,7 +20,7 @@ pub(super) struct Place {
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
     /// The directory of the quick start's files.
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     kubectl: PathBuf,
 }
 
@@ -37,7 +37,7 @@ impl Place {
         let cluster = Cluster::up(options)?;
         Ok(Self {
             kubeconfig: cluster.kubeconfig().to_path_buf(),
-            folder: cluster.root().to_path_buf(),
+            directory: cluster.root().to_path_buf(),
             kubectl: cluster.bin().join("kubectl"),
             cluster: Some(cluster),
         })
@@ -51,12 +51,12 @@ impl Place {
                 kubeconfig.display()
             );
         }
-        let folder = elsewhere(options)?;
-        fs::create_dir_all(folder.join("bin"))?;
+        let directory = elsewhere(options)?;
+        fs::create_dir_all(directory.join("bin"))?;
         let kubectl = if shell::is_on_path("kubectl") {
             PathBuf::from("kubectl")
         } else {
-            let link = folder.join("bin/kubectl");
+            let link = directory.join("bin/kubectl");
             shell::ignore_missing(fs::remove_file(&link))?;
             std::os::unix::fs::symlink(build::kubernetes(progress)?, &link)?;
             link
@@ -64,7 +64,7 @@ impl Place {
         let place = Self {
             cluster: None,
             kubeconfig,
-            folder,
+            directory,
             kubectl,
         };
         let answer = shell::run(place.kubectl().args(["version", "--request-timeout=10s"]));
@@ -85,9 +85,9 @@ impl Place {
     }
 
     /// The directory of the built kubectl, if there is none on PATH.
-    pub fn kubectl_folder(&self) -> Option<PathBuf> {
-        let folder = self.kubectl.parent().filter(|path| path.is_absolute())?;
-        (!shell::is_on_path("kubectl")).then(|| folder.to_path_buf())
+    pub fn kubectl_directory(&self) -> Option<PathBuf> {
+        let directory = self.kubectl.parent().filter(|path| path.is_absolute())?;
+        (!shell::is_on_path("kubectl")).then(|| directory.to_path_buf())
     }
 
     /// The name of an image with this agent that the nodes have or can pull.

@@ -8,7 +8,7 @@ use tonic::Code;
 use super::{Scene, code};
 
 #[tokio::test]
-async fn what_is_written_is_read() {
+async fn a_written_file_is_read_back() {
     let scene = Scene::new().await;
     for size in [0, 1, 65_535, 65_536, 65_537, 131_072, 262_144, 1_000_000] {
         let bytes: Vec<u8> = (0..size).map(|at| (at * 7 % 251) as u8).collect();
@@ -24,7 +24,7 @@ async fn what_is_written_is_read() {
 #[tokio::test]
 async fn relative_paths_begin_at_the_base_and_absolute_ones_do_not() {
     let scene = Scene::new().await;
-    scene.make_folder("sub", false).await.unwrap();
+    scene.make_directory("sub", false).await.unwrap();
     scene.write("sub/../b", b"1").await.unwrap();
     assert_eq!(std::fs::read(scene.outside("b")).unwrap(), b"1");
     let absolute = scene.outside("b").display().to_string();
@@ -122,7 +122,7 @@ async fn a_durable_write_is_written_too() {
 }
 
 #[tokio::test]
-async fn what_nobody_may_write_is_refused() {
+async fn a_read_only_file_system_is_refused() {
     let scene = Scene::new().await;
     scene.sh("mkdir ro; echo 1 > ro/a; mount -t tmpfs none ro; echo 1 > ro/a; mount -o remount,ro ro").await;
     for path in ["ro/a", "ro/b", "ro/c/d"] {
@@ -133,7 +133,7 @@ async fn what_nobody_may_write_is_refused() {
     }
     assert_eq!(code(scene.delete("ro/a").await), Code::PermissionDenied);
     assert_eq!(
-        code(scene.make_folder("ro/d", true).await),
+        code(scene.make_directory("ro/d", true).await),
         Code::PermissionDenied
     );
     assert_eq!(scene.read("ro/a").await.unwrap(), b"1\n");
@@ -186,7 +186,7 @@ async fn an_ordinary_user_gets_no_further_than_the_modes_say() {
         Code::PermissionDenied
     );
     assert_eq!(
-        code(scene.make_folder("/d", true).await),
+        code(scene.make_directory("/d", true).await),
         Code::PermissionDenied
     );
     // It cannot be given away, and so lends nobody its new owner's rights.

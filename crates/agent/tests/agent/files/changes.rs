@@ -1,4 +1,4 @@
-//! Folders, renames, deletions, and looking.
+//! Directories, renames, deletions, and looking.
 
 use hutch_wire::v1::Kind;
 use tonic::Code;
@@ -6,34 +6,37 @@ use tonic::Code;
 use super::{Scene, code};
 
 #[tokio::test]
-async fn folders_are_made_one_or_many() {
+async fn directories_are_made_one_or_many() {
     let scene = Scene::new().await;
-    assert!(scene.make_folder("a", false).await.unwrap());
+    assert!(scene.make_directory("a", false).await.unwrap());
     assert_eq!(
-        code(scene.make_folder("a", false).await),
+        code(scene.make_directory("a", false).await),
         Code::AlreadyExists
     );
-    assert!(!scene.make_folder("a", true).await.unwrap());
-    assert_eq!(code(scene.make_folder("b/c", false).await), Code::NotFound);
-    assert!(scene.make_folder("b/c/d/", true).await.unwrap());
+    assert!(!scene.make_directory("a", true).await.unwrap());
+    assert_eq!(
+        code(scene.make_directory("b/c", false).await),
+        Code::NotFound
+    );
+    assert!(scene.make_directory("b/c/d/", true).await.unwrap());
     assert_eq!(scene.kind("b/c/d").await, Kind::Folder);
     scene.write("file", b"1").await.unwrap();
     for recursive in [false, true] {
         assert_eq!(
-            code(scene.make_folder("file", recursive).await),
+            code(scene.make_directory("file", recursive).await),
             Code::AlreadyExists
         );
-        let below = code(scene.make_folder("file/x", recursive).await);
+        let below = code(scene.make_directory("file/x", recursive).await);
         assert_eq!(below, Code::FailedPrecondition);
         for there in [".", "/", "a/.."] {
-            let made = scene.make_folder(there, recursive).await;
+            let made = scene.make_directory(there, recursive).await;
             assert_eq!(made.is_ok(), recursive, "{there}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_rename_moves_files_folders_and_links() {
+async fn a_rename_moves_files_directories_and_links() {
     let scene = Scene::new().await;
     scene
         .sh("mkdir -p d/e; echo 1 > a; ln -s nowhere l; echo 2 > old")
@@ -125,7 +128,7 @@ async fn a_rename_reaches_other_file_systems() {
 }
 
 #[tokio::test]
-async fn files_are_deleted_and_folders_are_not() {
+async fn files_are_deleted_and_directories_are_not() {
     let scene = Scene::new().await;
     scene
         .sh("mkdir d; touch a d/b; ln -s d l; ln -s none n; mkfifo p")
@@ -134,8 +137,8 @@ async fn files_are_deleted_and_folders_are_not() {
         scene.delete(path).await.unwrap();
         assert_eq!(code(scene.delete(path).await), Code::NotFound, "{path}");
     }
-    for folder in ["d", "d/", ".", "..", "/", "d/."] {
-        let refused = scene.delete(folder).await.unwrap_err();
+    for directory in ["d", "d/", ".", "..", "/", "d/."] {
+        let refused = scene.delete(directory).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
         assert!(refused.message().contains("folder"), "{refused}");
     }
@@ -147,7 +150,7 @@ async fn files_are_deleted_and_folders_are_not() {
 }
 
 #[tokio::test]
-async fn stat_tells_what_is_there() {
+async fn stat_describes_every_kind() {
     let scene = Scene::new().await;
     scene
         .sh(

@@ -62,7 +62,7 @@ impl Random {
     pub fn path(&mut self) -> Vec<u8> {
         let mut path = self.name();
         for _ in 0..self.below(3) {
-            // Names of folders never are those of files.
+            // Names of directories never are those of files.
             path.push(b'D');
             path.extend(if self.below(4) == 0 {
                 b"//".as_slice()

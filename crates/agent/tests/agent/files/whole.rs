@@ -2,14 +2,20 @@
 
 use hutch_wire::limits::CHUNK;
 use hutch_wire::v1::write_input::Input;
-use hutch_wire::v1::{Kind, ReadRequest, WriteEnd, exec_input};
+use hutch_wire::v1::{Kind, ReadRequest, WriteEnd, WriteInput, exec_input};
+use tokio::sync::mpsc::Sender;
 use tonic::Code;
 
 use super::{Scene, code, input};
 use crate::sandbox::script;
-use crate::wait::eventually;
+use crate::wait::{eventually, in_time, next_message};
 
-fn piece(byte: u8) -> hutch_wire::v1::WriteInput {
+async fn send(sender: &Sender<WriteInput>, input: WriteInput) {
+    let sending = sender.send(input);
+    in_time("the agent takes an input", sending).await.unwrap();
+}
+
+fn piece(byte: u8) -> WriteInput {
     input(Input::Data(vec![byte; CHUNK].into()))
 }
 
@@ -47,16 +53,16 @@ async fn nothing_is_seen_before_the_end() {
         let before = scene.list(".").await.unwrap().len();
         let (sender, call) = scene.writing(path);
         for _ in 0..16 {
-            sender.send(piece(1)).await.unwrap();
+            send(&sender, piece(1)).await;
         }
         drafted(&scene, before).await;
         assert_eq!(
             scene.kind("a").await,
             Kind::Missing,
-            "no folder is made before"
+            "no directory is made before"
         );
         assert_eq!(scene.read("old").await.unwrap(), b"old");
-        sender.send(input(Input::End(WriteEnd {}))).await.unwrap();
+        send(&sender, input(Input::End(WriteEnd {}))).await;
         assert_eq!(call.await.unwrap().unwrap().size, 16 * CHUNK as u64);
         assert_eq!(scene.read(path).await.unwrap(), vec![1; 16 * CHUNK]);
         scene.write("old", b"old").await.unwrap();
@@ -72,14 +78,14 @@ async fn a_write_that_breaks_off_leaves_nothing() {
         // The stream ends, without its end.
         let (sender, call) = scene.writing("a");
         for _ in 0..pieces {
-            sender.send(piece(1)).await.unwrap();
+            send(&sender, piece(1)).await;
         }
         drop(sender);
         assert_eq!(code(call.await.unwrap()), Code::Aborted);
         // The client leaves.
         let (sender, call) = scene.writing("x/b");
         for _ in 0..pieces {
-            sender.send(piece(1)).await.unwrap();
+            send(&sender, piece(1)).await;
         }
         if pieces > 8 {
             drafted(&scene, 1).await;
@@ -95,7 +101,7 @@ async fn a_channel_that_is_cut_leaves_nothing() {
     let mut scene = Scene::new().await;
     let (sender, call) = scene.writing("a");
     for _ in 0..16 {
-        sender.send(piece(1)).await.unwrap();
+        send(&sender, piece(1)).await;
     }
     drafted(&scene, 0).await;
     // Nobody says goodbye: the channel's `connect` is killed, as all else is.
@@ -109,7 +115,7 @@ async fn a_channel_that_is_cut_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn concurrent_writers_leave_the_whole_file_of_one() {
+async fn concurrent_writers_leave_one_complete_file() {
     let scene = Scene::new().await;
     for round in 0..5 {
         let calls = (0..8_u8).map(|writer| {
@@ -156,22 +162,23 @@ async fn sixty_four_megabytes_pass_through_little_memory() {
     let (sender, call) = scene.writing("t/a");
     let mut most = before;
     for number in 0..1024 {
-        sender.send(piece(number as u8)).await.unwrap();
+        send(&sender, piece(number as u8)).await;
         if number % 32 == 0 {
             most = most.max(scene.sandbox.resident_kilobytes());
         }
     }
-    sender.send(input(Input::End(WriteEnd {}))).await.unwrap();
+    send(&sender, input(Input::End(WriteEnd {}))).await;
     assert_eq!(call.await.unwrap().unwrap().size, 64 << 20);
     let path = scene.path("t/a");
     let mut files = scene.client.files.clone();
     let outputs = files.read_file(ReadRequest { path, limit: 0 }).await;
     let mut outputs = outputs.unwrap().into_inner();
     let mut read = 0;
-    while let Some(output) = outputs.message().await.unwrap() {
+    while let Some(output) = next_message(&mut outputs).await.unwrap() {
         if let Some(hutch_wire::v1::read_output::Output::Data(bytes)) = output.output {
             assert!(bytes.iter().all(|byte| *byte == (read / CHUNK) as u8));
             read += bytes.len();
+            assert!(read <= 64 << 20, "{read} bytes");
             if read % (4 << 20) == 0 {
                 most = most.max(scene.sandbox.resident_kilobytes());
             }
@@ -185,7 +192,7 @@ async fn sixty_four_megabytes_pass_through_little_memory() {
 }
 
 #[tokio::test]
-async fn readers_that_do_not_read_hold_little_and_delay_nobody() {
+async fn readers_that_do_not_read_hold_little_memory_and_delay_no_other() {
     let scene = Scene::new().await;
     scene.sh("head -c 8000000 /dev/zero > big").await;
     let before = scene.sandbox.resident_kilobytes();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 use hutch_wire::limits;
 use hutch_wire::v1::agent_client::AgentClient;
@@ -20,7 +21,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use crate::wait::in_time;
+use crate::wait::{WAIT_TIMEOUT, in_time, next_message, within_limit};
+
+/// Limit of a whole execution. The largest of them has 64 MiB of output.
+const EXECUTION_TIMEOUT: Duration = WAIT_TIMEOUT.saturating_mul(4);
 
 pub struct Client {
     pub agent: AgentClient<Channel>,
@@ -35,7 +39,7 @@ pub struct Call {
     outputs: Streaming<ExecOutput>,
     received: [u64; 2],
     acknowledged: [u64; 2],
-    /// Whether output is acknowledged as it comes.
+    /// True if output is acknowledged as it comes.
     pub acknowledges: bool,
 }
 
@@ -94,7 +98,9 @@ impl Client {
         let (inputs, receiver) = mpsc::unbounded_channel();
         inputs.send(ExecInput { input: Some(first) }).unwrap();
         let request = UnboundedReceiverStream::new(receiver);
-        let outputs = self.agent.clone().exec(request).await?.into_inner();
+        let mut agent = self.agent.clone();
+        let reply = in_time("the agent answers a call of Exec", agent.exec(request));
+        let outputs = reply.await?.into_inner();
         let [received, acknowledged] = [[0; 2]; 2];
         Ok(Call {
             inputs,
@@ -116,7 +122,7 @@ impl Client {
         call
     }
 
-    /// Runs to the end.
+    /// Runs a command to its end.
     pub async fn run(&self, start: Start) -> Outcome {
         self.start(start).await.finish().await.unwrap()
     }
@@ -127,10 +133,10 @@ impl Client {
         self.run(script(&id, text)).await
     }
 
-    /// What a script prints that succeeds in that folder.
-    pub async fn sh_in(&self, folder: &Path, text: &str) -> String {
-        let folder = folder.display();
-        let outcome = self.sh(&format!("cd '{folder}' && {{ {text}\n}}")).await;
+    /// Runs a script in a directory. It has to succeed; returns its standard output.
+    pub async fn sh_in(&self, directory: &Path, text: &str) -> String {
+        let directory = directory.display();
+        let outcome = self.sh(&format!("cd '{directory}' && {{ {text}\n}}")).await;
         assert_eq!(outcome.exit.code, 0, "{text}: {}", outcome.err());
         outcome.out().into()
     }
@@ -179,11 +185,11 @@ impl Call {
 
     pub fn acknowledge(&mut self) {
         self.acknowledged = self.received;
-        self.tell(false);
+        self.send_ack(false);
     }
 
-    /// Says what has arrived; the exit, too, or not.
-    fn tell(&self, exit: bool) {
+    /// Acknowledges the output that has arrived, and the exit if `exit` is true.
+    fn send_ack(&self, exit: bool) {
         self.send(Input::Ack(Ack {
             stdout: self.received[0],
             stderr: self.received[1],
@@ -191,9 +197,9 @@ impl Call {
         }));
     }
 
-    /// The next output; none after the exit.
+    /// Returns the next output; `None` after the exit.
     pub async fn next(&mut self) -> Result<Option<Output>, Status> {
-        let Some(message) = self.outputs.message().await? else {
+        let Some(message) = next_message(&mut self.outputs).await? else {
             return Ok(None);
         };
         let output = message.output.unwrap();
@@ -209,16 +215,19 @@ impl Call {
         Ok(Some(output))
     }
 
-    /// Reads until standard output has had `text` in it.
+    /// Reads standard output until it contains `text`.
     pub async fn until(&mut self, text: &str) -> Vec<u8> {
         let awaited = format!("standard output has {text:?}");
         let mut seen = Vec::new();
-        while !String::from_utf8_lossy(&seen).contains(text) {
-            match in_time(&awaited, self.next()).await.unwrap() {
-                Some(Output::Stdout(bytes)) => seen.extend_from_slice(&bytes),
-                other => panic!("{other:?} instead of {text:?}"),
+        let reading = async {
+            while !String::from_utf8_lossy(&seen).contains(text) {
+                match self.next().await.unwrap() {
+                    Some(Output::Stdout(bytes)) => seen.extend_from_slice(&bytes),
+                    other => panic!("{other:?} instead of {text:?}"),
+                }
             }
-        }
+        };
+        in_time(&awaited, reading).await;
         seen
     }
 
@@ -235,16 +244,20 @@ impl Call {
 
     pub async fn each(mut self, mut take: impl FnMut(Output)) -> Result<(), Status> {
         let mut last = None;
-        while let Some(output) = self.next().await? {
-            assert!(
-                !matches!(last, Some(Output::Exit(_))),
-                "output after the exit"
-            );
-            last = Some(output.clone());
-            take(output);
-        }
+        let reading = async {
+            while let Some(output) = self.next().await? {
+                assert!(
+                    !matches!(last, Some(Output::Exit(_))),
+                    "output after the exit"
+                );
+                last = Some(output.clone());
+                take(output);
+            }
+            Ok::<_, Status>(())
+        };
+        within_limit(EXECUTION_TIMEOUT, "the execution ends", reading).await?;
         assert!(matches!(last, Some(Output::Exit(_))), "the exit is missing");
-        self.tell(true);
+        self.send_ack(true);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! that reach it as a facade does. Ends with the test.
 
 mod client;
+mod image;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,8 +18,9 @@ use tokio::process::{Child, Command};
 use tonic::transport::Endpoint;
 
 pub use client::{Call, Client, Outcome, argv, attach, env, script};
+pub use image::{copy_libraries, put_agent};
 
-use crate::wait::in_time;
+use crate::wait::{WAIT_TIMEOUT, in_time};
 
 /// The binary under test: the one just built, or another, say the static one
 /// that goes into images, by its path in `HUTCH_AGENT`.
@@ -51,7 +53,7 @@ impl Sandbox {
         .await
     }
 
-    /// With a state folder that outlives it.
+    /// With a state directory that outlives it.
     pub async fn with_state(state: &Path) -> Self {
         let state = state.to_str().unwrap();
         Self::start(&[], &[agent(), "run", "--state", state], agent()).await
@@ -174,12 +176,13 @@ impl Sandbox {
                 .ok_or_else(|| std::io::Error::other("the channel was cut"));
             async move { ends }
         });
-        let channel = Endpoint::from_static("http://agent")
+        let endpoint = Endpoint::from_static("http://agent")
+            // Until the head of the response. `next_message` limits the rest.
+            .timeout(WAIT_TIMEOUT)
             .initial_stream_window_size(limits::STREAM_WINDOW)
-            .initial_connection_window_size(limits::CONNECTION_WINDOW)
-            .connect_with_connector(connector)
-            .await
-            .unwrap();
+            .initial_connection_window_size(limits::CONNECTION_WINDOW);
+        let connecting = endpoint.connect_with_connector(connector);
+        let channel = in_time("the channel opens", connecting).await.unwrap();
         let files = FilesClient::new(channel.clone());
         let search = SearchClient::new(channel.clone());
         let agent = AgentClient::new(channel).max_decoding_message_size(limits::MAX_MESSAGE);
@@ -200,15 +203,6 @@ impl Sandbox {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// What the agent, and the processes it has reaped, have used.
-    pub fn processor_milliseconds(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
-        let (_, fields) = stat.rsplit_once(')').unwrap();
-        // From `utime` to `cstime`, in ticks of 10 ms.
-        let times = fields.split_whitespace().skip(11).take(4);
-        times.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
-    }
-
     pub fn signal_from_outside(&self, name: &str) {
         assert!(self.signal(name), "the agent is gone");
     }
@@ -221,9 +215,10 @@ impl Sandbox {
         status.unwrap().success()
     }
 
-    /// The agent's next line of log; none when it has ended.
+    /// Returns the next line of the agent's log; `None` after its end.
     pub async fn log_line(&mut self) -> Option<String> {
-        self.log.next_line().await.unwrap()
+        let line = in_time("the next line of the log", self.log.next_line());
+        line.await.unwrap()
     }
 
     /// Reads the log up to the line `text`.

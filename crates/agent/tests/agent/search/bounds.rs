@@ -1,7 +1,5 @@
 //! Limits, long lines, clients that leave and clients that do not read.
 
-use std::time::{Duration, Instant};
-
 use hutch_wire::limits::MAX_LINE;
 use hutch_wire::v1::GrepRequest;
 
@@ -9,7 +7,7 @@ use super::Scene;
 use crate::wait::eventually;
 
 #[tokio::test]
-async fn answers_are_held_to_their_limit_at_a_lines_end() {
+async fn answers_are_cut_at_the_end_of_a_line() {
     let scene = Scene::new().await;
     for number in 0..50 {
         scene.put(format!("d/{number:02}"), "abc\n".repeat(100));
@@ -31,7 +29,7 @@ async fn answers_are_held_to_their_limit_at_a_lines_end() {
 }
 
 #[tokio::test]
-async fn long_lines_are_whole_up_to_a_mebibyte_and_then_in_pieces() {
+async fn long_lines_are_complete_up_to_a_mebibyte_and_then_in_pieces() {
     let scene = Scene::new().await;
     let line = |size: usize| [&vec![b'y'; size - 1][..], b"x\nlast\n"].concat();
     scene.put("f", line(MAX_LINE - 1));
@@ -65,16 +63,35 @@ fn ticks(scene: &Scene) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// Waits until the agent does nothing.
+/// The threads of the agent that run or want to run.
+fn busy_threads(scene: &Scene) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", scene.sandbox.pid)).unwrap();
+    let runs = |task: &std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('R'))
+    };
+    tasks.flatten().filter(runs).count()
+}
+
+/// An agent that works is seen to work in at least one of so many looks.
+const IDLE_LOOKS: usize = 20;
+
+/// Waits until the agent does nothing. It has no signal for that, so no thread may run
+/// at many looks in a row.
 async fn idle(scene: &Scene) {
-    for _ in 0..30 {
-        let before = ticks(scene);
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        if ticks(scene) - before < 2 {
-            return;
-        }
-    }
-    panic!("the agent goes on");
+    let mut looks = 0;
+    let idle_looks = async || {
+        looks = if busy_threads(scene) == 0 {
+            looks + 1
+        } else {
+            0
+        };
+        looks
+    };
+    let awaited = format!("no thread of the agent runs at {IDLE_LOOKS} looks in a row");
+    eventually(&awaited, idle_looks, |looks| *looks >= IDLE_LOOKS).await;
 }
 
 #[tokio::test]
@@ -97,10 +114,8 @@ async fn a_search_ends_soon_after_its_client_has_left() {
     let before = ticks(&scene);
     let used = async || ticks(&scene) - before;
     eventually("the searches use the processor", used, |used| *used >= 10).await;
-    // The agent answers others meanwhile, and at once.
-    let begin = Instant::now();
+    // The searches would take hours. The agent answers others meanwhile.
     scene.sh("true").await;
-    assert!(begin.elapsed() < Duration::from_secs(1));
     for call in calls {
         call.abort();
     }
@@ -124,7 +139,7 @@ async fn clients_that_do_not_read_keep_no_thread() {
     }
     idle(&scene).await;
     assert!(scene.sandbox.resident_kilobytes() < 24_000);
-    // All places are taken; one that leaves makes room.
+    // All search places are taken. A client that leaves frees one.
     held.pop();
     assert_eq!(scene.find("f", ".").await.out(), "./f\n");
 }

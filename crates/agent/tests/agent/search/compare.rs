@@ -2,7 +2,7 @@
 
 use super::{Scene, sorted};
 
-/// A folder with something of everything.
+/// A directory with something of everything.
 async fn scene() -> Scene {
     let scene = Scene::new().await;
     let names: [&[u8]; 13] = [
@@ -201,7 +201,7 @@ async fn grep_answers_as_grep_does() {
 #[tokio::test]
 async fn paths_are_printed_and_followed_as_by_grep() {
     let scene = scene().await;
-    let outside = scene.folder.path().display().to_string();
+    let outside = scene.directory.path().display().to_string();
     let paths: Vec<&[u8]> = vec![
         b".",
         b"./",

@@ -62,6 +62,7 @@ fn pattern(random: &mut Random) -> String {
         let mut pairs = pairs.map(|(mark, how)| (format!("{mark}{how}"), *mark));
         pairs.find(|(pair, _)| pattern.contains(pair.as_str()))
     };
+    // It ends: each round makes the pattern shorter.
     while let Some((pair, mark)) = repeated(&pattern) {
         pattern = pattern.replace(&pair, mark);
     }

@@ -1,66 +1,12 @@
-//! Trees: what is in them, what is not, and their limits.
+//! Trees: their entries, what they leave out, and their limits.
 
-use hutch_wire::limits::CHUNK;
-use hutch_wire::v1::tree_output::Output;
-use hutch_wire::v1::{Kind, TreeRequest};
-use tonic::{Code, Status};
+use hutch_wire::v1::TreeRequest;
+use tonic::Code;
 
 use super::Scene;
 
-impl Scene {
-    /// Entries as `DEPTH NAME=CONTENT`, with `d`, `l` or `s` after the name of
-    /// what is no file, and whether that was not all.
-    pub async fn tree(
-        &self,
-        path: impl AsRef<[u8]>,
-        content_limit: u64,
-        limit: u64,
-    ) -> Result<(Vec<String>, bool), Status> {
-        self.tree_of(TreeRequest {
-            path: self.path(path),
-            content_limit,
-            entry_limit: 0,
-            limit,
-        })
-        .await
-    }
-
-    async fn tree_of(&self, request: TreeRequest) -> Result<(Vec<String>, bool), Status> {
-        let mut search = self.client.search.clone();
-        let mut outputs = search.tree(request).await?.into_inner();
-        let mut entries: Vec<String> = Vec::new();
-        let mut text = false;
-        loop {
-            match outputs.message().await?.unwrap().output.unwrap() {
-                Output::Entry(entry) => {
-                    let kind = match entry.kind() {
-                        Kind::File => "",
-                        Kind::Folder => " d",
-                        Kind::Link => " l",
-                        Kind::Special | Kind::Missing => " s",
-                    };
-                    text = entry.text;
-                    let space = if entry.depth == 0 { "" } else { " " };
-                    let mark = if text { "=" } else { "" };
-                    let name = entry.name.escape_ascii();
-                    entries.push(format!("{}{space}{name}{kind}{mark}", entry.depth));
-                }
-                Output::Content(piece) => {
-                    assert!(text && !piece.is_empty() && piece.len() <= CHUNK);
-                    let last = entries.last_mut().unwrap();
-                    last.push_str(std::str::from_utf8(&piece).unwrap());
-                }
-                Output::End(end) => {
-                    assert!(outputs.message().await?.is_none());
-                    return Ok((entries, end.truncated));
-                }
-            }
-        }
-    }
-}
-
 #[tokio::test]
-async fn a_tree_has_everything_in_order_but_what_is_hidden() {
+async fn a_tree_has_everything_in_order_except_hidden_entries() {
     let scene = Scene::new().await;
     for (path, content) in [
         ("r/b/c.txt", "text\n"),

@@ -1,16 +1,10 @@
 //! Commands that try to break their shell, each followed by a plain one.
 
-use std::time::Duration;
-
 use hutch_wire::v1::Start;
-use tokio::time::timeout;
 
 use super::{Image, within};
 use crate::sandbox::Client;
-use crate::wait::eventually;
-
-/// How long a plain command may take after any of them: not a measure of speed.
-const NEXT: Duration = Duration::from_secs(20);
+use crate::wait::{eventually, in_time};
 
 fn megabyte() -> String {
     "x=$((${x:-0}+1))\n".repeat((1 << 20) / 17)
@@ -105,10 +99,14 @@ const BASH: &[&str] = &[
     "printf 'declare -- __hutch_c=\"3\"\\n' >&100",
     "echo nonsense >&100; echo nonsense >&104",
     "head -c 100000000 /dev/zero >&104",
-    "unset BASH_SOURCE; __hutch_e=0 __hutch_c=9; readonly __hutch_c",
+    // `unset` is still the function of above: it calls `exit`, which calls `builtin`, which
+    // calls `exit`. bash ends when its stack is full. It searches the variables of every
+    // caller at each call, so the usual stack of 8 MiB costs 20 s of CPU.
+    "ulimit -s 256; unset BASH_SOURCE",
     "POSIXLY_CORRECT=1; \\unset -f builtin declare trap shopt set read source command unset exit",
     "alias declare=exit builtin=exit unset=exit trap=exit set=exit",
     "\\unalias -a",
+    "unset BASH_SOURCE; __hutch_e=0 __hutch_c=9; readonly __hutch_c",
     "trap 'sleep 0; false' DEBUG; trap 'true' ERR RETURN",
     "trap - DEBUG ERR RETURN",
     "POSIXLY_CORRECT=1; set -o posix",
@@ -136,10 +134,8 @@ const BASH: &[&str] = &[
 
 async fn next_works(client: &Client, shell: &str, after: &str) {
     let shown: String = after.chars().take(60).collect();
-    let next = timeout(NEXT, client.within("s", "echo \"still $keep\""));
-    let outcome = next
-        .await
-        .unwrap_or_else(|_| panic!("{shell}: it hangs after {shown:?}"));
+    let awaited = format!("{shell}: a plain command ends after {shown:?}");
+    let outcome = in_time(&awaited, client.within("s", "echo \"still $keep\"")).await;
     assert_eq!(
         outcome.out(),
         "still kept\n",
@@ -159,9 +155,8 @@ async fn nothing_a_command_does_to_its_shell_harms_the_session() {
         let bash = bash.map(|text| (text.to_string(), None));
         for (text, code) in list().into_iter().chain(bash) {
             let shown: String = text.chars().take(60).collect();
-            let outcome = timeout(NEXT, client.within("s", &text))
-                .await
-                .unwrap_or_else(|_| panic!("{shell}: {shown:?} hangs"));
+            let awaited = format!("{shell}: {shown:?} ends");
+            let outcome = in_time(&awaited, client.within("s", &text)).await;
             if let Some(code) = code {
                 assert_eq!(outcome.exit.code, code, "{shell}: {shown:?}: {outcome:?}");
             }
@@ -194,15 +189,14 @@ const FORGED: &str = "eval \"set -- $(trap -p EXIT)\"; echo up; A=forged; eval \
 printf 'declare -- __hutch_c=\"7\"\\n' >&100; sleep 1000; sleep 1000";
 
 #[tokio::test]
-async fn a_command_that_says_it_has_ended_has() {
+async fn a_command_that_reports_its_end_has_ended() {
     for (shell, image) in Image::bashes() {
         let state = tempfile::tempdir().unwrap();
         let sandbox = image.sandbox(state.path()).await;
         let client = sandbox.connect().await;
         client.within("s", "export keep=kept").await;
         for _ in 0..3 {
-            let call = timeout(NEXT, client.within("s", FORGED));
-            let outcome = call.await.unwrap();
+            let outcome = in_time("the command ends", client.within("s", FORGED)).await;
             assert_eq!((outcome.exit.code, outcome.out()), (7, "up\n"));
             assert!(!outcome.exit.session_reset);
             next_works(&client, shell, "a forged word").await;
@@ -219,7 +213,7 @@ async fn a_command_that_says_it_has_ended_has() {
 }
 
 #[tokio::test]
-async fn a_word_without_a_value_counts_for_nothing() {
+async fn a_report_without_a_value_is_ignored() {
     for (shell, image) in Image::bashes() {
         let state = tempfile::tempdir().unwrap();
         let sandbox = image.sandbox(state.path()).await;
@@ -279,7 +273,7 @@ async fn a_value_is_kept_by_a_shell_whose_descriptors_are_closed() {
 }
 
 #[tokio::test]
-async fn a_shell_that_leaves_no_value_is_told() {
+async fn a_shell_that_leaves_no_value_is_reported() {
     for (shell, image) in Image::all() {
         let state = tempfile::tempdir().unwrap();
         let sandbox = image.sandbox(state.path()).await;

@@ -14,8 +14,7 @@ use hutch_wire::v1::exec_input::Input;
 use hutch_wire::v1::{SetSessionVariablesRequest, Start};
 
 use crate::copies::with_copies;
-use crate::machine::copy_libraries;
-use crate::sandbox::{Call, Client, Outcome, Sandbox, agent, env, script};
+use crate::sandbox::{Call, Client, Outcome, Sandbox, agent, copy_libraries, env, script};
 
 /// A start of `text` in a session.
 pub fn within(session: &str, text: &str) -> Start {
@@ -77,18 +76,18 @@ impl Image {
         ]
     }
 
-    /// All that this machine can provide; says which it cannot.
+    /// All shells that this machine can provide. Prints the ones that it cannot.
     pub fn all() -> Vec<(&'static str, Self)> {
         let mut all = Self::bashes();
         for name in ["dash", "busybox"] {
             let found = ["/bin", "/usr/bin"]
                 .iter()
-                .map(|folder| Path::new(folder).join(name))
+                .map(|directory| Path::new(directory).join(name))
                 .find(|path| path.exists());
             match found {
-                None => println!("skipped: there is no {name} on this machine"),
+                None => eprintln!("skipped: there is no {name} on this machine"),
                 Some(_) if !Path::new("/bin/busybox").exists() => {
-                    println!("skipped: an image for {name} needs /bin/busybox");
+                    eprintln!("skipped: an image for {name} needs /bin/busybox");
                 }
                 Some(path) => all.push((name, Self::Other(image(&path)))),
             }
@@ -112,8 +111,8 @@ impl Image {
 fn image(shell: &Path) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name);
-    for folder in ["bin", "proc", "tmp", "state", "dev", "usr"] {
-        std::fs::create_dir(path(folder)).unwrap();
+    for directory in ["bin", "proc", "tmp", "state", "dev", "usr"] {
+        std::fs::create_dir(path(directory)).unwrap();
     }
     for (from, to) in [
         (Path::new(agent()), "hutch-agent"),

@@ -35,12 +35,12 @@ async fn sessions_run_side_by_side() {
     let state = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::with_state(state.path()).await;
     let client = sandbox.connect().await;
-    let folder = state.path().display();
+    let directory = state.path().display();
     let mut calls = Vec::new();
     for number in 0..8 {
         // Each waits until all have begun.
         let text = format!(
-            "touch {folder}/{number}; until [ $(ls {folder}/[0-9] | wc -l) = 8 ]; do sleep 0.01; done"
+            "touch {directory}/{number}; until [ $(ls {directory}/[0-9] | wc -l) = 8 ]; do sleep 0.01; done"
         );
         calls.push(client.begin(&format!("s{number}"), &text).await);
     }
@@ -50,7 +50,7 @@ async fn sessions_run_side_by_side() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_full_takes_no_more() {
+async fn a_full_queue_refuses_more_commands() {
     let state = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::with_state(state.path()).await;
     let client = sandbox.connect().await;

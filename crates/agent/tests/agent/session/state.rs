@@ -163,11 +163,11 @@ async fn later_environments_win() {
     assert_eq!(client.within("s", read).await.out(), "/session 3 path\n");
 }
 
-fn only_folder(state: &Path) -> std::path::PathBuf {
+fn only_directory(state: &Path) -> std::path::PathBuf {
     let mut entries = std::fs::read_dir(state.join("sessions")).unwrap();
-    let folder = entries.next().unwrap().unwrap().path();
+    let directory = entries.next().unwrap().unwrap().path();
     assert!(entries.next().is_none());
-    folder
+    directory
 }
 
 #[tokio::test]
@@ -177,11 +177,11 @@ async fn a_value_that_is_not_whole_is_not_taken() {
         let sandbox = Sandbox::with_state(state.path()).await;
         let client = sandbox.connect().await;
         client.within("s", "export A=1; cd /usr").await;
-        let folder = only_folder(state.path());
-        let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
+        let directory = only_directory(state.path());
+        let mode = std::fs::metadata(&directory).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         drop((client, sandbox));
-        let file = folder.join("value");
+        let file = directory.join("value");
         let bytes = std::fs::read(&file).unwrap();
         std::fs::write(&file, &bytes[..bytes.len().min(cut)]).unwrap();
         let sandbox = Sandbox::with_state(state.path()).await;
@@ -193,7 +193,7 @@ async fn a_value_that_is_not_whole_is_not_taken() {
 }
 
 #[tokio::test]
-async fn commands_that_harm_the_state_folder_harm_only_its_memory() {
+async fn commands_that_harm_the_state_directory_harm_only_its_memory() {
     let state = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::with_state(state.path()).await;
     let client = sandbox.connect().await;
@@ -220,12 +220,12 @@ async fn commands_that_harm_the_state_folder_harm_only_its_memory() {
 }
 
 #[tokio::test]
-async fn without_a_state_folder_sessions_live_as_long_as_the_agent() {
+async fn without_a_state_directory_sessions_live_as_long_as_the_agent() {
     let sandbox = Sandbox::with_state(Path::new("/proc/nothing")).await;
     let client = sandbox.connect().await;
     client.within("s", "export A=1; cd /usr").await;
     assert_eq!(client.within("s", "echo $A; pwd").await.out(), "1\n/usr\n");
-    // The only test that uses this folder, which is the machine's.
+    // The only test that uses this directory, which is the machine's.
     let outcome = client
         .sh("rm -rf /dev/shm/.hutch-sessions-*; echo done")
         .await;
@@ -257,19 +257,19 @@ async fn a_directory_that_is_gone_gives_way_to_the_nearest() {
         let state = tempfile::tempdir().unwrap();
         let sandbox = image.sandbox(state.path()).await;
         let client = sandbox.connect().await;
-        let folder = format!("/tmp/gone-{}-{shell}", std::process::id());
-        let text = format!("mkdir -p {folder}/a/b; cd {folder}/a/b");
+        let directory = format!("/tmp/gone-{}-{shell}", std::process::id());
+        let text = format!("mkdir -p {directory}/a/b; cd {directory}/a/b");
         client.within("s", &text).await;
-        client.within("t", &format!("rm -rf {folder}/a")).await;
+        client.within("t", &format!("rm -rf {directory}/a")).await;
         let outcome = client.within("s", "pwd").await;
-        assert_eq!(outcome.out(), format!("{folder}\n"), "{shell}");
-        client.within("t", &format!("rm -rf {folder}")).await;
+        assert_eq!(outcome.out(), format!("{directory}\n"), "{shell}");
+        client.within("t", &format!("rm -rf {directory}")).await;
         assert_eq!(client.within("s", "pwd").await.out(), "/tmp\n", "{shell}");
     }
 }
 
 #[tokio::test]
-async fn options_that_print_what_runs_print_nothing_of_ours() {
+async fn tracing_options_print_no_code_of_the_agent() {
     for (_, image) in Image::bashes() {
         let state = tempfile::tempdir().unwrap();
         let sandbox = image.sandbox(state.path()).await;

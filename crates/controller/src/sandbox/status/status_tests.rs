@@ -1,11 +1,12 @@
 use super::*;
 use crate::sandbox::fixtures::{
-    at, bucket, claim as made_claim, container, in_state, pod as made_pod, ready,
-    reported as entry_of, sandbox, terminated, waiting, with_status,
+    at, claim as made_claim, container, in_state, pod as made_pod, ready, sandbox, terminated,
+    waiting, with_status,
 };
-use hutch_api::BucketPhase;
+use crate::sandbox::problem::Problem;
+use hutch_api::Persistence;
 
-fn input<'a>(
+pub(super) fn input<'a>(
     sandbox: &'a Sandbox,
     pod: Option<&'a Pod>,
     claim: Option<&'a PersistentVolumeClaim>,
@@ -16,16 +17,16 @@ fn input<'a>(
         pod,
         claim,
         verdict,
-        mounter: Mounter::default(),
+        mount_support: MountSupport::default(),
         slept_at: None,
         resize_refused: None,
     }
 }
 
-/// `status/reason` of each condition.
-fn conditions_of(status: &SandboxStatus) -> Vec<String> {
-    let tell = |c: &Condition| format!("{} {} {}", c.type_, c.status, c.reason);
-    status.conditions.iter().map(tell).collect()
+/// Type, status and reason of each condition.
+pub(super) fn conditions_of(status: &SandboxStatus) -> Vec<String> {
+    let line = |c: &Condition| format!("{} {} {}", c.type_, c.status, c.reason);
+    status.conditions.iter().map(line).collect()
 }
 
 fn message<'a>(status: &'a SandboxStatus, kind: &str) -> &'a str {
@@ -59,7 +60,7 @@ fn a_running_pod_makes_a_ready_sandbox() {
 }
 
 #[test]
-fn a_pod_that_is_ready_does_not_wait_for_news_of_its_claim() {
+fn a_ready_pod_proves_that_its_claim_is_bound() {
     let sandbox = sandbox(|_| ());
     let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Pending"));
     let verdict = Verdict::Running;
@@ -71,7 +72,7 @@ fn a_pod_that_is_ready_does_not_wait_for_news_of_its_claim() {
 }
 
 #[test]
-fn a_start_is_two_writes_and_its_steps_are_none() {
+fn a_start_needs_two_status_writes_and_its_steps_none() {
     let mut sandbox = sandbox(|_| ());
     let mut pod = made_pod(&sandbox);
     let claim = made_claim(&sandbox, "Pending");
@@ -100,7 +101,7 @@ fn a_start_is_two_writes_and_its_steps_are_none() {
 }
 
 #[test]
-fn an_unchanged_status_is_not_written_whatever_others_recorded() {
+fn a_change_by_others_needs_no_write_of_the_status() {
     let sandbox = sandbox(|_| ());
     let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
     let verdict = Verdict::Running;
@@ -122,7 +123,7 @@ fn an_unchanged_status_is_not_written_whatever_others_recorded() {
 }
 
 #[test]
-fn a_pull_error_is_told_once_while_the_kubelet_goes_on_trying() {
+fn a_failed_pull_is_reported_once_while_the_kubelet_retries() {
     let mut sandbox = sandbox(|_| ());
     let claim = made_claim(&sandbox, "Bound");
     let verdict = Verdict::Running;
@@ -135,7 +136,7 @@ fn a_pull_error_is_told_once_while_the_kubelet_goes_on_trying() {
     };
     let (first, worth) = conditions_of(&sandbox, "ErrImagePull", "dial tcp :4001: not found");
     assert!(worth && first.phase == Phase::Failed);
-    assert_eq!(event(None, &first).unwrap().1, "ImagePullFailed");
+    assert_eq!(event(None, &first).unwrap().reason, Reason::ImagePullFailed);
     sandbox.status = Some(first);
     for (reason, text) in [
         ("ImagePullBackOff", "Back-off pulling image \"x\""),
@@ -151,12 +152,15 @@ fn a_pull_error_is_told_once_while_the_kubelet_goes_on_trying() {
 }
 
 #[test]
-fn sleep_is_told_by_its_cause_and_keeps_the_claim() {
+fn a_sleeping_sandbox_reports_the_cause_and_keeps_its_claim() {
     let sandbox = with_status(sandbox(|_| ()), |old| {
         old.claim_name = Some("box-claim".into());
     });
     let claim = made_claim(&sandbox, "Bound");
-    for (verdict, reason) in [(Verdict::Suspended, "Suspended"), (Verdict::Idle, "Idle")] {
+    for (verdict, reason) in [
+        (Verdict::Suspended, "Suspended"),
+        (Verdict::Asleep, "Asleep"),
+    ] {
         let new = status(&input(&sandbox, None, Some(&claim), &verdict), at(103));
         assert_eq!(new.phase, Phase::Suspended);
         assert_eq!(conditions_of(&new)[0], format!("Ready False {reason}"));
@@ -165,33 +169,35 @@ fn sleep_is_told_by_its_cause_and_keeps_the_claim() {
             (new.pod_name.as_deref(), new.started_at.clone()),
             (None, None)
         );
-        assert!(matches!(event(None, &new), Some((false, _, _))));
+        assert_eq!(event(None, &new).unwrap().kind, EventType::Normal);
     }
 }
 
 #[test]
-fn what_stands_in_the_way_is_told_and_says_who_has_to_act() {
+fn a_problem_is_reported_with_its_phase_and_its_event() {
     let sandbox = sandbox(|_| ());
     let claim = made_claim(&sandbox, "Bound");
     let blocked = |problem| {
         let verdict = Verdict::Blocked(problem);
         status(&input(&sandbox, None, Some(&claim), &verdict), at(103))
     };
-    let quota = blocked(Problem::waiting("QuotaExceeded", "exceeded quota"));
+    let quota = blocked(Problem::waiting(Reason::QuotaExceeded, "exceeded quota"));
     assert_eq!(quota.phase, Phase::Pending);
     assert_eq!(message(&quota, READY), "exceeded quota");
-    assert_eq!(
-        event(None, &quota),
-        Some((true, "QuotaExceeded", "exceeded quota"))
-    );
+    let warning = StatusEvent {
+        kind: EventType::Warning,
+        reason: Reason::QuotaExceeded,
+        note: "exceeded quota",
+    };
+    assert_eq!(event(None, &quota), Some(warning));
     assert_eq!(event(Some(&quota), &quota), None);
-    let denied = blocked(Problem::failed("AdmissionDenied", "no"));
+    let denied = blocked(Problem::failed(Reason::AdmissionDenied, "no"));
     assert_eq!(denied.phase, Phase::Failed);
     assert_eq!(event(None, &blocked(Problem::starting("x"))), None);
 }
 
 #[test]
-fn a_claim_that_is_gone_or_going_makes_the_sandbox_not_ready() {
+fn a_lost_or_ending_claim_makes_the_sandbox_not_ready() {
     let sandbox = with_status(sandbox(|_| ()), |old| {
         old.claim_name = Some("box-claim".into());
     });
@@ -203,10 +209,10 @@ fn a_claim_that_is_gone_or_going_makes_the_sandbox_not_ready() {
         ["Ready False ClaimLost", "WorkspaceReady False ClaimLost"]
     );
     assert_eq!(lost.claim_name.as_deref(), Some("box-claim"));
-    let mut going = made_claim(&sandbox, "Bound");
-    going.metadata.deletion_timestamp = Some(Time(at(1)));
+    let mut ending = made_claim(&sandbox, "Bound");
+    ending.metadata.deletion_timestamp = Some(Time(at(1)));
     let new = status(
-        &input(&sandbox, Some(&pod), Some(&going), &verdict),
+        &input(&sandbox, Some(&pod), Some(&ending), &verdict),
         at(103),
     );
     assert_eq!(
@@ -216,7 +222,7 @@ fn a_claim_that_is_gone_or_going_makes_the_sandbox_not_ready() {
 }
 
 #[test]
-fn a_refused_resize_is_told_and_stays_told() {
+fn a_refused_resize_stays_in_the_status() {
     let mut sandbox = sandbox(|spec| spec.workspace.size = "1Gi".into());
     let claim = made_claim(&sandbox, "Bound");
     sandbox.spec.workspace.size = "2Gi".into();
@@ -238,7 +244,7 @@ fn a_refused_resize_is_told_and_stays_told() {
 }
 
 #[test]
-fn changes_that_wait_for_a_restart_are_named() {
+fn fields_that_wait_for_a_restart_are_named() {
     let mut sandbox = sandbox(|_| ());
     let pod = ready(made_pod(&sandbox));
     sandbox.spec.image = Some("other".into());
@@ -255,18 +261,18 @@ fn changes_that_wait_for_a_restart_are_named() {
 }
 
 #[test]
-fn a_pod_of_somebody_else_is_not_taken_for_the_sandboxs() {
+fn a_pod_of_somebody_else_does_not_appear_in_the_status() {
     let sandbox = sandbox(|_| ());
     let mut pod = ready(made_pod(&sandbox));
     pod.metadata.owner_references = None;
     pod.metadata.labels = None;
-    let verdict = Verdict::Blocked(Problem::failed("NameConflict", "x"));
+    let verdict = Verdict::Blocked(Problem::failed(Reason::NameConflict, "x"));
     let new = status(&input(&sandbox, Some(&pod), None, &verdict), at(103));
     assert_eq!((new.phase, new.pod_name), (Phase::Failed, None));
 }
 
 #[test]
-fn an_ephemeral_workspace_that_sleeps_warns() {
+fn an_ephemeral_workspace_warns_if_the_sandbox_can_sleep() {
     let verdict = Verdict::Running;
     let of = |sandbox: &Sandbox| {
         let new = status(&input(sandbox, None, None, &verdict), at(103));
@@ -279,7 +285,7 @@ fn an_ephemeral_workspace_that_sleeps_warns() {
 }
 
 #[test]
-fn a_container_that_ran_out_of_memory_and_runs_again_says_so() {
+fn a_restart_after_running_out_of_memory_is_reported() {
     let sandbox = sandbox(|_| ());
     let mut pod = ready(made_pod(&sandbox));
     let statuses = pod
@@ -302,99 +308,4 @@ fn a_container_that_ran_out_of_memory_and_runs_again_says_so() {
         message(&new, AGENT_READY),
         "started again after it ran out of memory (restart 2)"
     );
-}
-
-/// The status of a sandbox with a bucket, ready on this pod before or not, that
-/// the node says `phase` of.
-fn with_bucket(before: Option<Phase>, phase: BucketPhase, reason: Option<&str>) -> SandboxStatus {
-    let entry = entry_of(&bucket("data"), phase, reason);
-    let sandbox = with_status(
-        sandbox(|spec| spec.buckets = vec![bucket("data")]),
-        |status| {
-            status.buckets = vec![entry];
-            status.phase = before.unwrap_or_default();
-            status.pod_uid = before.map(|_| "pod-1".into());
-        },
-    );
-    let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
-    let mut input = input(&sandbox, Some(&pod), Some(&claim), &Verdict::Running);
-    input.mounter.present = true;
-    status(&input, at(200))
-}
-
-#[test]
-fn a_bucket_keeps_a_first_start_from_being_ready_and_degrades_what_was() {
-    let down = Some("EndpointUnreachable");
-    for (before, phase, reason, wanted) in [
-        (None, BucketPhase::Mounted, None, Phase::Ready),
-        (None, BucketPhase::Pending, down, Phase::Pending),
-        (None, BucketPhase::Failed, down, Phase::Failed),
-        (
-            Some(Phase::Ready),
-            BucketPhase::Failed,
-            down,
-            Phase::Degraded,
-        ),
-        (
-            Some(Phase::Degraded),
-            BucketPhase::Degraded,
-            down,
-            Phase::Degraded,
-        ),
-        (
-            Some(Phase::Degraded),
-            BucketPhase::Mounted,
-            None,
-            Phase::Ready,
-        ),
-    ] {
-        let new = with_bucket(before, phase, reason);
-        assert_eq!(new.phase, wanted, "{before:?} {phase:?}");
-        let holds = wanted == Phase::Ready;
-        let says = conditions_of(&new);
-        let (ready, mounted) = if holds {
-            ("Ready True Ready", "BucketsReady True Mounted")
-        } else {
-            (
-                "Ready False EndpointUnreachable",
-                "BucketsReady False EndpointUnreachable",
-            )
-        };
-        assert_eq!((says[0].as_str(), says[4].as_str()), (ready, mounted));
-        assert!(says.contains(&"PodReady True Running".to_owned()));
-        assert!(new.buckets.is_empty(), "those are the node's");
-    }
-}
-
-#[test]
-fn without_a_pod_the_buckets_wait_for_what_the_pod_waits_for() {
-    let sandbox = sandbox(|spec| spec.buckets = vec![bucket("data")]);
-    let problem = Problem::failed("HandleInUse", "somebody uses it");
-    let new = status(
-        &input(&sandbox, None, None, &Verdict::Blocked(problem)),
-        at(100),
-    );
-    assert_eq!(new.phase, Phase::Failed);
-    let says = conditions_of(&new);
-    assert_eq!(says[0], "Ready False HandleInUse");
-    assert_eq!(says[4], "BucketsReady False HandleInUse");
-}
-
-#[test]
-fn an_entry_of_the_controller_is_written_once_and_taken_back() {
-    let sandbox = sandbox(|spec| spec.buckets = vec![bucket("data")]);
-    let (pod, claim) = (ready(made_pod(&sandbox)), made_claim(&sandbox, "Bound"));
-    let look = |sandbox: &Sandbox, present: bool, second: i64| {
-        let mut input = input(sandbox, Some(&pod), Some(&claim), &Verdict::Running);
-        input.mounter.present = present;
-        let new = status(&input, at(second));
-        let worth = worth_writing(&input, &new);
-        (new, worth)
-    };
-    let (first, worth) = look(&sandbox, false, 103);
-    assert!(worth && first.phase == Phase::Failed && first.buckets.len() == 1);
-    let sandbox = with_status(sandbox, |status| *status = first);
-    assert!(!look(&sandbox, false, 200).1);
-    let (back, worth) = look(&sandbox, true, 200);
-    assert!(worth && back.buckets.is_empty());
 }

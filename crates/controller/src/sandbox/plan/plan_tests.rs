@@ -3,30 +3,32 @@ use std::time::Duration;
 
 use super::*;
 use crate::sandbox::fixtures::{
-    at, claim, container, in_state, node, observed, pod as made, ready, sandbox, settings, waiting,
-    with_status,
+    at, claim, container, in_state, node, observed, pod as created, ready, sandbox, settings,
+    waiting, with_status,
 };
-use hutch_api::{Phase, ReclaimPolicy, SecurityProfile};
+use hutch_api::{Phase, SecurityProfile, annotations};
+use hutch_core::reasons::Reason;
 use k8s_openapi::api::core::v1::PodStatus;
+use kube::ResourceExt;
 
-fn planned(observed: &Observed, second: i64) -> Plan {
+pub(super) fn planned(observed: &Observed, second: i64) -> Plan {
     plan(observed, &settings(), at(second))
 }
 
-/// A sandbox that runs, with everything it has.
-fn awake(change: impl FnOnce(&mut hutch_api::SandboxSpec)) -> Observed {
+/// A sandbox that runs, with its pod and its claim.
+pub(super) fn awake(change: impl FnOnce(&mut hutch_api::SandboxSpec)) -> Observed {
     let sandbox = with_status(sandbox(change), |status| {
         status.phase = Phase::Ready;
         status.started_at = Some(Time(at(102)));
         status.claim_name = Some("box-claim".into());
     });
     let mut observed = observed(sandbox);
-    observed.pod = Some(Arc::new(ready(made(&observed.sandbox))));
+    observed.pod = Some(Arc::new(ready(created(&observed.sandbox))));
     observed.claim = Some(Arc::new(claim(&observed.sandbox, "Bound")));
     observed
 }
 
-fn edit(observed: &mut Observed, change: impl FnOnce(&mut Sandbox)) {
+pub(super) fn edit(observed: &mut Observed, change: impl FnOnce(&mut Sandbox)) {
     let mut sandbox = observed.sandbox.as_ref().clone();
     change(&mut sandbox);
     observed.sandbox = Arc::new(sandbox);
@@ -38,35 +40,26 @@ fn edit_pod(observed: &mut Observed, change: impl FnOnce(&mut Pod)) {
     observed.pod = Some(Arc::new(pod));
 }
 
-fn reason(plan: &Plan) -> &'static str {
+pub(super) fn reason(plan: &Plan) -> Option<Reason> {
     match &plan.verdict {
-        Verdict::Blocked(problem) => problem.reason,
-        _ => "",
+        Verdict::Blocked(problem) => Some(problem.reason),
+        _ => None,
     }
 }
 
 #[test]
-fn a_new_sandbox_gets_claim_and_pod_at_once() {
+fn a_new_sandbox_gets_its_claim_and_its_pod_at_once() {
     let plan = planned(&observed(sandbox(|_| ())), 100);
     assert!(matches!(plan.claim, ClaimStep::Create { lost: false, .. }));
     assert!(matches!(plan.pod, PodStep::Create(_)));
-    assert_eq!((plan.verdict, plan.wake_at), (Verdict::Running, None));
+    assert_eq!((plan.verdict, plan.requeue_at), (Verdict::Running, None));
 }
 
 #[test]
-fn a_sandbox_that_is_as_it_should_be_is_left_alone() {
+fn a_sandbox_that_matches_its_spec_needs_no_write() {
     let plan = planned(&awake(|_| ()), 200);
     assert_eq!((plan.claim, plan.pod), (ClaimStep::Keep, PodStep::Keep));
-    assert_eq!((plan.verdict, plan.wake_at), (Verdict::Running, None));
-}
-
-#[test]
-fn a_claim_that_was_made_before_a_crash_is_used() {
-    let mut observed = observed(sandbox(|_| ()));
-    observed.claim = Some(Arc::new(claim(&observed.sandbox, "Pending")));
-    let plan = planned(&observed, 100);
-    assert_eq!(plan.claim, ClaimStep::Keep);
-    assert!(matches!(plan.pod, PodStep::Create(_)));
+    assert_eq!((plan.verdict, plan.requeue_at), (Verdict::Running, None));
 }
 
 #[test]
@@ -84,10 +77,10 @@ fn a_sandbox_that_is_being_deleted_is_left_to_the_garbage_collector() {
 }
 
 #[test]
-fn a_sandbox_ends_when_its_time_has_come_and_not_before() {
+fn a_sandbox_is_deleted_when_its_time_to_live_has_passed() {
     let observed = awake(|spec| spec.lifecycle.ttl = Some("60s".into()));
     let before = planned(&observed, 159);
-    assert_eq!((before.expire, before.wake_at), (false, Some(at(160))));
+    assert_eq!((before.expire, before.requeue_at), (false, Some(at(160))));
     assert!(planned(&observed, 160).expire);
 }
 
@@ -100,27 +93,27 @@ fn a_suspended_sandbox_has_a_claim_and_no_pod() {
         (PodStep::Keep, Verdict::Suspended)
     );
     let plan = planned(&awake(|spec| spec.suspended = true), 200);
-    assert_eq!(plan.pod, PodStep::Delete(Removal::Sleep));
+    assert_eq!(plan.pod, PodStep::Delete(Removal::NotNeeded));
 }
 
 #[test]
-fn falling_asleep_is_written_before_the_pod_goes() {
+fn the_status_says_asleep_before_the_pod_is_deleted() {
     let mut observed = awake(|spec| spec.lifecycle.idle_timeout = Some("30s".into()));
     let before = planned(&observed, 131);
     assert_eq!(
-        (before.verdict, before.wake_at),
+        (before.verdict, before.requeue_at),
         (Verdict::Running, Some(at(132)))
     );
     let due = planned(&observed, 132);
     assert_eq!(due.slept_at, Some(Time(at(132))));
-    assert_eq!((due.verdict, due.pod), (Verdict::Idle, PodStep::Keep));
+    assert_eq!((due.verdict, due.pod), (Verdict::Asleep, PodStep::Keep));
 
     edit(&mut observed, |s| {
         s.status.as_mut().unwrap().slept_at = Some(Time(at(132)));
     });
     let written = planned(&observed, 133);
     assert_eq!(written.slept_at, Some(Time(at(132))));
-    assert_eq!(written.pod, PodStep::Delete(Removal::Sleep));
+    assert_eq!(written.pod, PodStep::Delete(Removal::NotNeeded));
 
     edit(&mut observed, |s| {
         let status = s.status.as_mut().unwrap();
@@ -141,7 +134,7 @@ fn a_lost_pod_is_replaced_with_the_same_claim() {
 }
 
 #[test]
-fn a_pod_that_has_ended_is_removed_but_not_in_a_storm() {
+fn an_ended_pod_is_replaced_after_a_backoff() {
     let mut observed = awake(|_| ());
     edit_pod(&mut observed, |pod| {
         pod.status = Some(PodStatus {
@@ -151,11 +144,11 @@ fn a_pod_that_has_ended_is_removed_but_not_in_a_storm() {
         });
     });
     let plan = planned(&observed, 200);
-    assert_eq!(reason(&plan), "PodLost");
+    assert_eq!(reason(&plan), Some(Reason::PodLost));
     assert_eq!(plan.pod, PodStep::Delete(Removal::Ended));
     observed.pod_backoff = Some(Duration::from_secs(4));
     let plan = planned(&observed, 200);
-    assert_eq!((plan.pod, plan.wake_at), (PodStep::Keep, Some(at(204))));
+    assert_eq!((plan.pod, plan.requeue_at), (PodStep::Keep, Some(at(204))));
 
     observed.pod = None;
     let plan = planned(&observed, 200);
@@ -163,29 +156,35 @@ fn a_pod_that_has_ended_is_removed_but_not_in_a_storm() {
         (plan.verdict, plan.pod),
         (Verdict::Unchanged, PodStep::Keep)
     );
-    assert_eq!(plan.wake_at, Some(at(204)));
+    assert_eq!(plan.requeue_at, Some(at(204)));
 }
 
 #[test]
-fn an_ending_pod_is_waited_for_and_a_stuck_one_is_told() {
+fn a_pod_that_does_not_end_is_reported_as_stuck() {
     let mut observed = awake(|_| ());
     edit_pod(&mut observed, |pod| {
         pod.metadata.deletion_timestamp = Some(Time(at(200)));
     });
     let plan = planned(&observed, 205);
-    assert_eq!((reason(&plan), plan.wake_at), ("PodLost", Some(at(215))));
+    assert_eq!(
+        (reason(&plan), plan.requeue_at),
+        (Some(Reason::PodLost), Some(at(215)))
+    );
     assert_eq!(plan.pod, PodStep::Keep);
     let plan = planned(&observed, 215);
-    assert_eq!((reason(&plan), plan.pod), ("PodStuck", PodStep::Keep));
+    assert_eq!(
+        (reason(&plan), plan.pod),
+        (Some(Reason::PodStuck), PodStep::Keep)
+    );
     observed.node_known = false;
     let plan = planned(&observed, 215);
     assert_eq!(plan.pod, PodStep::Delete(Removal::NodeGone));
     edit(&mut observed, |s| s.status = None);
-    assert_eq!(reason(&planned(&observed, 205)), "Starting");
+    assert_eq!(reason(&planned(&observed, 205)), Some(Reason::Starting));
 }
 
 #[test]
-fn a_pod_of_which_nothing_has_run_follows_a_changed_spec_at_once() {
+fn a_pod_that_has_never_run_is_replaced_at_once_when_the_spec_changes() {
     let mut observed = awake(|_| ());
     let stuck = container(waiting("ImagePullBackOff", "no such image"));
     edit_pod(&mut observed, |pod| *pod = in_state(pod.clone(), stuck));
@@ -193,7 +192,7 @@ fn a_pod_of_which_nothing_has_run_follows_a_changed_spec_at_once() {
     edit(&mut observed, |s| s.spec.image = Some("other:1".into()));
     let plan = planned(&observed, 200);
     assert_eq!(plan.pod, PodStep::Delete(Removal::NeverRan));
-    assert_eq!(reason(&plan), "Starting");
+    assert_eq!(reason(&plan), Some(Reason::Starting));
     let mut crashed = container(waiting("CrashLoopBackOff", ""));
     crashed.restart_count = 1;
     edit_pod(&mut observed, |pod| *pod = in_state(pod.clone(), crashed));
@@ -201,7 +200,7 @@ fn a_pod_of_which_nothing_has_run_follows_a_changed_spec_at_once() {
 }
 
 #[test]
-fn a_changed_spec_waits_unless_a_restart_is_asked_for() {
+fn a_changed_spec_replaces_a_running_pod_only_after_a_restart_request() {
     let mut observed = awake(|_| ());
     edit(&mut observed, |s| s.spec.image = Some("other".into()));
     assert_eq!(planned(&observed, 200).pod, PodStep::Keep);
@@ -217,7 +216,7 @@ fn a_changed_spec_waits_unless_a_restart_is_asked_for() {
         PodStep::Delete(Removal::Restart)
     );
 
-    observed.pod = Some(Arc::new(ready(made(&observed.sandbox))));
+    observed.pod = Some(Arc::new(ready(created(&observed.sandbox))));
     assert_eq!(planned(&observed, 200).pod, PodStep::Keep);
     restart(&mut observed, "2");
     assert_eq!(
@@ -239,7 +238,7 @@ fn the_project_is_written_on_the_running_pod() {
         patch["metadata"]["annotations"][annotations::PROJECT],
         "p 1"
     );
-    observed.pod = Some(Arc::new(ready(made(&observed.sandbox))));
+    observed.pod = Some(Arc::new(ready(created(&observed.sandbox))));
     edit(&mut observed, |s| s.spec.project = None);
     let PodStep::Annotate(patch) = planned(&observed, 200).pod else {
         panic!("no patch");
@@ -248,7 +247,7 @@ fn the_project_is_written_on_the_running_pod() {
 }
 
 #[test]
-fn what_belongs_to_somebody_else_is_never_touched() {
+fn an_object_of_somebody_else_is_never_changed() {
     let mut observed = awake(|spec| spec.suspended = true);
     edit_pod(&mut observed, |pod| {
         pod.metadata.owner_references = None;
@@ -257,14 +256,17 @@ fn what_belongs_to_somebody_else_is_never_touched() {
     assert_eq!(planned(&observed, 200).pod, PodStep::Keep);
     edit(&mut observed, |s| s.spec.suspended = false);
     let plan = planned(&observed, 200);
-    assert_eq!((reason(&plan), plan.pod), ("NameConflict", PodStep::Keep));
+    assert_eq!(
+        (reason(&plan), plan.pod),
+        (Some(Reason::NameConflict), PodStep::Keep)
+    );
     edit_pod(&mut observed, |pod| {
         pod.metadata.owner_references = sandbox(|_| ()).owner_reference().map(|mut owner| {
             owner.uid = "earlier".into();
             vec![owner]
         });
     });
-    assert_eq!(reason(&planned(&observed, 200)), "Starting");
+    assert_eq!(reason(&planned(&observed, 200)), Some(Reason::Starting));
 
     observed.pod = None;
     let mut foreign = claim(&observed.sandbox, "Bound");
@@ -274,85 +276,12 @@ fn what_belongs_to_somebody_else_is_never_touched() {
     let plan = planned(&observed, 200);
     assert_eq!(
         (reason(&plan), plan.pod, plan.claim),
-        ("NameConflict", PodStep::Keep, ClaimStep::Keep)
+        (Some(Reason::NameConflict), PodStep::Keep, ClaimStep::Keep)
     );
 }
 
 #[test]
-fn a_lost_claim_is_made_anew_only_when_no_pod_is_left() {
-    let mut observed = awake(|_| ());
-    observed.claim = None;
-    assert_eq!(planned(&observed, 200).claim, ClaimStep::Keep);
-    observed.pod = None;
-    let plan = planned(&observed, 200);
-    assert!(matches!(plan.claim, ClaimStep::Create { lost: true, .. }));
-    assert!(matches!(plan.pod, PodStep::Create(_)));
-    edit(&mut observed, |s| s.spec.suspended = true);
-    assert_eq!(planned(&observed, 200).claim, ClaimStep::Keep);
-}
-
-#[test]
-fn no_pod_is_made_on_a_claim_that_goes() {
-    let mut observed = awake(|_| ());
-    observed.pod = None;
-    let mut going = claim(&observed.sandbox, "Bound");
-    going.metadata.deletion_timestamp = Some(Time(at(1)));
-    observed.claim = Some(Arc::new(going));
-    let plan = planned(&observed, 200);
-    assert_eq!(
-        (reason(&plan), plan.pod),
-        ("ClaimTerminating", PodStep::Keep)
-    );
-}
-
-#[test]
-fn policy_and_size_of_the_claim_change_live() {
-    let mut observed = awake(|_| ());
-    edit(&mut observed, |s| {
-        s.spec.workspace.reclaim_policy = ReclaimPolicy::Retain;
-        s.spec.workspace.size = "20Gi".into();
-    });
-    let plan = planned(&observed, 200);
-    assert!(matches!(
-        plan.claim,
-        ClaimStep::Adjust {
-            reclaim: Some(_),
-            resize: Some(_)
-        }
-    ));
-    assert_eq!(plan.pod, PodStep::Keep);
-    edit(&mut observed, |s| {
-        let refused = conditions::condition(
-            conditions::WORKSPACE_READY,
-            Some(true),
-            "ResizeRefused",
-            "",
-            Some(1),
-            at(200),
-        );
-        s.status.as_mut().unwrap().conditions = vec![refused];
-    });
-    let plan = planned(&observed, 200);
-    assert!(matches!(
-        plan.claim,
-        ClaimStep::Adjust {
-            reclaim: Some(_),
-            resize: None
-        }
-    ));
-    edit(&mut observed, |s| s.metadata.generation = Some(2));
-    let plan = planned(&observed, 200);
-    assert!(matches!(
-        plan.claim,
-        ClaimStep::Adjust {
-            resize: Some(_),
-            ..
-        }
-    ));
-}
-
-#[test]
-fn root_is_never_made_without_a_user_namespace() {
+fn a_root_pod_is_never_created_without_a_user_namespace() {
     let mut observed = observed(sandbox(|spec| {
         spec.security_profile = Some(SecurityProfile::Root)
     }));
@@ -360,34 +289,22 @@ fn root_is_never_made_without_a_user_namespace() {
     let plan = planned(&observed, 100);
     assert_eq!(
         (reason(&plan), plan.pod),
-        ("UserNamespacesUnsupported", PodStep::Keep)
+        (Some(Reason::UserNamespacesUnsupported), PodStep::Keep)
     );
 }
 
 #[test]
-fn an_ephemeral_workspace_has_no_claim() {
-    let plan = planned(
-        &observed(sandbox(|spec| {
-            spec.workspace.persistence = Persistence::Ephemeral
-        })),
-        100,
-    );
-    assert_eq!(plan.claim, ClaimStep::Keep);
-    assert!(matches!(plan.pod, PodStep::Create(_)));
+fn a_cache_that_lags_is_read_again_later() {
+    let mut observed = awake(|_| ());
+    observed.cache_lags = true;
+    assert_eq!(planned(&observed, 200).requeue_at, Some(at(205)));
 }
 
 #[test]
-fn a_lagging_cache_is_looked_at_again() {
+fn a_starting_pod_is_checked_again_when_it_counts_as_slow() {
     let mut observed = awake(|_| ());
-    observed.lagging = true;
-    assert_eq!(planned(&observed, 200).wake_at, Some(at(205)));
-}
-
-#[test]
-fn a_young_pod_is_looked_at_again_when_it_should_have_started() {
-    let mut observed = awake(|_| ());
-    observed.pod = Some(Arc::new(made(&observed.sandbox)));
-    assert_eq!(planned(&observed, 101).wake_at, Some(at(120)));
-    assert_eq!(planned(&observed, 121).wake_at, Some(at(220)));
-    assert_eq!(planned(&observed, 220).wake_at, None);
+    observed.pod = Some(Arc::new(created(&observed.sandbox)));
+    assert_eq!(planned(&observed, 101).requeue_at, Some(at(120)));
+    assert_eq!(planned(&observed, 121).requeue_at, Some(at(220)));
+    assert_eq!(planned(&observed, 220).requeue_at, None);
 }

@@ -1,17 +1,17 @@
-//! From the settings to what the parts are given. Pure.
+//! Converts the settings of the command line into the configuration of the parts. Pure.
 
 use crate::settings::{AgentDelivery, Buckets, Controller, Database, Facade, Secret};
 use hutch_api::{Compute, SandboxSpec};
 use hutch_controller::context::{BucketSettings, Delivery, PodSettings};
-use hutch_core::buckets::S3Credentials;
+use hutch_core::s3::{AllowedEndpoints, S3Credentials};
 use hutch_db::{DatabaseSettings, Target};
 use hutch_link::PoolSettings;
 
-/// The database that the settings name, if they name one.
+/// The address of the database; `None` if none of its settings is set.
 ///
 /// # Errors
-/// When they make no sense.
-pub fn target(settings: &Database) -> anyhow::Result<Option<Target>> {
+/// If the settings are invalid.
+pub fn database_target(settings: &Database) -> anyhow::Result<Option<Target>> {
     let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let secret = |secret: &Option<Secret>| {
         let text = secret.as_ref().map(|secret| secret.expose().to_owned());
@@ -43,7 +43,7 @@ pub fn target(settings: &Database) -> anyhow::Result<Option<Target>> {
     target.map(Some).map_err(anyhow::Error::msg)
 }
 
-/// The service's own keys of buckets, if it has both.
+/// The facade's own S3 credentials, if both keys are set.
 pub fn bucket_credentials(facade: &Facade) -> Option<S3Credentials> {
     let key = |secret: &Option<Secret>| {
         let text = secret.as_ref()?.expose().trim();
@@ -55,7 +55,7 @@ pub fn bucket_credentials(facade: &Facade) -> Option<S3Credentials> {
     })
 }
 
-/// The sandboxes of conversations and projects, as their contract has them.
+/// The spec of sandboxes of conversations and projects. The project API fixes the values.
 pub fn project_template() -> SandboxSpec {
     let mut spec = SandboxSpec::default();
     spec.workspace.mount_path = "/sandbox".to_owned();
@@ -67,7 +67,7 @@ pub fn project_template() -> SandboxSpec {
     spec
 }
 
-/// The bounds of the pool: the facade's, where there is one.
+/// The limits of the pool: those of the facade, or defaults without a facade.
 pub fn pool_settings(facade: Option<&Facade>) -> PoolSettings {
     facade.map_or_else(PoolSettings::default, |facade| PoolSettings {
         channels: facade.max_channels as usize,
@@ -76,7 +76,7 @@ pub fn pool_settings(facade: Option<&Facade>) -> PoolSettings {
     })
 }
 
-/// How buckets come into sandboxes.
+/// The settings of the controllers for buckets.
 pub fn bucket_settings(
     settings: &Controller,
     common: &Buckets,
@@ -87,11 +87,12 @@ pub fn bucket_settings(
         node_driver: common.node_driver.clone(),
         operator_namespace,
         watched: settings.watch_namespace.clone(),
-        allow_http: common.allow_http_buckets,
+        endpoints: AllowedEndpoints::with_http(common.allow_http_buckets),
     }
 }
 
-/// The settings that shape pods, with the server's major and minor version.
+/// The settings of the controllers for pods. `version` is the API server's major and minor
+/// version.
 pub fn pod_settings(
     settings: &Controller,
     buckets: BucketSettings,
@@ -131,22 +132,22 @@ mod tests {
         database: Database,
     }
 
-    fn told(arguments: &[&str]) -> Option<String> {
+    fn target(arguments: &[&str]) -> Option<String> {
         let line = Line::parse_from([&["hutch"], arguments].concat());
-        let target = target(&line.database).unwrap();
+        let target = database_target(&line.database).unwrap();
         target.map(|target| target.to_string())
     }
 
     #[test]
-    fn the_database_has_the_names_and_the_defaults_of_its_contract() {
-        assert_eq!(told(&[]), None);
+    fn variables_and_defaults_of_the_database_are_those_of_the_backend() {
+        assert_eq!(target(&[]), None);
         for one in ["--postgres-host=localhost", "--postgres-sslmode=disable"] {
-            assert_eq!(told(&[one]).unwrap(), "crush@localhost:5432/crush");
+            assert_eq!(target(&[one]).unwrap(), "crush@localhost:5432/crush");
         }
         let others = ["--postgres-user=u", "--postgres-db=d", "--postgres-port=1"];
-        assert_eq!(told(&others).unwrap(), "u@localhost:1/d");
+        assert_eq!(target(&others).unwrap(), "u@localhost:1/d");
         let url = "--database-url=postgres://a:b@c:2/e";
-        assert_eq!(told(&[&others[..], &[url]].concat()).unwrap(), "a@c:2/e");
+        assert_eq!(target(&[&others[..], &[url]].concat()).unwrap(), "a@c:2/e");
         let command = Line::command();
         let variables = command.get_arguments().filter_map(|one| one.get_env());
         let variables: Vec<_> = variables.filter_map(|name| name.to_str()).collect();
