@@ -70,7 +70,7 @@ pub use projects::Projects;
 pub use sessions::Sessions;
 pub use target::{Target, Templates};
 pub use toolchains::{Diagnosis, Finding, LanguageError, MAX_FILES, Toolchains};
-pub use work::{Base, ClientPath, EditError, Limits, SearchKind, Work};
+pub use work::{Base, ClientPath, EditError, Limits, Occurrences, SearchKind, Work};
 
 use tokio::sync::watch;
 
@@ -163,8 +163,6 @@ impl Service {
             with.agents,
             settings.limits,
         ));
-        let output = settings.limits.max_output;
-        let toolchains = Toolchains::new(work.clone(), output, settings.execute_timeout);
         Arc::new(Self {
             buckets: Arc::new(Buckets::new(
                 acquirer.clone(),
@@ -181,7 +179,7 @@ impl Service {
                 with.exposures,
                 settings.backends,
             ),
-            toolchains,
+            toolchains: Toolchains::new(work.clone(), settings.limits, settings.execute_timeout),
             acquirer,
             sessions,
             work,

@@ -102,9 +102,14 @@ impl FakeSandboxes {
         self.changed();
     }
 
-    /// Lets the cache stay behind, or follow again.
-    pub fn set_behind(&self, is_behind: bool) {
-        self.state.lock().is_behind = is_behind;
+    /// Lets the cache no longer follow the API server.
+    pub fn hold_cache(&self) {
+        self.state.lock().is_behind = true;
+    }
+
+    /// Lets the cache follow the API server again.
+    pub fn release_cache(&self) {
+        self.state.lock().is_behind = false;
         self.changed();
     }
 
