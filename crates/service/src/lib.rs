@@ -38,6 +38,7 @@
 //! | `cache` | Wait for a change of the cache. |
 //! | `periodic` | Periodic work on many sandboxes. |
 //! | `error` | The errors that most use cases share. |
+//! | `fakes` | The interfaces in memory, for unit tests. |
 //!
 //! Two loops run in the background ([`Service::run_recorders`]). Requests only note in
 //! memory what has happened. The loops write it to the cluster later, so no request

@@ -288,10 +288,6 @@ impl Sandboxes for FakeSandboxes {
         self.state.lock().cache.values().cloned().collect()
     }
 
-    fn count(&self) -> usize {
-        self.state.lock().cache.len()
-    }
-
     fn awake(&self) -> usize {
         let all = self.all();
         all.iter().filter(|it| PodRef::ready(it).is_some()).count()
