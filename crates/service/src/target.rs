@@ -233,19 +233,32 @@ mod tests {
     }
 
     #[test]
-    fn every_owner_recognizes_the_sandbox_that_it_creates_and_no_other() {
-        let all = [
+    fn every_owner_recognizes_its_own_sandbox() {
+        for target in [
             Target::tenant("a"),
             Target::tenant_any_case("B"),
             Target::conversation("a"),
             Target::project(&project(), "/app"),
-        ];
-        for target in &all {
+        ] {
+            assert!(target.matches(&made_by(&target)), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn a_sandbox_of_one_owner_is_not_that_of_another() {
+        let (a, b) = (Target::tenant("a"), Target::tenant("b"));
+        let conversation = Target::conversation("a");
+        let project = Target::project(&project(), "/app");
+        for (target, others) in [
+            (&a, [&b, &conversation, &project]),
+            (&conversation, [&a, &b, &project]),
+        ] {
             let sandbox = made_by(target);
-            for other in &all {
-                assert_eq!(other.matches(&sandbox), other == target, "{other:?}");
+            for other in others {
+                assert!(!other.matches(&sandbox), "{other:?} {target:?}");
             }
         }
+        assert!(!conversation.matches(&made_by(&project)));
     }
 
     #[test]
