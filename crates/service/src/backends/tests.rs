@@ -202,3 +202,32 @@ fn only_dns_names_are_hosts() {
     }
     assert!(!is_host(&format!("{}.b", "a".repeat(64))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_host_is_routed_to_one_of_two_sandboxes_that_ask_at_once() {
+    let fakes = Fakes::new();
+    put_backend(&fakes, "one");
+    put_backend(&fakes, "two");
+    let (one, two) = tokio::join!(
+        route(&fakes, "one", "example.com"),
+        route(&fakes, "two", "example.com")
+    );
+    assert!(one.is_ok());
+    let text = two.unwrap_err().to_string();
+    assert_eq!(text, "app.example.com leads to one already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_routed_port_is_exposed_beside_the_usual_ones_and_only_once() {
+    let fakes = Fakes::new();
+    put_backend(&fakes, "one");
+    let backends = &fakes.service.backends;
+    for port in [3000, 8888] {
+        let routed = backends.route("one", ("app", "example.com"), port);
+        routed.await.unwrap();
+    }
+    assert_eq!(
+        fakes.exposures.exposed(),
+        [vec![5173, 8888, 3000], vec![5173, 8888]]
+    );
+}

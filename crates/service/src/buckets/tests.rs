@@ -218,6 +218,18 @@ async fn the_status_of_an_earlier_entry_does_not_count() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sandbox_is_in_use_while_a_bucket_is_mounted() {
+    let (fakes, target) = Fakes::with_sandbox("a");
+    fakes.sandboxes.edit(&target.name, |it| {
+        it.spec.lifecycle.idle_timeout = Some("1s".to_owned());
+    });
+    fakes.start_recorders();
+    try_mount(&fakes, &target, mount()).await.unwrap_err();
+    let times = fakes.sandboxes.activity().len();
+    assert!(times > 20, "{times}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mount_goes_on_when_its_client_leaves() {
     let (fakes, target) = Fakes::with_sandbox("a");
     start_node(&fakes, &target, |_| ());

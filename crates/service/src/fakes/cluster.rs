@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -254,6 +255,7 @@ pub struct FakeExposures {
     /// The UIDs of the sandboxes behind a host.
     behind: Lock<BTreeMap<String, Vec<String>>>,
     fault: Lock<Option<ResourceError>>,
+    exposed: Lock<Vec<Vec<u16>>>,
     routes: Lock<Vec<(String, u16)>>,
 }
 
@@ -268,6 +270,11 @@ impl FakeExposures {
         *self.fault.lock() = Some(fault);
     }
 
+    /// The lists of ports that were exposed.
+    pub fn exposed(&self) -> Vec<Vec<u16>> {
+        self.exposed.lock().clone()
+    }
+
     /// The hosts and ports that were routed.
     pub fn routes(&self) -> Vec<(String, u16)> {
         self.routes.lock().clone()
@@ -280,9 +287,13 @@ impl Exposures for FakeExposures {
         _: &'a Sandbox,
         ports: &'a [u16],
     ) -> BoxFuture<'a, Result<Vec<u16>, ResourceError>> {
-        let outside = ports.iter().map(|port| port + 20_000).collect();
-        let exposed = self.fault.lock().clone().map_or(Ok(outside), Err);
-        ready(exposed).boxed()
+        async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.exposed.lock().push(ports.to_vec());
+            let outside = ports.iter().map(|port| port + 20_000).collect();
+            self.fault.lock().clone().map_or(Ok(outside), Err)
+        }
+        .boxed()
     }
 
     fn sandboxes_behind<'a>(
@@ -296,10 +307,11 @@ impl Exposures for FakeExposures {
 
     fn route<'a>(
         &'a self,
-        _: &'a Sandbox,
+        sandbox: &'a Sandbox,
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, Result<(), ResourceError>> {
+        self.put_host(host, sandbox.metadata.uid.as_deref().unwrap());
         self.routes.lock().push((host.to_owned(), port));
         ready(Ok(())).boxed()
     }

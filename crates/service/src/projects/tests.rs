@@ -231,6 +231,13 @@ async fn conversations_are_listed_and_ended_and_projects_stay() {
         });
     }
     fakes.sandboxes.put_ready("project");
+    let ending = Target::conversation("ending").name;
+    fakes.sandboxes.put_ready(&ending);
+    fakes.sandboxes.edit(&ending, |it| {
+        let note = (annotations::CONVERSATION.to_owned(), "ending".to_owned());
+        it.metadata.annotations = Some([note].into());
+        it.metadata.deletion_timestamp = it.metadata.creation_timestamp.clone();
+    });
     let projects = &fakes.service.projects;
     assert_eq!(projects.conversations(), ["c", "d"]);
     assert!(projects.end_conversation("c").await.unwrap());

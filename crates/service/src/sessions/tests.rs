@@ -109,6 +109,35 @@ async fn a_session_that_lives_for_a_moment_leaves_no_resource() {
     sessions.close(&target, "s").await.unwrap();
     settle().await;
     assert!(fakes.records.writes().is_empty());
+    let calls = fakes.agents.calls();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(fakes.agents.calls(), calls, "nothing is left to write");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_use_of_a_session_that_exists_is_written() {
+    let (fakes, target) = Fakes::with_sandbox("a");
+    fakes.start_recorders();
+    let pod = pod_of(&fakes.sandboxes, &target.name);
+    fakes.agents.put_session(&pod, "s", None);
+    exec_in(&fakes, &target, "s").await;
+    settle().await;
+    assert_eq!(fakes.records.writes(), ["create s", "record s /work"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_begins_again_in_a_new_pod_is_written_at_once() {
+    let (fakes, target) = Fakes::with_sandbox("a");
+    fakes.start_recorders();
+    exec_in(&fakes, &target, "s").await;
+    settle().await;
+    fakes.sandboxes.edit(&target.name, |it| {
+        it.status.get_or_insert_default().pod_uid = Some("new".to_owned());
+    });
+    exec_in(&fakes, &target, "s").await;
+    settle().await;
+    let writes = fakes.records.writes();
+    assert_eq!(writes, ["create s", "record s /work", "record s /work"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -105,9 +105,15 @@ async fn an_edit_without_its_text_changes_nothing() {
         error.to_string(),
         "old_string was not found in f: the file is unchanged"
     );
+    assert_eq!(fakes.agents.file("/dir/f").as_deref(), Some("one"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_file_counts_as_empty_for_an_edit() {
+    let (fakes, target) = Fakes::with_sandbox("a");
     let missing = edit(&fakes, &target, "two", "three").await;
     assert!(matches!(missing, Err(EditError::NotFound(_))));
-    assert_eq!(fakes.agents.file("/dir/f").as_deref(), Some("one"));
+    assert_eq!(fakes.agents.file("/dir/f"), None);
 }
 
 #[tokio::test(start_paused = true)]

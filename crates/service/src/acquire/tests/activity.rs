@@ -106,11 +106,13 @@ async fn a_write_that_fails_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sandbox_that_is_gone_is_not_written() {
+async fn the_use_of_a_sandbox_that_is_gone_is_forgotten() {
     let (fakes, target) = Fakes::with_sandbox("a");
     fakes.start_recorders();
     drop(fakes.service.acquirer.activity.begin(&target.name));
     fakes.sandboxes.remove(&target.name);
+    sleep(Duration::from_secs(60)).await;
+    fakes.sandboxes.put_ready(&target.name);
     sleep(Duration::from_secs(60)).await;
     assert!(fakes.sandboxes.activity().is_empty());
 }

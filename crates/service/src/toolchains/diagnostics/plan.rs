@@ -195,5 +195,7 @@ mod tests {
             "compilerOptions": {"paths": {"path": "no"}}}"#;
         assert_eq!(references(text), ["././app.json", "./-x"]);
         assert!(references("{}").is_empty());
+        let many = format!("{{\"references\": [{}]", "{\"path\": \"a\"},".repeat(20));
+        assert_eq!(references(&many).len(), MAX_REFERENCES);
     }
 }

@@ -199,3 +199,36 @@ async fn the_sources_of_a_project_are_its_files_with_a_checker() {
     let sources = toolchains.sources(&Place::at("/work")).await.unwrap();
     assert_eq!(sources.len(), MAX_FILES);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_only_the_options_of_tsc_cause_is_not_reported() {
+    let (runner, toolchains) = FakeRunner::new();
+    runner.put_file("a.ts", "");
+    let tsc = "a.ts(1,1): error TS1378: await\na.ts(2,1): error TS2322: type\n";
+    runner.install("tsc", outcome(2, tsc, ""), NO_TIME);
+    let found = diagnose(&toolchains, &["a.ts"]).await;
+    assert_eq!(messages(&found.files[0].1), ["type"]);
+    assert!(found.others.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn findings_after_the_first_1000_of_a_run_are_dropped() {
+    let (runner, toolchains) = FakeRunner::new();
+    runner.put_file("a.py", "");
+    let row = |line| format!("[\"a.py\", {line}, 0, 1, 1, \"pyflakes\", \"no\"]\n");
+    let rows: String = (0..1100).map(row).collect();
+    runner.install("python3", outcome(0, &rows, ""), NO_TIME);
+    let found = diagnose(&toolchains, &["a.py"]).await;
+    assert_eq!(found.files[0].1.len(), 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_is_looked_for_in_32_directories() {
+    let (runner, toolchains) = FakeRunner::new();
+    runner.put_file("/go.mod", "");
+    let near = format!("{}/a.go", "/d".repeat(31));
+    let far = format!("{}/a.go", "/d".repeat(32));
+    diagnose(&toolchains, &[&near, &far]).await;
+    let lines = runner.command_lines();
+    assert_eq!(lines, ["go vet -json .", "go vet -json ./a.go"]);
+}
