@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::fakes::{Fakes, credentials, pod_of, seconds_since, settings};
 use crate::{BucketError, Mount, Target};
-use hutch_api::{Bucket, BucketPhase, BucketStatus, Mechanism};
+use hutch_api::{Bucket, BucketPhase, BucketStatus, Mechanism, Sandbox};
 use hutch_core::buckets::digest;
 use hutch_core::interfaces::ResourceError;
 use hutch_core::names;
@@ -40,34 +40,29 @@ fn status(bucket: &Bucket, phase: BucketPhase) -> BucketStatus {
     }
 }
 
-/// Sets the status of all buckets of the spec.
-fn report(fakes: &Fakes, target: &Target, change: impl Fn(&mut BucketStatus)) {
-    fakes.sandboxes.edit(&target.name, |it| {
-        let all = it.spec.buckets.iter();
-        let all = all.map(|bucket| {
-            let mut status = status(bucket, BucketPhase::Mounted);
-            change(&mut status);
-            status
-        });
-        it.status.get_or_insert_default().buckets = all.collect();
+/// Reports all buckets of the spec as mounted, with a change of each status.
+fn report_on(sandbox: &mut Sandbox, change: impl Fn(&mut BucketStatus)) {
+    let all = sandbox.spec.buckets.iter();
+    let all = all.map(|bucket| {
+        let mut status = status(bucket, BucketPhase::Mounted);
+        change(&mut status);
+        status
     });
+    sandbox.status.get_or_insert_default().buckets = all.collect();
 }
 
-/// A node component that mounts and unmounts what the spec says after two seconds.
+fn report(fakes: &Fakes, target: &Target, change: impl Fn(&mut BucketStatus)) {
+    let report = |sandbox: &mut Sandbox| report_on(sandbox, change);
+    fakes.sandboxes.edit(&target.name, report);
+}
+
+/// Starts a node component that reports on the buckets of the spec every two seconds.
 fn start_node(fakes: &Fakes, target: &Target, change: impl Fn(&mut BucketStatus) + Send + 'static) {
     let (sandboxes, name) = (fakes.sandboxes.clone(), target.name.clone());
     tokio::spawn(async move {
         loop {
             sleep(Duration::from_secs(2)).await;
-            sandboxes.edit(&name, |it| {
-                let all = it.spec.buckets.iter();
-                let all = all.map(|bucket| {
-                    let mut status = status(bucket, BucketPhase::Mounted);
-                    change(&mut status);
-                    status
-                });
-                it.status.get_or_insert_default().buckets = all.collect();
-            });
+            sandboxes.edit(&name, |sandbox| report_on(sandbox, &change));
         }
     });
 }
