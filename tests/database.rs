@@ -20,7 +20,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use sqlx::Row;
 
 /// The longest time that a caller may wait for a database that is known to be away.
-const MOMENT: Duration = Duration::from_millis(50);
+const FAIL_FAST_LIMIT: Duration = Duration::from_millis(50);
 
 fn open(target: Target) -> Arc<Database> {
     let database = Database::new(Some(target), &mut Registry::default());
@@ -145,7 +145,7 @@ async fn a_restart_is_survived_and_an_outage_is_answered_at_once() {
     assert_eq!(database.state().integration, Integration::Away);
     let begin = Instant::now();
     let error = database.get("P").await.unwrap_err();
-    assert!(error.away() && begin.elapsed() < MOMENT, "{error}");
+    assert!(error.away() && begin.elapsed() < FAIL_FAST_LIMIT, "{error}");
     assert!(database.state().last_error.is_some());
     postgres.up(&[]).await;
     let begin = Instant::now();
@@ -161,7 +161,7 @@ async fn a_black_hole_costs_one_deadline_and_then_nothing() {
     let proxy = Proxy::to(postgres.port).await;
     let database = open(postgres.target(proxy.port, "123456", "disable"));
     assert!(database.get("P").await.unwrap().is_some());
-    proxy.black_hole(true);
+    proxy.swallow_all();
     let begin = Instant::now();
     let calls = (0..40).map(|_| database.get("P"));
     let answers = futures::future::join_all(calls).await;
@@ -178,10 +178,10 @@ async fn a_black_hole_costs_one_deadline_and_then_nothing() {
     for _ in 0..100 {
         let begin = Instant::now();
         assert!(database.get("P").await.unwrap_err().away());
-        assert!(begin.elapsed() < MOMENT, "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < FAIL_FAST_LIMIT, "{:?}", begin.elapsed());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    proxy.black_hole(false);
+    proxy.pass_all();
     let begin = Instant::now();
     until(&database, Integration::Connected).await;
     assert!(

@@ -18,7 +18,7 @@ use crate::report::{Measure, Report, Times};
 use crate::start::is_ready;
 use crate::support::backend::Backend;
 use crate::support::postgres::Postgres;
-use crate::support::world::{PATIENCE, eventually};
+use crate::support::world::{WAIT_TIMEOUT, eventually};
 use crate::support::{Tenant, World};
 use hutch_core::names;
 
@@ -104,7 +104,7 @@ async fn when_ready(world: &World, pods: &[String]) -> HashMap<String, f64> {
     let mut ready = HashMap::new();
     let mut seen = std::pin::pin!(seen);
     while ready.len() < pods.len() {
-        let next = tokio::time::timeout(PATIENCE, seen.next()).await;
+        let next = tokio::time::timeout(WAIT_TIMEOUT, seen.next()).await;
         let pod: Pod = next.expect("a pod becomes Ready").unwrap().unwrap();
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
         ready.entry(pod.name_any()).or_insert(now);

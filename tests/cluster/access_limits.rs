@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::access::{get, id, knock, knock_with, secret, with_user};
 use crate::support::backend::Backend;
 use crate::support::hutch::KEYED;
-use crate::support::world::{PATIENCE, eventually};
+use crate::support::world::{WAIT_TIMEOUT, eventually};
 use crate::support::{Hutch, Tenant, World};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +58,7 @@ async fn more_requests_at_once_than_a_key_may_have_are_refused_until_one_ends() 
         // Another request may hold the place at that moment.
         async move {
             let placed = async { while tenant.exec_in("two", wait).await.status == 429 {} };
-            let placed = tokio::time::timeout(PATIENCE, placed).await;
+            let placed = tokio::time::timeout(WAIT_TIMEOUT, placed).await;
             placed.expect("the second command has a place");
         }
     });

@@ -11,7 +11,7 @@ use crate::support::proxy::Proxy;
 use crate::support::{S3, World};
 
 /// How long the service hangs.
-const HANG: Duration = Duration::from_secs(60);
+const HANG_TIME: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_hangs_for_a_minute_disturbs_no_other_and_works_again() {
@@ -43,7 +43,7 @@ async fn a_service_that_hangs_for_a_minute_disturbs_no_other_and_works_again() {
             // A sandbox whose command hangs in the bucket is deleted like any other.
             c.destroy().await.ok();
         }
-        if begun.elapsed() >= HANG {
+        if begun.elapsed() >= HANG_TIME {
             break;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -69,14 +69,14 @@ async fn a_service_that_swallows_everything_is_given_up_and_leaves_nothing() {
     let (s3, node) = (S3::start().await, world.node().await);
     let (_hutch, a) = tenant(&world, &[]).await;
     let proxy = Proxy::to(s3.port).await;
-    proxy.black_hole(true);
+    proxy.swallow_all();
     let url = format!("http://127.0.0.1:{}", proxy.port);
     let through = async || mount(&a, &s3, |body| body["options"]["endpoint"] = json!(url)).await;
     let data = through().await.refused(500);
     let error = data["error"].as_str().unwrap();
     assert!(error.contains("not answered"), "{error}");
     nothing_is_left(&world, &node, &a).await;
-    proxy.black_hole(false);
+    proxy.pass_all();
     through().await.ok();
     assert_eq!(a.stdout("echo x > /mnt/data/x; cat /mnt/data/x").await, "x");
 }

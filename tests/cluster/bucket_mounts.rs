@@ -198,13 +198,9 @@ async fn a_mount_comes_back_with_the_sandbox() {
     mount(&tenant, &s3, |_| {}).await.ok();
     tenant.stdout("echo 1 > /mnt/data/one").await;
     let name = world.sandbox_of("a").await.metadata.name.unwrap();
-    world
-        .patch(&name, json!({"spec": {"suspended": true}}))
-        .await;
+    world.suspend(&name).await;
     world.gone::<k8s_openapi::api::core::v1::Pod>(&name).await;
-    world
-        .patch(&name, json!({"spec": {"suspended": false}}))
-        .await;
+    world.resume(&name).await;
     crate::support::world::eventually("the sandbox is back", async || {
         let answer = tenant
             .post("/exec", json!({"command": "cat /mnt/data/one"}))

@@ -5,7 +5,6 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
 use rustix::process::Signal;
-use serde_json::json;
 
 use crate::buckets_csi_sandbox::{begin, restricted};
 use crate::support::World;
@@ -119,14 +118,13 @@ async fn a_volume_comes_back_with_the_sandbox_and_with_another_pod() {
     restricted(&world, "s", &[s3.bucket("data", "/mnt/data")], IDLE).await;
     world.ready("s").await;
     world.inside("s", "echo 1 > /mnt/data/file").unwrap();
-    let asleep = |asleep: bool| json!({"spec": {"suspended": asleep}});
-    world.patch("s", asleep(true)).await;
+    world.suspend("s").await;
     world.gone::<Pod>("s").await;
     eventually("nothing is mounted meanwhile", async || {
         node.left().is_empty().then_some(())
     })
     .await;
-    world.patch("s", asleep(false)).await;
+    world.resume("s").await;
     world.ready("s").await;
     assert_eq!(world.inside("s", "cat /mnt/data/file").unwrap(), "1");
 

@@ -9,7 +9,7 @@ use crate::support::world::eventually;
 use crate::support::{S3, World};
 
 /// A mount is repaired in the running container within this time.
-const HEALED: Duration = Duration::from_secs(20);
+const REPAIR_LIMIT: Duration = Duration::from_secs(20);
 
 /// Waits until the pod reads the object again.
 async fn readable(world: &World, pod: &str) {
@@ -19,7 +19,11 @@ async fn readable(world: &World, pod: &str) {
         (text.as_deref() == Ok("text")).then_some(())
     })
     .await;
-    assert!(begun.elapsed() < HEALED, "after {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < REPAIR_LIMIT,
+        "after {:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +101,7 @@ async fn the_driver_is_withdrawn_when_hutch_node_stops_and_its_mounts_stay() {
     let pod = world.running_pod("p").await;
 
     node.stop().await;
-    world.until_registered(&driver, false).await;
+    world.until_unregistered(&driver).await;
     assert_eq!(world.sh("p", "cat /mnt/b/file").unwrap(), "text");
     node.start(&world).await;
 

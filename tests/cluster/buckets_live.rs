@@ -4,7 +4,6 @@ use hutch_api::{Bucket, BucketPhase, Mechanism, SandboxSpec, SecurityProfile};
 use hutch_node::container;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
-use serde_json::json;
 
 use crate::support::world::eventually;
 use crate::support::{S3, World};
@@ -252,16 +251,14 @@ async fn a_bucket_survives_sleep_and_wake_and_another_sandbox_finds_the_bytes() 
             "head -c 3000000 /dev/urandom > /mnt/data/big; cd /mnt/data; sha256sum big > sum",
         )
         .unwrap();
-    world.patch("s", json!({"spec": {"suspended": true}})).await;
+    world.suspend("s").await;
     world.gone::<Pod>("s").await;
     eventually("nothing is mounted for a sandbox that sleeps", async || {
         node.left().is_empty().then_some(())
     })
     .await;
     world.forgotten("s", "data").await;
-    world
-        .patch("s", json!({"spec": {"suspended": false}}))
-        .await;
+    world.resume("s").await;
     world.running("s").await;
     world.mounted("s", "data").await;
     let check = "cd /mnt/data && sha256sum -c sum";

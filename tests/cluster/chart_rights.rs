@@ -79,9 +79,7 @@ async fn live(world: &World) {
     world
         .condition("long", "WorkspaceReady", "ResizeRefused")
         .await;
-    world
-        .patch("long", json!({"spec": {"suspended": true}}))
-        .await;
+    world.suspend("long").await;
     world.sandbox("long", is(Phase::Suspended)).await;
     world.gone::<Pod>("long").await;
     world.gone::<Sandbox>("short").await;

@@ -12,7 +12,7 @@ use crate::support::{Tenant, World};
 use hutch_core::names;
 
 /// The contract's limit for the command after a hostile one.
-const NEXT: Duration = Duration::from_secs(2);
+const NEXT_COMMAND_LIMIT: Duration = Duration::from_secs(2);
 
 /// Commands for any shell, with the exit code where all shells agree on it.
 const ANY: &[(&str, Option<i64>)] = &[
@@ -127,7 +127,7 @@ async fn next_works(tenant: &Tenant, session: &str, after: &str) {
     let shown: String = after.chars().take(60).collect();
     // The command uses only the shell, because PATH may be broken now.
     let next = tenant.exec_in(session, "pwd; echo \"$KEEP\"");
-    let answer = tokio::time::timeout(NEXT, next).await;
+    let answer = tokio::time::timeout(NEXT_COMMAND_LIMIT, next).await;
     let answer = answer.unwrap_or_else(|_| panic!("nothing works after {shown:?}"));
     let result = &answer.body["data"]["result"];
     assert_eq!(result["exitCode"], 0, "after {shown:?}: {answer:#?}");

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::World;
 use crate::support::chart::{import, programs};
-use crate::support::world::PATIENCE;
+use crate::support::world::WAIT_TIMEOUT;
 
 /// The security context that a "restricted" namespace requires. The user, which is not
 /// root, comes from the image.
@@ -110,7 +110,7 @@ async fn a_static_hutch_in_an_empty_image_finds_services_by_name() {
     world.apply(&pod.to_string()).unwrap();
     // Hutch connects to its database as soon as it runs, again and again.
     let wait = tokio::task::spawn_blocking(move || database.accept());
-    tokio::time::timeout(PATIENCE, wait)
+    tokio::time::timeout(WAIT_TIMEOUT, wait)
         .await
         .expect("the database is looked for by its name")
         .unwrap()

@@ -13,7 +13,7 @@ use crate::support::hutch::KEYED;
 use crate::support::world::eventually;
 
 /// The longest time until a key works, or stops working.
-const SOON: Duration = Duration::from_secs(1);
+const KEY_CHANGE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Checks that requests with that key soon get the wanted status, and keep it.
 async fn soon(url: &str, key: &str, status: u16) {
@@ -22,7 +22,11 @@ async fn soon(url: &str, key: &str, status: u16) {
         (knock_with(url, key).await == status).then_some(())
     })
     .await;
-    assert!(began.elapsed() < SOON, "only after {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < KEY_CHANGE_LIMIT,
+        "only after {:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,8 +105,7 @@ async fn a_suspended_sandbox_has_no_pod_and_keeps_its_workspace() {
     tenant.stdout("echo data > file").await;
     let claims = world.claim_names().await;
     for _ in 0..2 {
-        let suspend = |on: bool| json!({"spec": {"suspended": on}});
-        world.patch(&name, suspend(true)).await;
+        world.suspend(&name).await;
         world.gone::<Pod>(&name).await;
         let ended = |sandbox: &Sandbox| {
             phase(sandbox) == Phase::Suspended
@@ -128,7 +127,7 @@ async fn a_suspended_sandbox_has_no_pod_and_keeps_its_workspace() {
         let refused = tenant.post("/exec", json!({"command": "true"})).await;
         let text = refused.body["data"]["error"].as_str().unwrap().to_owned();
         assert!(text.contains("spec.suspended"), "{refused:?}");
-        world.patch(&name, suspend(false)).await;
+        world.resume(&name).await;
         world.ready(&name).await;
         assert_eq!(tenant.stdout("cat file").await, "data");
         assert_eq!(world.claim_names().await, claims);

@@ -74,7 +74,7 @@ async fn pod(world: &World, state: &Path) -> String {
 async fn start(world: &World, state: &Path) {
     world.apply(&pod(world, state).await).unwrap();
     let driver = world.driver().await;
-    world.until_registered(&driver, true).await;
+    world.until_registered(&driver).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,8 +28,8 @@ const FOREVER: &str = "exec /bin/sleep 100000";
 /// Records each use, says that there is no agent, and floods the process that would bring
 /// one.
 const FLOOD: &str = "#!/bin/sh\necho $# >> /asked\n[ $# -gt 4 ] || exit 69\nexec cat /dev/zero\n";
-/// More than Hutch may accept of output that it does not need.
-const ROOM: u64 = 64 << 20;
+/// Hutch must not accept so much output that it does not need.
+const MAX_GROWTH_BYTES: u64 = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shell_that_floods_costs_no_memory_and_is_probed_once_for_all_waiting_requests() {
@@ -54,7 +54,7 @@ async fn a_shell_that_floods_costs_no_memory_and_is_probed_once_for_all_waiting_
         reply.fails(503);
     }
     let after = hutch.resident();
-    assert!(after < before + ROOM, "{before} became {after}");
+    assert!(after < before + MAX_GROWTH_BYTES, "{before} became {after}");
     let said = ["exec", "flood", "--", "/bin/cat", "/asked"];
     assert_eq!(world.kubectl(&said, "").unwrap(), "4\n6\n");
 }

@@ -13,16 +13,16 @@ use crate::support::proxy::Proxy;
 use crate::support::world::eventually;
 
 /// Longer than any looked-up value is used without a new look-up.
-const STALE: Duration = Duration::from_secs(7);
+const LONGER_THAN_THE_CACHE: Duration = Duration::from_secs(7);
 /// The longest delay of a request by a database that does not answer. The request's own
 /// time comes on top.
-const HELD_UP: Duration = Duration::from_secs(5);
+const MAX_DELAY: Duration = Duration::from_secs(5);
 
 /// Checks for a while that the same sandbox serves the conversation. Returns the longest
 /// time of one request.
 async fn served(backend: &Backend, host: &str) -> Duration {
     let (begin, mut longest) = (Instant::now(), Duration::ZERO);
-    while begin.elapsed() < STALE {
+    while begin.elapsed() < LONGER_THAN_THE_CACHE {
         let asked = Instant::now();
         assert_eq!(backend.stdout("hostname").await.trim_end(), host);
         longest = longest.max(asked.elapsed());
@@ -113,17 +113,17 @@ async fn a_database_that_never_answers_delays_no_request_for_long() {
     let host = host.metadata.name.unwrap();
     conversation(&postgres, "later", Some("P")).await;
 
-    proxy.black_hole(true);
+    proxy.swallow_all();
     let longest = served(&backend, &host).await;
-    assert!(longest < HELD_UP, "{longest:?}");
+    assert!(longest < MAX_DELAY, "{longest:?}");
     let begin = Instant::now();
     backend.get("/health", &[]).await.ok();
-    assert!(begin.elapsed() < HELD_UP, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < MAX_DELAY, "{:?}", begin.elapsed());
     let later = backend.about("later");
     assert_ne!(later.stdout("hostname").await.trim_end(), host);
     until(&backend, "standalone").await;
 
-    proxy.black_hole(false);
+    proxy.pass_all();
     joins(&later, &host).await;
     until(&backend, "connected").await;
     let all = [&backend, &later];

@@ -17,7 +17,7 @@ use crate::support::{Hutch, World};
 use hutch_api::{Sandbox, SandboxSpec};
 
 /// The longest time that `container_name` may be outdated.
-pub const SOON: Duration = Duration::from_secs(5);
+pub const ROW_LIMIT: Duration = Duration::from_secs(5);
 
 /// `hutch run` with the database behind `port`, and a client.
 pub async fn integrated(
@@ -66,7 +66,11 @@ pub async fn named(
             .find(|pod| pod.name_any() == name && wanted(pod))
     })
     .await;
-    assert!(begin.elapsed() < SOON, "{what} after {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < ROW_LIMIT,
+        "{what} after {:?}",
+        begin.elapsed()
+    );
     pod
 }
 
@@ -204,7 +208,7 @@ async fn a_deleted_container_is_replaced_and_the_row_follows() {
         postgres.container("P").await.is_none().then_some(())
     })
     .await;
-    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < ROW_LIMIT, "{:?}", begin.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::Row;
 
 use crate::support::postgres::Postgres;
@@ -46,10 +46,6 @@ pub async fn row(postgres: &Postgres, project: &str, name: Option<&str>) {
     .await;
 }
 
-pub fn suspended(on: bool) -> Value {
-    json!({"spec": {"suspended": on}})
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_names_the_pod_while_it_runs_and_nothing_else_is_touched() {
     let (world, postgres) = (World::new("row").await, Postgres::start().await);
@@ -65,10 +61,10 @@ async fn a_row_names_the_pod_while_it_runs_and_nothing_else_is_touched() {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
     assert!((now - 60_000..=now).contains(&updated), "{updated}");
 
-    world.patch("box", suspended(true)).await;
+    world.suspend("box").await;
     world.gone::<Pod>("box").await;
     row(&postgres, "P", None).await;
-    world.patch("box", suspended(false)).await;
+    world.resume("box").await;
     world.ready("box").await;
     row(&postgres, "P", Some("box")).await;
     // Nothing is written while nothing changes. That is a claim about a time, and nothing
@@ -144,7 +140,7 @@ async fn a_name_that_another_program_set_stays_while_that_pod_lives() {
         .sql("UPDATE projects SET container_name = ''")
         .await;
     row(&postgres, "P", Some("box")).await;
-    world.patch("box", suspended(true)).await;
+    world.suspend("box").await;
     row(&postgres, "P", None).await;
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
-use crate::projector::{SYNCED, controller, row, spec, suspended};
+use crate::projector::{SYNCED, controller, row, spec};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::world::{eventually, http};
@@ -54,7 +54,7 @@ async fn changes_during_an_outage_of_the_database_are_synced_later() {
         told.starts_with("ok\n") && told.contains("database: away since "),
         "{told}"
     );
-    world.patch("box", suspended(true)).await;
+    world.suspend("box").await;
     world.gone::<Pod>("box").await;
     world.delete("other").await;
     postgres.up(&[]).await;
@@ -81,7 +81,7 @@ async fn a_black_hole_delays_the_projector_and_nothing_else() {
     let usual = start("a", "A").await;
     row(&postgres, "A", Some("a")).await;
     let (took, count) = reconciles(&hutch).await;
-    proxy.black_hole(true);
+    proxy.swallow_all();
     let dark = start("b", "B").await;
     assert!(
         dark < usual * 3 + Duration::from_secs(2),
@@ -92,7 +92,7 @@ async fn a_black_hole_delays_the_projector_and_nothing_else() {
     let mean = (after - took) / (more - count).max(1.0);
     assert!(mean < 0.5, "a reconcile takes {mean} s");
     assert_eq!(postgres.container("B").await, None);
-    proxy.black_hole(false);
+    proxy.pass_all();
     row(&postgres, "B", Some("b")).await;
 }
 
@@ -122,7 +122,7 @@ async fn a_demoted_server_is_left_for_the_new_one() {
     old.sql(demote).await;
     old.sql("SELECT pg_reload_conf()").await;
     proxy.lead_to(new.port);
-    world.patch("box", suspended(true)).await;
+    world.suspend("box").await;
     world.gone::<Pod>("box").await;
     row(&new, "P", None).await;
     assert_eq!(old.container("P").await.as_deref(), Some("box"));
@@ -176,7 +176,11 @@ async fn a_statement_that_the_database_refuses_is_reported_and_retried() {
         // New connections get the role's new setting.
         postgres.sql(hang_up).await;
         asleep = !asleep;
-        world.patch("box", suspended(asleep)).await;
+        if asleep {
+            world.suspend("box").await;
+        } else {
+            world.resume("box").await;
+        }
         let told = world.condition("box", SYNCED, reason).await;
         assert_eq!(told.status, "False");
         postgres.sql(end).await;

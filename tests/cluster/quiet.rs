@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
 
-use crate::projector::{SYNCED, row, spec, suspended};
+use crate::projector::{SYNCED, row, spec};
 use crate::sandbox::manifest;
 use crate::support::postgres::Postgres;
 use crate::support::world::eventually;
@@ -121,7 +121,7 @@ async fn settle_projects(world: &World, postgres: &mut Postgres) {
     postgres.down("QUIT");
     let now = DeleteParams::default().grace_period(0);
     pods.delete("p-run", &now).await.unwrap();
-    world.patch("p-sleep", suspended(true)).await;
+    world.suspend("p-sleep").await;
     world.next_pod("p-run", &uid).await;
     world.gone::<Pod>("p-sleep").await;
     postgres.up(&[]).await;

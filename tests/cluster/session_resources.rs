@@ -213,8 +213,7 @@ async fn a_session_of_a_sleeping_sandbox_keeps_its_resource() {
     let before = resource(&world, "s", "kept", |_| true).await;
     tenant.stdout_in("ended", "cd /tmp").await;
     let ended = resource(&world, "s", "ended", |_| true).await;
-    let suspend = |on: bool| json!({"spec": {"suspended": on}});
-    world.patch(&sandbox, suspend(true)).await;
+    world.suspend(&sandbox).await;
     world
         .gone::<k8s_openapi::api::core::v1::Pod>(&sandbox)
         .await;
@@ -223,7 +222,7 @@ async fn a_session_of_a_sleeping_sandbox_keeps_its_resource() {
     let params = DeleteParams::default();
     api.delete(&ended.name_any(), &params).await.unwrap();
     world.gone::<SandboxSession>(&ended.name_any()).await;
-    world.patch(&sandbox, suspend(false)).await;
+    world.resume(&sandbox).await;
     world.ready(&sandbox).await;
     assert_eq!(tenant.stdout_in("kept", "pwd; echo $A").await, "/tmp\n1");
     let after = resource(&world, "s", "kept", |_| true).await;
@@ -292,8 +291,7 @@ async fn the_first_command_of_an_applied_session_runs_with_its_spec() {
     let (_hutch, tenant) = world.with_tenant("a", &[]).await;
     tenant.create().await.ok();
     let sandbox = names::sandbox("a");
-    let suspend = |on: bool| json!({"spec": {"suspended": on}});
-    world.patch(&sandbox, suspend(true)).await;
+    world.suspend(&sandbox).await;
     world
         .sandbox(&sandbox, |sandbox| {
             let status = sandbox.status.as_ref();
@@ -306,7 +304,7 @@ async fn the_first_command_of_an_applied_session_runs_with_its_spec() {
     world
         .object::<SandboxSession>("mine", |session| ready(session).is_some())
         .await;
-    world.patch(&sandbox, suspend(false)).await;
+    world.resume(&sandbox).await;
     // The request does not wait until the resource is Ready.
     assert_eq!(tenant.stdout_in("s", "pwd; echo $A").await, "/usr\n1");
     world.object::<SandboxSession>("mine", is_ready).await;

@@ -124,10 +124,9 @@ async fn a_foreign_pod_of_the_sandbox_s_name_is_never_touched() {
         let sandbox = world.sandbox(name, |_| true).await;
         let status = sandbox.status.clone().unwrap();
         assert_eq!((status.phase, &status.pod_name), (Phase::Failed, &None));
-        let suspend = |on: bool| json!({"spec": {"suspended": on}});
-        world.patch(name, suspend(true)).await;
+        world.suspend(name).await;
         world.condition(name, "Ready", "Suspended").await;
-        world.patch(name, suspend(false)).await;
+        world.resume(name).await;
         world.condition(name, "Ready", "NameConflict").await;
         let same = pods.get(name).await.unwrap();
         assert_eq!(same.uid(), foreign.uid());
@@ -219,13 +218,9 @@ async fn a_claim_deleted_by_hand_is_reported_and_created_again_at_the_next_start
             .deletion_timestamp
             .is_none()
     );
-    world
-        .patch(&name, json!({"spec": {"suspended": true}}))
-        .await;
+    world.suspend(&name).await;
     world.gone::<PersistentVolumeClaim>(&claim).await;
-    world
-        .patch(&name, json!({"spec": {"suspended": false}}))
-        .await;
+    world.resume(&name).await;
     world.ready(&name).await;
     let made = world.claims().get(&claim).await.unwrap();
     assert_ne!(made.uid(), uid);

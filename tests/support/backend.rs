@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Hutch, World};
 
 /// Less than the real client waits, and more than any request of the tests takes.
-const PATIENCE: Duration = Duration::from_secs(90);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A client for one conversation.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ impl Backend {
     /// A client of the facade at `url`.
     pub fn new(url: &str, conversation: &str) -> Self {
         let http = reqwest::Client::builder()
-            .timeout(PATIENCE)
+            .timeout(REQUEST_TIMEOUT)
             .build()
             .unwrap();
         Self {

@@ -15,7 +15,7 @@ use kube::{Client, Config, CustomResourceExt, ResourceExt, config::Kubeconfig};
 use tokio::sync::OnceCell;
 
 /// A limit in bytes: the agent is copied into every sandbox.
-const LARGEST_AGENT: u64 = 4_000_000;
+const MAX_AGENT_BYTES: u64 = 4_000_000;
 /// The agent's image, as the tests load it into a test cluster.
 const AGENT_IMAGE: &str = "hutch.dev/hutch:test";
 
@@ -89,7 +89,11 @@ pub fn agent_binary() -> PathBuf {
         agent.display()
     );
     let size = std::fs::metadata(&agent).expect("it has a size").len();
-    assert!(size < LARGEST_AGENT, "{} has {size} bytes", agent.display());
+    assert!(
+        size < MAX_AGENT_BYTES,
+        "{} has {size} bytes",
+        agent.display()
+    );
     agent
 }
 

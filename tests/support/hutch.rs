@@ -11,7 +11,7 @@ use super::volume;
 use super::world::http;
 
 /// How long a start, an end or a line of the log may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The log level: enough to explain a failure. A bench has the level that users have.
 const LOG: &str = if cfg!(debug_assertions) {
@@ -146,7 +146,7 @@ impl Hutch {
     pub async fn until_ready(&self) {
         let ready = format!("{}/readyz", self.ops().await);
         let http = http();
-        for _ in 0..PATIENCE.as_millis() / 50 {
+        for _ in 0..PROCESS_TIMEOUT.as_millis() / 50 {
             if http
                 .get(&ready)
                 .send()
@@ -176,7 +176,7 @@ impl Hutch {
 
     /// Waits for `text` in the log, and returns the word that follows it.
     async fn said(&self, text: &str) -> String {
-        for _ in 0..PATIENCE.as_millis() / 20 {
+        for _ in 0..PROCESS_TIMEOUT.as_millis() / 20 {
             let log = self.log();
             let found = log.lines().find_map(|line| line.split_once(text));
             if let Some((_, rest)) = found {
@@ -246,7 +246,7 @@ impl Hutch {
 
     /// Waits until the process has ended.
     pub async fn ends(mut self) -> ExitStatus {
-        for _ in 0..PATIENCE.as_millis() / 20 {
+        for _ in 0..PROCESS_TIMEOUT.as_millis() / 20 {
             if let Some(status) = self.child().try_wait().unwrap() {
                 return status;
             }

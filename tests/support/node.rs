@@ -99,7 +99,7 @@ impl Node {
         all.extend(["--kubelet-dir", &kubelet]);
         all.extend(self.arguments.iter().map(String::as_str));
         self.hutch = Some(world.hutch("node", &all).await);
-        world.until_registered(&driver, true).await;
+        world.until_registered(&driver).await;
     }
 
     pub fn hutch(&self) -> &Hutch {

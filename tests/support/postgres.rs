@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// How long a start or an end may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running server, with the database and role `crush`.
 pub struct Postgres {
@@ -81,7 +81,7 @@ impl Postgres {
             command.args(["-c", parameter]);
         }
         self.child = Some(command.spawn().expect("postgres starts"));
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + PROCESS_TIMEOUT;
         while self.superuser("postgres").await.is_err() {
             assert!(
                 Instant::now() < give_up,
@@ -101,7 +101,7 @@ impl Postgres {
         let _ = Command::new("kill")
             .args([&format!("-{signal}"), &pid])
             .status();
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + PROCESS_TIMEOUT;
         while child.try_wait().unwrap().is_none() && Instant::now() < give_up {
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -49,10 +49,14 @@ impl Proxy {
         self.server.store(port, Ordering::Relaxed);
     }
 
-    /// Turns the black hole on or off. A connection that has lost bytes in it passes
-    /// nothing any more.
-    pub fn black_hole(&self, on: bool) {
-        self.hole.send_replace(on);
+    /// Becomes a black hole. A connection that loses bytes in it passes nothing any more.
+    pub fn swallow_all(&self) {
+        self.hole.send_replace(true);
+    }
+
+    /// Ends the black hole.
+    pub fn pass_all(&self) {
+        self.hole.send_replace(false);
     }
 }
 

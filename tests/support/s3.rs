@@ -14,7 +14,7 @@ use hutch_testcluster::{Cluster, Options};
 use tempfile::TempDir;
 
 /// How long the server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server on its own loopback port; dropping it kills it.
 pub struct S3 {
@@ -102,7 +102,7 @@ impl S3 {
     }
 
     fn until_open(&self) {
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + START_TIMEOUT;
         while TcpStream::connect((self.host.as_str(), self.port)).is_err() {
             assert!(Instant::now() < give_up, "the S3 server does not listen");
             std::thread::sleep(Duration::from_millis(20));

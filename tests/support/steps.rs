@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::World;
@@ -57,6 +57,18 @@ impl World {
         api.patch(name, &params, &Patch::Merge(&patch))
             .await
             .unwrap()
+    }
+
+    /// Sets `spec.suspended`.
+    pub async fn suspend(&self, name: &str) {
+        let patch = json!({"spec": {"suspended": true}});
+        self.patch(name, patch).await;
+    }
+
+    /// Clears `spec.suspended`.
+    pub async fn resume(&self, name: &str) {
+        let patch = json!({"spec": {"suspended": false}});
+        self.patch(name, patch).await;
     }
 
     /// Deletes the sandbox and waits until it is gone.
@@ -114,12 +126,12 @@ pub fn condition<'a>(sandbox: &'a Sandbox, kind: &str) -> Option<&'a Condition> 
 /// Every change of the pods of a namespace, as a watch reported it.
 pub struct History {
     task: JoinHandle<()>,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<PodChange>>>,
 }
 
 /// One change: the pod, its sandbox, and true if the pod lives after it.
 #[derive(Clone, Debug)]
-struct Seen {
+struct PodChange {
     pod: String,
     sandbox: String,
     lives: bool,
@@ -127,7 +139,7 @@ struct Seen {
 
 impl History {
     fn record(world: &World) -> Self {
-        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let seen = Arc::<Mutex<Vec<PodChange>>>::default();
         let (pods, log) = (world.pods(), Arc::clone(&seen));
         let task = tokio::spawn(async move {
             let mut events = std::pin::pin!(watcher(pods, watcher::Config::default()));
@@ -180,11 +192,11 @@ impl Drop for History {
     }
 }
 
-fn change(pod: &Pod, there: bool) -> Seen {
+fn change(pod: &Pod, there: bool) -> PodChange {
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref());
     let uid = pod.labels().get(labels::SANDBOX_UID);
-    Seen {
+    PodChange {
         pod: pod.uid().unwrap_or_default(),
         sandbox: uid.cloned().unwrap_or_default(),
         lives: there && !matches!(phase, Some("Failed" | "Succeeded")),

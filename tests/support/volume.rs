@@ -82,17 +82,26 @@ impl World {
         })
     }
 
-    /// Waits until the kubelet knows the driver of that name, or no longer knows it if
-    /// `wanted` is false.
-    pub async fn until_registered(&self, driver: &str, wanted: bool) {
-        let api = Api::<CSINode>::all(self.client.clone());
-        let node = self.node_name().await;
-        eventually("the driver is registered as wanted", async || {
-            let node = api.get(&node).await.unwrap();
-            let known = node.spec.drivers.iter().any(|known| known.name == driver);
-            (known == wanted).then_some(())
+    /// Waits until the kubelet knows the driver of that name.
+    pub async fn until_registered(&self, driver: &str) {
+        eventually("the driver is registered", async || {
+            self.is_registered(driver).await.then_some(())
         })
         .await;
+    }
+
+    /// Waits until the kubelet no longer knows the driver of that name.
+    pub async fn until_unregistered(&self, driver: &str) {
+        eventually("the driver is no longer registered", async || {
+            (!self.is_registered(driver).await).then_some(())
+        })
+        .await;
+    }
+
+    async fn is_registered(&self, driver: &str) -> bool {
+        let api = Api::<CSINode>::all(self.client.clone());
+        let node = api.get(&self.node_name().await).await.unwrap();
+        node.spec.drivers.iter().any(|known| known.name == driver)
     }
 
     /// Creates or changes the volume's Secret.

@@ -17,7 +17,7 @@ use hutch_api::{Phase, Sandbox, SandboxSpec};
 use hutch_core::names;
 
 /// The limit of every wait.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Lines of each log that a failed test prints.
 const LOG_LINES: usize = 60;
 
@@ -295,24 +295,24 @@ async fn made(client: &Client, test: &str) -> String {
 /// Looks again and again until `look` returns a value. One look may take as long as all
 /// of them: it may be a request to a sandbox that starts.
 pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-    let give_up = tokio::time::Instant::now() + PATIENCE;
+    let give_up = tokio::time::Instant::now() + WAIT_TIMEOUT;
     loop {
-        let looked = tokio::time::timeout(PATIENCE, look()).await;
-        let looked = looked.unwrap_or_else(|_| panic!("one look took {PATIENCE:?}: {what}"));
+        let looked = tokio::time::timeout(WAIT_TIMEOUT, look()).await;
+        let looked = looked.unwrap_or_else(|_| panic!("one look took {WAIT_TIMEOUT:?}: {what}"));
         if let Some(found) = looked {
             return found;
         }
         assert!(
             tokio::time::Instant::now() < give_up,
-            "not within {PATIENCE:?}: {what}"
+            "not within {WAIT_TIMEOUT:?}: {what}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// An HTTP client whose requests end within [`PATIENCE`].
+/// An HTTP client whose requests end within [`WAIT_TIMEOUT`].
 pub fn http() -> reqwest::Client {
-    let client = reqwest::Client::builder().timeout(PATIENCE);
+    let client = reqwest::Client::builder().timeout(WAIT_TIMEOUT);
     client.build().expect("an HTTP client can be made")
 }
 
