@@ -372,7 +372,7 @@ async fn secrets_of_the_facade_are_deleted_with_their_sandbox() {
         all.iter().map(ResourceExt::name_any).collect()
     };
     let _hutch = buckets.controller(&csi, &node).await;
-    eventually("the one without a sandbox goes, and no other", async || {
+    eventually("only the one without a sandbox is deleted", async || {
         (names().await == ["named", "new", "theirs"]).then_some(())
     })
     .await;

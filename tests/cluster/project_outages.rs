@@ -56,7 +56,7 @@ async fn a_service_that_starts_without_its_database_connects_later() {
     postgres.up(&[]).await;
     postgres.project("P").await;
     until(&backend, "connected").await;
-    let host = eventually("the conversation comes to its project", async || {
+    let host = eventually("the conversation works in its project", async || {
         let host = backend.stdout("hostname").await;
         (host != alone).then_some(host)
     })

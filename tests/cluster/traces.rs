@@ -34,7 +34,7 @@ async fn exec(hutch: &Hutch, command: &str) {
 
 /// The spans of the client's trace, once these are among them.
 async fn complete(collector: &Collector, names: &[&str]) -> Vec<Span> {
-    eventually("the whole trace is there", async || {
+    eventually("the trace is complete", async || {
         let spans = collector.spans(&TRACE);
         let complete = names.iter().all(|name| named(&spans, name).is_some());
         complete.then_some(spans)

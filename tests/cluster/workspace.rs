@@ -225,7 +225,7 @@ async fn a_claim_deleted_by_hand_is_reported_and_created_again_at_the_next_start
     let made = world.claims().get(&claim).await.unwrap();
     assert_ne!(made.uid(), uid);
     assert_eq!(tenant.run("cat f").await["exitCode"], 1);
-    eventually("an event tells of the loss", async || {
+    eventually("an event reports the loss", async || {
         let events = world.events().await;
         events
             .iter()
