@@ -211,9 +211,9 @@ fn inside(directory: &Path, path: &Path) -> Result<PathBuf, &'static str> {
     if text.is_empty() {
         Err("it is missing")
     } else if text.len() > MAX_PATH_BYTES || text.contains(&0) || !path.components().all(plain) {
-        Err("it is no plain path")
+        Err("it is not a plain path")
     } else if !path.is_absolute() || path == directory || !path.starts_with(directory) {
-        Err("it is not below the kubelet's folder (--kubelet-dir)")
+        Err("it is not below the kubelet's directory (--kubelet-dir)")
     } else {
         Ok(path.components().collect())
     }

@@ -12,7 +12,7 @@ use super::secrets;
 use super::volume::Volume;
 use crate::mounts::Snapshot;
 use crate::ns_helper::Removal;
-use crate::{Error, Mounts, Place, Source};
+use crate::{Error, MountTarget, Mounts, Source};
 use hutch_core::s3::AllowedEndpoints;
 use hutch_core::sync::Lock;
 
@@ -38,9 +38,9 @@ impl Publisher {
     pub async fn adopt(mounts: Mounts, endpoints: AllowedEndpoints) -> Self {
         let mut published = HashMap::new();
         for id in ids(&mounts) {
-            let places = mounts.snapshot(&id).await.map(|mount| mount.places);
-            for place in places.into_iter().flatten() {
-                if let Place::Host(path) = place
+            let targets = mounts.snapshot(&id).await.map(|mount| mount.targets);
+            for target in targets.into_iter().flatten() {
+                if let MountTarget::Host(path) = target
                     && staging(&id) != Some(&path)
                 {
                     published.insert(path, id.clone());
@@ -65,14 +65,14 @@ impl Publisher {
         let id = staged(staging);
         let at = host(staging);
         if let Some(mount) = self.living(&id).await {
-            let published = mount.places.iter().any(|place| *place != at);
+            let published = mount.targets.iter().any(|target| *target != at);
             if published || mount.is_of(&source) {
                 return Ok(self.mounts.attach(&id, &at).await?);
             }
         }
-        self.revive(&id, &source).await?;
+        self.restart(&id, &source).await?;
         if let Err(error) = self.mounts.attach(&id, &at).await {
-            self.discard(&id).await;
+            self.close_failed(&id).await;
             return Err(error.into());
         }
         Ok(())
@@ -81,7 +81,10 @@ impl Publisher {
     /// Ends the mount of a staging path.
     pub async fn unstage(&self, staging: &Path) -> Result<(), VolumeError> {
         self.mounts.close(&staged(staging)).await?;
-        Ok(self.mounts.clear(staging, Removal::BestEffort).await?)
+        Ok(self
+            .mounts
+            .unmount_host_path(staging, Removal::BestEffort)
+            .await?)
     }
 
     /// Attaches the volume at a pod's target path.
@@ -101,7 +104,7 @@ impl Publisher {
             None => self.choose(&at, &source).await,
         };
         if self.living(&id).await.is_none() {
-            self.revive(&id, &source).await?;
+            self.restart(&id, &source).await?;
         }
         // It is recorded first, because unpublishing a target without a mount is no error.
         self.published.lock().insert(at.target.clone(), id.clone());
@@ -138,27 +141,29 @@ impl Publisher {
             Some(id) => self.mounts.close(&id).await,
             None => Ok(()),
         }?;
-        self.mounts.clear(target, Removal::Required).await?;
+        self.mounts
+            .unmount_host_path(target, Removal::Required)
+            .await?;
         self.published.lock().remove(target);
         Ok(())
     }
 
-    /// Starts a mounter for a mount that has none, and attaches it at all its places.
-    pub async fn revive(&self, id: &str, source: &Source) -> Result<(), VolumeError> {
-        let before = self.mounts.snapshot(id).await.map(|mount| mount.places);
+    /// Starts a mounter for a mount that has none, and attaches it at all its targets.
+    pub async fn restart(&self, id: &str, source: &Source) -> Result<(), VolumeError> {
+        let before = self.mounts.snapshot(id).await.map(|mount| mount.targets);
         let before = before.unwrap_or_default();
         if let Err(error) = self.mounts.ensure(id, source).await {
             if before.is_empty() {
-                self.discard(id).await;
+                self.close_failed(id).await;
             }
             return Err(error.into());
         }
-        for place in before {
-            match self.mounts.attach(id, &place).await {
+        for target in before {
+            match self.mounts.attach(id, &target).await {
                 Ok(()) | Err(Error::Gone) => {}
-                // The remaining places are still attached. `heal` retries this one.
+                // The remaining targets are still attached. `repair` retries this one.
                 Err(error) => {
-                    tracing::warn!(id, ?place, %error, "a mount is not back in its place yet")
+                    tracing::warn!(id, ?target, %error, "a mount is not attached again yet")
                 }
             }
         }
@@ -166,9 +171,9 @@ impl Publisher {
     }
 
     /// Removes a mount after a failed attempt.
-    async fn discard(&self, id: &str) {
+    async fn close_failed(&self, id: &str) {
         if let Err(error) = self.mounts.close(id).await {
-            tracing::warn!(id, %error, "a mount that came to nothing stays");
+            tracing::warn!(id, %error, "a failed mount is not removed");
         }
     }
 
@@ -186,7 +191,7 @@ impl Publisher {
     }
 }
 
-/// The places and the mode of a publish call.
+/// The paths and the mode of a publish call.
 pub(super) struct PublishRequest {
     pub staging: PathBuf,
     pub target: PathBuf,
@@ -218,6 +223,6 @@ pub(super) fn is_read_only(id: &str) -> bool {
     id.starts_with(OWN_READ_ONLY)
 }
 
-fn host(path: &Path) -> Place {
-    Place::Host(path.to_owned())
+fn host(path: &Path) -> MountTarget {
+    MountTarget::Host(path.to_owned())
 }

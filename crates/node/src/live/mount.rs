@@ -7,7 +7,7 @@ use super::id::MountId;
 use super::status::{BucketFailure, Observation};
 use crate::container::Container;
 use crate::mounts::InUse;
-use crate::{Error, Place, Source};
+use crate::{Error, MountTarget, Source};
 use hutch_api::{Bucket, BucketPhase};
 use hutch_core::reasons::Reason;
 use hutch_core::s3::EndpointError;
@@ -33,7 +33,7 @@ impl Live {
         let (mounts, name) = (&self.0.mounts, id.to_string());
         let mounted = async {
             mounts.ensure(&name, &source).await?;
-            mounts.attach(&name, &place(bucket, container)).await
+            mounts.attach(&name, &target(bucket, container)).await
         };
         match mounted.await {
             Ok(()) => {
@@ -92,7 +92,7 @@ impl Live {
         let rekeyed = async {
             let rekeyed = mounts.rekey(&name, &source, in_use).await?;
             if rekeyed {
-                mounts.attach(&name, &place(bucket, container)).await?;
+                mounts.attach(&name, &target(bucket, container)).await?;
             }
             Ok(rekeyed)
         };
@@ -154,8 +154,8 @@ impl Live {
     }
 }
 
-fn place(bucket: &Bucket, container: Container) -> Place {
-    Place::Container {
+fn target(bucket: &Bucket, container: Container) -> MountTarget {
+    MountTarget::Container {
         process: container.init,
         path: (&bucket.mount_path).into(),
     }

@@ -255,10 +255,10 @@ async fn once(
     if running.swap(true, Ordering::AcqRel) {
         return Err(ProbeError::Timeout);
     }
-    let done = running.clone();
+    let finished = running.clone();
     let task = tokio::task::spawn_blocking(move || {
         let answer = probe();
-        done.store(false, Ordering::Release);
+        finished.store(false, Ordering::Release);
         answer
     });
     match tokio::time::timeout(limit, task).await {

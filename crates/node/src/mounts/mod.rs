@@ -1,13 +1,13 @@
-//! The core: for each ID one verified mounter, and the places where a clone of its mount is
+//! The core: for each ID one verified mounter, and the targets where a clone of its mount is
 //! attached. Every call can be repeated. If SIGKILL interrupts a call, the next process with
 //! the same state directory finishes it or undoes it. The module knows nothing of sandboxes,
 //! volumes or the API server.
 //!
-//! `start` starts a mounter and verifies it, `places` attaches and detaches, `check` probes,
+//! `start` starts a mounter and verifies it, `attachments` attaches and detaches, `check` probes,
 //! `record` stores a mount for the next process, `snapshot` is for readers.
 
+mod attachments;
 mod check;
-mod places;
 mod record;
 mod snapshot;
 mod start;
@@ -28,10 +28,10 @@ use super::{Error, Source};
 use hutch_core::names;
 use hutch_core::sync::Lock;
 
+pub use attachments::{MountTarget, MountedBucket};
 pub use check::Health;
 use check::Liveness;
 pub(super) use check::{ProbeTarget, Probes};
-pub use places::{MountedBucket, Place};
 pub(super) use record::Record;
 pub use snapshot::Snapshot;
 use start::MountMetrics;
@@ -114,7 +114,7 @@ impl Mounts {
         let mounts = Self(Arc::new(inner));
         for record in record::all(&mounts.0.state) {
             if record.id.starts_with(TRIAL_PREFIX) {
-                mounts.end(&record).await;
+                mounts.kill_mounter(&record).await;
                 record.remove(&mounts.0.state);
             } else {
                 mounts.adopt(record).await;
@@ -132,7 +132,7 @@ impl Mounts {
             self.slot(&id).liveness.set(process);
             self.slot(&id).liveness.set_answered();
         } else {
-            self.end(&record).await;
+            self.kill_mounter(&record).await;
         }
         let slot = self.slot(&id);
         *slot.record.lock().await = record;
@@ -155,7 +155,7 @@ impl Mounts {
 
     /// Ensures that `id` has a verified mounter for `source`. A mounter for another source is
     /// replaced if no process uses its mount. After a replacement of a dead mounter, the
-    /// caller must call [`Self::attach`] for each place.
+    /// caller must call [`Self::attach`] for each target.
     ///
     /// # Errors
     /// The reason why it cannot be mounted, within 10 s. A failed attempt leaves nothing.
@@ -167,15 +167,15 @@ impl Mounts {
         }
         if record.lives() {
             self.detach_all(&mut record).await?;
-            self.finish(&record).await;
+            self.stop_mounter(&record).await;
         }
-        self.end(&record).await;
+        self.kill_mounter(&record).await;
         self.start(&mut record, source).await
     }
 
     /// Replaces the mount's credentials with those of `source`. A trial mount tests them
     /// first; if they do not work, the mount stays as it is. The caller must then attach the
-    /// places again. Returns `false` if the mount has these credentials or has no mounter.
+    /// targets again. Returns `false` if the mount has these credentials or has no mounter.
     ///
     /// # Errors
     /// The reason why the credentials do not work. [`Error::Busy`] if a process uses the
@@ -195,13 +195,13 @@ impl Mounts {
         let mut record = slot.record.lock().await;
         if in_use == InUse::Refuse {
             self.detach_all(&mut record).await?;
-            self.finish(&record).await;
+            self.stop_mounter(&record).await;
         }
-        self.end(&record).await;
+        self.kill_mounter(&record).await;
         self.start(&mut record, source).await.map(|()| true)
     }
 
-    /// Detaches the mount from all its places, ends its mounter when it has sent all data,
+    /// Detaches the mount from all its targets, ends its mounter when it has sent all data,
     /// and removes the record. An unknown ID is no error.
     ///
     /// # Errors
@@ -212,9 +212,9 @@ impl Mounts {
         };
         let mut record = slot.record.lock().await;
         self.detach_all(&mut record).await?;
-        self.finish(&record).await;
-        self.end(&record).await;
-        self.forget(&record);
+        self.stop_mounter(&record).await;
+        self.kill_mounter(&record).await;
+        self.remove_record(&record);
         Ok(())
     }
 
@@ -228,12 +228,12 @@ impl Mounts {
             process.signal(rustix::process::Signal::KILL);
         }
         let mut record = slot.record.lock().await;
-        self.end(&record).await;
+        self.kill_mounter(&record).await;
         // A dead mounter's mount is never busy, because it is unmounted lazily.
         if let Err(error) = self.detach_all(&mut record).await {
             tracing::warn!(id, %error, "a dead mount stays where it is");
         }
-        self.forget(&record);
+        self.remove_record(&record);
     }
 
     /// Ends all mounts. A mount that cannot be closed because it is in use is aborted.
@@ -247,10 +247,10 @@ impl Mounts {
         join_all(ends).await;
     }
 
-    /// Lets the mounter end by itself. The mounter takes up requests in order. So when the
+    /// Stops the mounter and lets it send its data. The mounter takes up requests in order. So when the
     /// probe is answered, it has taken up all earlier requests, and it finishes those before
     /// it ends.
-    async fn finish(&self, record: &Record) {
+    async fn stop_mounter(&self, record: &Record) {
         let Some(process) = record.process.filter(|_| record.lives()) else {
             return;
         };
@@ -263,7 +263,7 @@ impl Mounts {
     }
 
     /// Kills the mounter if it still runs, and removes its cgroups.
-    async fn end(&self, record: &Record) {
+    async fn kill_mounter(&self, record: &Record) {
         if let Some(process) = record.process.filter(|process| process.runs()) {
             process.signal(rustix::process::Signal::KILL);
             let ended = tokio::time::timeout(END_TIMEOUT, process.ended()).await;
@@ -279,7 +279,7 @@ impl Mounts {
         let _ = tokio::task::spawn_blocking(move || cgroups.remove(&key)).await;
     }
 
-    fn forget(&self, record: &Record) {
+    fn remove_record(&self, record: &Record) {
         record.remove(&self.0.state);
         self.0.slots.lock().remove(&record.id);
     }

@@ -1,6 +1,6 @@
 //! A copy of a mount's record, for readers.
 
-use super::{Mounts, Place};
+use super::{MountTarget, Mounts};
 use crate::Source;
 
 /// A mount at one moment. It may have changed since.
@@ -12,8 +12,8 @@ pub struct Snapshot {
     pub label: String,
     /// Device number of its file system.
     pub device: String,
-    /// The places with a clone of it. They stay after its mounter has died.
-    pub places: Vec<Place>,
+    /// The targets with a clone of it. They stay after its mounter has died.
+    pub targets: Vec<MountTarget>,
     digest: String,
 }
 
@@ -33,10 +33,10 @@ impl Mounts {
             lives: record.lives(),
             label: record.label(),
             device: record.device,
-            places: record
-                .places
+            targets: record
+                .attachments
                 .into_iter()
-                .map(|placed| placed.place)
+                .map(|attachment| attachment.target)
                 .collect(),
             digest: record.digest,
         })

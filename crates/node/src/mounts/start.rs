@@ -40,10 +40,10 @@ impl Mounts {
                 metrics.seconds.observe(begun.elapsed().as_secs_f64());
             }
             Err(error) => {
-                self.end(record).await;
+                self.kill_mounter(record).await;
                 record.process = None;
                 record.verified = false;
-                if record.places.is_empty() {
+                if record.attachments.is_empty() {
                     record.remove(&self.0.state);
                 } else {
                     record.save(&record.file(&self.0.state))?;
@@ -61,25 +61,8 @@ impl Mounts {
         source: &Source,
         begun: Instant,
     ) -> Result<(), Error> {
-        let (state, mounter) = (&self.0.state, &self.0.mounter);
         endpoint::check(&source.endpoint).await?;
-        let (stage, point) = (stage(state), self.point());
-        let keys = Start::key_file(&stage);
-        let words = mounter.command(source, &record.label(), &point, &keys)?;
-        let (cgroups, errors) = self.0.cgroups.create(&record.key);
-        warn_once(&errors);
-        record.process = None;
-        record.verified = false;
-        record.digest = source.digest();
-        let start = Start {
-            stage,
-            keys: S3fs::keys(source),
-            words,
-            environment: mounter.environment(),
-            cgroups,
-            record: record.clone(),
-            file: record.file(state),
-        };
+        let start = self.start_task(record, source)?;
         let mut child = self.spawn(record)?;
         // The record gets the process before the first await, because the caller may drop
         // this future at any time. Tokio reaps a child that is not waited for.
@@ -93,6 +76,36 @@ impl Mounts {
             _ = child.wait() => Err(StartError::Ended),
         }
         .map_err(|error| self.start_error(error, record, source))?;
+        self.set_verified(record, process)
+    }
+
+    /// The task for the helper that becomes the mounter. It prepares the record and the
+    /// cgroups for it.
+    fn start_task(&self, record: &mut Record, source: &Source) -> Result<Start, Error> {
+        let (state, mounter) = (&self.0.state, &self.0.mounter);
+        let stage = stage(state);
+        let keys = Start::key_file(&stage);
+        let words = mounter.command(source, &record.label(), &self.point(), &keys)?;
+        let (cgroups, errors) = self.0.cgroups.create(&record.key);
+        warn_once(&errors);
+        record.process = None;
+        record.verified = false;
+        record.digest = source.digest();
+        Ok(Start {
+            stage,
+            keys: S3fs::keys(source),
+            words,
+            environment: mounter.environment(),
+            cgroups,
+            record: record.clone(),
+            file: record.file(state),
+        })
+    }
+
+    /// Records that the mounter has answered, and removes its credentials file.
+    fn set_verified(&self, record: &mut Record, process: Process) -> Result<(), Error> {
+        let state = &self.0.state;
+        let keys = Start::key_file(&stage(state));
         // s3fs has read the credentials. Without the file, nobody can read them later.
         std::fs::remove_file(format!("/proc/{}/root{}", process.pid, keys.display()))?;
         record.verified = true;
