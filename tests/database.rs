@@ -76,7 +76,7 @@ async fn a_conversation_leads_to_its_project() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_older_or_newer_is_read_as_far_as_it_goes() {
+async fn an_older_or_newer_schema_is_read_as_far_as_possible() {
     let postgres = Postgres::start().await;
     postgres.project("P").await;
     let database = opened(&postgres);
@@ -130,7 +130,7 @@ async fn the_rights_of_the_contract_and_fewer_are_enough() {
 }
 
 #[tokio::test]
-async fn a_restart_is_survived_and_an_absence_is_answered_at_once() {
+async fn a_restart_is_survived_and_an_outage_is_answered_at_once() {
     let mut postgres = Postgres::start().await;
     postgres.project("P").await;
     let database = opened(&postgres);
@@ -193,7 +193,7 @@ async fn a_black_hole_costs_one_deadline_and_then_nothing() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_down_at_start_is_found_when_it_comes() {
+async fn a_database_that_is_down_at_the_start_is_used_when_it_is_up() {
     let mut postgres = Postgres::stopped().await;
     let database = opened(&postgres);
     assert!(database.get("P").await.unwrap_err().away());
@@ -203,7 +203,7 @@ async fn a_database_that_is_down_at_start_is_found_when_it_comes() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_told_without_it() {
+async fn a_wrong_password_is_reported_without_the_password() {
     let postgres = Postgres::start().await;
     let database = open(postgres.target(postgres.port, "wrong-secret", "disable"));
     assert!(database.get("P").await.unwrap_err().away());
@@ -221,7 +221,7 @@ async fn without_settings_there_is_no_database() {
 }
 
 #[tokio::test]
-async fn every_sslmode_means_what_postgresql_says() {
+async fn every_sslmode_has_the_meaning_of_postgresql() {
     let mut postgres = Postgres::stopped().await;
     let folder = tempfile::tempdir().unwrap();
     let (ours, other) = (authority("ours"), authority("other"));

@@ -20,7 +20,7 @@ async fn rows(postgres: &Postgres) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_row_follows_with_one_write_when_a_hundred_projects_start_at_once() {
+async fn every_row_is_synced_with_one_write_when_a_hundred_projects_start_at_once() {
     let (world, postgres) = (World::new("many").await, Postgres::start().await);
     for i in 0..MANY {
         postgres.project(&format!("P{i}")).await;

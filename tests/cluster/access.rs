@@ -11,11 +11,11 @@ use serde_json::json;
 use crate::support::access::{get, id, knock, knock_with, secret, with_user};
 use crate::support::backend::Backend;
 use crate::support::hutch::KEYED;
-use crate::support::world::eventually;
+use crate::support::world::{eventually, http};
 use crate::support::{Tenant, World};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tenants_with_the_same_sandbox_id_do_not_exist_for_each_other() {
+async fn tenants_with_the_same_sandbox_id_do_not_see_each_other() {
     let (one, two) = tokio::join!(World::new("tenant-one"), World::new("tenant-two"));
     let facade = one.hutch("facade", &[KEYED]).await;
     let _controllers = tokio::join!(one.hutch("controller", &[]), two.hutch("controller", &[]));
@@ -91,7 +91,7 @@ async fn a_key_is_presented_in_any_of_the_usual_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_has_no_key_is_answered_alike_on_every_route() {
+async fn a_request_without_a_valid_key_gets_the_same_answer_on_every_route() {
     let world = World::new("wrong").await;
     let hutch = world.hutch("facade", &[KEYED]).await;
     let url = hutch.url().await;
@@ -159,7 +159,7 @@ async fn every_route_asks(url: &str) {
         include_str!("../../docs/tenant-api.md"),
         include_str!("../../docs/project-api.md"),
     ];
-    let client = reqwest::Client::new();
+    let client = http();
     let mut asked = 0;
     for page in pages {
         for route in page.split(['`', '\n']) {
@@ -187,7 +187,7 @@ async fn every_route_asks(url: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_good_for_its_scopes_alone() {
+async fn a_key_works_for_its_scopes_only() {
     let world = World::new("scopes").await;
     let hutch = world.hutch("facade", &[KEYED]).await;
     let url = hutch.url().await;
@@ -234,7 +234,7 @@ async fn a_facade_that_knows_one_namespace_refuses_keys_of_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_facades_own_keys_of_buckets_are_for_its_own_namespace() {
+async fn the_facades_own_s3_credentials_serve_its_own_namespace_only() {
     let world = World::new("own-keys").await;
     let own = ["--aws-access-key-id", "a", "--aws-secret-access-key", "b"];
     let hutch = world.hutch("facade", &[&[KEYED][..], &own].concat()).await;
@@ -279,7 +279,7 @@ async fn pages_of_other_sites_are_refused() {
 }
 
 #[test]
-fn nobody_starts_on_the_network_without_keys() {
+fn the_facade_does_not_start_on_the_network_without_keys() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hutch"));
     command.args(["facade", "--listen", "0.0.0.0:0", "--insecure-no-auth"]);
     let output = command.output().unwrap();

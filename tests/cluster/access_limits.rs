@@ -119,7 +119,7 @@ async fn a_body_that_is_too_large_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_has_room_in_its_namespace_and_in_the_process_until_it_was_read() {
+async fn a_body_counts_against_the_budgets_of_its_namespace_and_of_the_process() {
     let (world, other) = tokio::join!(World::new("room"), World::new("room-else"));
     let arguments = [KEYED, "--max-in-flight", "48Mi"];
     let hutch = world.hutch("facade", &arguments).await;
@@ -172,7 +172,7 @@ pub fn lines(hutch: &Hutch) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_has_a_line_without_content_or_key() {
+async fn every_request_has_an_audit_line_without_content_or_key() {
     let world = World::new("audit").await;
     let scopes = ["--scope", "tenant,project"];
     let key = world.key("acme", &world.namespace, &scopes);
@@ -247,7 +247,7 @@ async fn every_request_has_a_line_without_content_or_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_authentication_lines_are_written_when_asked_for() {
+async fn without_authentication_audit_lines_are_optional() {
     let world = World::new("unaudited").await;
     for (more, wanted) in [(&[][..], 0), (&["--audit"][..], 1)] {
         let arguments = [&["--log-format", "json"], more].concat();

@@ -14,7 +14,7 @@ use crate::support::{S3, World};
 const HANG: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_hangs_for_a_minute_disturbs_nobody_and_is_then_as_before() {
+async fn a_service_that_hangs_for_a_minute_disturbs_no_other_and_works_again() {
     let world = World::new("minute").await;
     let (s3, node) = (S3::start().await, world.node().await);
     let (_hutch, a) = tenant(&world, &[]).await;

@@ -113,7 +113,7 @@ async fn a_bucket_is_usable_at_once_and_all_that_was_written_is_in_it_at_the_end
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mount_that_fails_says_why_and_leaves_nothing() {
+async fn a_failed_mount_reports_the_reason_and_leaves_nothing() {
     let (world, s3, node, _hutch, tenant) = prepared("fail").await;
     type Change = fn(&mut Value);
     let wrong: [(&str, Change); 4] = [
@@ -168,7 +168,7 @@ async fn a_path_is_mounted_once_and_a_busy_mount_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_a_bucket_outlives_the_sandbox() {
+async fn files_in_a_bucket_outlive_the_sandbox() {
     let (_world, s3, _node, _hutch, tenant) = prepared("outlive").await;
     mount(&tenant, &s3, |body| {
         body["options"]["prefix"] = json!("/run-7/")
@@ -230,7 +230,7 @@ async fn a_mount_comes_back_with_the_sandbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_of_the_service_serve_those_who_bring_none_and_nobody_sees_any() {
+async fn the_facades_own_s3_credentials_serve_requests_without_any_and_stay_secret() {
     let world = World::new("hidden").await;
     let (s3, node) = (S3::start().await, world.node().await);
     let keys = [

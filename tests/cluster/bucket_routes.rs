@@ -31,7 +31,7 @@ async fn mount(tenant: &Tenant, change: impl FnOnce(&mut Value)) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_mount_lacks_is_told_in_the_contracts_words() {
+async fn a_missing_field_of_a_mount_is_reported_with_the_contracts_text() {
     let world = World::new("mount-lacks").await;
     let (_hutch, tenant) = world.with_tenant("a", &[]).await;
     for (missing, message) in [
@@ -60,7 +60,7 @@ async fn what_a_mount_lacks_is_told_in_the_contracts_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mount_that_makes_no_sense_is_refused_in_the_contracts_order() {
+async fn an_invalid_mount_is_refused_in_the_contracts_order() {
     let world = World::new("mount-order").await;
     let (_hutch, tenant) = world.with_tenant("a", &[]).await;
     type Change = fn(&mut Value);

@@ -25,7 +25,7 @@ async fn all_gone(world: &World, node: &Node, pods: &[Pod]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_is_a_volume_of_a_restricted_pod_and_goes_with_it() {
+async fn a_bucket_is_a_volume_of_a_restricted_pod_and_is_deleted_with_it() {
     let (world, s3, node) = begin("csi-volume").await;
     s3.put("data", "in/from-outside", "hello");
     s3.put("data", "secret", "not for the pod");
@@ -109,7 +109,7 @@ async fn volumes_of_one_handle_share_neither_keys_nor_options() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_that_cannot_be_mounted_says_why_and_leaves_nothing() {
+async fn a_volume_that_cannot_be_mounted_reports_the_reason_and_leaves_nothing() {
     let (world, s3, node) = begin("csi-refused").await;
     let volume = |name: &str, handle: &str| Volume::of(&s3, name, handle);
     let mut cases = vec![

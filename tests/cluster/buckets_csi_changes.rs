@@ -30,7 +30,7 @@ async fn ends(world: &World, node: &Node, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_that_the_spec_drops_is_unmounted_where_it_runs_and_can_come_back() {
+async fn a_volume_that_the_spec_drops_is_unmounted_in_the_running_pod_and_can_return() {
     let (world, s3, node, _hutch) = begin("csi-dropped").await;
     let bucket = s3.bucket("data", "/mnt/data");
     restricted(&world, "s", std::slice::from_ref(&bucket), IDLE).await;
@@ -76,7 +76,7 @@ async fn a_volume_that_the_spec_drops_is_unmounted_where_it_runs_and_can_come_ba
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_with_a_wrong_key_says_so_and_comes_when_the_secret_is_put_right() {
+async fn a_volume_with_a_wrong_key_reports_it_and_is_mounted_when_the_secret_is_corrected() {
     let (world, s3, node, hutch) = begin("csi-wrong").await;
     s3.put("data", "file", "text");
     world.change_secret("keys", &s3.access_key, "wrong").await;

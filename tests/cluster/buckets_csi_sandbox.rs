@@ -33,7 +33,7 @@ pub async fn restricted(world: &World, name: &str, buckets: &[Bucket], start: &s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_declared_bucket_is_there_before_the_entrypoint_and_is_healed_where_it_runs() {
+async fn a_declared_bucket_is_mounted_before_the_entrypoint_and_repaired_in_the_running_pod() {
     let (world, s3, node, _hutch) = begin("csi-declared").await;
     s3.put("data", "in/greeting", "hello");
     let mut bucket = s3.bucket("data", "/mnt/data");

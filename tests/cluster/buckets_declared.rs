@@ -110,7 +110,7 @@ async fn the_volume_for_k8s_csi_s3_is_made_field_by_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sandboxes_share_a_volume_and_the_last_takes_it_along() {
+async fn sandboxes_share_a_volume_and_the_last_one_deletes_it() {
     let mut buckets = Buckets::new("shared").await;
     let (csi, node) = (buckets.driver("csi"), buckets.driver("node"));
     buckets.fake(&csi).await;
@@ -147,7 +147,7 @@ async fn sandboxes_share_a_volume_and_the_last_takes_it_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handle_that_somebody_else_uses_is_refused_until_it_is_free() {
+async fn a_handle_that_is_in_use_is_refused_until_it_is_free() {
     let mut buckets = Buckets::new("in-use").await;
     let (csi, node) = (buckets.driver("csi"), buckets.driver("node"));
     buckets.fake(&csi).await;
@@ -222,7 +222,7 @@ async fn a_handle_that_somebody_else_uses_is_refused_until_it_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_keys_and_endpoints_are_told_and_a_pod_is_made_when_they_are_good() {
+async fn bad_keys_and_endpoints_are_reported_and_a_pod_is_created_when_they_are_corrected() {
     let mut buckets = Buckets::new("keys").await;
     let (csi, node) = (buckets.driver("csi"), buckets.driver("node"));
     buckets.fake(&csi).await;
@@ -337,7 +337,7 @@ fn of_facade(name: &str, sandbox: &str, uid: &str) -> Secret {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_of_the_facade_go_with_their_sandbox() {
+async fn secrets_of_the_facade_are_deleted_with_their_sandbox() {
     let buckets = Buckets::new("secrets").await;
     let (csi, node) = (buckets.driver("csi"), buckets.driver("node"));
     let reference = json!({"name": "named", "namespace": buckets.operator});

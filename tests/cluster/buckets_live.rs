@@ -105,7 +105,7 @@ async fn read_only_refuses_and_a_prefix_confines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_belong_to_whoever_the_sandbox_runs_as() {
+async fn files_belong_to_the_user_of_the_sandbox() {
     let world = World::new("owners").await;
     let (s3, _node) = (S3::start().await, world.node().await);
     let _hutch = world.hutch("controller", &[]).await;

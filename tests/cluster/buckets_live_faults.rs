@@ -13,7 +13,7 @@ use crate::support::world::eventually;
 use crate::support::{S3, World};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_mounter_is_made_again_in_the_running_container() {
+async fn a_killed_mounter_is_started_again_in_the_running_container() {
     let world = World::new("killed").await;
     let (s3, node) = (S3::start().await, world.node().await);
     let _hutch = world.hutch("controller", &[]).await;
@@ -115,7 +115,7 @@ async fn mounts_outlive_a_killed_node_process_and_are_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hung_service_keeps_nobody_else_waiting_and_no_pod_from_ending() {
+async fn a_hung_service_delays_no_other_mount_and_no_end_of_a_pod() {
     let world = World::new("hung").await;
     let (s3, other, node) = (S3::start().await, S3::start().await, world.node().await);
     let _hutch = world.hutch("controller", &[]).await;
@@ -188,7 +188,7 @@ async fn a_hung_service_keeps_nobody_else_waiting_and_no_pod_from_ending() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_comes_late_is_mounted_then() {
+async fn a_service_that_starts_late_is_mounted_then() {
     let world = World::new("late").await;
     let (s3, _node) = (S3::start().await, world.node().await);
     let _hutch = world.hutch("controller", &[]).await;

@@ -15,7 +15,7 @@ use crate::support::world::eventually;
 use crate::support::{S3, World};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_mounted_says_why_and_leaves_nothing() {
+async fn a_bucket_that_cannot_be_mounted_reports_the_reason_and_leaves_nothing() {
     let world = World::new("refused").await;
     let (s3, node) = (S3::start().await, world.node().await);
     let _hutch = world.hutch("controller", &[]).await;
@@ -111,7 +111,7 @@ async fn http_is_refused_where_it_is_not_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_comes_later_is_found_and_a_wrong_one_is_put_right() {
+async fn a_secret_that_is_created_later_is_found_and_a_corrected_one_is_used() {
     let world = World::new("later").await;
     let (s3, _node) = (S3::start().await, world.node().await);
     let _hutch = world.hutch("controller", &[]).await;
@@ -182,7 +182,7 @@ async fn a_secret_of_another_namespace_serves_its_own_sandbox_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_keys_are_nowhere() {
+async fn the_s3_credentials_appear_nowhere() {
     let world = World::new("nowhere").await;
     let (s3, node) = (S3::start().await, world.node().await);
     let _hutch = world.hutch("controller", &[]).await;

@@ -87,7 +87,7 @@ async fn a_bucket_that_is_mounted_at_once_costs_the_controller_one_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_anything_that_mounts_the_sandbox_says_what_to_install() {
+async fn without_a_mounter_the_sandbox_says_what_to_install() {
     let mut buckets = Buckets::new("no-mounter").await;
     let (csi, node) = (buckets.driver("csi"), buckets.driver("node"));
     let _hutch = buckets.controller(&csi, &node).await;

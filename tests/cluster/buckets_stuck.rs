@@ -7,7 +7,7 @@ use crate::support::world::eventually;
 use crate::support::{S3, World};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_mounter_goes_on_and_one_that_stays_stuck_is_made_again() {
+async fn a_stopped_mounter_is_continued_and_a_stuck_one_is_replaced() {
     let world = World::new("stuck").await;
     let (s3, node) = (S3::start().await, world.node().await);
     let _hutch = world.hutch("controller", &[]).await;
@@ -42,7 +42,7 @@ async fn a_stopped_mounter_goes_on_and_one_that_stays_stuck_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_change_are_taken_up_where_the_sandbox_runs_once_they_work() {
+async fn changed_s3_credentials_are_used_in_the_running_sandbox_once_they_work() {
     let world = World::new("rekeyed").await;
     let (mut s3, node) = (S3::start().await, world.node().await);
     let _hutch = world.hutch("controller", &[]).await;

@@ -166,7 +166,7 @@ async fn an_upgrade_from_another_revision_replaces_hutch_and_no_sandbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_installed_upgraded_and_taken_away_leaves_sandboxes_alone() {
+async fn install_upgrade_and_uninstall_leave_sandboxes_alone() {
     let home = World::new("chart").await;
     let tenant = format!("{}-tenant", home.namespace);
     let kept = Kept(World::new("chart-life").await, tenant.clone());
@@ -248,7 +248,7 @@ async fn what_is_installed_upgraded_and_taken_away_leaves_sandboxes_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_is_restricted_has_sandboxes_that_are() {
+async fn a_restricted_namespace_has_restricted_sandboxes() {
     let world = World::new("chart-restricted").await;
     let enforce = "pod-security.kubernetes.io/enforce=restricted";
     let label = ["label", "namespace", &world.namespace, enforce];

@@ -57,7 +57,7 @@ impl Judge<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_are_held_to_their_profile_and_our_labels_are_kept_to_us() {
+async fn pods_keep_to_their_profile_and_only_hutch_sets_its_labels() {
     let world = World::new("admission").await;
     let release = Release::install(&world, json!({})).await;
     let controller = release.user("controller");
@@ -133,7 +133,7 @@ async fn pods_are_held_to_their_profile_and_our_labels_are_kept_to_us() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_has_its_share_and_no_more() {
+async fn a_tenant_gets_its_quota_and_no_more() {
     let world = World::new("share").await;
     let share = json!([{"namespace": world.namespace, "size": "lite", "sandboxes": 1,
         "allowInternet": true}]);

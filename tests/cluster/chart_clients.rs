@@ -1,7 +1,7 @@
-//! The clients of both contracts with the facade that the chart installs, which serves
-//! them from two replicas, through a Service, by a key and nothing else: the programs
-//! that know a contract only, our Python package, and the tests in this folder that
-//! see a facade as a client does.
+//! The clients of both contracts with the facade that the chart installs. It has two
+//! replicas behind a Service and accepts a key only. The clients are the programs that
+//! know nothing but a contract, the Python package, and those tests of this directory that
+//! use a facade as a client does.
 
 use std::process::Command;
 
@@ -12,8 +12,8 @@ use crate::support::World;
 use crate::support::chart::{Release, run};
 use crate::support::hutch::{INSTALLED_NAMESPACE, INSTALLED_URL};
 
-/// Tests of the contracts, by what is in their names.
-const CONTRACTS: [&str; 10] = [
+/// The tests of the contracts: parts of their names.
+const CONTRACTS: [&str; 11] = [
     "commands::",
     "facade::",
     "file_bytes::",
@@ -24,12 +24,13 @@ const CONTRACTS: [&str; 10] = [
     "project_search::",
     "routes::",
     "sessions::",
+    "tenant_lifecycle::",
 ];
 
-/// What of them is about a process with settings of its own, or looks into one.
+/// Those of them that need a Hutch process of their own.
 const OTHERS: [&str; 17] = [
-    "a_command_goes_on_when_its_facade_is_killed",
-    "a_head_that_can_be_read_in_two_ways",
+    "a_command_outlives_its_facade",
+    "an_ambiguous_head",
     "a_mount_into_a_sandbox_that_cannot_have_it",
     "a_request_without_a_sandbox_id",
     "a_sandbox_takes_at_most_six_writes",
@@ -37,7 +38,7 @@ const OTHERS: [&str; 17] = [
     "an_idle_channel_is_closed",
     "an_image_that_cannot_be_pulled",
     "code_past_its_timeout",
-    // Held by each replica for itself.
+    // Each replica has its own lock.
     "edits_of_one_file",
     "fifty_creates_of_one_id",
     "health_and_probes",
@@ -45,11 +46,11 @@ const OTHERS: [&str; 17] = [
     "one_sandbox_past_the_limit",
     "requests_in_progress_are_answered",
     "two_hundred_megabytes",
-    "what_is_past_a_limit",
+    "an_answer_past_a_limit",
 ];
 
-/// This program with those tests, one after another, and the Hutch at `url`; how
-/// many have passed.
+/// Runs those tests of this program, one after another, with the Hutch at `url`. Returns
+/// how many have passed.
 fn tests(url: &str, namespace: &str) -> usize {
     let mut tests = Command::new(std::env::current_exe().unwrap());
     tests.arg("--test-threads=1").args(CONTRACTS);

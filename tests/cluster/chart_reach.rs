@@ -28,7 +28,7 @@ fn put(home: &World, folder: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_speaks_tls_with_the_certificate_that_is_in_its_secret_now() {
+async fn the_service_uses_the_current_certificate_of_its_secret() {
     let world = World::new("chart-tls").await;
     let folder = tempfile::tempdir().unwrap();
     let first = renew(folder.path(), "first");
@@ -77,7 +77,7 @@ async fn the_service_speaks_tls_with_the_certificate_that_is_in_its_secret_now()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_cluster_that_is_watched_whole_the_tenants_alone_are_served() {
+async fn a_hutch_that_watches_the_whole_cluster_serves_its_tenants_only() {
     let acme = World::new("reach-acme").await;
     let lab = World::new("reach-lab").await;
     let elsewhere = World::new("reach-none").await;

@@ -88,7 +88,7 @@ fn sets(world: &World) -> [(&'static str, Value); 5] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn helm_finds_no_fault_and_the_api_server_takes_everything() {
+async fn helm_lint_passes_and_the_api_server_accepts_everything() {
     let world = World::new("rendered").await;
     for (name, values) in sets(&world) {
         let mut lint = helm();
@@ -111,7 +111,7 @@ async fn helm_finds_no_fault_and_the_api_server_takes_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_that_make_no_sense_are_refused_with_their_place() {
+async fn invalid_values_are_refused_with_their_path() {
     let world = World::new("values").await;
     for (values, place) in [
         (json!({"facade": {"replica": 3}}), "/facade"),

@@ -198,7 +198,7 @@ async fn projects(url: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_find_all_they_need_and_no_role_has_a_right_that_is_not_used() {
+async fn clients_have_all_rights_that_they_need_and_no_right_is_unused() {
     let world = World::new("rights").await;
     let cluster = world.environment.require_test_cluster();
     let s3 = S3::start_on(&cluster.host_address().to_string(), None).await;

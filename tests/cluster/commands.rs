@@ -1,11 +1,9 @@
-//! Commands: what they see, how they end, and that each runs once whatever
-//! happens to the channel that carries it.
+//! Commands: their results, their environment, their end, and their rights.
 
 use futures::future::join_all;
-use kube::ResourceExt;
 use serde_json::json;
 
-use crate::support::world::{agent_pid, eventually};
+use crate::support::world::agent_pid;
 use crate::support::{World, hutch::resident};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +55,7 @@ async fn a_result_has_the_shape_that_clients_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_runs_byte_for_byte_with_what_its_request_says() {
+async fn a_command_runs_byte_for_byte_with_the_options_of_its_request() {
     let world = World::new("command").await;
     let (_hutch, tenant) = world.with_tenant("c", &[]).await;
     for (command, stdout) in [
@@ -102,7 +100,7 @@ async fn a_command_runs_byte_for_byte_with_what_its_request_says() {
     assert_eq!(
         tenant.stdout("echo [$A]; pwd").await,
         "[]\n/workspace",
-        "for that command alone"
+        "for that command only"
     );
     let missing = tenant
         .post("/exec", json!({"command": "echo ran", "cwd": "/no/where"}))
@@ -188,9 +186,9 @@ async fn commands_of_many_clients_run_side_by_side_with_unmixed_output() {
     }
 }
 
-/// The sandbox's root may do what root does in a container of its own.
+/// The sandbox's root may do what root does in an ordinary container.
 #[tokio::test(flavor = "multi_thread")]
-async fn root_inside_installs_packages_and_is_nobody_outside() {
+async fn root_in_the_sandbox_installs_packages_and_has_no_rights_on_the_node() {
     let world = World::new("root").await;
     let (_hutch, tenant) = world.with_tenant("root", &[]).await;
     assert_eq!(tenant.stdout("id -u").await, "0");
@@ -212,7 +210,7 @@ async fn root_inside_installs_packages_and_is_nobody_outside() {
     assert_ne!(
         tenant.run("cat /proc/1/environ").await["exitCode"],
         0,
-        "the agent is not to be read"
+        "the agent cannot be read"
     );
     assert_eq!(
         tenant.stdout("ls /var/run/secrets 2>/dev/null; true").await,
@@ -247,13 +245,13 @@ async fn nothing_inside_ends_the_agent() {
         "kill -INT 1; kill -HUP 1; kill -QUIT 1",
         "rm -rf --no-preserve-root / 2>/dev/null",
     ] {
-        // The bridge is a process in the sandbox, and may be among the dead.
+        // The channel's process in the sandbox may be killed, too.
         tenant
             .post("/exec", json!({"command": attack, "timeout": 20000}))
             .await;
         let argv = tenant.post("/exec", json!({"command": "exit 7"})).await;
         let result = &argv.body["data"]["result"]["exitCode"];
-        // Without any file there is no shell either, which is told as such.
+        // Without any file there is no shell either, and the error says so.
         let shell_gone = argv.body["data"]["error"]
             .as_str()
             .is_some_and(|text| text.contains("shell"));
@@ -276,159 +274,4 @@ async fn nothing_inside_ends_the_agent() {
         .unwrap();
     let restarts = pod.status.unwrap().container_statuses.unwrap()[0].restart_count;
     assert_eq!(restarts, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_outlives_the_loss_of_its_channel_and_runs_once() {
-    let world = World::new("channel").await;
-    let (_hutch, tenant) = world.with_tenant("ch", &[]).await;
-    tenant.create().await.ok();
-    let command = "echo run >> log; for i in $(seq 3); do
-        seq 1 60000; pkill -KILL -f 'hutch-agent connec[t]'; done; echo end";
-    let result = tenant.run(command).await;
-    assert_eq!(result["exitCode"], 0, "{result:#}");
-    let once: Vec<_> = (1..=60000).map(|i| i.to_string()).collect();
-    let thrice = [
-        once.join("\n"),
-        once.join("\n"),
-        once.join("\n"),
-        "end".to_owned(),
-    ]
-    .join("\n");
-    assert!(
-        result["stdout"] == thrice,
-        "{} bytes came",
-        result["stdout"].as_str().unwrap().len()
-    );
-    assert_eq!(tenant.stdout("cat log").await, "run");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_goes_on_when_its_facade_is_killed_and_is_not_run_again() {
-    let world = World::new("facade").await;
-    let (first, tenant) = world.with_tenant("fk", &[]).await;
-    tenant.create().await.ok();
-    let slow = tenant.clone();
-    let request = tokio::spawn(async move {
-        let command = "echo run >> log; touch started; while [ ! -e go ]; do sleep 0.05; done; echo end >> log";
-        let body = json!({"command": command}).to_string();
-        reqwest::Client::new()
-            .post(slow.address("/exec"))
-            .header("x-sandbox-id", "fk")
-            .body(body)
-            .send()
-            .await
-    });
-    eventually("the command has started", async || {
-        (tenant.run("ls started").await["exitCode"] == 0).then_some(())
-    })
-    .await;
-    first.kill();
-    assert!(request.await.unwrap().is_err(), "its client sees the loss");
-    let (_second, tenant) = world.with_tenant("fk", &[]).await;
-    assert_eq!(tenant.stdout("cat log; touch go").await, "run");
-    eventually("the command has ended", async || {
-        (tenant.stdout("cat log").await == "run\nend").then_some(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_in_a_pod_that_goes_is_reported_as_lost() {
-    let world = World::new("lost").await;
-    let (_hutch, tenant) = world.with_tenant("l", &[]).await;
-    tenant.create().await.ok();
-    let running = tenant.clone();
-    let answer = tokio::spawn(async move {
-        running
-            .post(
-                "/exec",
-                json!({"command": "echo run >> log; touch started; sleep 600"}),
-            )
-            .await
-    });
-    eventually("the command has started", async || {
-        (tenant.run("ls started").await["exitCode"] == 0).then_some(())
-    })
-    .await;
-    let name = world.sandbox_of("l").await.name_any();
-    world
-        .pods()
-        .delete(&name, &Default::default())
-        .await
-        .unwrap();
-    let answer = answer.await.unwrap();
-    let lost = answer.status == 500 && answer.body["data"]["type"] == "execution_error";
-    let ended = answer.body["data"]["result"]["exitCode"]
-        .as_i64()
-        .is_some_and(|code| code > 128);
-    assert!(lost || ended, "never a success: {:#}", answer.body);
-    // One that still reaches the pod that goes is reported as lost, too.
-    let log = eventually("the new pod answers", async || {
-        let answer = tenant.post("/exec", json!({"command": "cat log"})).await;
-        (answer.status == 200).then(|| answer.body["data"]["result"]["stdout"].clone())
-    })
-    .await;
-    assert_eq!(log, "run", "same workspace, run once");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_idle_channel_is_closed_and_opened_again_on_demand() {
-    let world = World::new("idle").await;
-    let (_hutch, tenant) = world
-        .with_tenant("i", &["--channel-idle", "1s", "--max-channels", "2"])
-        .await;
-    tenant.create().await.ok();
-    let agent = agent_pid(&world, "i").await;
-    eventually("the bridge is gone", async || {
-        (bridges(agent) == 0).then_some(())
-    })
-    .await;
-    assert_eq!(tenant.stdout("echo again").await, "again");
-    for id in ["j", "k", "i", "j", "k"] {
-        assert_eq!(tenant.about(id).stdout("echo again").await, "again");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn requests_in_progress_are_answered_before_the_process_stops() {
-    let world = World::new("drain").await;
-    let (hutch, tenant) = world.with_tenant("d", &[]).await;
-    tenant.create().await.ok();
-    let waiting = tenant.clone();
-    let answer = tokio::spawn(async move {
-        waiting
-            .run("touch started; while [ ! -e go ]; do sleep 0.05; done; echo done")
-            .await
-    });
-    eventually("the command has started", async || {
-        (tenant.run("ls started").await["exitCode"] == 0).then_some(())
-    })
-    .await;
-    hutch.signal("TERM");
-    eventually("the facade stops", async || {
-        hutch.log().contains("SIGTERM: stopping").then_some(())
-    })
-    .await;
-    let (second, again) = world.with_tenant("d", &[]).await;
-    again.run("touch go").await;
-    assert_eq!(answer.await.unwrap()["stdout"], "done");
-    assert!(hutch.ends().await.success());
-    drop(second);
-}
-
-/// Bridges of the agent's sandbox: processes in its pid namespace.
-fn bridges(agent: u32) -> usize {
-    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let ours = namespace(&agent.to_string());
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|pid| namespace(pid) == ours && ours.is_some())
-        .filter(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.contains("hutch-agent\0connect"))
-        })
-        .count()
 }

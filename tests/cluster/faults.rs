@@ -33,7 +33,7 @@ async fn no_pods_quota(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_controller_killed_between_claim_and_pod_goes_on_with_the_same_claim() {
+async fn a_controller_killed_between_claim_and_pod_continues_with_the_same_claim() {
     let world = World::new("between").await;
     let history = world.history();
     no_pods_quota(&world).await;
@@ -213,7 +213,7 @@ async fn a_bad_object_never_stops_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_does_not_answer_is_told_and_waited_for() {
+async fn a_webhook_that_does_not_answer_is_reported_and_awaited() {
     let world = World::new("webhook").await;
     let _hutch = world.hutch("controller", &[]).await;
     let name = &world.namespace;
@@ -258,7 +258,7 @@ fn probe() -> Pod {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_in_a_namespace_that_ends_is_let_go() {
+async fn a_sandbox_in_a_terminating_namespace_is_released() {
     let world = World::new("ending").await;
     let hutch = world.hutch("controller", &[]).await;
     let mut held = Sandbox::new("held", hutch_api::SandboxSpec::default());
@@ -293,7 +293,7 @@ async fn a_sandbox_in_a_namespace_that_ends_is_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_was_told_to_end_is_not_ready_again_though_its_watch_lags() {
+async fn a_terminating_pod_is_not_ready_again_while_its_watch_lags() {
     let world = World::new("late").await;
     let late = Late::pods(&world, Duration::from_secs(2)).await;
     let _controller = world.hutch_on(&late.environment, "controller", &[]);

@@ -142,7 +142,7 @@ print(json.dumps([os.path.join(at, name)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_writers_one_wins_whole() {
+async fn one_of_several_writers_wins_completely() {
     let world = World::new("writers").await;
     let (_hutch, tenant) = world.with_tenant("w", &[]).await;
     const SIZE: usize = 1 << 20;

@@ -56,7 +56,7 @@ async fn a_file_is_written_and_read_as_text_and_as_base64() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn folders_and_names_are_made_changed_and_deleted() {
+async fn directories_and_names_are_created_changed_and_deleted() {
     let world = World::new("names").await;
     let (_hutch, tenant) = world.with_tenant("n", &[]).await;
     let post = async |route: &str, body: Value| tenant.post(route, body).await;
@@ -118,7 +118,7 @@ async fn is_found_and_deleted(tenant: &Tenant) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_not_found() {
+async fn a_missing_file_is_not_found() {
     let world = World::new("not-found").await;
     let (_hutch, tenant) = world.with_tenant("n", &[]).await;
     tenant.write("file", "x").await.ok();
@@ -188,7 +188,7 @@ async fn refused_everywhere(tenant: &Tenant, path: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_file_or_no_path_is_refused_and_nothing_hangs() {
+async fn special_files_and_invalid_paths_are_refused_and_nothing_hangs() {
     let world = World::new("refused").await;
     let (_hutch, tenant) = world.with_tenant("r", &[]).await;
     tenant

@@ -32,7 +32,7 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_operators_image_runs_as_nobody_and_brings_the_agent() {
+async fn the_operators_image_runs_without_root_and_contains_the_agent() {
     let world = World::new("image").await;
     let enforce = "pod-security.kubernetes.io/enforce=restricted";
     world
@@ -89,7 +89,7 @@ fn serve_names(socket: &UdpSocket, address: std::net::Ipv4Addr) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_static_hutch_without_a_system_around_it_finds_services_by_name() {
+async fn a_static_hutch_in_an_empty_image_finds_services_by_name() {
     let world = World::new("names").await;
     let image = "hutch.dev/hutch:image";
     import(world.environment, |archive| {

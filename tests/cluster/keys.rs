@@ -55,7 +55,7 @@ async fn a_tenant_changes_its_key_without_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_listed_by_what_may_be_seen_of_them() {
+async fn a_list_of_keys_shows_no_secret() {
     let world = World::new("list").await;
     assert_eq!(world.hutch_keys(&["list"]), Ok(String::new()));
     let more = [
@@ -128,7 +128,7 @@ async fn tenants_that_ask_at_the_same_moment_all_get_their_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_cannot_be_read_disables_itself_alone() {
+async fn an_invalid_entry_disables_no_other() {
     let world = World::new("malformed").await;
     let hutch = world.hutch("facade", &[KEYED]).await;
     let url = hutch.url().await;

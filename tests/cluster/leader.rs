@@ -9,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::sandbox::manifest;
-use crate::support::world::eventually;
+use crate::support::world::{eventually, http};
 use crate::support::{Hutch, World, audit};
 
 /// A controller that is the user `name` to the API server.
@@ -124,8 +124,14 @@ async fn a_frozen_leader_that_wakes_after_it_was_replaced_writes_nothing() {
     world.ready("f").await;
     // It has seen what there is to do, and leaves it alone.
     eventually("the first is up to date again", async || {
-        let ready = reqwest::get(format!("{}/readyz", first.ops().await)).await;
-        ready.unwrap().status().is_success().then_some(())
+        let ready = http().get(format!("{}/readyz", first.ops().await));
+        ready
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+            .then_some(())
     })
     .await;
     if world.environment.cluster.is_some() {

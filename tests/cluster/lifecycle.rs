@@ -167,7 +167,7 @@ async fn an_idle_sandbox_sleeps_and_concurrent_requests_share_one_wake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_runs_and_what_is_told_to_stay_does_not_sleep() {
+async fn a_sandbox_with_a_command_or_keep_alive_does_not_fall_asleep() {
     let world = World::new("awake").await;
     let (_hutch, tenant) = world.with_tenant("short", &[]).await;
     let sleep_after =
@@ -203,7 +203,7 @@ async fn what_runs_and_what_is_told_to_stay_does_not_sleep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_ends_with_its_time_whatever_it_does() {
+async fn a_sandbox_ends_with_its_time_to_live_in_every_state() {
     let world = World::new("ttl").await;
     let _hutch = world.hutch("controller", &[]).await;
     let lifecycle = json!({"ttl": "3s"});

@@ -24,7 +24,7 @@ async fn works(tenant: &Tenant) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_agent_can_come_by_an_init_container() {
+async fn an_init_container_can_deliver_the_agent() {
     let world = World::new("init").await;
     let (_hutch, tenant) = world.with_tenant("i", &["--agent-delivery", "init"]).await;
     works(&tenant).await;

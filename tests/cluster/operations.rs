@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::sandbox::manifest;
 use crate::support::environment::Environment;
-use crate::support::world::eventually;
+use crate::support::world::{eventually, http};
 use crate::support::{Tenant, World};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,15 +112,15 @@ impl Bridge {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hutch_without_an_api_server_waits_for_it_and_says_for_what() {
+async fn a_hutch_without_an_api_server_waits_and_names_what_it_waits_for() {
     let world = World::new("no-server").await;
     world.environment.require_test_cluster();
     let folder = tempfile::tempdir().unwrap();
     let (mut bridge, environment) = Bridge::to(&world, &folder).await;
     let mut hutch = world.hutch_on(&environment, "run", &[]);
     let probe = async |path: &str| {
-        let answer = reqwest::get(format!("{}/{path}", hutch.ops().await)).await;
-        let answer = answer.unwrap();
+        let answer = http().get(format!("{}/{path}", hutch.ops().await));
+        let answer = answer.send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
     let waiting = "waiting for Sandbox, SandboxSession, Pod, PersistentVolumeClaim, Node, RuntimeClass, CSINode, PersistentVolume\n";
@@ -136,7 +136,7 @@ async fn a_hutch_without_an_api_server_waits_for_it_and_says_for_what() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_controller_cut_off_from_the_api_server_stops_to_lead_and_comes_back() {
+async fn a_controller_cut_off_from_the_api_server_stops_leading_and_recovers() {
     let world = World::new("cut-off").await;
     world.environment.require_test_cluster();
     let folder = tempfile::tempdir().unwrap();

@@ -98,7 +98,7 @@ async fn one_agent(backend: &Backend) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_labelled_pod_is_worked_in_and_left_as_it_is() {
+async fn a_labelled_pod_serves_commands_and_is_not_changed() {
     let (world, postgres) = (World::new("attach").await, Postgres::start().await);
     let (hutch, backend) = hutch(&world, &postgres, &agent_binary(), "").await;
     for (project, image) in [("python", PYTHON), ("busybox", BUSYBOX)] {
@@ -201,7 +201,7 @@ async fn work(backend: &Backend, pod: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_who_come_at_once_to_one_of_several_containers_start_one_agent() {
+async fn many_requests_at_once_to_one_of_several_containers_start_one_agent() {
     let (world, postgres) = (World::new("at-once").await, Postgres::start().await);
     postgres.project("P").await;
     name(&postgres, "P", "pair").await;
@@ -257,7 +257,7 @@ async fn many_who_come_at_once_to_one_of_several_containers_start_one_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_restarts_gets_its_agent_anew() {
+async fn a_restarted_container_gets_an_agent_again() {
     let (world, postgres) = (World::new("restart").await, Postgres::start().await);
     postgres.project("P").await;
     name(&postgres, "P", "mortal").await;
@@ -284,7 +284,7 @@ async fn a_container_that_restarts_gets_its_agent_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_label_or_the_pod_a_sandbox_is_made() {
+async fn without_the_label_or_the_pod_a_sandbox_is_created() {
     let (world, postgres) = (World::new("unlabelled").await, Postgres::start().await);
     postgres.project("P").await;
     name(&postgres, "P", "theirs").await;

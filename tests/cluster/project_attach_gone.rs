@@ -12,7 +12,7 @@ use crate::support::world::eventually;
 use k8s_openapi::api::core::v1::Pod;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_whose_pod_goes_is_told_so_and_the_next_one_has_a_sandbox() {
+async fn a_command_whose_pod_is_deleted_fails_and_the_next_one_has_a_sandbox() {
     let (world, postgres) = (World::new("goes").await, Postgres::start().await);
     postgres.project("P").await;
     name(&postgres, "P", "theirs").await;

@@ -15,7 +15,7 @@ use crate::support::postgres::Postgres;
 const NO_SHELL: &str = "hutch.dev/testcluster/pause:1";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_cannot_be_worked_in_says_what_to_do() {
+async fn an_unsuitable_container_is_refused_with_advice() {
     let (world, postgres) = (World::new("refuses").await, Postgres::start().await);
     let folder = tempfile::tempdir().unwrap();
     let mut bytes = std::fs::read(agent_binary()).unwrap();

@@ -137,7 +137,7 @@ async fn node_address(world: &World) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_listens_in_the_sandbox_is_reached_at_the_ports_that_were_told() {
+async fn a_server_in_the_sandbox_is_reached_at_the_returned_ports() {
     let world = World::new("reached").await;
     let (_hutch, backend) = started(&world, &[]).await;
     let body = json!({"project_name": "p", "backend_language": "python"});
@@ -164,7 +164,7 @@ async fn what_listens_in_the_sandbox_is_reached_at_the_ports_that_were_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_is_deleted_by_id_or_name_and_again_without_harm() {
+async fn a_sandbox_is_deleted_by_id_or_name_and_deleting_it_again_is_no_error() {
     let world = World::new("delete").await;
     let (_hutch, backend) = started(&world, &[]).await;
     for field in ["container_id", "container_name"] {
@@ -221,7 +221,7 @@ fn route(ingress: &Ingress) -> Option<(String, String, i32)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_domain_leads_to_a_port_of_the_sandbox_and_goes_with_it() {
+async fn a_domain_leads_to_a_port_of_the_sandbox_and_is_deleted_with_it() {
     let world = World::new("domain").await;
     let settings = [
         "--ingress-class",
@@ -283,7 +283,7 @@ async fn a_domain_leads_to_a_port_of_the_sandbox_and_goes_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_host_or_not_served_here_is_refused() {
+async fn an_invalid_host_or_one_that_is_not_served_is_refused() {
     let world = World::new("hosts").await;
     let (_hutch, backend) = started(&world, &["--domain", "example.org"]).await;
     let made = create(&backend, json!({"project_name": "p"})).await;

@@ -75,7 +75,7 @@ async fn a_project_of_several_languages_is_checked_as_a_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_go_is_checked_with_its_module_where_it_has_one() {
+async fn a_go_file_is_checked_with_its_module_if_it_has_one() {
     let world = World::new("modules").await;
     let (_hutch, backend) = world.with_languages("c").await;
     let main =
@@ -146,7 +146,7 @@ async fn a_file_of_go_is_checked_with_its_module_where_it_has_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_typescript_is_checked_as_its_configuration_says() {
+async fn a_typescript_file_is_checked_with_its_configuration() {
     let world = World::new("configured").await;
     let (_hutch, backend) = world.with_languages("c").await;
     let loose = "export const f = (a) => a;\n";
@@ -190,7 +190,7 @@ async fn a_file_of_typescript_is_checked_as_its_configuration_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_project_has_in_place_of_a_checkers_own_modules_is_never_run() {
+async fn files_of_a_project_never_replace_a_checkers_own_modules() {
     let world = World::new("shadows").await;
     let (_hutch, backend) = world.with_languages("c").await;
     let touch = "open('/tmp/ran', 'w')\nraise SystemExit(3)\n";
@@ -214,7 +214,7 @@ async fn what_a_project_has_in_place_of_a_checkers_own_modules_is_never_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_checker_that_hangs_floods_or_fails_is_told_of_and_keeps_nobody_from_the_others() {
+async fn a_checker_that_hangs_floods_or_fails_is_reported_and_does_not_stop_the_others() {
     let world = World::new("bad-checkers").await;
     let (_hutch, backend) = world.with_languages("c").await;
     write(
@@ -267,7 +267,7 @@ async fn a_checker_that_hangs_floods_or_fails_is_told_of_and_keeps_nobody_from_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_pod_of_somebodys_files_are_found_below_the_directory_that_it_has() {
+async fn in_an_attached_pod_files_are_found_below_its_directory() {
     let world = World::new("their-checkers").await;
     let image = tokio::task::block_in_place(|| world.environment.languages());
     let postgres = Postgres::start().await;

@@ -104,7 +104,7 @@ async fn a_mistake_has_its_range_in_its_file_with_lines_from_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_nothing_is_wrong_or_nothing_checks_the_list_is_empty() {
+async fn without_a_mistake_or_without_a_checker_the_list_is_empty() {
     let world = World::new("nothing").await;
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     // The image has neither node nor tsc nor go.

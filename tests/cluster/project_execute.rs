@@ -107,7 +107,7 @@ async fn code_is_run_in_the_language_that_is_named_or_else_in_bash() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_language_that_the_image_has_not_is_refused_and_those_it_has_are_named() {
+async fn a_language_missing_in_the_image_is_refused_and_the_others_are_named() {
     let world = World::new("unknown").await;
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     for language in ["cobol", "node", "go", "ruby", "python; id", "$(id)", "-c"] {
@@ -125,7 +125,7 @@ async fn a_language_that_the_image_has_not_is_refused_and_those_it_has_are_named
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_code_prints_is_told_to_the_byte_and_its_stdin_is_empty() {
+async fn output_is_returned_byte_for_byte_and_stdin_is_empty() {
     let world = World::new("printed").await;
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     for (language, code, stdout, stderr) in PRINTED {
@@ -186,7 +186,7 @@ async fn code_that_fails_is_a_success_with_its_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn code_past_its_timeout_answers_124_with_what_it_had_printed() {
+async fn code_past_its_timeout_answers_124_with_its_output() {
     let world = World::new("timeouts").await;
     let (_hutch, backend) = world.with_backend("c", &["--execute-timeout", "3s"]).await;
     backend.stdout("true").await;

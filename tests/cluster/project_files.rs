@@ -46,7 +46,7 @@ async fn edit(backend: &Backend, path: &str, (old, new): (&str, &str), all: bool
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_read_as_it_was_written_and_its_folders_are_made() {
+async fn a_file_is_read_as_it_was_written_and_its_directories_are_created() {
     let world = World::new("read").await;
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     let large = "it's \"$(id)\"\n".repeat(100_000);
@@ -103,7 +103,7 @@ async fn a_file_is_read_as_it_was_written_and_its_folders_are_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_tries_to_be_something_else_is_a_name() {
+async fn a_name_that_looks_like_code_is_a_name() {
     let world = World::new("names").await;
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     for name in NAMES {
@@ -133,7 +133,7 @@ async fn a_name_that_tries_to_be_something_else_is_a_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_is_listed_as_ls_does_and_a_missing_one_is_empty() {
+async fn a_directory_is_listed_as_by_ls_and_a_missing_one_is_empty() {
     let world = World::new("list").await;
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     let make =
@@ -164,7 +164,7 @@ async fn a_folder_is_listed_as_ls_does_and_a_missing_one_is_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_replaces_the_first_or_all_or_the_whole_and_else_nothing() {
+async fn an_edit_replaces_the_first_match_all_matches_or_the_whole_file() {
     let world = World::new("edit").await;
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     let before = "a.b a.b\r\n\\1 $& 'q'\n\na.b";
@@ -221,7 +221,7 @@ async fn an_edit_replaces_the_first_or_all_or_the_whole_and_else_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn edits_of_one_file_that_come_at_once_are_all_made() {
+async fn edits_of_one_file_at_the_same_time_are_all_made() {
     let world = World::new("edits").await;
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     let lines = |word: &str| -> String { (0..40).map(|i| format!("{word} {i:02}\n")).collect() };
@@ -277,7 +277,7 @@ async fn tree(backend: &Backend, path: Option<&str>) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tree_has_what_a_person_would_look_for_in_order() {
+async fn a_tree_has_the_visible_entries_in_order() {
     let world = World::new("tree").await;
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     backend.stdout(TREE).await;
@@ -325,7 +325,7 @@ async fn a_tree_has_what_a_person_would_look_for_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tree_of_nothing_is_404_and_names_what_was_asked_for() {
+async fn a_tree_of_a_missing_path_is_404_and_names_the_path() {
     let world = World::new("no-tree").await;
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     let missing = [
@@ -353,7 +353,7 @@ async fn a_tree_of_nothing_is_404_and_names_what_was_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_past_a_limit_says_so() {
+async fn an_answer_past_a_limit_reports_it() {
     let world = World::new("limits").await;
     let (_hutch, backend) = world.with_backend("c", &["--max-file", "1Ki"]).await;
     backend

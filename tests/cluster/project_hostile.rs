@@ -31,7 +31,7 @@ const FLOOD: &str = "#!/bin/sh\necho $# >> /asked\n[ $# -gt 4 ] || exit 69\nexec
 const ROOM: u64 = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shell_that_floods_costs_no_memory_and_is_asked_once_for_all_who_wait() {
+async fn a_shell_that_floods_costs_no_memory_and_is_probed_once_for_all_waiting_requests() {
     let (world, postgres) = (World::new("flood").await, Postgres::start().await);
     postgres.project("P").await;
     name(&postgres, "P", "flood").await;
@@ -95,7 +95,7 @@ async fn a_pod_that_only_has_the_name_of_the_labelled_one_gets_no_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_whose_directory_is_gone_is_told_from_one_without_a_shell() {
+async fn a_missing_working_directory_and_a_missing_shell_are_different_errors() {
     let (world, postgres) = (World::new("no-folder").await, Postgres::start().await);
     postgres.project("P").await;
     name(&postgres, "P", "lost").await;

@@ -106,7 +106,7 @@ fn said(result: &Value) -> (&str, &str, i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn node_ruby_and_go_run_by_all_their_names_where_a_command_would_with_nothing_on_stdin() {
+async fn node_ruby_and_go_run_by_every_name_in_the_directory_of_commands_with_empty_stdin() {
     let world = World::new("interpreters").await;
     let (_hutch, backend) = world.with_languages("c").await;
     backend.stdout("mkdir -p \"/tmp/it's \\$(id)\"").await;
@@ -138,7 +138,7 @@ async fn node_ruby_and_go_run_by_all_their_names_where_a_command_would_with_noth
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn code_of_any_language_fails_with_its_own_exit_code_and_words() {
+async fn code_of_any_language_fails_with_its_own_exit_code_and_text() {
     let world = World::new("codes").await;
     let (_hutch, backend) = world.with_languages("c").await;
     for language in &LANGUAGES {
@@ -184,7 +184,7 @@ async fn code_of_any_language_may_have_any_bytes_and_be_of_any_length() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_timeout_ends_what_code_of_any_language_has_started() {
+async fn a_timeout_ends_all_processes_of_code_in_any_language() {
     let world = World::new("children").await;
     let (_hutch, backend) = world.with_languages("c").await;
     // What is slow the first time: Go's library is compiled.
@@ -210,7 +210,7 @@ async fn a_timeout_ends_what_code_of_any_language_has_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn code_in_go_uses_the_packages_of_the_module_that_it_begins_in() {
+async fn go_code_uses_the_packages_of_the_module_that_it_starts_in() {
     let world = World::new("module").await;
     let (_hutch, backend) = world.with_languages("c").await;
     for (path, content) in [

@@ -40,7 +40,7 @@ async fn joins(backend: &Backend, host: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_starts_without_its_database_finds_it_when_it_comes() {
+async fn a_service_that_starts_without_its_database_connects_later() {
     let (world, mut postgres) = (World::new("late").await, Postgres::stopped().await);
     let (hutch, backend) = integrated(&world, &postgres, postgres.port, "s-P").await;
     let alone = backend.stdout("hostname").await;
@@ -73,7 +73,7 @@ async fn a_service_that_starts_without_its_database_finds_it_when_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_killed_takes_no_conversation_with_it() {
+async fn a_killed_database_ends_no_conversation() {
     let (world, mut postgres) = (World::new("killed").await, Postgres::start().await);
     postgres.project("P").await;
     let (_hutch, backend) = integrated(&world, &postgres, postgres.port, "s-P").await;
@@ -103,7 +103,7 @@ async fn a_database_that_is_killed_takes_no_conversation_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_never_answers_holds_up_nobody_for_long() {
+async fn a_database_that_never_answers_delays_no_request_for_long() {
     let (world, postgres) = (World::new("hole").await, Postgres::start().await);
     let proxy = Proxy::to(postgres.port).await;
     postgres.project("P").await;
@@ -134,7 +134,7 @@ async fn a_database_that_never_answers_holds_up_nobody_for_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_without_the_column_keeps_nobody_from_working() {
+async fn a_schema_without_the_column_stops_no_request() {
     let (world, postgres) = (World::new("column").await, Postgres::start().await);
     postgres.project("P").await;
     let drop = "ALTER TABLE projects DROP COLUMN container_name";

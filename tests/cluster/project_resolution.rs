@@ -160,7 +160,7 @@ async fn all_conversations_of_a_project_share_one_sandbox_however_they_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_container_takes_the_place_of_one_that_was_deleted_and_the_row_follows() {
+async fn a_deleted_container_is_replaced_and_the_row_follows() {
     let (world, postgres) = (World::new("deleted").await, Postgres::start().await);
     postgres.project("P").await;
     // What a machine of another kind left behind.

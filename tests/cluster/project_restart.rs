@@ -14,7 +14,7 @@ use crate::support::{Tenant, World};
 use hutch_api::SandboxSpec;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_request_to_a_new_process_finds_what_there_is() {
+async fn the_first_request_to_a_new_process_finds_the_existing_sandboxes() {
     let (world, postgres) = (World::new("first").await, Postgres::start().await);
     for (project, pod) in [("P", "applied"), ("Q", "guest")] {
         postgres.project(project).await;
@@ -49,7 +49,7 @@ async fn the_first_request_to_a_new_process_finds_what_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_one_replica_made_the_other_deletes_at_once() {
+async fn one_replica_deletes_at_once_a_sandbox_that_the_other_created() {
     let world = World::new("replicas").await;
     let (_first, one) = world.with_backend("a", &[]).await;
     let (_second, two) = world.with_backend("a", &[]).await;
@@ -66,7 +66,7 @@ async fn what_one_replica_made_the_other_deletes_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tenants_sandbox_is_not_for_who_has_a_projects_key() {
+async fn a_key_of_the_project_api_does_not_reach_a_tenants_sandbox() {
     let (world, postgres) = (World::new("tenants").await, Postgres::start().await);
     postgres.project("P").await;
     let flags = postgres.flags(postgres.port);
@@ -96,7 +96,7 @@ async fn a_tenants_sandbox_is_not_for_who_has_a_projects_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_that_nobody_was_told_of_is_not_left_behind() {
+async fn a_sandbox_whose_name_reached_no_client_is_not_left_behind() {
     let world = World::new("untold").await;
     let image = "go=registry.invalid/x:1";
     let (_hutch, backend) = world.with_backend("", &["--project-image", image]).await;
@@ -133,7 +133,7 @@ async fn a_sandbox_that_nobody_was_told_of_is_not_left_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_says_which_image_a_project_got() {
+async fn the_log_names_the_image_of_a_project() {
     let (world, postgres) = (World::new("log").await, Postgres::start().await);
     postgres.project("P").await;
     conversation(&postgres, "other", Some("P")).await;

@@ -38,7 +38,7 @@ fn posts() -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_or_name_that_is_too_long_is_refused_and_makes_no_sandbox() {
+async fn an_id_or_name_that_is_too_long_is_refused_and_creates_no_sandbox() {
     let world = World::new("long").await;
     let (_hutch, backend) = world.with_backend("a", &[]).await;
     let long = "x".repeat(4097);
@@ -83,7 +83,7 @@ async fn refused(backend: &Backend, path: &str, body: String, text: Option<&str>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_field_that_is_missing_or_of_another_type_is_refused_by_name_and_makes_no_sandbox() {
+async fn a_field_that_is_missing_or_of_another_type_is_refused_by_name_and_creates_no_sandbox() {
     let world = World::new("fields").await;
     let (_hutch, backend) = world.with_backend("a", &[]).await;
     for (path, body) in posts() {
@@ -113,7 +113,7 @@ async fn a_field_that_is_missing_or_of_another_type_is_refused_by_name_and_makes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_no_object_is_as_good_as_an_empty_one() {
+async fn a_body_that_is_no_object_counts_as_empty() {
     let world = World::new("bodies").await;
     let (_hutch, backend) = world.with_backend("a", &[]).await;
     for (path, body) in posts() {
@@ -155,7 +155,7 @@ async fn a_body_that_is_no_object_is_as_good_as_an_empty_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_makes_no_sense_is_refused_and_makes_no_sandbox() {
+async fn an_invalid_value_is_refused_and_creates_no_sandbox() {
     let world = World::new("values").await;
     let (_hutch, backend) = world.with_backend("a", &[]).await;
     let mut wrong = Vec::new();
@@ -259,7 +259,7 @@ async fn conversations_are_counted_listed_and_cleaned_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_of_any_id_is_removed_once_and_nobody_elses_sandbox_is() {
+async fn a_conversation_of_any_id_is_removed_once_and_no_other_sandbox_is() {
     let world = World::new("remove").await;
     let (_hutch, backend) = world.with_backend("t", &[]).await;
     let tenant = Tenant::new(&backend.address(""), "t");

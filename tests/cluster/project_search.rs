@@ -158,7 +158,7 @@ fn folders() -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grep_finds_what_the_real_one_finds_whatever_the_pattern() {
+async fn grep_answers_as_gnu_grep_for_every_pattern() {
     let world = World::new("grep").await;
     let (_hutch, backend) = prepared(&world).await;
     same(&backend, "grep", EXPRESSIONS, &["/sandbox".to_owned()]).await;
@@ -173,7 +173,7 @@ async fn grep_finds_what_the_real_one_finds_whatever_the_pattern() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn glob_finds_what_the_real_find_finds_whatever_the_pattern() {
+async fn glob_answers_as_gnu_find_for_every_pattern() {
     let world = World::new("glob").await;
     let (_hutch, backend) = prepared(&world).await;
     same(&backend, "glob", GLOBS, &["/sandbox".to_owned()]).await;

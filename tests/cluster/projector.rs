@@ -103,7 +103,7 @@ async fn a_row_names_the_pod_while_it_runs_and_nothing_else_is_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_somebody_set_stays_while_that_pod_lives() {
+async fn a_name_that_another_program_set_stays_while_that_pod_lives() {
     let (world, postgres) = (World::new("set").await, Postgres::start().await);
     postgres.project("P").await;
     let _hutch = controller(&world, &postgres, postgres.port).await;
@@ -176,7 +176,7 @@ async fn a_sandbox_that_changes_its_project_leaves_the_former_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happened_while_nobody_led_is_made_up_for() {
+async fn changes_without_a_leader_are_synced_later() {
     let (world, postgres) = (World::new("nobody").await, Postgres::start().await);
     for project in ["P", "Q", "R", "elsewhere"] {
         postgres.project(project).await;
@@ -207,7 +207,7 @@ async fn what_happened_while_nobody_led_is_made_up_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_replicas_one_writes_and_needs_no_more_than_its_columns() {
+async fn one_of_two_replicas_writes_and_needs_rights_for_its_columns_only() {
     let (world, postgres) = (World::new("two").await, Postgres::start().await);
     postgres.project("P").await;
     let few = "REVOKE ALL ON projects FROM crush; \

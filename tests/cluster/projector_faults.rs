@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use crate::projector::{SYNCED, controller, row, spec, suspended};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
-use crate::support::world::eventually;
+use crate::support::world::{eventually, http};
 use crate::support::{Hutch, World};
 use sqlx::Row;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_down_or_restarts_is_made_up_for() {
+async fn changes_during_an_outage_of_the_database_are_synced_later() {
     let (world, mut postgres) = (World::new("down").await, Postgres::stopped().await);
     let hutch = controller(&world, &postgres, postgres.port).await;
     world.create("box", spec("P")).await;
@@ -35,7 +35,10 @@ async fn a_database_that_is_down_or_restarts_is_made_up_for() {
     row(&postgres, "Q", Some("other")).await;
 
     let ready = format!("{}/readyz", hutch.ops().await);
-    let readiness = async || reqwest::get(&ready).await.unwrap().text().await.unwrap();
+    let readiness = async || {
+        let answer = http().get(&ready).send().await.unwrap();
+        answer.text().await.unwrap()
+    };
     assert!(hutch.metric("hutch_database_connected").await > 0.5);
     let told = readiness().await;
     assert!(told.contains("database: connected since "), "{told}");
@@ -156,7 +159,7 @@ const TROUBLES: [(&str, &str, &str); 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_database_does_not_allow_is_told_and_tried_again() {
+async fn a_statement_that_the_database_refuses_is_reported_and_retried() {
     let (world, postgres) = (World::new("refused").await, Postgres::start().await);
     let hutch = controller(&world, &postgres, postgres.port).await;
     world.create("box", spec("P")).await;

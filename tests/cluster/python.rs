@@ -87,7 +87,7 @@ async fn a_python_client_finds_its_session_again_in_another_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_python_package_does_what_its_own_tests_say() {
+async fn the_live_tests_of_the_python_package_pass() {
     let world = World::new("package").await;
     let (_hutch, tenant) = world.with_tenant("unused", &[]).await;
     package(&tenant.address(""));

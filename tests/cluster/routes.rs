@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::World;
+use crate::support::world::http;
 
 const ROUTES: [(&str, &[Method]); 12] = [
     ("/session", &[Method::POST, Method::DELETE]),
@@ -29,10 +30,10 @@ const METHODS: [Method; 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_knows_its_methods_and_wants_a_sandbox_id() {
+async fn every_route_checks_the_method_and_the_sandbox_id() {
     let world = World::new("routes").await;
     let (_hutch, tenant) = world.with_tenant("r", &[]).await;
-    let http = reqwest::Client::new();
+    let http = http();
     for (path, allowed) in ROUTES {
         for method in METHODS {
             let anonymous = http.request(method.clone(), tenant.address(path));
@@ -96,7 +97,7 @@ fn incomplete() -> Vec<(&'static str, Value, &'static str)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_misses_something_says_so_and_makes_no_sandbox() {
+async fn a_request_without_a_required_value_is_refused_and_creates_no_sandbox() {
     let world = World::new("missing").await;
     let (_hutch, tenant) = world.with_tenant("m", &[]).await;
     for (path, body, text) in incomplete() {

@@ -25,7 +25,7 @@ pub fn manifest(name: &str, spec: Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_that_is_applied_becomes_ready_and_tells_all_of_itself() {
+async fn an_applied_sandbox_becomes_ready_and_reports_its_status() {
     let world = World::new("apply").await;
     let _hutch = world.hutch("controller", &[]).await;
     world.apply(BOX).unwrap();
@@ -298,7 +298,7 @@ fn assert_pod(pod: &Pod) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_that_no_node_can_take_says_so_and_waits() {
+async fn a_sandbox_that_no_node_can_run_reports_it_and_waits() {
     let world = World::new("nowhere").await;
     let _hutch = world.hutch("controller", &[]).await;
     let spec = json!({"securityProfile": "Restricted", "nodeSelector": {"hutch.dev/test": &world.namespace}});

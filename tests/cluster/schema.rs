@@ -291,7 +291,7 @@ async fn a_bad_workspace_or_toleration_is_refused_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_change_is_said_to_be_so() {
+async fn immutable_fields_are_refused_with_a_reason() {
     let world = World::new("immutable").await;
     let trial = Trial::of(&world, "Sandbox");
     let workspace = json!({"workspace": {"size": "2Gi", "storageClassName": "standard"}});

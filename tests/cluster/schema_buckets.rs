@@ -90,7 +90,7 @@ async fn a_bad_bucket_is_refused_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn buckets_are_as_many_as_may_be_and_never_in_each_others_way() {
+async fn the_number_of_buckets_is_limited_and_their_paths_do_not_overlap() {
     let world = World::new("many-buckets").await;
     let trial = Trial::of(&world, "Sandbox");
     let paths = |paths: &[&str]| {

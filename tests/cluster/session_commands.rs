@@ -17,7 +17,7 @@ fn reset(answer: &Answer) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_named_in_each_way_and_made_on_the_spot() {
+async fn a_session_is_named_in_each_way_and_created_at_once() {
     let world = World::new("session-exec").await;
     let (_hutch, tenant) = world.with_tenant("x", &["--max-output", "64Ki"]).await;
     let command = " pwd; echo oops >&2 ";
@@ -97,7 +97,7 @@ async fn failures_are_told(tenant: &Tenant) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_command_leaves_is_there_for_the_next_and_for_no_other_session() {
+async fn the_state_that_a_command_leaves_reaches_the_next_one_and_no_other_session() {
     let world = World::new("state").await;
     let (_hutch, tenant) = world.with_tenant("s", &[]).await;
     for command in [
@@ -131,7 +131,7 @@ async fn what_a_command_leaves_is_there_for_the_next_and_for_no_other_session() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn directory_and_environment_of_a_request_hold_for_its_command_alone() {
+async fn directory_and_environment_of_a_request_apply_to_its_command_only() {
     let world = World::new("alone").await;
     let (_hutch, tenant) = world.with_tenant("a", &[]).await;
     tenant
@@ -213,7 +213,7 @@ async fn eight_sessions_run_side_by_side() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_whose_line_is_full_refuses_more_and_loses_nothing() {
+async fn a_session_with_a_full_queue_refuses_more_and_loses_nothing() {
     let world = World::new("bound").await;
     let (_hutch, tenant) = world.with_tenant("b", &[]).await;
     tenant.create().await.ok();
@@ -280,7 +280,7 @@ async fn a_command_past_its_timeout_is_killed_and_its_session_is_usable_at_once(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shell_that_had_to_be_replaced_is_told_and_keeps_what_was_before() {
+async fn a_replaced_shell_is_reported_and_keeps_the_previous_state() {
     let world = World::new("reset").await;
     let (_hutch, tenant) = world.with_tenant("r", &[]).await;
     tenant.stdout_in("s", "cd /usr; export A=kept").await;

@@ -60,7 +60,7 @@ async fn resource(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_made_by_a_request_shows_as_a_resource_and_goes_with_it() {
+async fn a_session_created_by_a_request_has_a_resource_that_is_deleted_with_it() {
     let world = World::new("session-made").await;
     let (_hutch, tenant) = world.with_tenant("m", &[]).await;
     let body = json!({"id": "用户/Made it", "cwd": "/usr", "env": {"A": "1"}});
@@ -167,7 +167,7 @@ async fn a_session_that_is_applied_is_served_and_its_deletion_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_waits_for_its_sandbox_and_goes_with_it() {
+async fn a_session_waits_for_its_sandbox_and_is_deleted_with_it() {
     let world = World::new("session-alone").await;
     let (_hutch, tenant) = world.with_tenant("late", &[]).await;
     let sandbox = names::sandbox("late");
@@ -234,7 +234,7 @@ async fn a_session_of_a_sleeping_sandbox_keeps_its_resource() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_made_anew_under_an_old_id_gets_a_resource_of_its_own() {
+async fn a_session_created_again_under_an_old_id_gets_a_new_resource() {
     let world = World::new("session-anew").await;
     let (_hutch, tenant) = world.with_tenant("a", &[]).await;
     tenant.open("s").await.ok();
@@ -256,7 +256,7 @@ async fn a_session_made_anew_under_an_old_id_gets_a_resource_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_was_deleted_does_not_come_back_whenever_that_was() {
+async fn a_session_deleted_at_any_moment_does_not_come_back() {
     let world = World::new("session-back").await;
     let (_hutch, tenant) = world.with_tenant("a", &[]).await;
     tenant.create().await.ok();
@@ -286,7 +286,7 @@ async fn a_session_that_was_deleted_does_not_come_back_whenever_that_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_command_of_an_applied_session_finds_it_as_its_spec_says() {
+async fn the_first_command_of_an_applied_session_runs_with_its_spec() {
     let world = World::new("session-first").await;
     let (_hutch, tenant) = world.with_tenant("a", &[]).await;
     tenant.create().await.ok();

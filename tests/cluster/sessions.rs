@@ -123,7 +123,7 @@ async fn nonsense_is_refused(tenant: &Tenant) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_makes_no_sense_is_refused_and_not_made() {
+async fn an_invalid_session_is_refused_and_not_created() {
     let world = World::new("no-session").await;
     let (_hutch, tenant) = world.with_tenant("n", &[]).await;
     for body in [

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
-use crate::support::world::eventually;
+use crate::support::world::{eventually, http};
 use crate::support::{Tenant, World};
 use hutch_api::{Phase, Sandbox, SandboxSession};
 use hutch_core::names;
@@ -69,17 +69,17 @@ async fn a_session_outlives_sleep_the_loss_of_its_pod_and_of_the_facade() {
     world.next_pod(&name, &before).await;
     all_there(&tenant, "after the loss of the pod").await;
 
-    // With a command under way, whose end nobody waits for any more.
+    // A command runs whose client has gone.
     let wait = "until [ -e /workspace/go ]; do sleep 0.02; done; export LATE=1";
     let body = json!({"sessionId": "late", "command": format!("touch /workspace/begun; {wait}")});
-    let request = reqwest::Client::new()
+    let request = http()
         .post(tenant.address("/session/exec"))
         .header("x-sandbox-id", "o")
         .body(body.to_string());
     let request = tokio::spawn(request.send());
     tenant.until_exists("/workspace/begun").await;
     hutch.kill();
-    assert!(request.await.unwrap().is_err(), "its client sees the loss");
+    assert!(request.await.unwrap().is_err(), "the client sees the loss");
     let (_hutch, tenant) = world.with_tenant("o", &[]).await;
     tenant.write("/workspace/go", "").await.ok();
     assert_eq!(tenant.stdout_in("late", "echo $LATE").await, "1");
@@ -138,7 +138,7 @@ async fn each_route_alone_wakes_its_sandbox() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_session_runs_and_a_request_that_waits_keep_it_awake() {
+async fn a_running_session_command_and_a_waiting_request_keep_a_sandbox_awake() {
     let world = World::new("awake").await;
     let (_hutch, tenant) = world.with_tenant("a", &[]).await;
     let name = names::sandbox("a");

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::World;
 use crate::support::access::with_user;
 use crate::support::hutch::KEYED;
-use crate::support::world::eventually;
+use crate::support::world::{eventually, http};
 
 /// Asks whoever is at that address with a key in the URL and trusts that certificate
 /// alone: the status.
@@ -49,7 +49,7 @@ pub fn renew(folder: &Path, name: &str) -> std::path::PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_taken_up_when_it_changes_and_only_if_it_is_one() {
+async fn a_changed_certificate_is_used_only_if_it_is_valid() {
     let world = World::new("tls").await;
     let folder = tempfile::tempdir().unwrap();
     let first = renew(folder.path(), "first");
@@ -68,8 +68,8 @@ async fn a_certificate_is_taken_up_when_it_changes_and_only_if_it_is_one() {
     })
     .await;
     assert_eq!(ask(&url, &first), Some(401));
-    // Nobody is served without TLS.
-    let plain = reqwest::get(url.replace("https:", "http:")).await;
+    // No request is served without TLS.
+    let plain = http().get(url.replace("https:", "http:")).send().await;
     assert!(plain.is_err());
 
     let second = renew(folder.path(), "second");
@@ -95,7 +95,7 @@ async fn a_certificate_is_taken_up_when_it_changes_and_only_if_it_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_starts_with_a_certificate_that_is_none() {
+async fn the_facade_does_not_start_with_an_invalid_certificate() {
     let world = World::new("tls-none").await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tls.pem");

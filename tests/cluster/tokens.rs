@@ -71,7 +71,7 @@ async fn allow_in(world: &World, account: &str, home: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_account_that_may_make_sandboxes_gets_in_where_it_may() {
+async fn a_service_account_is_admitted_where_it_may_create_sandboxes() {
     let (world, other) = tokio::join!(World::new("tokens"), World::new("tokens-else"));
     let hutch = world
         .hutch("facade", &[KEYED, "--log-format", "json"])
@@ -138,7 +138,7 @@ async fn a_service_account_that_may_make_sandboxes_gets_in_where_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_an_api_server_tokens_are_refused_and_keys_go_on() {
+async fn without_an_api_server_tokens_are_refused_and_keys_still_work() {
     let world = World::new("tokens-away").await;
     world.environment.require_test_cluster();
     let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use serde_json::json;
 
 use crate::support::collector::Collector;
-use crate::support::world::eventually;
+use crate::support::world::{eventually, http};
 use crate::support::{Hutch, World};
 use hutch_api::{Phase, Sandbox};
 use hutch_core::names;
@@ -22,7 +22,7 @@ fn named<'a>(spans: &'a [Span], name: &str) -> Option<&'a Span> {
 
 /// Runs a command in the sandbox `traced`, as a part of the client's trace.
 async fn exec(hutch: &Hutch, command: &str) {
-    let sent = reqwest::Client::new()
+    let sent = http()
         .post(format!("{}/exec", hutch.url().await))
         .header("x-sandbox-id", "traced")
         .header("traceparent", TRACEPARENT)
@@ -107,7 +107,7 @@ async fn a_wake_is_a_part_of_the_trace_of_the_request_that_needs_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_away_keeps_nobody_waiting() {
+async fn an_unreachable_collector_delays_no_request() {
     let world = World::new("no-collector").await;
     let nowhere = ["--otlp-endpoint", "http://127.0.0.1:9"];
     let (hutch, tenant) = world.with_tenant("any", &nowhere).await;

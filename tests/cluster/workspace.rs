@@ -24,7 +24,7 @@ fn claim_of(sandbox: &Sandbox) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_goes_with_its_sandbox_unless_it_is_retained() {
+async fn a_claim_is_deleted_with_its_sandbox_unless_it_is_retained() {
     let world = World::new("reclaim").await;
     let _hutch = world.hutch("controller", &[]).await;
     world.apply(&manifest("goes", json!({}))).unwrap();
@@ -142,7 +142,7 @@ async fn a_foreign_pod_of_the_sandbox_s_name_is_never_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ephemeral_workspace_has_no_claim_and_says_what_that_means() {
+async fn an_ephemeral_workspace_has_no_claim_and_reports_the_consequence() {
     let world = World::new("ephemeral").await;
     let (_hutch, tenant) = world.with_tenant("e", &[]).await;
     let name = names::sandbox("e");
@@ -170,7 +170,7 @@ async fn an_ephemeral_workspace_has_no_claim_and_says_what_that_means() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workspace_that_cannot_grow_says_why_and_goes_on() {
+async fn a_workspace_that_cannot_grow_reports_the_reason_and_stays_in_use() {
     let world = World::new("grow").await;
     let _hutch = world.hutch("controller", &[]).await;
     world
@@ -191,7 +191,7 @@ async fn a_workspace_that_cannot_grow_says_why_and_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_deleted_by_hand_is_told_and_made_anew_at_the_next_start() {
+async fn a_claim_deleted_by_hand_is_reported_and_created_again_at_the_next_start() {
     let world = World::new("claim-lost").await;
     let (_hutch, tenant) = world.with_tenant("c", &[]).await;
     tenant.stdout("echo x > f").await;
@@ -271,7 +271,7 @@ async fn the_same_name_again_and_again_is_a_new_sandbox_each_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_changed_hands_while_nobody_looked_goes_to_the_new_sandbox() {
+async fn a_name_that_was_reused_without_a_controller_belongs_to_the_new_sandbox() {
     let world = World::new("unseen").await;
     let hutch = world.hutch("controller", &[]).await;
     world.apply(&manifest("box", json!({}))).unwrap();
@@ -313,7 +313,7 @@ async fn closed_volume(world: &World, folder: &TempDir) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workspace_that_is_closed_to_the_sandbox_s_user_is_named() {
+async fn a_workspace_that_is_closed_to_the_user_of_the_sandbox_is_reported() {
     let world = World::new("closed").await;
     world.environment.require_test_cluster();
     let folder = tempfile::tempdir().unwrap();

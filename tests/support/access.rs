@@ -6,7 +6,7 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 use super::World;
-use super::world::eventually;
+use super::world::{eventually, http};
 
 /// What was answered to a request.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub fn with_user(url: &str, user: &str) -> String {
 
 /// GET with these headers.
 pub async fn get(url: &str, headers: &[(&str, &str)]) -> Reply {
-    let mut request = reqwest::Client::new().get(url);
+    let mut request = http().get(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::environment::Environment;
 use super::volume;
+use super::world::http;
 
 /// How long a start, an end or a line of the log may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -144,7 +145,7 @@ impl Hutch {
     /// Waits until the probe says that it is ready to work.
     pub async fn until_ready(&self) {
         let ready = format!("{}/readyz", self.ops().await);
-        let http = reqwest::Client::new();
+        let http = http();
         for _ in 0..PATIENCE.as_millis() / 50 {
             if http
                 .get(&ready)
@@ -205,7 +206,8 @@ impl Hutch {
     /// All that it measures, as text.
     pub async fn metrics(&self) -> String {
         let url = format!("{}/metrics", self.ops().await);
-        reqwest::get(url).await.unwrap().text().await.unwrap()
+        let answer = http().get(url).send().await.unwrap();
+        answer.text().await.unwrap()
     }
 
     /// The value of a counter or gauge, all its labels added up; 0 where the

@@ -303,6 +303,12 @@ pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
     }
 }
 
+/// An HTTP client whose requests end within [`PATIENCE`].
+pub fn http() -> reqwest::Client {
+    let client = reqwest::Client::builder().timeout(PATIENCE);
+    client.build().expect("an HTTP client can be made")
+}
+
 /// The agent of a sandbox, as the host sees it.
 pub async fn agent_pid(world: &World, id: &str) -> u32 {
     let uid = world.sandbox_of(id).await.status.unwrap().pod_uid.unwrap();

@@ -5,7 +5,7 @@
 //! waits for the projector, and a project that cannot be written delays no other.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
@@ -19,12 +19,13 @@ use super::report::{Outcome, Reported, report};
 use super::schedule::{Job, Next, Schedule};
 use hutch_api::Sandbox;
 use hutch_core::interfaces::{DatabaseError, ProjectSandboxes};
+use hutch_core::sync::Lock;
 
-/// How often one statement reads all rows, to find those that others changed.
+/// Time between two statements that read all rows, to find those that others changed.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
-/// How often every project is synced, even without a change.
+/// Time between two syncs of every project, even without a change.
 const SYNC_ALL_EVERY: Duration = Duration::from_secs(300);
-/// How often the schedule is checked for due projects.
+/// Time between two checks of the schedule for due projects.
 const TICK: Duration = Duration::from_millis(250);
 /// Projects that are synced at the same time.
 const MAX_SYNCS: usize = 32;
@@ -40,7 +41,7 @@ pub struct Projector {
     cluster: Arc<dyn ProjectSandboxes>,
     writers: Semaphore,
     /// The last report to each sandbox, by UID.
-    reported: Mutex<HashMap<String, Reported>>,
+    reported: Lock<HashMap<String, Reported>>,
 }
 
 /// The result of a finished task.
@@ -57,7 +58,7 @@ impl Projector {
             database,
             cluster,
             writers: Semaphore::new(MAX_DATABASE_SYNCS),
-            reported: Mutex::default(),
+            reported: Lock::default(),
         }
     }
 
@@ -76,7 +77,7 @@ impl Projector {
                 (next_compare, next_sync_all) = (None, None);
                 schedule.forget();
                 // Another leader now writes reports. They are in the status.
-                self.reported().clear();
+                self.reported.lock().clear();
             } else {
                 if is_past(next_sync_all) {
                     next_sync_all = Some(Instant::now() + SYNC_ALL_EVERY);
@@ -111,13 +112,9 @@ impl Projector {
             .iter()
             .filter_map(|it| it.metadata.uid.as_ref())
             .collect();
-        self.reported().retain(|uid, _| uids.contains(uid));
+        self.reported.lock().retain(|uid, _| uids.contains(uid));
         drop(uids);
         schedule.update(all);
-    }
-
-    fn reported(&self) -> MutexGuard<'_, HashMap<String, Reported>> {
-        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads all rows. Nothing notifies Hutch when others write a row, and a row may
@@ -205,7 +202,7 @@ impl Projector {
 
     async fn report_to(&self, sandbox: &Sandbox, project: &str, outcome: &Outcome) -> bool {
         let uid = sandbox.metadata.uid.clone().unwrap_or_default();
-        let before = self.reported().get(&uid).cloned();
+        let before = self.reported.lock().get(&uid).cloned();
         let before = before.or_else(|| Reported::on(sandbox));
         let Some((news, now)) = report(sandbox, project, outcome, before.as_ref()) else {
             return true;
@@ -216,7 +213,7 @@ impl Projector {
                 if let Some(note) = outcome.note().filter(|_| !same) {
                     self.cluster.warn(sandbox, now.reason(), &note).await;
                 }
-                self.reported().insert(uid, now);
+                self.reported.lock().insert(uid, now);
                 true
             }
             Err(error) => {

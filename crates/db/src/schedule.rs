@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::decide::{Step, decide, pod_name, running_pod};
 use hutch_api::Sandbox;
+use hutch_core::backoff::Backoff;
 use hutch_core::names;
 
-/// The first wait after a failure. It doubles with every further one.
-const MIN_RETRY_WAIT: Duration = Duration::from_millis(250);
 const MAX_RETRY_WAIT: Duration = Duration::from_secs(5);
-/// How often a row is checked that names a pod of somebody else.
+/// Waits after failed syncs of a project.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(250), MAX_RETRY_WAIT);
+/// Time between two checks of a row that names a pod of somebody else.
 const CHECK_FOREIGN_POD_EVERY: Duration = Duration::from_secs(3);
 /// A replica that does not lead forgets a project after this time without a
 /// sandbox. The leader has synced the row long before.
@@ -190,9 +191,8 @@ impl Schedule {
             Next::Rest => None,
             Next::Watch => Some(CHECK_FOREIGN_POD_EVERY),
             Next::Retry => {
-                let wait = MIN_RETRY_WAIT.saturating_mul(1 << entry.failures.min(8));
                 entry.failures += 1;
-                Some(wait.min(MAX_RETRY_WAIT))
+                Some(RETRY.after(entry.failures))
             }
         };
         if next != Next::Retry {

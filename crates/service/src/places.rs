@@ -38,6 +38,16 @@ impl Place {
         (!self.is_default).then(|| self.workdir.clone())
     }
 
+    /// A place whose commands start in its working directory.
+    #[cfg(test)]
+    pub(crate) fn at(workdir: &str) -> Self {
+        Self {
+            target: Target::named("test", None),
+            workdir: workdir.to_owned(),
+            is_default: true,
+        }
+    }
+
     /// A path of a client. A relative one starts at the working directory.
     pub fn path<'a>(&'a self, path: &'a str) -> ClientPath<'a> {
         ClientPath {

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_could_not_take_is_refused() {
+    fn paths_that_the_kernel_would_refuse_are_refused() {
         assert!(check(&mut start(&[])).is_err());
         assert!(check(&mut start(&["a\0b"])).is_err());
         assert!(

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_is_sent_again_until_acknowledged() {
+    fn output_is_sent_again_until_it_is_acknowledged() {
         let mut window = Window::new(0);
         window.push(b"abcdef");
         assert_eq!(window.take().unwrap(), "abcdef");

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_could_not_take_is_refused() {
+    fn paths_that_the_kernel_would_refuse_are_refused() {
         assert!(Wanted::check(None, "the path").is_err());
         let long = "x".repeat(MAX_PATH + 1);
         for (bad, base) in [

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_left_the_group_is_found_through_its_parent() {
+    fn processes_that_left_the_group_are_found_through_their_parent() {
         let process = |pid, parent, group| Process {
             pid,
             parent,

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_is_found_behind_what_only_looks_like_it() {
+    fn the_end_is_found_behind_text_that_looks_like_it() {
         for (text, after) in [
             ("a]b", "b"),
             ("]]b", "b"),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_as_grep_says_it() {
+    fn errors_have_the_texts_of_grep() {
         for (text, what) in [
             ("", UNMATCHED),
             ("a", UNMATCHED),

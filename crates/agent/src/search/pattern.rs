@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_special_depends_on_where_it_stands() {
+    fn special_characters_depend_on_their_position() {
         for (pattern, line, whether) in [
             ("*x", "*x", true),
             ("^*x", "*x", true),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compiled_is_said_as_grep_says_it() {
+    fn errors_have_the_texts_of_grep() {
         for (pattern, what) in [
             ("\\(", "Unmatched ( or \\("),
             ("a\\)", "Unmatched ) or \\)"),

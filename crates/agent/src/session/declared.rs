@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bash_makes_itself_is_left_out() {
+    fn variables_that_bash_creates_are_left_out() {
         let text = "declare -ir UID=\"0\"\ndeclare -r mine=\"1\"\ndeclare -- BASH_VERSION=\"5\"\n\
                     declare -- EPOCHSECONDS\ndeclare -- _=\"x\"\ndeclare -- __hutch_c=\"0\"\n";
         assert_eq!(kept(text, "", &[], &[]), "");
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_from_the_environment_is_kept() {
+    fn only_differences_from_the_environment_are_kept() {
         let baseline = [("A", "it's \"$1\""), ("B", "b"), ("C", "c")];
         let text = "declare -x A=\"it's \\\"\\$1\\\"\"\ndeclare -- B=\"b\"\n";
         let expected = "declare -- B=\"b\"\nunset -v C\n";
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_hidden_stays_as_it_was() {
+    fn hidden_variables_keep_their_value() {
         let before = "export A='it'\\''s'\ndeclare -x B=\"1\"\nunset -v C\n";
         let text = "declare -x A=\"changed\"\ndeclare -x B=\"2\"\ndeclare -x C=\"3\"\n";
         assert_eq!(

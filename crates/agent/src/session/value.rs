@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_no_value() {
+    fn an_incomplete_value_is_refused() {
         let bytes = Value::new(Kind::Posix, b"/workspace".to_vec()).encode("a");
         for end in 0..bytes.len() {
             assert_eq!(Value::decode(&bytes[..end]), None);

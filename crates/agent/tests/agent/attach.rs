@@ -119,7 +119,7 @@ async fn an_id_runs_once() {
 }
 
 #[tokio::test]
-async fn a_result_that_was_seen_whole_is_forgotten() {
+async fn a_result_that_was_received_completely_is_forgotten() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     client.run(script("a", "echo 1")).await;

@@ -7,7 +7,7 @@ use tonic::Code;
 use crate::sandbox::{Sandbox, argv, env, script};
 
 #[tokio::test]
-async fn hello_tells_protocol_and_instance() {
+async fn hello_returns_protocol_and_instance() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     let request = HelloRequest {
@@ -64,7 +64,7 @@ async fn a_script_of_a_megabyte_runs_whole() {
 }
 
 #[tokio::test]
-async fn exit_codes_and_signals_are_told() {
+async fn exit_codes_and_signals_are_reported() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     for (text, code, signal) in [
@@ -86,7 +86,7 @@ async fn exit_codes_and_signals_are_told() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_run_ends_as_in_a_shell() {
+async fn a_program_that_cannot_run_ends_as_in_a_shell() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     let directory = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ async fn what_cannot_be_run_ends_as_in_a_shell() {
 }
 
 #[tokio::test]
-async fn a_missing_directory_is_told_and_nothing_runs() {
+async fn a_missing_directory_is_reported_and_nothing_runs() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     let outcome = client
@@ -206,7 +206,7 @@ async fn an_environment_lies_on_top_of_the_agents() {
 }
 
 #[tokio::test]
-async fn a_start_that_makes_no_sense_is_refused() {
+async fn an_invalid_start_is_refused() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     for start in [

@@ -71,7 +71,7 @@ async fn copies_have_their_own_random_numbers() {
 }
 
 #[tokio::test]
-async fn what_befalls_the_shell_that_is_copied_holds_no_command_up() {
+async fn a_lost_fork_server_delays_no_command() {
     let sandbox = Sandbox::new().await;
     let client = with_copies(&sandbox).await;
     for signal in ["KILL", "STOP", "SEGV"] {
@@ -92,7 +92,7 @@ async fn what_befalls_the_shell_that_is_copied_holds_no_command_up() {
 }
 
 #[tokio::test]
-async fn the_shell_that_is_copied_is_no_activity() {
+async fn the_fork_server_is_no_activity() {
     let sandbox = Sandbox::new().await;
     let client = with_copies(&sandbox).await;
     let activity = client.activity().await;

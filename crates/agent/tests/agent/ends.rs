@@ -60,7 +60,7 @@ async fn a_background_server_outlives_its_output_pipe() {
 }
 
 #[tokio::test]
-async fn a_timeout_kills_and_keeps_what_was_printed() {
+async fn a_timeout_kills_and_keeps_the_output() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     let text = "trap '' TERM; head -c 300000 /dev/zero; echo err >&2; sleep 1000; echo late";
@@ -77,7 +77,7 @@ async fn a_timeout_kills_and_keeps_what_was_printed() {
 }
 
 #[tokio::test]
-async fn a_timeout_finds_what_has_left_the_group() {
+async fn a_timeout_kills_processes_that_left_the_group() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     let text = "setsid sh -c 'setsid sleep 1000 & sleep 1000' & \
@@ -121,7 +121,7 @@ async fn a_shell_that_stops_itself_has_ended() {
 }
 
 #[tokio::test]
-async fn activity_counts_what_runs_and_what_was_left() {
+async fn activity_counts_running_and_background_processes() {
     let sandbox = Sandbox::with_entrypoint(&["sh", "-c", "sleep 1000 & sleep 1000"]).await;
     let client = sandbox.connect().await;
     let mut call = client

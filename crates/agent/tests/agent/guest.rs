@@ -71,7 +71,7 @@ async fn in_session(client: &Client, id: &str, text: &str) -> Outcome {
 }
 
 #[tokio::test]
-async fn it_outlives_the_exec_that_started_it_and_is_found_again() {
+async fn an_agent_outlives_the_exec_that_started_it() {
     let guest = Guest::new().await;
     let client = guest.connect().await;
     assert_eq!(
@@ -109,7 +109,7 @@ async fn many_clients_that_connect_at_once_start_one_agent() {
 }
 
 #[tokio::test]
-async fn signals_that_can_be_refused_do_not_end_it_and_after_others_it_is_started_anew() {
+async fn signals_that_can_be_ignored_do_not_end_an_agent_and_after_others_it_is_started_again() {
     let guest = Guest::new().await;
     let client = guest.connect().await;
     in_session(&client, "a", "x=kept").await;
@@ -135,7 +135,7 @@ async fn signals_that_can_be_refused_do_not_end_it_and_after_others_it_is_starte
 }
 
 #[tokio::test]
-async fn its_socket_is_its_containers_alone() {
+async fn the_socket_of_an_agent_serves_its_own_container_only() {
     // Both in one network, as containers of a pod are.
     let guest = Guest::new().await;
     let client = guest.connect().await;

@@ -165,7 +165,7 @@ async fn start_until_refused(
 }
 
 #[tokio::test]
-async fn without_files_to_spare_a_start_says_so() {
+async fn a_start_without_free_descriptors_is_refused() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     let narrow = client
@@ -195,7 +195,7 @@ fn processes_can_be_limited() -> bool {
 const LIMIT_PROCESSES: &str = "echo 400 >/proc/sys/kernel/pid_max";
 
 #[tokio::test]
-async fn without_processes_to_spare_a_start_says_so() {
+async fn a_start_without_free_processes_is_refused() {
     if !processes_can_be_limited() {
         return;
     }

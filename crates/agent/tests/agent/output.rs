@@ -18,7 +18,7 @@ async fn output_is_bytes_and_not_text() {
 }
 
 #[tokio::test]
-async fn what_is_written_right_before_the_end_is_all_there() {
+async fn output_written_right_before_the_end_is_complete() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     for size in [65_535, 65_536, 65_537, 200_001, 3_000_000] {
@@ -31,7 +31,7 @@ async fn what_is_written_right_before_the_end_is_all_there() {
 }
 
 #[tokio::test]
-async fn output_past_the_limit_is_dropped_and_told() {
+async fn output_past_the_limit_is_dropped_and_reported() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     let text = "head -c 200000000 /dev/zero; echo end >&2; exit 3";
@@ -104,7 +104,7 @@ async fn a_client_that_does_not_acknowledge_holds_the_command_back() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_disturbs_nobody() {
+async fn a_client_that_reads_nothing_disturbs_no_other() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
     let idle = client.start(script("idle", "yes")).await;

@@ -1,18 +1,18 @@
 use super::*;
 use crate::sandbox::fixtures::{
-    at, claim as bound, condition, container, in_state, pod as made, ready, running, sandbox,
+    at, claim as bound, condition, container, in_state, pod as created, ready, running, sandbox,
     terminated, waiting,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 fn problem_in(state: ContainerState) -> Problem {
-    let pod_of = made(&sandbox(|_| ()));
+    let pod_of = created(&sandbox(|_| ()));
     pod(&in_state(pod_of, container(state)), at(101)).unwrap()
 }
 
 #[test]
 fn a_pod_that_runs_has_no_problem() {
-    assert_eq!(pod(&ready(made(&sandbox(|_| ()))), at(101)), None);
+    assert_eq!(pod(&ready(created(&sandbox(|_| ()))), at(101)), None);
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn the_last_end_of_a_container_gives_the_reason() {
     let crashing = |reason: &str, code| {
         let mut status = container(waiting("CrashLoopBackOff", "back-off"));
         status.last_state = Some(terminated(reason, code));
-        pod(&in_state(made(&sandbox(|_| ())), status), at(101)).unwrap()
+        pod(&in_state(created(&sandbox(|_| ())), status), at(101)).unwrap()
     };
     assert_eq!(crashing("OOMKilled", 137).reason, Reason::OOMKilled);
     let exited = crashing("Error", 3);
@@ -67,7 +67,7 @@ fn the_last_end_of_a_container_gives_the_reason() {
 #[test]
 fn a_completed_init_container_is_no_problem() {
     let mut pod_of = in_state(
-        made(&sandbox(|_| ())),
+        created(&sandbox(|_| ())),
         container(waiting("PodInitializing", "")),
     );
     let mut init = container(terminated("Completed", 0));
@@ -78,7 +78,7 @@ fn a_completed_init_container_is_no_problem() {
 
 #[test]
 fn a_pod_reports_its_obstacle_only_after_a_while() {
-    let mut waits = made(&sandbox(|_| ()));
+    let mut waits = created(&sandbox(|_| ()));
     waits.status = Some(k8s_openapi::api::core::v1::PodStatus {
         conditions: Some(vec![condition("PodScheduled", "False", "0/1 nodes")]),
         ..Default::default()
@@ -91,7 +91,7 @@ fn a_pod_reports_its_obstacle_only_after_a_while() {
     );
 
     let creating = in_state(
-        made(&sandbox(|_| ())),
+        created(&sandbox(|_| ())),
         container(waiting("ContainerCreating", "")),
     );
     assert_eq!(pod(&creating, at(219)).unwrap().reason, Reason::Starting);
@@ -102,7 +102,7 @@ fn a_pod_reports_its_obstacle_only_after_a_while() {
 
 #[test]
 fn a_node_that_does_not_answer_is_named() {
-    let mut lost = in_state(made(&sandbox(|_| ())), container(running()));
+    let mut lost = in_state(created(&sandbox(|_| ())), container(running()));
     lost.status.as_mut().unwrap().conditions = Some(vec![condition("Ready", "False", "")]);
     let problem = pod(&lost, at(101)).unwrap();
     assert_eq!(problem.reason, Reason::NodeNotReady);
@@ -111,7 +111,7 @@ fn a_node_that_does_not_answer_is_named() {
 
 #[test]
 fn an_ended_pod_has_the_reason_of_its_end() {
-    let mut evicted = made(&sandbox(|_| ()));
+    let mut evicted = created(&sandbox(|_| ()));
     assert_eq!(end_of(&evicted), None);
     evicted.status = Some(k8s_openapi::api::core::v1::PodStatus {
         phase: Some("Failed".into()),

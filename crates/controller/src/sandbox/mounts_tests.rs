@@ -1,6 +1,6 @@
 use super::*;
 use crate::sandbox::fixtures::{
-    at, bucket, pod as made, ready, reported as entry, sandbox, with_status,
+    at, bucket, pod as created, ready, reported as entry, sandbox, with_status,
 };
 use hutch_api::{Phase, annotations};
 use hutch_core::names;
@@ -25,7 +25,7 @@ const FOREIGN: MountSupport = MountSupport {
 /// second 102.
 fn world(entries: Vec<BucketStatus>) -> (Sandbox, Pod) {
     let sandbox = sandbox(|spec| spec.buckets = vec![bucket("data")]);
-    let pod = ready(made(&sandbox));
+    let pod = ready(created(&sandbox));
     let sandbox = with_status(sandbox, |status| status.buckets = entries);
     (sandbox, pod)
 }

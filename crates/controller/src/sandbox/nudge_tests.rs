@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 use crate::sandbox::fixtures::{
-    at, claim, condition, observed, pod as made, ready, sandbox, settings,
+    at, claim, condition, observed, pod as created, ready, sandbox, settings,
 };
 use crate::sandbox::plan::{PodStep, plan};
 
@@ -13,7 +13,7 @@ use crate::sandbox::plan::{PodStep, plan};
 fn scheduled(phase: &str) -> (Observed, Pod) {
     let mut observed = observed(sandbox(|_| ()));
     observed.claim = Some(Arc::new(claim(&observed.sandbox, phase)));
-    let mut pod = made(&observed.sandbox);
+    let mut pod = created(&observed.sandbox);
     let mut bound = condition("PodScheduled", "True", "");
     bound.last_transition_time = Some(Time(at(100)));
     pod.status = Some(PodStatus {
@@ -39,7 +39,7 @@ fn a_pod_that_waits_for_a_claim_or_has_its_volumes_is_not_patched() {
     let (waits, pod) = scheduled("Pending");
     assert_eq!(nudge(&waits, &pod), None);
     let (observed, mut pod) = scheduled("Bound");
-    assert_eq!(nudge(&observed, &made(&observed.sandbox)), None);
+    assert_eq!(nudge(&observed, &created(&observed.sandbox)), None);
     let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
     conditions.push(condition("PodReadyToStartContainers", "True", ""));
     assert_eq!(nudge(&observed, &pod), None);

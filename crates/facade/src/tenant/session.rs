@@ -12,6 +12,7 @@ use super::options::{cwd, env};
 use super::result::now;
 use crate::body::Fields;
 use hutch_core::agent::AgentError;
+use hutch_core::exec::MAX_SESSION_ID_BYTES;
 use hutch_core::interfaces::NewSession;
 use hutch_service::{Service, ServiceError};
 
@@ -53,7 +54,9 @@ pub async fn create(State(service): State<Arc<Service>>, call: Call) -> Response
 
 fn parse(id: &str, fields: &Fields) -> Result<NewSession, String> {
     if is_too_long(id) {
-        return Err("the id is too long: at most 512 bytes".to_owned());
+        return Err(format!(
+            "the id is too long: at most {MAX_SESSION_ID_BYTES} bytes"
+        ));
     }
     Ok(NewSession {
         id: id.to_owned(),

@@ -144,12 +144,14 @@ async fn the_second_of_two_mounts_at_one_path_fails_and_takes_its_secret_back() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spec_that_the_api_server_refuses_is_an_invalid_request() {
+async fn a_spec_that_the_api_server_refuses_is_an_invalid_request_and_leaves_no_secret() {
     let (fakes, target) = Fakes::with_sandbox("a");
     let fault = ResourceError::Invalid("spec.buckets: no".to_owned());
-    fakes.sandboxes.fail(Some(fault));
+    fakes.sandboxes.fail_only("add bucket", fault);
     let error = try_mount(&fakes, &target, mount()).await.unwrap_err();
     assert!(matches!(error, BucketError::Invalid(text) if text == "spec.buckets: no"));
+    assert_eq!(fakes.secrets.made(), 1);
+    assert!(fakes.secrets.names().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

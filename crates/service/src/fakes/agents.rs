@@ -1,5 +1,4 @@
-//! Agents with sessions and files in memory. Commands have the outcomes that a test
-//! queues.
+//! Agents with sessions and files in memory. Every command exits with 0.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -23,7 +22,6 @@ pub struct FakeAgents(Lock<State>);
 #[derive(Default)]
 struct State {
     faults: VecDeque<AgentError>,
-    outcomes: VecDeque<ExecOutcome>,
     delay: Duration,
     activity: Option<Activity>,
     /// By UID of the pod, then by ID.
@@ -54,18 +52,12 @@ pub fn outcome(exit_code: i32, stdout: &str, stderr: &str) -> ExecOutcome {
 }
 
 impl FakeAgents {
-    /// Lets the next call fail; the call after the next, if it is called again.
+    /// Lets one more call fail. Calls fail in the order in which their faults were added.
     pub fn fail_next(&self, fault: AgentError) {
         self.0.lock().faults.push_back(fault);
     }
 
-    /// Sets the outcome of the next command that has none. Without one, a command exits
-    /// with 0.
-    pub fn queue(&self, outcome: ExecOutcome) {
-        self.0.lock().outcomes.push_back(outcome);
-    }
-
-    /// Lets every command, read and write take that long.
+    /// Lets every call take that long.
     pub fn set_delay(&self, delay: Duration) {
         self.0.lock().delay = delay;
     }
@@ -174,7 +166,7 @@ impl Commands for FakeAgents {
         request: ExecRequest,
     ) -> BoxFuture<'a, Result<ExecOutcome, AgentError>> {
         self.call(|state| {
-            let mut outcome = state.outcomes.pop_front().unwrap_or_else(|| exited(0));
+            let mut outcome = exited(0);
             if let Some(id) = &request.session {
                 let of_pod = state.sessions.entry(pod.uid.clone()).or_default();
                 outcome.session.created = !of_pod.contains_key(id);

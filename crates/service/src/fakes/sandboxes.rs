@@ -30,10 +30,22 @@ struct State {
     is_behind: bool,
     /// True if a deleted sandbox stays until `remove`.
     keeps_deleted: bool,
-    fault: Option<ResourceError>,
+    /// The beginning of the writes that fail, and their error.
+    fault: Option<(&'static str, ResourceError)>,
     uids: u32,
     log: Vec<String>,
     activity: Vec<(String, Timestamp, Option<String>)>,
+}
+
+impl State {
+    /// Logs a write. Returns the error with which it fails.
+    fn log_write(&mut self, text: String) -> Option<ResourceError> {
+        let fault = self.fault.as_ref();
+        let error = fault.filter(|(writes, _)| text.starts_with(writes));
+        let error = error.map(|(_, error)| error.clone());
+        self.log.push(text);
+        error
+    }
 }
 
 impl Default for FakeSandboxes {
@@ -101,8 +113,18 @@ impl FakeSandboxes {
     }
 
     /// Lets every write fail from now on.
-    pub fn fail(&self, fault: Option<ResourceError>) {
-        self.state.lock().fault = fault;
+    pub fn fail(&self, error: ResourceError) {
+        self.fail_only("", error);
+    }
+
+    /// Lets every write fail whose text in [`Self::writes`] begins like this.
+    pub fn fail_only(&self, writes: &'static str, error: ResourceError) {
+        self.state.lock().fault = Some((writes, error));
+    }
+
+    /// Lets writes succeed again.
+    pub fn repair(&self) {
+        self.state.lock().fault = None;
     }
 
     /// The writes so far, such as `create NAME`.
@@ -161,9 +183,8 @@ impl FakeSandboxes {
         change: impl FnOnce(&mut Sandbox) -> bool,
     ) -> BoxFuture<'_, Result<bool, ResourceError>> {
         let mut state = self.state.lock();
-        state.log.push(text);
-        let done = match state.fault.clone() {
-            Some(fault) => Err(fault),
+        let done = match state.log_write(text) {
+            Some(error) => Err(error),
             None => Ok(state.all.get_mut(name).is_some_and(change)),
         };
         drop(state);
@@ -252,11 +273,11 @@ impl Sandboxes for FakeSandboxes {
 
     fn create(&self, new: NewSandbox) -> BoxFuture<'_, Result<Sandbox, ResourceError>> {
         let mut state = self.state.lock();
-        state.log.push(format!("create {}", new.name));
-        let (fault, there) = (state.fault.clone(), state.all.get(&new.name).cloned());
+        let fault = state.log_write(format!("create {}", new.name));
+        let there = state.all.get(&new.name).cloned();
         drop(state);
-        if let Some(fault) = fault {
-            return ready(Err(fault)).boxed();
+        if let Some(error) = fault {
+            return ready(Err(error)).boxed();
         }
         let created = there.unwrap_or_else(|| {
             self.insert(&new.name, new.spec.clone());

@@ -174,3 +174,6 @@ impl Projects {
         Ok(ended.into_iter().filter(|ended| *ended).count())
     }
 }
+
+#[cfg(test)]
+mod tests;

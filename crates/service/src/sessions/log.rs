@@ -7,14 +7,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use hutch_core::backoff::Backoff;
+use hutch_core::exec::MAX_SESSION_ID_BYTES;
 use hutch_core::sync::Lock;
 
 /// How long a change waits for further changes of the same session.
 pub const BATCH_DELAY: Duration = Duration::from_millis(100);
 /// The shortest time between two writes for a session that is used but not changed.
 pub const WRITE_INTERVAL: Duration = Duration::from_secs(30);
-/// The length in bytes of the longest ID that an agent accepts.
-pub const MAX_SESSION_ID_BYTES: usize = 512;
 /// The wait before a write that failed is tried again.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), WRITE_INTERVAL);
 

@@ -78,3 +78,8 @@ impl Toolchains {
         }
     }
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

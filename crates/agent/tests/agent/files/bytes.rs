@@ -8,7 +8,7 @@ use tonic::Code;
 use super::{Scene, code};
 
 #[tokio::test]
-async fn what_is_written_is_read() {
+async fn a_written_file_is_read_back() {
     let scene = Scene::new().await;
     for size in [0, 1, 65_535, 65_536, 65_537, 131_072, 262_144, 1_000_000] {
         let bytes: Vec<u8> = (0..size).map(|at| (at * 7 % 251) as u8).collect();
@@ -122,7 +122,7 @@ async fn a_durable_write_is_written_too() {
 }
 
 #[tokio::test]
-async fn what_nobody_may_write_is_refused() {
+async fn a_read_only_file_system_is_refused() {
     let scene = Scene::new().await;
     scene.sh("mkdir ro; echo 1 > ro/a; mount -t tmpfs none ro; echo 1 > ro/a; mount -o remount,ro ro").await;
     for path in ["ro/a", "ro/b", "ro/c/d"] {

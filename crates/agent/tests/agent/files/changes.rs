@@ -150,7 +150,7 @@ async fn files_are_deleted_and_directories_are_not() {
 }
 
 #[tokio::test]
-async fn stat_tells_what_is_there() {
+async fn stat_describes_every_kind() {
     let scene = Scene::new().await;
     scene
         .sh(

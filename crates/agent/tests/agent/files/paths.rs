@@ -184,7 +184,7 @@ async fn pipes_devices_and_sockets_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_file_that_becomes_a_pipe_meanwhile_blocks_nobody() {
+async fn a_file_that_becomes_a_pipe_during_a_read_blocks_nothing() {
     let scene = Scene::new().await;
     let text = format!(
         "cd '{}'; echo x > f; mkfifo p; echo up; while :; do ln -f p a; ln -f f a; done",

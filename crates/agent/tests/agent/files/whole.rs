@@ -115,7 +115,7 @@ async fn a_channel_that_is_cut_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn concurrent_writers_leave_the_whole_file_of_one() {
+async fn concurrent_writers_leave_one_complete_file() {
     let scene = Scene::new().await;
     for round in 0..5 {
         let calls = (0..8_u8).map(|writer| {
@@ -192,7 +192,7 @@ async fn sixty_four_megabytes_pass_through_little_memory() {
 }
 
 #[tokio::test]
-async fn readers_that_do_not_read_hold_little_and_delay_nobody() {
+async fn readers_that_do_not_read_hold_little_memory_and_delay_no_other() {
     let scene = Scene::new().await;
     scene.sh("head -c 8000000 /dev/zero > big").await;
     let before = scene.sandbox.resident_kilobytes();

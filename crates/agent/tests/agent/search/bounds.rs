@@ -7,7 +7,7 @@ use super::Scene;
 use crate::wait::eventually;
 
 #[tokio::test]
-async fn answers_are_held_to_their_limit_at_a_lines_end() {
+async fn answers_are_cut_at_the_end_of_a_line() {
     let scene = Scene::new().await;
     for number in 0..50 {
         scene.put(format!("d/{number:02}"), "abc\n".repeat(100));
@@ -29,7 +29,7 @@ async fn answers_are_held_to_their_limit_at_a_lines_end() {
 }
 
 #[tokio::test]
-async fn long_lines_are_whole_up_to_a_mebibyte_and_then_in_pieces() {
+async fn long_lines_are_complete_up_to_a_mebibyte_and_then_in_pieces() {
     let scene = Scene::new().await;
     let line = |size: usize| [&vec![b'y'; size - 1][..], b"x\nlast\n"].concat();
     scene.put("f", line(MAX_LINE - 1));

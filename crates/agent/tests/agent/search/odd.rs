@@ -9,7 +9,7 @@ use super::Scene;
 use crate::sandbox::{Sandbox, put_agent};
 
 #[tokio::test]
-async fn what_cannot_be_a_pattern_or_a_path_is_refused() {
+async fn invalid_patterns_and_paths_are_refused() {
     let scene = Scene::new().await;
     let long = "x".repeat(MAX_PATTERN + 1);
     for (pattern, path) in [("a\0b", "."), (&long, "."), ("a", ""), ("a", "a\0b")] {
@@ -26,7 +26,7 @@ async fn what_cannot_be_a_pattern_or_a_path_is_refused() {
 }
 
 #[tokio::test]
-async fn back_references_are_trouble_that_is_named() {
+async fn back_references_are_a_named_error() {
     let scene = Scene::new().await;
     let answer = scene.grep("\\(a\\)\\1", ".").await;
     assert_eq!(answer.exit_code, 2);
@@ -37,7 +37,7 @@ async fn back_references_are_trouble_that_is_named() {
 }
 
 #[tokio::test]
-async fn pipes_and_devices_block_nobody() {
+async fn pipes_and_devices_do_not_block() {
     let scene = Scene::new().await;
     scene
         .sh("mkfifo p; mknod zero c 1 5; ln -s p l; ln -s /dev/zero z; echo x > f")
@@ -55,7 +55,7 @@ async fn pipes_and_devices_block_nobody() {
 }
 
 #[tokio::test]
-async fn the_kernels_and_the_agents_own_is_passed_over() {
+async fn proc_and_the_agents_own_directory_are_skipped() {
     let root = tempfile::tempdir().unwrap();
     put_agent(root.path());
     let scene = Scene::of(Sandbox::without_an_image(root.path()).await).await;
@@ -104,7 +104,7 @@ async fn the_kernels_and_the_agents_own_is_passed_over() {
 }
 
 #[tokio::test]
-async fn what_is_closed_has_its_line_and_the_rest_is_searched() {
+async fn an_unreadable_directory_is_reported_and_the_rest_is_searched() {
     use std::os::unix::fs::PermissionsExt;
     let root = tempfile::tempdir().unwrap();
     put_agent(root.path());
@@ -143,7 +143,7 @@ async fn what_is_closed_has_its_line_and_the_rest_is_searched() {
 }
 
 #[tokio::test]
-async fn directories_in_themselves_are_entered_once_and_deep_ones_to_the_bottom() {
+async fn a_directory_mounted_in_itself_is_entered_once_and_a_deep_one_completely() {
     let scene = Scene::new().await;
     let directory = scene.directory.path().display();
     // A mount of the sandbox's own, which ends with it.

@@ -6,7 +6,7 @@ use tonic::Code;
 use super::Scene;
 
 #[tokio::test]
-async fn a_tree_has_everything_in_order_but_what_is_hidden() {
+async fn a_tree_has_everything_in_order_except_hidden_entries() {
     let scene = Scene::new().await;
     for (path, content) in [
         ("r/b/c.txt", "text\n"),

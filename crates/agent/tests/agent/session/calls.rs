@@ -219,7 +219,7 @@ async fn ids_are_any_text() {
 }
 
 #[tokio::test]
-async fn the_list_tells_where_sessions_are_and_what_they_do() {
+async fn the_list_shows_directories_and_commands() {
     let state = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::with_state(state.path()).await;
     let client = sandbox.connect().await;
@@ -258,7 +258,7 @@ async fn there_are_no_more_sessions_than_the_bound() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused() {
+async fn invalid_requests_are_refused() {
     let state = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::with_state(state.path()).await;
     let client = sandbox.connect().await;

@@ -189,7 +189,7 @@ const FORGED: &str = "eval \"set -- $(trap -p EXIT)\"; echo up; A=forged; eval \
 printf 'declare -- __hutch_c=\"7\"\\n' >&100; sleep 1000; sleep 1000";
 
 #[tokio::test]
-async fn a_command_that_says_it_has_ended_has() {
+async fn a_command_that_reports_its_end_has_ended() {
     for (shell, image) in Image::bashes() {
         let state = tempfile::tempdir().unwrap();
         let sandbox = image.sandbox(state.path()).await;
@@ -213,7 +213,7 @@ async fn a_command_that_says_it_has_ended_has() {
 }
 
 #[tokio::test]
-async fn a_word_without_a_value_counts_for_nothing() {
+async fn a_report_without_a_value_is_ignored() {
     for (shell, image) in Image::bashes() {
         let state = tempfile::tempdir().unwrap();
         let sandbox = image.sandbox(state.path()).await;
@@ -273,7 +273,7 @@ async fn a_value_is_kept_by_a_shell_whose_descriptors_are_closed() {
 }
 
 #[tokio::test]
-async fn a_shell_that_leaves_no_value_is_told() {
+async fn a_shell_that_leaves_no_value_is_reported() {
     for (shell, image) in Image::all() {
         let state = tempfile::tempdir().unwrap();
         let sandbox = image.sandbox(state.path()).await;

@@ -50,7 +50,7 @@ async fn sessions_run_side_by_side() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_full_takes_no_more() {
+async fn a_full_queue_refuses_more_commands() {
     let state = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::with_state(state.path()).await;
     let client = sandbox.connect().await;

@@ -269,7 +269,7 @@ async fn a_directory_that_is_gone_gives_way_to_the_nearest() {
 }
 
 #[tokio::test]
-async fn options_that_print_what_runs_print_nothing_of_ours() {
+async fn tracing_options_print_no_code_of_the_agent() {
     for (_, image) in Image::bashes() {
         let state = tempfile::tempdir().unwrap();
         let sandbox = image.sandbox(state.path()).await;

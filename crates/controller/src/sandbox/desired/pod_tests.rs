@@ -4,7 +4,7 @@ use crate::sandbox::desired::placement::Volumes;
 use crate::sandbox::fixtures::{bucket, sandbox, settings};
 use hutch_api::{EnvVar as Variable, Persistence, Project};
 
-fn made(sandbox: &Sandbox, profile: SecurityProfile, image_volume: bool) -> Pod {
+fn built(sandbox: &Sandbox, profile: SecurityProfile, image_volume: bool) -> Pod {
     pod(
         sandbox,
         &settings(),
@@ -18,11 +18,11 @@ fn made(sandbox: &Sandbox, profile: SecurityProfile, image_volume: bool) -> Pod 
 }
 
 fn root(sandbox: &Sandbox) -> PodSpec {
-    made(sandbox, SecurityProfile::Root, true).spec.unwrap()
+    built(sandbox, SecurityProfile::Root, true).spec.unwrap()
 }
 
 fn restricted(sandbox: &Sandbox) -> PodSpec {
-    made(sandbox, SecurityProfile::Restricted, false)
+    built(sandbox, SecurityProfile::Restricted, false)
         .spec
         .unwrap()
 }
@@ -243,7 +243,7 @@ fn every_field_of_the_spec_has_its_effect() {
     });
     full.annotations_mut()
         .insert(annotations::RESTART.into(), "7".into());
-    let pod = made(&full, SecurityProfile::Root, true);
+    let pod = built(&full, SecurityProfile::Root, true);
     assert_eq!(pod.annotations()[annotations::PROJECT], "p/1");
     assert_eq!(pod.annotations()[annotations::RESTART], "7");
     let spec = pod.spec.unwrap();
@@ -258,7 +258,7 @@ fn every_field_of_the_spec_has_its_effect() {
 
 #[test]
 fn a_pod_is_owned_by_the_sandbox_and_named_after_it() {
-    let pod = made(&sandbox(|_| ()), SecurityProfile::Root, true);
+    let pod = built(&sandbox(|_| ()), SecurityProfile::Root, true);
     assert_eq!(pod.name_any(), "box");
     let owner = &pod.owner_references()[0];
     assert_eq!(

@@ -194,5 +194,7 @@ fn signed(duration: std::time::Duration) -> SignedDuration {
 }
 
 #[cfg(test)]
+mod claim_tests;
+#[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;

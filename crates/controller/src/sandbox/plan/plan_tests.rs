@@ -3,33 +3,32 @@ use std::time::Duration;
 
 use super::*;
 use crate::sandbox::fixtures::{
-    at, claim, container, in_state, node, observed, pod as made, ready, sandbox, settings, waiting,
-    with_status,
+    at, claim, container, in_state, node, observed, pod as created, ready, sandbox, settings,
+    waiting, with_status,
 };
-use hutch_api::{Phase, ReclaimPolicy, SecurityProfile, annotations};
-use hutch_core::conditions;
+use hutch_api::{Phase, SecurityProfile, annotations};
 use hutch_core::reasons::Reason;
 use k8s_openapi::api::core::v1::PodStatus;
 use kube::ResourceExt;
 
-fn planned(observed: &Observed, second: i64) -> Plan {
+pub(super) fn planned(observed: &Observed, second: i64) -> Plan {
     plan(observed, &settings(), at(second))
 }
 
 /// A sandbox that runs, with its pod and its claim.
-fn awake(change: impl FnOnce(&mut hutch_api::SandboxSpec)) -> Observed {
+pub(super) fn awake(change: impl FnOnce(&mut hutch_api::SandboxSpec)) -> Observed {
     let sandbox = with_status(sandbox(change), |status| {
         status.phase = Phase::Ready;
         status.started_at = Some(Time(at(102)));
         status.claim_name = Some("box-claim".into());
     });
     let mut observed = observed(sandbox);
-    observed.pod = Some(Arc::new(ready(made(&observed.sandbox))));
+    observed.pod = Some(Arc::new(ready(created(&observed.sandbox))));
     observed.claim = Some(Arc::new(claim(&observed.sandbox, "Bound")));
     observed
 }
 
-fn edit(observed: &mut Observed, change: impl FnOnce(&mut Sandbox)) {
+pub(super) fn edit(observed: &mut Observed, change: impl FnOnce(&mut Sandbox)) {
     let mut sandbox = observed.sandbox.as_ref().clone();
     change(&mut sandbox);
     observed.sandbox = Arc::new(sandbox);
@@ -41,7 +40,7 @@ fn edit_pod(observed: &mut Observed, change: impl FnOnce(&mut Pod)) {
     observed.pod = Some(Arc::new(pod));
 }
 
-fn reason(plan: &Plan) -> Option<Reason> {
+pub(super) fn reason(plan: &Plan) -> Option<Reason> {
     match &plan.verdict {
         Verdict::Blocked(problem) => Some(problem.reason),
         _ => None,
@@ -61,15 +60,6 @@ fn a_sandbox_that_matches_its_spec_needs_no_write() {
     let plan = planned(&awake(|_| ()), 200);
     assert_eq!((plan.claim, plan.pod), (ClaimStep::Keep, PodStep::Keep));
     assert_eq!((plan.verdict, plan.requeue_at), (Verdict::Running, None));
-}
-
-#[test]
-fn a_claim_that_was_created_before_a_crash_is_used() {
-    let mut observed = observed(sandbox(|_| ()));
-    observed.claim = Some(Arc::new(claim(&observed.sandbox, "Pending")));
-    let plan = planned(&observed, 100);
-    assert_eq!(plan.claim, ClaimStep::Keep);
-    assert!(matches!(plan.pod, PodStep::Create(_)));
 }
 
 #[test]
@@ -226,7 +216,7 @@ fn a_changed_spec_replaces_a_running_pod_only_after_a_restart_request() {
         PodStep::Delete(Removal::Restart)
     );
 
-    observed.pod = Some(Arc::new(ready(made(&observed.sandbox))));
+    observed.pod = Some(Arc::new(ready(created(&observed.sandbox))));
     assert_eq!(planned(&observed, 200).pod, PodStep::Keep);
     restart(&mut observed, "2");
     assert_eq!(
@@ -248,7 +238,7 @@ fn the_project_is_written_on_the_running_pod() {
         patch["metadata"]["annotations"][annotations::PROJECT],
         "p 1"
     );
-    observed.pod = Some(Arc::new(ready(made(&observed.sandbox))));
+    observed.pod = Some(Arc::new(ready(created(&observed.sandbox))));
     edit(&mut observed, |s| s.spec.project = None);
     let PodStep::Annotate(patch) = planned(&observed, 200).pod else {
         panic!("no patch");
@@ -291,79 +281,6 @@ fn an_object_of_somebody_else_is_never_changed() {
 }
 
 #[test]
-fn a_lost_claim_is_created_again_only_without_a_pod() {
-    let mut observed = awake(|_| ());
-    observed.claim = None;
-    assert_eq!(planned(&observed, 200).claim, ClaimStep::Keep);
-    observed.pod = None;
-    let plan = planned(&observed, 200);
-    assert!(matches!(plan.claim, ClaimStep::Create { lost: true, .. }));
-    assert!(matches!(plan.pod, PodStep::Create(_)));
-    edit(&mut observed, |s| s.spec.suspended = true);
-    assert_eq!(planned(&observed, 200).claim, ClaimStep::Keep);
-}
-
-#[test]
-fn no_pod_is_created_on_a_claim_that_is_ending() {
-    let mut observed = awake(|_| ());
-    observed.pod = None;
-    let mut going = claim(&observed.sandbox, "Bound");
-    going.metadata.deletion_timestamp = Some(Time(at(1)));
-    observed.claim = Some(Arc::new(going));
-    let plan = planned(&observed, 200);
-    assert_eq!(
-        (reason(&plan), plan.pod),
-        (Some(Reason::ClaimTerminating), PodStep::Keep)
-    );
-}
-
-#[test]
-fn the_policy_and_the_size_of_a_claim_change_without_a_new_pod() {
-    let mut observed = awake(|_| ());
-    edit(&mut observed, |s| {
-        s.spec.workspace.reclaim_policy = ReclaimPolicy::Retain;
-        s.spec.workspace.size = "20Gi".into();
-    });
-    let plan = planned(&observed, 200);
-    assert!(matches!(
-        plan.claim,
-        ClaimStep::Adjust {
-            reclaim: Some(_),
-            resize: Some(_)
-        }
-    ));
-    assert_eq!(plan.pod, PodStep::Keep);
-    edit(&mut observed, |s| {
-        let refused = conditions::condition(
-            conditions::WORKSPACE_READY,
-            Some(true),
-            Reason::ResizeRefused.as_str(),
-            "",
-            Some(1),
-            at(200),
-        );
-        s.status.as_mut().unwrap().conditions = vec![refused];
-    });
-    let plan = planned(&observed, 200);
-    assert!(matches!(
-        plan.claim,
-        ClaimStep::Adjust {
-            reclaim: Some(_),
-            resize: None
-        }
-    ));
-    edit(&mut observed, |s| s.metadata.generation = Some(2));
-    let plan = planned(&observed, 200);
-    assert!(matches!(
-        plan.claim,
-        ClaimStep::Adjust {
-            resize: Some(_),
-            ..
-        }
-    ));
-}
-
-#[test]
 fn a_root_pod_is_never_created_without_a_user_namespace() {
     let mut observed = observed(sandbox(|spec| {
         spec.security_profile = Some(SecurityProfile::Root)
@@ -377,18 +294,6 @@ fn a_root_pod_is_never_created_without_a_user_namespace() {
 }
 
 #[test]
-fn an_ephemeral_workspace_has_no_claim() {
-    let plan = planned(
-        &observed(sandbox(|spec| {
-            spec.workspace.persistence = Persistence::Ephemeral
-        })),
-        100,
-    );
-    assert_eq!(plan.claim, ClaimStep::Keep);
-    assert!(matches!(plan.pod, PodStep::Create(_)));
-}
-
-#[test]
 fn a_cache_that_lags_is_read_again_later() {
     let mut observed = awake(|_| ());
     observed.cache_lags = true;
@@ -398,7 +303,7 @@ fn a_cache_that_lags_is_read_again_later() {
 #[test]
 fn a_starting_pod_is_checked_again_when_it_counts_as_slow() {
     let mut observed = awake(|_| ());
-    observed.pod = Some(Arc::new(made(&observed.sandbox)));
+    observed.pod = Some(Arc::new(created(&observed.sandbox)));
     assert_eq!(planned(&observed, 101).requeue_at, Some(at(120)));
     assert_eq!(planned(&observed, 121).requeue_at, Some(at(220)));
     assert_eq!(planned(&observed, 220).requeue_at, None);

@@ -253,5 +253,7 @@ pub fn event<'a>(old: Option<&SandboxStatus>, new: &'a SandboxStatus) -> Option<
 }
 
 #[cfg(test)]
+mod buckets_tests;
+#[cfg(test)]
 #[path = "status_tests.rs"]
 mod tests;

@@ -91,7 +91,7 @@ async fn processes_in_the_background_do_not_matter_without_an_idle_timeout() {
 async fn a_write_that_fails_is_made_again() {
     let (fakes, target) = Fakes::with_sandbox("a");
     let fault = ResourceError::Unavailable("no route".to_owned());
-    fakes.sandboxes.fail(Some(fault));
+    fakes.sandboxes.fail(fault);
     fakes.start_recorders();
     drop(fakes.service.acquirer.activity.begin(&target.name));
     sleep(Duration::from_secs(40)).await;
@@ -100,7 +100,7 @@ async fn a_write_that_fails_is_made_again() {
         stored.status.unwrap().last_activity
     };
     assert!(last(&fakes).is_none());
-    fakes.sandboxes.fail(None);
+    fakes.sandboxes.repair();
     sleep(Duration::from_secs(1)).await;
     assert!(last(&fakes).is_some());
 }

@@ -59,7 +59,7 @@ async fn a_wake_that_the_api_server_refuses_fails_the_request() {
     let (fakes, target) = (Fakes::new(), Target::tenant("a"));
     fakes.sandboxes.put_asleep(&target.name, Timestamp::now());
     let fault = ResourceError::Unavailable("no route".to_owned());
-    fakes.sandboxes.fail(Some(fault));
+    fakes.sandboxes.fail(fault);
     let text = failure(&fakes, &target).await;
     assert_eq!(text, "the cluster cannot be reached: no route");
 }
@@ -160,12 +160,12 @@ async fn a_creation_that_is_refused_fails_at_once_and_does_not_count_as_a_sandbo
     settings.acquire.max_sandboxes = 1;
     let fakes = Fakes::with(settings);
     let fault = ResourceError::Forbidden("no".to_owned());
-    fakes.sandboxes.fail(Some(fault));
+    fakes.sandboxes.fail(fault);
     let begin = Instant::now();
     let text = failure(&fakes, &Target::tenant("a")).await;
     assert_eq!(text, "the cluster does not allow it: no");
     assert_eq!(begin.elapsed(), Duration::ZERO);
-    fakes.sandboxes.fail(None);
+    fakes.sandboxes.repair();
     fakes.sandboxes.start_controller(Duration::ZERO);
     assert!(acquire(&fakes, &Target::tenant("b")).await.is_ok());
 }
