@@ -106,7 +106,8 @@ async fn serve(settings: NodeSettings, mut registry: Registry) -> anyhow::Result
     let (served, ()) = tokio::join!(csi, live.run());
     watches.stop().await;
     stop_ops.cancel();
-    ops.await.context("the ops listener ended badly")?;
+    ops.await
+        .context("the listener for probes and metrics failed")?;
     served?;
     tracing::info!("stopped");
     Ok(())

@@ -137,20 +137,20 @@ impl Csi {
         let identity_service = IdentityServer::new(identity.clone());
         let unregistered = CancellationToken::new();
         let answering = server::serve(&csi, unregistered.clone(), move |request| {
-            let (mut about, mut calls) = (identity_service.clone(), node_service.clone());
+            let (mut identity, mut node) = (identity_service.clone(), node_service.clone());
             async move {
                 if request.uri().path().starts_with(IDENTITY) {
-                    about.call(request).await
+                    identity.call(request).await
                 } else {
                     // It answers unknown paths with UNIMPLEMENTED.
-                    calls.call(request).await
+                    node.call(request).await
                 }
             }
         });
         let registering = async {
-            let about = RegistrationServer::new(identity);
+            let service = RegistrationServer::new(identity);
             server::serve(&registration, shutdown, move |request| {
-                about.clone().call(request)
+                service.clone().call(request)
             })
             .await;
             drop(registration);

@@ -64,7 +64,7 @@ impl Publisher {
         let source = self.source(volume, secrets)?;
         let id = staged(staging);
         let at = host(staging);
-        if let Some(mount) = self.living(&id).await {
+        if let Some(mount) = self.alive(&id).await {
             let published = mount.targets.iter().any(|target| *target != at);
             if published || mount.is_of(&source) {
                 return Ok(self.mounts.attach(&id, &at).await?);
@@ -90,53 +90,55 @@ impl Publisher {
     /// Attaches the volume at a pod's target path.
     pub async fn publish(
         &self,
-        at: PublishRequest,
+        request: PublishRequest,
         mut volume: Volume,
         secrets: &Secrets,
     ) -> Result<(), VolumeError> {
-        let narrowed = at.read_only && !volume.read_only;
+        let narrowed = request.read_only && !volume.read_only;
         volume.read_only |= narrowed;
         let source = self.source(volume, secrets)?;
-        let before = self.at(&at.target);
+        let before = self.mount_at(&request.target);
         let id = match &before {
             Some(id) => id.clone(),
-            None if narrowed => format!("{OWN_READ_ONLY}{}", at.target.display()),
-            None => self.choose(&at, &source).await,
+            None if narrowed => format!("{OWN_READ_ONLY}{}", request.target.display()),
+            None => self.choose(&request, &source).await,
         };
-        if self.living(&id).await.is_none() {
+        if self.alive(&id).await.is_none() {
             self.restart(&id, &source).await?;
         }
         // It is recorded first, because unpublishing a target without a mount is no error.
-        self.published.lock().insert(at.target.clone(), id.clone());
-        let attached = self.attach(&id, &at).await;
+        self.published
+            .lock()
+            .insert(request.target.clone(), id.clone());
+        let attached = self.attach(&id, &request).await;
         if attached.is_err() && before.is_none() {
             // After an error the kubelet may assume that nothing is mounted, and then it
             // does not call unpublish.
-            self.unpublish(&at.target).await?;
+            self.unpublish(&request.target).await?;
         }
         attached
     }
 
-    async fn attach(&self, id: &str, at: &PublishRequest) -> Result<(), VolumeError> {
-        if staging(id) == Some(&at.staging) {
-            self.mounts.attach(id, &host(&at.staging)).await?;
+    async fn attach(&self, id: &str, request: &PublishRequest) -> Result<(), VolumeError> {
+        if staging(id) == Some(&request.staging) {
+            self.mounts.attach(id, &host(&request.staging)).await?;
         }
-        Ok(self.mounts.attach(id, &host(&at.target)).await?)
+        Ok(self.mounts.attach(id, &host(&request.target)).await?)
     }
 
     /// Chooses the mount for a target: the staged one, unless its mounter runs with another
     /// source.
-    async fn choose(&self, at: &PublishRequest, source: &Source) -> String {
-        let id = staged(&at.staging);
-        match self.living(&id).await {
-            Some(mount) if !mount.is_of(source) => format!("{OWN}{}", at.target.display()),
+    async fn choose(&self, request: &PublishRequest, source: &Source) -> String {
+        let id = staged(&request.staging);
+        match self.alive(&id).await {
+            Some(mount) if !mount.is_of(source) => format!("{OWN}{}", request.target.display()),
             _ => id,
         }
     }
 
     /// Detaches the volume from a pod's target path and removes the directory.
     pub async fn unpublish(&self, target: &Path) -> Result<(), VolumeError> {
-        match self.at(target) {
+        match self.mount_at(target) {
             Some(id) if staging(&id).is_some() => self.mounts.detach(&id, &host(target)).await,
             Some(id) => self.mounts.close(&id).await,
             None => Ok(()),
@@ -177,8 +179,9 @@ impl Publisher {
         }
     }
 
-    async fn living(&self, id: &str) -> Option<Snapshot> {
-        self.mounts.snapshot(id).await.filter(|mount| mount.lives)
+    /// The mount, if its mounter has answered and runs.
+    async fn alive(&self, id: &str) -> Option<Snapshot> {
+        self.mounts.snapshot(id).await.filter(|mount| mount.alive)
     }
 
     pub fn source(&self, volume: Volume, secrets: &Secrets) -> Result<Source, VolumeError> {
@@ -186,7 +189,7 @@ impl Publisher {
     }
 
     /// The ID of the mount that is published at a target.
-    pub fn at(&self, target: &Path) -> Option<String> {
+    fn mount_at(&self, target: &Path) -> Option<String> {
         self.published.lock().get(target).cloned()
     }
 }

@@ -100,7 +100,7 @@ impl Driver {
             return Ok(());
         };
         let is_complete =
-            |mount: &Snapshot| mount.lives && complete.lock().get(id) == Some(&mount.device);
+            |mount: &Snapshot| mount.alive && complete.lock().get(id) == Some(&mount.device);
         // A mount that is staged but not published is repaired when it is published.
         let Some(volume) = self
             .published(id, &mount)
@@ -114,8 +114,8 @@ impl Driver {
         let Some(mount) = self.publisher.mounts.snapshot(id).await else {
             return Ok(());
         };
-        if !mount.lives {
-            let source = self.source_of(&volume, publisher::is_read_only(id));
+        if !mount.alive {
+            let source = self.source_of(id, &volume);
             let Ok(source) = tokio::time::timeout(READ_TIMEOUT, source).await else {
                 return Err(RepairError::Timeout);
             };
@@ -166,7 +166,7 @@ impl Driver {
     }
 
     /// Reads the volume and its credentials from the API server.
-    async fn source_of(&self, data: &VolumeData, read_only: bool) -> Result<Source, RepairError> {
+    async fn source_of(&self, id: &str, data: &VolumeData) -> Result<Source, RepairError> {
         let name = &data.volume;
         let volumes = Api::<PersistentVolume>::all(self.client.clone());
         let found = volumes.get(name).await;
@@ -188,7 +188,7 @@ impl Driver {
             .collect();
         let volume = Volume::read(&data.volume_handle, &attributes).map_err(VolumeError::from)?;
         let mut source = self.publisher.source(volume, &keys)?;
-        source.read_only |= read_only;
+        source.read_only |= publisher::is_read_only(id);
         Ok(source)
     }
 }

@@ -77,7 +77,7 @@ impl Volume {
             "rclone" => OptionSyntax::Rclone,
             other => {
                 return invalid(format!(
-                    "attribute mounter: `{other}` is none of s3fs, geesefs and rclone, all of which mean s3fs here"
+                    "attribute mounter: `{other}` is not s3fs, geesefs or rclone (each of them means s3fs here)"
                 ));
             }
         };
@@ -106,7 +106,7 @@ impl Volume {
                 (OptionSyntax::Geesefs | OptionSyntax::Rclone, name) if name.starts_with('-') => {}
                 (_, name) => {
                     return invalid(format!(
-                        "attribute options: `{name}` is no option of s3fs; what is needed looks like `-o key=value`"
+                        "attribute options: `{name}` is not an option of s3fs; options have the form `-o key=value`"
                     ));
                 }
             }
@@ -146,7 +146,7 @@ fn provider(attributes: &HashMap<String, String>) -> Result<BucketProvider, Inva
     };
     parse_provider(name).ok_or_else(|| {
         InvalidVolume::of(format!(
-            "attribute {PROVIDER_ATTRIBUTE}: `{name}` is none of r2, s3, gcs and other"
+            "attribute {PROVIDER_ATTRIBUTE}: `{name}` is not r2, s3, gcs or other"
         ))
     })
 }
@@ -164,7 +164,7 @@ fn split_handle(handle: &str) -> Result<(&str, Option<&str>), InvalidVolume> {
         && bucket.chars().all(|c| end(c) || c == '.' || c == '-');
     if !named {
         return invalid(format!(
-            "volumeHandle `{handle}`: what is needed is `bucket` or `bucket/prefix`, and `{bucket}` is no bucket's name"
+            "volumeHandle `{handle}`: it must be `bucket` or `bucket/prefix`, and `{bucket}` is not a valid bucket name"
         ));
     }
     let plain =

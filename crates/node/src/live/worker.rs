@@ -217,7 +217,7 @@ impl Worker {
     async fn abort_all(&mut self) {
         self.reset();
         for id in self.live.mounted(&self.key) {
-            tracing::warn!(%id, "ended a mount that keeps its pod from ending");
+            tracing::warn!(%id, "ended a mount that blocked the end of its pod");
             self.live.0.mounts.abort(&id.to_string()).await;
         }
     }

@@ -91,7 +91,7 @@ impl Mounts {
     pub async fn attach(&self, id: &str, target: &MountTarget) -> Result<(), Error> {
         let slot = self.slot(id);
         let mut record = slot.record.lock().await;
-        let Some(mounter) = record.process.filter(|_| record.lives()) else {
+        let Some(mounter) = record.process.filter(|_| record.is_alive()) else {
             return Err(Error::Mounter("there is no mounter".to_owned()));
         };
         let (root, owner) = target.users()?;

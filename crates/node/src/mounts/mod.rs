@@ -76,6 +76,15 @@ struct Slot {
     liveness: Liveness,
 }
 
+/// The result of [`Mounts::rekey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rekeyed {
+    /// The mount has the new credentials.
+    Replaced,
+    /// It has these credentials already, or has no mounter.
+    Unchanged,
+}
+
 /// The handling of a mount that a process uses, for [`Mounts::rekey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InUse {
@@ -129,7 +138,7 @@ impl Mounts {
         if let Some(process) = runs.filter(|_| record.verified) {
             tracing::info!(id, pid = process.pid, "took over a mount");
             self.watch(&id, process);
-            self.slot(&id).liveness.set(process);
+            self.slot(&id).liveness.set_process(process);
             self.slot(&id).liveness.set_answered();
         } else {
             self.kill_mounter(&record).await;
@@ -144,8 +153,8 @@ impl Mounts {
     }
 
     /// True if the mount's mounter has answered and runs.
-    pub fn lives(&self, id: &str) -> bool {
-        self.get(id).is_some_and(|slot| slot.liveness.lives())
+    pub fn is_alive(&self, id: &str) -> bool {
+        self.get(id).is_some_and(|slot| slot.liveness.is_alive())
     }
 
     /// Receives the ID of each mount whose mounter ends.
@@ -162,10 +171,10 @@ impl Mounts {
     pub async fn ensure(&self, id: &str, source: &Source) -> Result<(), Error> {
         let slot = self.slot(id);
         let mut record = slot.record.lock().await;
-        if record.lives() && record.digest == source.digest() {
+        if record.is_alive() && record.digest == source.digest() {
             return Ok(());
         }
-        if record.lives() {
+        if record.is_alive() {
             self.detach_all(&mut record).await?;
             self.stop_mounter(&record).await;
         }
@@ -174,18 +183,18 @@ impl Mounts {
     }
 
     /// Replaces the mount's credentials with those of `source`. A trial mount tests them
-    /// first; if they do not work, the mount stays as it is. The caller must then attach the
-    /// targets again. Returns `false` if the mount has these credentials or has no mounter.
+    /// first; if they do not work, the mount stays as it is. After a replacement, the caller
+    /// must attach the targets again.
     ///
     /// # Errors
     /// The reason why the credentials do not work. [`Error::Busy`] if a process uses the
     /// mount and `in_use` is [`InUse::Refuse`].
-    pub async fn rekey(&self, id: &str, source: &Source, in_use: InUse) -> Result<bool, Error> {
+    pub async fn rekey(&self, id: &str, source: &Source, in_use: InUse) -> Result<Rekeyed, Error> {
         let slot = self.slot(id);
         {
             let record = slot.record.lock().await;
-            if !record.lives() || record.digest == source.digest() {
-                return Ok(false);
+            if !record.is_alive() || record.digest == source.digest() {
+                return Ok(Rekeyed::Unchanged);
             }
         }
         let trial = format!("{TRIAL_PREFIX}{id}");
@@ -198,7 +207,8 @@ impl Mounts {
             self.stop_mounter(&record).await;
         }
         self.kill_mounter(&record).await;
-        self.start(&mut record, source).await.map(|()| true)
+        self.start(&mut record, source).await?;
+        Ok(Rekeyed::Replaced)
     }
 
     /// Detaches the mount from all its targets, ends its mounter when it has sent all data,
@@ -231,7 +241,7 @@ impl Mounts {
         self.kill_mounter(&record).await;
         // A dead mounter's mount is never busy, because it is unmounted lazily.
         if let Err(error) = self.detach_all(&mut record).await {
-            tracing::warn!(id, %error, "a dead mount stays where it is");
+            tracing::warn!(id, %error, "a dead mount is not detached");
         }
         self.remove_record(&record);
     }
@@ -251,7 +261,7 @@ impl Mounts {
     /// probe is answered, it has taken up all earlier requests, and it finishes those before
     /// it ends.
     async fn stop_mounter(&self, record: &Record) {
-        let Some(process) = record.process.filter(|_| record.lives()) else {
+        let Some(process) = record.process.filter(|_| record.is_alive()) else {
             return;
         };
         let _ = check::probe_mounter(process, &self.point(), END_TIMEOUT / 2).await;

@@ -51,7 +51,7 @@ impl Record {
     }
 
     /// True if the mounter has answered and runs.
-    pub fn lives(&self) -> bool {
+    pub fn is_alive(&self) -> bool {
         self.verified && self.process.is_some_and(Process::runs)
     }
 

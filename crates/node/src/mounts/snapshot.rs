@@ -7,7 +7,7 @@ use crate::Source;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// True if its mounter has answered and runs.
-    pub lives: bool,
+    pub alive: bool,
     /// The mount's source in `mountinfo`, the same in all namespaces.
     pub label: String,
     /// Device number of its file system.
@@ -30,7 +30,7 @@ impl Mounts {
         let slot = self.get(id)?;
         let record = slot.record.lock().await.clone();
         Some(Snapshot {
-            lives: record.lives(),
+            alive: record.is_alive(),
             label: record.label(),
             device: record.device,
             targets: record

@@ -69,7 +69,7 @@ impl Mounts {
         record.process = child.id().and_then(Process::of);
         send_task(&mut child, start).await?;
         let process = record.process.ok_or_else(|| self.explain(record, source))?;
-        self.slot(&record.id).liveness.set(process);
+        self.slot(&record.id).liveness.set_process(process);
         let left = || MOUNT_TIMEOUT.saturating_sub(begun.elapsed());
         tokio::select! {
             mounted = self.wait_answered(record, process, left()) => mounted,
@@ -84,8 +84,8 @@ impl Mounts {
     fn start_task(&self, record: &mut Record, source: &Source) -> Result<Start, Error> {
         let (state, mounter) = (&self.0.state, &self.0.mounter);
         let stage = stage(state);
-        let keys = Start::key_file(&stage);
-        let words = mounter.command(source, &record.label(), &self.point(), &keys)?;
+        let key_file = Start::key_file(&stage);
+        let command = mounter.command(source, &record.label(), &self.point(), &key_file)?;
         let (cgroups, errors) = self.0.cgroups.create(&record.key);
         warn_once(&errors);
         record.process = None;
@@ -93,8 +93,8 @@ impl Mounts {
         record.digest = source.digest();
         Ok(Start {
             stage,
-            keys: S3fs::keys(source),
-            words,
+            key_file_content: S3fs::key_file_content(source),
+            command,
             environment: mounter.environment(),
             cgroups,
             record: record.clone(),
@@ -105,9 +105,9 @@ impl Mounts {
     /// Records that the mounter has answered, and removes its credentials file.
     fn set_verified(&self, record: &mut Record, process: Process) -> Result<(), Error> {
         let state = &self.0.state;
-        let keys = Start::key_file(&stage(state));
+        let key_file = Start::key_file(&stage(state));
         // s3fs has read the credentials. Without the file, nobody can read them later.
-        std::fs::remove_file(format!("/proc/{}/root{}", process.pid, keys.display()))?;
+        std::fs::remove_file(format!("/proc/{}/root{}", process.pid, key_file.display()))?;
         record.verified = true;
         record.save(&record.file(state))?;
         self.slot(&record.id).liveness.set_answered();
@@ -213,7 +213,7 @@ fn warn_once(errors: &[String]) {
     if let Some(first) = errors.first() {
         ONCE.call_once(|| {
             tracing::warn!(
-                trouble = first,
+                error = first,
                 "a mounter cannot have cgroups of its own everywhere, and may end with this process"
             );
         });
