@@ -51,13 +51,13 @@ impl Kind for Sandbox {
         };
         let status = self.status.as_ref();
         let woken = status.filter(|status| recent(status.last_activity.as_ref()));
-        let made = || {
-            let made = recent(self.metadata.creation_timestamp.as_ref());
+        let created = || {
+            let is_new = recent(self.metadata.creation_timestamp.as_ref());
             let parent = self.annotations().get(annotations::TRACEPARENT);
-            parent.filter(|_| made)
+            parent.filter(|_| is_new)
         };
         let parent = woken.and_then(|status| status.traceparent.as_ref());
-        parent.or_else(made).map(String::as_str)
+        parent.or_else(created).map(String::as_str)
     }
 }
 

@@ -61,7 +61,7 @@ pub async fn run(ctx: Arc<Context>, stop: CancellationToken) {
 fn triggers(ctx: &Arc<Context>) -> impl Stream<Item = ()> + Send + 'static {
     let operator = ctx.settings.buckets.operator_namespace.clone();
     let cache = ctx.caches.sandboxes.clone();
-    let mut known = HashMap::<(Option<String>, String), BTreeSet<String>>::new();
+    let mut named = HashMap::<(Option<String>, String), BTreeSet<String>>::new();
     let sandboxes = ctx.caches.sandboxes.triggers().filter_map(move |change| {
         let Change::One {
             namespace, name, ..
@@ -72,10 +72,10 @@ fn triggers(ctx: &Arc<Context>) -> impl Stream<Item = ()> + Send + 'static {
         let sandbox = cache.get(namespace.as_deref().unwrap_or_default(), name);
         let key = (namespace.clone(), name.clone());
         let left = match sandbox {
-            None => known.remove(&key).is_none_or(|before| !before.is_empty()),
+            None => named.remove(&key).is_none_or(|before| !before.is_empty()),
             Some(sandbox) => {
                 let now: BTreeSet<_> = secrets_of(&sandbox, &operator).cloned().collect();
-                let before = known.insert(key, now.clone());
+                let before = named.insert(key, now.clone());
                 before.is_some_and(|before| !before.is_subset(&now))
             }
         };

@@ -45,7 +45,7 @@ pub struct Projector {
 }
 
 /// The result of a finished task.
-enum Done {
+enum TaskResult {
     Synced(String, Next),
     /// The pod names in the database by project, or nothing after an error.
     Compared(Option<HashMap<String, String>>),
@@ -70,7 +70,7 @@ impl Projector {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut schedule = Schedule::default();
         let (mut next_compare, mut next_sync_all) = (None, None);
-        let mut tasks = FuturesUnordered::<BoxFuture<'_, Done>>::new();
+        let mut tasks = FuturesUnordered::<BoxFuture<'_, TaskResult>>::new();
         self.update(&mut schedule);
         loop {
             if self.cluster.may_write().is_none() {
@@ -97,9 +97,9 @@ impl Projector {
                 // After a reconnect any row may have changed.
                 _ = states.changed() => (next_compare, next_sync_all) = (None, None),
                 Some(done) = tasks.next() => match done {
-                    Done::Synced(project, next) => schedule.done(&project, next),
-                    Done::Compared(Some(rows)) => schedule.compare(&rows),
-                    Done::Compared(None) => {}
+                    TaskResult::Synced(project, next) => schedule.done(&project, next),
+                    TaskResult::Compared(Some(rows)) => schedule.compare(&rows),
+                    TaskResult::Compared(None) => {}
                 },
                 _ = ticks.tick() => {}
             }
@@ -119,27 +119,27 @@ impl Projector {
 
     /// Reads all rows. Nothing notifies Hutch when others write a row, and a row may
     /// still name a pod of a sandbox that was deleted while no replica led.
-    async fn compare(&self) -> Done {
-        Done::Compared(self.database.named().await.ok())
+    async fn compare(&self) -> TaskResult {
+        TaskResult::Compared(self.database.named().await.ok())
     }
 
     /// Syncs the row of one project and reports the result to its sandboxes.
-    async fn sync(&self, job: Job) -> Done {
+    async fn sync(&self, job: Job) -> TaskResult {
         let outcome = {
             // The semaphore is never closed.
             let _permit = self.writers.acquire().await;
             self.sync_row(&job).await
         };
         let next = match &outcome {
-            Outcome::Synced => Next::Rest,
-            Outcome::Kept(_) => Next::Watch,
+            Outcome::Synced => Next::AfterChange,
+            Outcome::Kept(_) => Next::Soon,
             // No sandbox is left to report to, and no row to clear.
-            Outcome::Missing if job.sandboxes.is_empty() => Next::Rest,
+            Outcome::Missing if job.sandboxes.is_empty() => Next::AfterChange,
             Outcome::Missing | Outcome::Failed(_) | Outcome::Later => Next::Retry,
         };
         let reported = self.report(&job, &outcome).await;
         let next = if reported { next } else { Next::Retry };
-        Done::Synced(job.project, next)
+        TaskResult::Synced(job.project, next)
     }
 
     async fn sync_row(&self, job: &Job) -> Outcome {
@@ -155,6 +155,8 @@ impl Projector {
                 return Ok(Outcome::Missing);
             };
             let seen = present.as_deref();
+            // The pod has the name of its sandbox. Without the sandbox's status nothing says
+            // that the pod does not run, so the row stays.
             if seen.is_some_and(|name| self.cluster.is_unreadable(name)) {
                 return Ok(Outcome::Synced);
             }

@@ -48,10 +48,10 @@ impl Job {
 /// When a project is due again after a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Only after a change.
-    Rest,
-    /// Soon: the row names a pod that is not in our caches, so no change is seen.
-    Watch,
+    /// After a change, and not before.
+    AfterChange,
+    /// Soon, because the row names a pod that is not in our caches: nothing reports its end.
+    Soon,
     /// After a wait that grows with every failure.
     Retry,
 }
@@ -63,7 +63,7 @@ pub struct Schedule(HashMap<String, Entry>);
 struct Entry {
     job: Job,
     /// The sandboxes when they last made the project due.
-    seen: Option<Vec<Snapshot>>,
+    last: Option<Vec<Snapshot>>,
     due: Option<Instant>,
     /// True while a sync is in progress.
     busy: bool,
@@ -99,7 +99,7 @@ impl Entry {
                 released: Vec::new(),
                 ours: [names::project(project)].into(),
             },
-            seen: None,
+            last: None,
             due: None,
             busy: false,
             failures: 0,
@@ -188,8 +188,8 @@ impl Schedule {
         };
         entry.busy = false;
         let wait = match next {
-            Next::Rest => None,
-            Next::Watch => Some(CHECK_FOREIGN_POD_EVERY),
+            Next::AfterChange => None,
+            Next::Soon => Some(CHECK_FOREIGN_POD_EVERY),
             Next::Retry => {
                 entry.failures += 1;
                 Some(RETRY.after(entry.failures))
@@ -241,8 +241,8 @@ impl Entry {
             self.last_sandbox = Instant::now();
         }
         let now: Vec<_> = self.job.sandboxes.iter().map(Snapshot::of).collect();
-        if self.seen.as_ref() != Some(&now) {
-            self.seen = Some(now);
+        if self.last.as_ref() != Some(&now) {
+            self.last = Some(now);
             self.due = Some(Instant::now());
             self.failures = 0;
         }

@@ -26,9 +26,7 @@ use hutch_kube::apply::{Error, Writable};
 pub struct Applied {
     /// True if the sandbox was deleted, so there is no status to write.
     pub expired: bool,
-    /// The pod.
     pub pod: Option<Arc<Pod>>,
-    /// The workspace's claim.
     pub claim: Option<Arc<PersistentVolumeClaim>>,
     /// The plan's verdict, or the problem that a write had.
     pub verdict: Verdict,
@@ -326,7 +324,7 @@ async fn delete_pod(
     removal: Removal,
 ) -> Result<(), Error> {
     let left = match removal {
-        Removal::Sleep => {
+        Removal::NotNeeded => {
             confirm_unchanged(ctx, sandbox).await?;
             ctx.writer.delete(pod).await?
         }

@@ -42,14 +42,14 @@ impl<K: Resource> ExpectedObjects<K> {
         let Some((at, latest)) = all.get(uid) else {
             return cached;
         };
-        let known = cached
+        let same = cached
             .as_ref()
             .filter(|cached| cached.uid() == latest.uid());
         let lags = if is_ending(latest.meta()) {
             // An ending object never runs again, however long the cache lags.
-            known.is_some_and(|cached| !is_ending(cached.meta()))
+            same.is_some_and(|cached| !is_ending(cached.meta()))
         } else {
-            known.is_none() && at.elapsed() < MAX_CACHE_LAG
+            same.is_none() && at.elapsed() < MAX_CACHE_LAG
         };
         if lags {
             return Some(Arc::clone(latest));
@@ -73,12 +73,12 @@ pub struct ExpectedStatuses(Lock<HashMap<String, StatusWrite>>);
 type StatusWrite = (Option<String>, Arc<Sandbox>);
 
 impl ExpectedStatuses {
-    /// Records that the status of `seen` was written.
-    pub fn record(&self, seen: &Sandbox, mut written: Sandbox) {
+    /// Records that the status of `before` was written.
+    pub fn record(&self, before: &Sandbox, mut written: Sandbox) {
         written.metadata.managed_fields = None;
-        let uid = seen.uid().unwrap_or_default();
+        let uid = before.uid().unwrap_or_default();
         let mut all = self.0.lock();
-        all.insert(uid, (seen.resource_version(), Arc::new(written)));
+        all.insert(uid, (before.resource_version(), Arc::new(written)));
     }
 
     /// The written sandbox if the cache still has the version before the write,

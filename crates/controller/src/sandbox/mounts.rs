@@ -56,7 +56,6 @@ pub fn problem(
 /// The time that a mount which has just begun gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grace {
-    /// Its end.
     pub until: Timestamp,
     /// True if the pod was ready before. Then the status stays as it is until the end.
     pub was_ready: bool,

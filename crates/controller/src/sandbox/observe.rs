@@ -21,7 +21,6 @@ use hutch_core::objects::{claim_of, is_ending, is_managed, node_name};
 
 /// The observation that a plan is based on.
 pub struct Observed {
-    /// The sandbox.
     pub sandbox: Arc<Sandbox>,
     /// The pod with the name of the sandbox's pod. It may belong to somebody else.
     pub pod: Option<Arc<Pod>>,

@@ -116,8 +116,8 @@ fn a_volume_that_is_lost_before_the_pod_has_run_is_created_again() {
     observed.pod = Some(Arc::new(pod_of(&observed)));
     assert_eq!(planned(&observed).volumes, [volume(&observed)]);
     observed.bucket_claims = vec![claim(&observed)];
-    let there = volume(&observed).persistent_volume("u", &settings().buckets);
-    observed.volumes = vec![Arc::new(there)];
+    let existing = volume(&observed).persistent_volume("u", &settings().buckets);
+    observed.volumes = vec![Arc::new(existing)];
     assert!(planned(&observed).volumes.is_empty());
     observed.volumes.clear();
     observed.pod = Some(Arc::new(ready(pod_of(&observed))));

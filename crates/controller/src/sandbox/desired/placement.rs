@@ -42,7 +42,6 @@ pub enum Volumes {
 /// All nodes and their CSI drivers.
 #[derive(Clone, Copy)]
 pub struct ClusterNodes<'a> {
-    /// The nodes.
     pub nodes: &'a [Arc<Node>],
     /// The CSI drivers of each node.
     pub drivers: &'a [Arc<CSINode>],

@@ -8,7 +8,6 @@ use hutch_core::conditions;
 use hutch_core::objects::is_ending;
 use hutch_core::reasons::Reason;
 
-/// Decides about the claim.
 pub fn decide(observed: &Observed, verdict: &Verdict) -> ClaimStep {
     let sandbox = &observed.sandbox;
     let Some(claim) = &observed.claim else {
@@ -25,8 +24,8 @@ pub fn decide(observed: &Observed, verdict: &Verdict) -> ClaimStep {
     ClaimStep::Adjust { reclaim, resize }
 }
 
-/// Creates the claim. A lost claim is replaced only together with the pod: the old pod still
-/// uses the old claim's volume.
+/// Creates the claim. A lost claim is replaced only together with the pod, never below an
+/// existing pod.
 fn create(observed: &Observed, verdict: &Verdict) -> ClaimStep {
     let sandbox = &observed.sandbox;
     let status = sandbox.status.as_ref();

@@ -33,9 +33,9 @@ fn a_lost_claim_is_created_again_only_without_a_pod() {
 fn no_pod_is_created_on_a_claim_that_is_ending() {
     let mut observed = awake(|_| ());
     observed.pod = None;
-    let mut going = claim(&observed.sandbox, "Bound");
-    going.metadata.deletion_timestamp = Some(Time(at(1)));
-    observed.claim = Some(Arc::new(going));
+    let mut ending = claim(&observed.sandbox, "Bound");
+    ending.metadata.deletion_timestamp = Some(Time(at(1)));
+    observed.claim = Some(Arc::new(ending));
     let plan = planned(&observed, 200);
     assert_eq!(
         (reason(&plan), plan.pod),

@@ -47,17 +47,13 @@ pub struct Plan {
 /// The write for the workspace's claim.
 #[derive(Debug, PartialEq)]
 pub enum ClaimStep {
-    /// Write nothing.
     Keep,
-    /// Create the claim.
     Create {
-        /// The claim.
         claim: Box<PersistentVolumeClaim>,
         /// True if the sandbox had a claim before. Its data is lost then, so the API
         /// server must confirm that the claim is gone.
         lost: bool,
     },
-    /// Change the claim.
     Adjust {
         /// Patch of the owner and the label.
         reclaim: Option<Value>,
@@ -69,21 +65,17 @@ pub enum ClaimStep {
 /// The write for the pod.
 #[derive(Debug, PartialEq)]
 pub enum PodStep {
-    /// Write nothing.
     Keep,
-    /// Create the pod.
     Create(Box<Pod>),
-    /// Change its annotations.
     Annotate(Value),
-    /// Delete the pod.
     Delete(Removal),
 }
 
 /// The reason why a pod is deleted.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// The sandbox is asleep or suspended.
-    Sleep,
+    /// The sandbox is asleep or suspended, so it needs no pod.
+    NotNeeded,
     /// The pod has ended and will not run again.
     Ended,
     /// A user asked for a restart, which applies the changes of the spec.
@@ -151,7 +143,7 @@ impl Plan {
         }
     }
 
-    /// Decides if the sandbox sleeps. It falls asleep in two steps, so that a crash
+    /// Decides if the sandbox is asleep or suspended. It falls asleep in two steps, so that a crash
     /// between them loses nothing: the first plan writes `sleptAt` into the status. The
     /// event of that write starts a second plan, which deletes the pod.
     fn decide_sleep(&mut self, sandbox: &Sandbox, now: Timestamp) {

@@ -93,7 +93,7 @@ fn a_suspended_sandbox_has_a_claim_and_no_pod() {
         (PodStep::Keep, Verdict::Suspended)
     );
     let plan = planned(&awake(|spec| spec.suspended = true), 200);
-    assert_eq!(plan.pod, PodStep::Delete(Removal::Sleep));
+    assert_eq!(plan.pod, PodStep::Delete(Removal::NotNeeded));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn the_status_says_asleep_before_the_pod_is_deleted() {
     });
     let written = planned(&observed, 133);
     assert_eq!(written.slept_at, Some(Time(at(132))));
-    assert_eq!(written.pod, PodStep::Delete(Removal::Sleep));
+    assert_eq!(written.pod, PodStep::Delete(Removal::NotNeeded));
 
     edit(&mut observed, |s| {
         let status = s.status.as_mut().unwrap();

@@ -40,7 +40,7 @@ impl Plan {
         } else if let Some(deleted) = &pod.metadata.deletion_timestamp {
             self.wait_for_end(observed, pod, deleted.0, now);
         } else if matches!(self.verdict, Verdict::Suspended | Verdict::Asleep) {
-            self.put_to_sleep(sandbox);
+            self.delete_unneeded(sandbox);
         } else if let Some(why) = diagnosis::end_of(pod) {
             self.replace_ended(observed, &why, now);
         } else if outdated::before_it_ran(sandbox, pod) {
@@ -52,7 +52,7 @@ impl Plan {
         }
     }
 
-    /// Creates the pod, unless the sandbox sleeps or an obstacle exists.
+    /// Creates the pod, unless the sandbox needs none or an obstacle exists.
     fn create_if_wanted(&mut self, observed: &Observed, settings: &PodSettings, now: Timestamp) {
         if self.verdict != Verdict::Running {
             return;
@@ -114,11 +114,11 @@ impl Plan {
         }
     }
 
-    /// Deletes the pod of a sandbox that sleeps. If it only falls asleep now, the status is
-    /// written first.
-    fn put_to_sleep(&mut self, sandbox: &Sandbox) {
+    /// Deletes the pod of a sandbox that is asleep or suspended. If it only falls asleep now,
+    /// the status is written first.
+    fn delete_unneeded(&mut self, sandbox: &Sandbox) {
         if self.verdict == Verdict::Suspended || deadlines::is_asleep(sandbox) {
-            self.pod = PodStep::Delete(Removal::Sleep);
+            self.pod = PodStep::Delete(Removal::NotNeeded);
         }
     }
 
