@@ -22,8 +22,8 @@ use hutch_kube::node::NodeCaches;
 use hutch_kube::watches::Watches;
 use hutch_process::{Ops, cancel_on_signal, listen};
 
-/// How long the runtime waits for blocked threads. A probe of a hung mount may block one
-/// without limit.
+/// Limit of the wait for blocked threads at the end. A probe of a hung mount may block one
+/// for ever.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs until SIGTERM or SIGINT, or only ends the mounts with `--end-mounts`.

@@ -25,7 +25,7 @@ use super::error::VolumeError;
 use super::publisher::PublishRequest;
 use super::volume::Volume;
 
-/// How long a call may take. The kubelet's own limit is two minutes, and until then the pod
+/// Timeout of a call. The kubelet's own limit is two minutes, and until then the pod
 /// would show no reason. A mount succeeds or fails with a reason within 10 s, so this limit
 /// is longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);

@@ -26,7 +26,7 @@ const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
 /// Mounts that are repaired at the same time, so that a hanging one does not delay the others.
 const MAX_CONCURRENT_REPAIRS: usize = 8;
 
-/// How long reading a volume and its Secret from the API server may take.
+/// Timeout of reading a volume and its Secret from the API server.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The mounts that are attached at all of their targets: device numbers by ID.

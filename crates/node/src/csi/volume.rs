@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::flags::{Flag, flags, words};
 use hutch_api::BucketProvider;
+use hutch_core::buckets::is_bucket_name;
 use hutch_core::s3::{PROVIDER_ATTRIBUTE, parse_provider};
 
 /// Attributes of a volume.
@@ -157,12 +158,7 @@ fn split_handle(handle: &str) -> Result<(&str, Option<&str>), InvalidVolume> {
         Some((bucket, prefix)) => (bucket, Some(prefix)),
         None => (handle, None),
     };
-    let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let named = (3..=63).contains(&bucket.len())
-        && bucket.starts_with(end)
-        && bucket.ends_with(end)
-        && bucket.chars().all(|c| end(c) || c == '.' || c == '-');
-    if !named {
+    if !is_bucket_name(bucket) {
         return invalid(format!(
             "volumeHandle `{handle}`: it must be `bucket` or `bucket/prefix`, and `{bucket}` is not a valid bucket name"
         ));

@@ -10,7 +10,7 @@ use super::record::Record;
 use crate::ns_helper::{self, Attach, Detach, MounterState, Removal, Task, UnmountPath};
 use crate::{Error, Owner, Process, container, mountinfo};
 
-/// How long one namespace helper may run.
+/// Timeout of one namespace helper.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A mount point for clones of a mount. The state directory stores it as JSON, so names and fields must not change.

@@ -15,9 +15,9 @@ use super::{Mounts, Record};
 use crate::{Error, Process};
 use hutch_core::sync::Lock;
 
-/// How long the mounter may take for an answer of its own.
+/// Timeout of an answer that the mounter gives without the S3 service.
 const MOUNTER_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the S3 service may take.
+/// Timeout of an answer of the S3 service.
 const SERVICE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A mounter that fails this many probes in a row is killed.

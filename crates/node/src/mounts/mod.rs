@@ -39,9 +39,9 @@ use start::MountMetrics;
 /// Prefix of the IDs of trial mounts, which only test new credentials.
 const TRIAL_PREFIX: &str = "trial:";
 
-/// How long a mounter may take to end by itself. It may still have data to send.
+/// Timeout of a mounter's end. It may still have data to send.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many deaths a slow listener may fall behind before it misses some.
+/// Deaths by which a slow receiver may fall behind before it misses some.
 const BACKLOG: usize = 256;
 
 /// Settings of the core.

@@ -21,11 +21,11 @@ use crate::ns_helper::{self, Start, Task};
 use crate::s3fs::S3fs;
 use crate::{Error, Process, Source, endpoint, mountinfo};
 
-/// How long a mount may take in total.
+/// Timeout of a mount in total.
 const MOUNT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two looks for the mount in the mounter's namespace.
 const POLL_INTERVAL: Duration = Duration::from_millis(4);
-/// How many bytes from the end of the mounter's log are read for an explanation.
+/// Largest part at the end of the mounter's log that is read for an explanation.
 const MAX_OUTPUT_BYTES: usize = 16 << 10;
 
 impl Mounts {
