@@ -212,8 +212,8 @@ impl Projector {
         match self.cluster.report(sandbox, Some(&news)).await {
             Ok(()) => {
                 let same = before.is_some_and(|before| before.reason() == now.reason());
-                if let Some(note) = outcome.note().filter(|_| !same) {
-                    self.cluster.warn(sandbox, now.reason(), &note).await;
+                if let Some((reason, note)) = outcome.event().filter(|_| !same) {
+                    self.cluster.warn(sandbox, reason, &note).await;
                 }
                 self.reported.lock().insert(uid, now);
                 true

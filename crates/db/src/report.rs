@@ -53,13 +53,13 @@ impl Outcome {
         }
     }
 
-    /// The text of the event for outcomes that may need a person's action. There is
-    /// none if the database is away: the log and a metric report that once for all
-    /// sandboxes.
-    pub fn note(&self) -> Option<String> {
+    /// The reason and the text of the event for outcomes that may need a person's action.
+    /// There is none if the database is away: the log and a metric report that once for
+    /// all sandboxes.
+    pub fn event(&self) -> Option<(Reason, String)> {
         match self {
-            Self::Missing => Some(self.message()),
-            Self::Failed(error) if !error.away() => Some(self.message()),
+            Self::Missing => Some((Reason::ProjectNotFound, self.message())),
+            Self::Failed(error) if !error.away() => Some((error.reason(), self.message())),
             _ => None,
         }
     }

@@ -17,6 +17,7 @@ use hutch_api::{Sandbox, managers};
 use hutch_core::interfaces::{ProjectReport, ProjectSandboxes, ResourceError};
 use hutch_core::names::is_name;
 use hutch_core::objects::{has_ended, is_ending};
+use hutch_core::reasons::Reason;
 use hutch_kube::apply::{Error, Writer};
 use hutch_kube::events::Events;
 use hutch_kube::lease::Leadership;
@@ -107,7 +108,7 @@ impl ProjectSandboxes for ProjectSandboxStore {
     fn warn<'a>(
         &'a self,
         sandbox: &'a Sandbox,
-        reason: &'a str,
+        reason: Reason,
         note: &'a str,
     ) -> BoxFuture<'a, ()> {
         self.events.warning(sandbox, reason, note).boxed()

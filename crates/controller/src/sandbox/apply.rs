@@ -98,8 +98,7 @@ async fn expire_now(ctx: &Context, sandbox: &Sandbox) -> Result<(), Error> {
     confirm_unchanged(ctx, sandbox).await?;
     let ttl = sandbox.spec.lifecycle.ttl.as_deref().unwrap_or_default();
     let note = format!("deleted because its ttl of {ttl} has passed");
-    let reason = Reason::Expired.as_str();
-    ctx.events.normal(sandbox, reason, &note).await;
+    ctx.events.normal(sandbox, Reason::Expired, &note).await;
     ctx.writer.delete_unchanged(sandbox).await.map(drop)
 }
 
@@ -202,8 +201,9 @@ async fn create_claim(
 
 async fn report_lost_workspace(ctx: &Context, sandbox: &Sandbox, claim: &str) {
     let note = format!("claim {claim} was gone, and its data with it; the workspace begins empty");
-    let reason = Reason::WorkspaceLost.as_str();
-    ctx.events.warning(sandbox, reason, &note).await;
+    ctx.events
+        .warning(sandbox, Reason::WorkspaceLost, &note)
+        .await;
 }
 
 async fn apply_pod(
@@ -258,8 +258,7 @@ async fn report_lost_pod(ctx: &Context, sandbox: &Sandbox) {
         && let Some(name) = &status.pod_name
     {
         let note = format!("pod {name} was deleted; a new one is made with the same workspace");
-        let reason = Reason::PodLost.as_str();
-        ctx.events.warning(sandbox, reason, &note).await;
+        ctx.events.warning(sandbox, Reason::PodLost, &note).await;
     }
 }
 
@@ -330,8 +329,7 @@ async fn delete_pod(
         }
         Removal::Restart => {
             let note = "the pod is replaced to apply the spec's changes";
-            let reason = Reason::Restarting.as_str();
-            ctx.events.normal(sandbox, reason, note).await;
+            ctx.events.normal(sandbox, Reason::Restarting, note).await;
             ctx.writer.delete(pod).await?
         }
         // The pod may have started meanwhile. Then it has changed and stays.

@@ -95,7 +95,7 @@ async fn report(
         Err(error) => return Err(error),
     }
     if let Some(event) = status::event(sandbox.status.as_ref(), &status) {
-        let (reason, note) = (event.reason.as_str(), event.note);
+        let (reason, note) = (event.reason, event.note);
         match event.kind {
             EventType::Normal => ctx.events.normal(sandbox, reason, note).await,
             EventType::Warning => ctx.events.warning(sandbox, reason, note).await,

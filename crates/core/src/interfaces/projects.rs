@@ -149,10 +149,6 @@ pub trait ProjectSandboxes: Send + Sync {
     ) -> BoxFuture<'a, Result<(), ResourceError>>;
 
     /// Writes an event of type Warning.
-    fn warn<'a>(
-        &'a self,
-        sandbox: &'a Sandbox,
-        reason: &'a str,
-        note: &'a str,
-    ) -> BoxFuture<'a, ()>;
+    fn warn<'a>(&'a self, sandbox: &'a Sandbox, reason: Reason, note: &'a str)
+    -> BoxFuture<'a, ()>;
 }

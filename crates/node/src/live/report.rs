@@ -150,12 +150,13 @@ impl Reporter {
             (Some(reason), Some(error)) if was != Some(reason) => {
                 let note = format!("bucket {name}: {error}");
                 let kind = EventType::Warning;
+                let reason = Reason::parse(reason).unwrap_or(Reason::MounterFailed);
                 events.of_part(sandbox, &part, kind, reason, &note).await;
             }
             (None, _) if was.is_some() && now.phase == BucketPhase::Mounted => {
                 let note = format!("bucket {name} is mounted");
                 let kind = EventType::Normal;
-                let reason = Reason::BucketMounted.as_str();
+                let reason = Reason::BucketMounted;
                 events.of_part(sandbox, &part, kind, reason, &note).await;
             }
             _ => {}
