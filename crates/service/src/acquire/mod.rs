@@ -74,7 +74,7 @@ impl Acquirer {
         }
         let shared = Target::tenant_any_case(id);
         let made = self.sandboxes.get(&shared.name);
-        if shared.name != own.name && made.is_some_and(|made| answers_any_case(&made)) {
+        if made.is_some_and(|made| answers_any_case(&made)) {
             shared
         } else {
             own

@@ -32,6 +32,7 @@ struct State {
     keeps_deleted: bool,
     /// The beginning of the writes that fail, and their error.
     fault: Option<(&'static str, ResourceError)>,
+    creation_delay: Duration,
     uids: u32,
     log: Vec<String>,
     activity: Vec<(String, Timestamp, Option<String>)>,
@@ -107,6 +108,17 @@ impl FakeSandboxes {
         self.changed();
     }
 
+    /// Reports a change of the cache that is none of these sandboxes.
+    pub fn report_other_change(&self) {
+        self.changes.send_modify(|version| *version += 1);
+    }
+
+    /// Lets every creation take that long. It still fails or succeeds by the faults at its
+    /// begin.
+    pub fn set_creation_delay(&self, delay: Duration) {
+        self.state.lock().creation_delay = delay;
+    }
+
     /// Lets deleted sandboxes stay until [`Self::remove`].
     pub fn keep_deleted(&self) {
         self.state.lock().keeps_deleted = true;
@@ -172,6 +184,19 @@ impl FakeSandboxes {
         }
         self.changed();
         sandbox
+    }
+
+    fn create_or_read(&self, new: &NewSandbox) -> Sandbox {
+        if let Some(there) = self.stored(&new.name) {
+            return there;
+        }
+        self.insert(&new.name, new.spec.clone());
+        self.edit(&new.name, |sandbox| {
+            let notes = new.notes.iter();
+            let notes = notes.map(|(key, value)| ((*key).to_owned(), value.clone()));
+            sandbox.metadata.annotations = Some(notes.collect());
+        });
+        self.stored(&new.name).unwrap()
     }
 
     /// Logs a write and makes it, unless a fault is switched on. `change` returns false
@@ -274,21 +299,18 @@ impl Sandboxes for FakeSandboxes {
     fn create(&self, new: NewSandbox) -> BoxFuture<'_, Result<Sandbox, ResourceError>> {
         let mut state = self.state.lock();
         let fault = state.log_write(format!("create {}", new.name));
-        let there = state.all.get(&new.name).cloned();
+        let delay = state.creation_delay;
         drop(state);
-        if let Some(error) = fault {
-            return ready(Err(error)).boxed();
+        async move {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            match fault {
+                Some(error) => Err(error),
+                None => Ok(self.create_or_read(&new)),
+            }
         }
-        let created = there.unwrap_or_else(|| {
-            self.insert(&new.name, new.spec.clone());
-            self.edit(&new.name, |sandbox| {
-                let notes = new.notes.iter();
-                let notes = notes.map(|(key, value)| ((*key).to_owned(), value.clone()));
-                sandbox.metadata.annotations = Some(notes.collect());
-            });
-            self.stored(&new.name).unwrap()
-        });
-        ready(Ok(created)).boxed()
+        .boxed()
     }
 
     fn set_lifecycle<'a>(

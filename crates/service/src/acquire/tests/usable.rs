@@ -55,6 +55,24 @@ async fn a_clock_that_is_behind_the_one_of_the_sleep_still_wakes_the_sandbox() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wake_that_the_cache_does_not_show_yet_is_not_repeated() {
+    let (fakes, target) = (Fakes::new(), Target::tenant("a"));
+    fakes.sandboxes.put_asleep(&target.name, Timestamp::now());
+    fakes.sandboxes.set_behind(true);
+    let cluster = async {
+        for _ in 0..5 {
+            sleep(Duration::from_secs(1)).await;
+            fakes.sandboxes.report_other_change();
+        }
+        fakes.sandboxes.set_behind(false);
+        fakes.sandboxes.start_controller(Duration::ZERO);
+    };
+    let (pod, ()) = tokio::join!(acquire(&fakes, &target), cluster);
+    pod.unwrap();
+    assert_eq!(fakes.sandboxes.activity().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wake_that_the_api_server_refuses_fails_the_request() {
     let (fakes, target) = (Fakes::new(), Target::tenant("a"));
     fakes.sandboxes.put_asleep(&target.name, Timestamp::now());
@@ -168,6 +186,24 @@ async fn a_creation_that_is_refused_fails_at_once_and_does_not_count_as_a_sandbo
     fakes.sandboxes.repair();
     fakes.sandboxes.start_controller(Duration::ZERO);
     assert!(acquire(&fakes, &Target::tenant("b")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_does_not_depend_on_a_creation_of_another_that_fails() {
+    let (fakes, target) = (Fakes::new(), Target::tenant("a"));
+    fakes.sandboxes.set_creation_delay(Duration::from_secs(1));
+    fakes
+        .sandboxes
+        .fail(ResourceError::Forbidden("no".to_owned()));
+    let second = async {
+        sleep(Duration::from_millis(100)).await;
+        fakes.sandboxes.repair();
+        fakes.sandboxes.start_controller(Duration::ZERO);
+        acquire(&fakes, &target).await
+    };
+    let (first, second) = tokio::join!(acquire(&fakes, &target), second);
+    assert!(first.is_err());
+    second.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -192,4 +192,10 @@ async fn the_sources_of_a_project_are_its_files_with_a_checker() {
     });
     let sources = toolchains.sources(&Place::at("/work")).await.unwrap();
     assert_eq!(sources, ["a.py", "lib/deep/b.go", "lib/c.ts", "e.js"]);
+    runner.set_tree(Tree {
+        entries: vec![entry(1, "a.py", TreeKind::File); 60],
+        truncated: false,
+    });
+    let sources = toolchains.sources(&Place::at("/work")).await.unwrap();
+    assert_eq!(sources.len(), MAX_FILES);
 }
