@@ -1,10 +1,10 @@
-//! What is generated from the types is what the types say.
+//! Generated files are up to date with the types they are generated from.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::path::Path;
 
-/// Larger ones come near what an API server takes, and nobody reads them.
+/// A larger definition comes near the limit of the API server, and is hard to read.
 const LARGEST: usize = 40 << 10;
 
 fn read(path: &str) -> String {
@@ -16,8 +16,8 @@ fn read(path: &str) -> String {
 fn the_manifests_in_crds_and_in_the_chart_are_those_of_the_types() {
     for crd in hutch_api::definitions() {
         let wanted = serde_yaml_ng::to_string(&crd).unwrap();
-        for folder in ["crds", "charts/hutch/files/crds"] {
-            let path = format!("{folder}/{}.yaml", crd.spec.names.plural);
+        for directory in ["crds", "charts/hutch/files/crds"] {
+            let path = format!("{directory}/{}.yaml", crd.spec.names.plural);
             assert!(
                 read(&path) == wanted,
                 "{path} is not up to date: run `make generate`"

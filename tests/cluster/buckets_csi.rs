@@ -14,7 +14,7 @@ async fn begin(test: &str) -> (World, S3, Node) {
     (world, s3, node)
 }
 
-/// Waits until nothing is left of the volumes: no mount, folder, process, record.
+/// Waits until nothing is left of the volumes: no mount, directory, process or record.
 async fn all_gone(world: &World, node: &Node, pods: &[Pod]) {
     eventually("nothing is left of the volumes", async || {
         let mut left = world.on_the_host(pods);

@@ -1,5 +1,5 @@
-//! Buckets that are volumes of Restricted sandboxes, and what changes under them:
-//! spec, keys, the S3 service, the other sandboxes that share them.
+//! Buckets as volumes of Restricted sandboxes, and changes of their spec, their keys, their
+//! S3 service and the other sandboxes that share them.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
@@ -17,7 +17,7 @@ use hutch_api::{BucketPhase, Mechanism, Phase, Sandbox};
 const IDLE: &str = "sleep infinity";
 const FUSE: &str = "grep -c fuse /proc/mounts || true";
 
-/// Deletes the sandbox, which leaves nothing.
+/// Deletes the sandbox, and checks that nothing is left.
 async fn ends(world: &World, node: &Node, name: &str) {
     let pod = world.pods().get(name).await.unwrap();
     world.delete(name).await;
@@ -52,8 +52,7 @@ async fn a_volume_that_the_spec_drops_is_unmounted_in_the_running_pod_and_can_re
     assert_eq!(world.inside("s", FUSE).unwrap(), "0");
     assert_eq!(s3.get("data", "file").unwrap(), "kept\n");
 
-    // Its mounter is there as long as the pod is, and what heals it leaves the
-    // container alone.
+    // Its mounter runs as long as the pod exists. A repair does not restart the container.
     let before = node.mounters();
     before.iter().for_each(|one| one.signal(Signal::KILL));
     eventually("the volume is healed on the host", async || {
@@ -101,7 +100,7 @@ async fn a_volume_with_a_wrong_key_reports_it_and_is_mounted_when_the_secret_is_
     assert_eq!(world.inside("s", "cat /mnt/data/file").unwrap(), "text");
     world.mounted("s", "data").await;
 
-    // And in all of this no key was told to anybody.
+    // No text has contained a key.
     let search = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/mounts | tr '\\0' '\\n'; \
                   grep -rs '' /etc /tmp /run /workspace 2> /dev/null; env";
     let inside = world.inside("s", search).unwrap();
@@ -165,7 +164,8 @@ async fn sandboxes_share_a_volume_that_outlives_each_of_them_and_is_used_again()
     assert_eq!(node.mounters(), mounters);
     world.mounted("two", "data").await;
 
-    // The last one goes while no controller runs: the volume is released, not gone.
+    // The last sandbox is deleted while no controller runs: the volume is released and
+    // still exists.
     hutch.kill();
     let claims = world.claims().list(&ListParams::default()).await.unwrap();
     let of_bucket = |claim: &&PersistentVolumeClaim| claim.name_any().starts_with("bucket-");

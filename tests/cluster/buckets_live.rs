@@ -1,5 +1,4 @@
-//! Buckets that come live into running sandboxes: what is seen through them, by
-//! whom, and across which ends and beginnings.
+//! Live mounts of running sandboxes: their files, the owners of the files, and restarts.
 
 use hutch_api::{Bucket, BucketPhase, Mechanism, SandboxSpec, SecurityProfile};
 use hutch_node::container;
@@ -119,7 +118,7 @@ async fn files_belong_to_the_user_of_the_sandbox() {
     world
         .create("user", spec(SecurityProfile::Restricted))
         .await;
-    // Added while they run: then they come live in either profile.
+    // A bucket that is added to a running sandbox is a live mount in both profiles.
     for (name, path) in [("root", "/mnt/data"), ("user", "/workspace/in/data")] {
         world.running(name).await;
         world.set_buckets(name, &[s3.bucket("data", path)]).await;
@@ -142,7 +141,7 @@ async fn files_belong_to_the_user_of_the_sandbox() {
         world.inside("root", "cat /mnt/data/of-user").unwrap(),
         "also"
     );
-    // What was made for the mount goes with it.
+    // Everything that was created for the mount is removed with it.
     world.set_buckets("user", &[]).await;
     world.forgotten("user", "data").await;
     assert_eq!(world.inside("user", "ls /workspace").unwrap(), "");

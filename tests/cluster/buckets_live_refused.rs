@@ -1,5 +1,5 @@
-//! Buckets that cannot be mounted: each has the right reason and leaves nothing,
-//! and keys are nowhere.
+//! Buckets that cannot be mounted: each reports the right reason and leaves nothing, and
+//! the S3 credentials appear nowhere.
 
 use std::process::Command;
 

@@ -1,5 +1,4 @@
-//! What a sandbox says of its buckets. What `hutch-node` would write into the
-//! status, the test writes in its name.
+//! The status of a sandbox's buckets. The test writes it as `hutch-node` would.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};

@@ -28,7 +28,7 @@ fn tenants(world: &World) -> Value {
         "allowInternet": true, "quota": {"pods": 10}}])
 }
 
-/// Values of a component with all those that the components have in common.
+/// The values of a component, merged with those that all components share.
 fn usual(mut values: Value) -> Value {
     let usual = json!({
         "podAnnotations": {"a": "b"}, "podLabels": {"a": "b"}, "nodeSelector": {"a": "b"},

@@ -6,7 +6,7 @@ use crate::support::World;
 
 const BACKEND: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/backend");
 
-/// Runs `go` there with those arguments; what it printed, in good and bad times.
+/// Runs `go` in that directory. Returns its output, also if it fails.
 fn go(arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new("go");
     command
@@ -22,8 +22,8 @@ fn go(arguments: &[&str]) -> Result<String, String> {
     output.status.success().then(|| said.clone()).ok_or(said)
 }
 
-/// Has the backend use every route of the service at `url`, which has no
-/// conversations yet.
+/// Lets the backend use every route of the service at `url`, which has no conversations
+/// yet.
 pub fn contract(url: &str) {
     if let Err(said) = go(&["version"]) {
         panic!("this test needs Go in the path: https://go.dev/dl\n{said}");
@@ -33,7 +33,7 @@ pub fn contract(url: &str) {
     assert!(said.ends_with("fine\n"), "{said}");
 }
 
-/// What `/projects/create` makes Python projects with, which the cluster has.
+/// The image that `/projects/create` uses for Python projects. The cluster has it.
 pub const IMAGES: [&str; 2] = ["--project-image", "python=python:3.11-slim"];
 
 #[tokio::test(flavor = "multi_thread")]

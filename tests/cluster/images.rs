@@ -1,4 +1,4 @@
-//! The images that are shipped, as `make image` makes them, run on the node.
+//! The shipped images, as `make image` builds them, run on the node.
 
 use std::net::{TcpListener, UdpSocket};
 
@@ -9,15 +9,15 @@ use crate::support::World;
 use crate::support::chart::{import, programs};
 use crate::support::world::PATIENCE;
 
-/// What a pod has to say to be let into a namespace that is "restricted"; that the
-/// image's user is not root it takes from the image.
+/// The security context that a "restricted" namespace requires. The user, which is not
+/// root, comes from the image.
 fn restricted() -> serde_json::Value {
     json!({"allowPrivilegeEscalation": false, "runAsNonRoot": true,
         "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}})
 }
 
 impl World {
-    /// Runs a container of that image to its end: its log.
+    /// Runs a container of that image to its end, and returns its log.
     async fn ran(&self, name: &str, container: serde_json::Value) -> String {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
             "spec": {"restartPolicy": "Never", "containers": [container]}});
@@ -66,8 +66,8 @@ async fn the_nodes_image_has_its_mounter() {
     assert!(said.contains("--kubelet-dir"), "{said}");
 }
 
-/// Answers every question for an IPv4 address with this one, and all others with
-/// nothing (RFC 1035, 4.1).
+/// Answers every query for an IPv4 address with this one, and all others with no record
+/// (RFC 1035, 4.1).
 fn serve_names(socket: &UdpSocket, address: std::net::Ipv4Addr) {
     let mut question = [0; 512];
     while let Ok((_, asker)) = socket.recv_from(&mut question) {
@@ -108,7 +108,7 @@ async fn a_static_hutch_in_an_empty_image_finds_services_by_name() {
                 {"name": "POSTGRES_PORT", "value": port}]}],
     }});
     world.apply(&pod.to_string()).unwrap();
-    // It looks for its database as soon as it runs, and again and again.
+    // Hutch connects to its database as soon as it runs, again and again.
     let wait = tokio::task::spawn_blocking(move || database.accept());
     tokio::time::timeout(PATIENCE, wait)
         .await

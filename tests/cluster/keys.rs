@@ -1,4 +1,4 @@
-//! `hutch keys`, and how soon the facade knows of what it did.
+//! `hutch keys`, and the time until the facade follows it.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::support::access::{id, knock_with, secret};
 use crate::support::hutch::KEYED;
 use crate::support::world::eventually;
 
-/// How soon a key has to work, or to work no longer.
+/// The longest time until a key works, or stops working.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Asserts that the status of requests with that key is soon, and stays, as wanted.
+/// Checks that requests with that key soon get the wanted status, and keep it.
 async fn soon(url: &str, key: &str, status: u16) {
     let began = Instant::now();
     eventually("the key is known", async || {

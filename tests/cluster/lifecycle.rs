@@ -1,5 +1,5 @@
-//! A sandbox's life after its first start: pods that are lost, sleep and waking,
-//! the end of its time, and changes of its spec.
+//! The life of a sandbox after its first start: lost pods, sleep and wake, its time to
+//! live, and changes of its spec.
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
@@ -42,7 +42,7 @@ async fn a_lost_pod_is_replaced_by_one_with_the_same_data() {
     let claims = world.claim_names().await;
     let uid = world.ready(&name).await.uid().unwrap();
     let mut last = world.pods().get(&name).await.unwrap();
-    // The failed one first: an event is told again with the text of its first time.
+    // The failed pod comes first: a repeated event keeps the text of its first time.
     for fault in ["failed", "deleted", "evicted", "deleted at once"] {
         let before = pod_uid(&world.ready(&name).await);
         let pods = world.pods();
@@ -53,7 +53,8 @@ async fn a_lost_pod_is_replaced_by_one_with_the_same_data() {
                 let at_once = DeleteParams::default().grace_period(0);
                 drop(pods.delete(&name, &at_once).await.unwrap());
             }
-            // As the kubelet says of a pod that it evicts for want of a resource.
+            // The status that the kubelet writes when it evicts a pod for lack of a
+            // resource.
             _ => {
                 let told = json!({"status": {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}});
                 let params = PatchParams::default();
@@ -180,9 +181,9 @@ async fn a_sandbox_with_a_command_or_keep_alive_does_not_fall_asleep() {
         .await
         .ok();
     let name = names::sandbox("short");
-    // A command much longer than the time-out, which sleep would have ended.
+    // The command runs much longer than the idle timeout.
     assert_eq!(tenant.stdout("sleep 7; echo done").await, "done");
-    // What a command left in the background is done before the sandbox sleeps.
+    // A background process ends before the sandbox falls asleep.
     tenant
         .stdout("(sleep 5; echo done > background) & true")
         .await;
@@ -193,7 +194,7 @@ async fn a_sandbox_with_a_command_or_keep_alive_does_not_fall_asleep() {
 
     let kept = world.ready(&names::sandbox("kept")).await;
     assert_eq!(pod_uid(&kept), kept_pod, "never slept");
-    // Told so while it sleeps, a sandbox wakes without a request.
+    // `keepAlive` wakes a sandbox that is asleep, without a request.
     world
         .sandbox(&name, |sandbox| phase(sandbox) == Phase::Suspended)
         .await;
@@ -216,7 +217,7 @@ async fn a_sandbox_ends_with_its_time_to_live_in_every_state() {
         world.gone::<Sandbox>(name).await;
         world.gone::<Pod>(name).await;
     }
-    // A time that is set later counts from the creation, too.
+    // A time to live that is set later also counts from the creation.
     world.ready("later").await;
     let ttl = json!({"spec": {"lifecycle": {"ttl": "1s"}}});
     world.patch("later", ttl).await;
@@ -286,18 +287,18 @@ async fn a_change_that_needs_a_new_pod_waits_for_one() {
     let sandbox = world.ready("box").await;
     assert_eq!(pod_uid(&sandbox), first, "it goes on with the old one");
 
-    // At once, when it is asked for; and only once.
+    // The restart happens at once if it is requested, and only once.
     world.patch("box", restart("1")).await;
     let sandbox = world.ready_with("box", |uid| uid != first).await;
     assert_eq!(pending(&sandbox), None);
     let second = pod_uid(&sandbox);
     let pod = world.pods().get("box").await.unwrap();
     assert_eq!(memory_limit(&pod), "200Mi");
-    // A restart that is asked for without a change is one, too.
+    // A requested restart without a change is a restart, too.
     world.patch("box", restart("2")).await;
     let third = pod_uid(&world.ready_with("box", |uid| uid != second).await);
 
-    // At the next start, when nobody asks for it.
+    // Without a request, the change takes effect at the next start.
     world.patch("box", restart_never()).await;
     let changes = json!({"spec": {"resources": {"limits": {"memory": "300Mi"}}}});
     world.patch("box", changes).await;

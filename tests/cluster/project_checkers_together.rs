@@ -1,5 +1,5 @@
-//! `/lsp/diagnostics` where files belong together, in projects with configurations
-//! and languages of their own, and where checkers are not what they should be.
+//! `/lsp/diagnostics` for files that belong together, in projects with their own
+//! configuration and several languages, and with broken checkers.
 
 use serde_json::{Value, json};
 
@@ -117,7 +117,7 @@ async fn a_go_file_is_checked_with_its_module_if_it_has_one() {
     assert_eq!(test[0]["code"], "printf", "{test:#}");
     assert_eq!(test.as_array().unwrap().len(), 1, "once: {test:#}");
 
-    // What it needs is broken: that is told, and of the other file.
+    // A file that it needs is broken. The finding is reported for that file.
     backend
         .write("m/sub/sub.go", "package sub\n\nvar X = y\n")
         .await

@@ -1,27 +1,28 @@
-//! `/execute` in the languages that need more than the usual image: Node.js, Ruby
-//! and Go, each with all its names.
+//! `/execute` in the languages that need more than the usual image: Node.js, Ruby and Go,
+//! each by all its names.
 
 use serde_json::{Value, json};
 
 use crate::support::World;
 
-/// A language's names, and code for each thing that all languages do alike.
+/// The names of a language, and code for everything that all languages do alike.
 struct Language {
     names: &'static [&'static str],
-    /// Prints what one and one are, and its first argument or nothing.
+    /// Prints one plus one, and its first argument or nothing.
     two: &'static str,
     /// Prints its working directory.
-    folder: &'static str,
+    directory: &'static str,
     /// Prints how many bytes are on stdin.
     stdin: &'static str,
     /// Prints `before` and, on stderr, `oops`; then waits for a `sleep` that it
     /// starts.
     waits: &'static str,
-    /// Prints bytes that shells would take for more than that.
+    /// Prints bytes that have a meaning for shells.
     quotes: &'static str,
     /// A comment.
     comment: &'static str,
-    /// Code, its exit code, and a word that its stderr has, or is empty without.
+    /// Code, its exit code, and a word that its stderr contains. If the word is empty, so
+    /// is stderr.
     fails: &'static [(&'static str, i32, &'static str)],
 }
 
@@ -29,7 +30,7 @@ const LANGUAGES: [Language; 3] = [
     Language {
         names: &["node", "javascript", "js", "Node"],
         two: "process.stdout.write(`${1+1}${process.argv[2] ?? ''}`)",
-        folder: "console.log(process.cwd())",
+        directory: "console.log(process.cwd())",
         stdin: "console.log(require('fs').readFileSync(0).length)",
         waits: "console.log('before'); console.error('oops');
             require('child_process').spawnSync('sleep', ['600']); console.log('after')",
@@ -47,7 +48,7 @@ const LANGUAGES: [Language; 3] = [
     Language {
         names: &["ruby", "rb"],
         two: "print 1+1, ARGV[0]",
-        folder: "puts Dir.pwd",
+        directory: "puts Dir.pwd",
         stdin: "puts $stdin.read.bytesize",
         waits: "$stdout.sync = true; puts 'before'; warn 'oops'; system 'sleep 600'; puts 'after'",
         quotes: r#"print "it's $(id) `id` $HOME \\ \"q\" 用户""#,
@@ -64,7 +65,7 @@ const LANGUAGES: [Language; 3] = [
     Language {
         names: &["go", "golang"],
         two: r#"package main; import ("fmt"; "os"); func main() { fmt.Print(1+1, len(os.Args)-1) }"#,
-        folder: r#"package main
+        directory: r#"package main
             import ("fmt"; "os")
             func main() { d, _ := os.Getwd(); fmt.Println(d) }"#,
         stdin: r#"package main
@@ -119,14 +120,14 @@ async fn node_ruby_and_go_run_by_every_name_in_the_directory_of_commands_with_em
         let name = language.names[0];
         let result = backend.run_in(name, language.stdin).await;
         assert_eq!(said(&result), ("0\n", "", 0), "{name}");
-        let result = backend.run_in(name, language.folder).await;
+        let result = backend.run_in(name, language.directory).await;
         assert_eq!(said(&result), ("/sandbox\n", "", 0), "{name}");
-        for folder in ["/tmp/it's $(id)", "/"] {
+        for directory in ["/tmp/it's $(id)", "/"] {
             let fields =
-                json!({"command": language.folder, "language": name, "working_dir": folder});
+                json!({"command": language.directory, "language": name, "working_dir": directory});
             let result = backend.call("/execute", fields).await.ok();
-            let folder = format!("{folder}\n");
-            assert_eq!(said(&result), (folder.as_str(), "", 0), "{name}");
+            let directory = format!("{directory}\n");
+            assert_eq!(said(&result), (directory.as_str(), "", 0), "{name}");
         }
     }
     let look = "ls -A /tmp /sandbox";
@@ -187,7 +188,7 @@ async fn code_of_any_language_may_have_any_bytes_and_be_of_any_length() {
 async fn a_timeout_ends_all_processes_of_code_in_any_language() {
     let world = World::new("children").await;
     let (_hutch, backend) = world.with_languages("c").await;
-    // What is slow the first time: Go's library is compiled.
+    // The first time is slow: Go compiles its library.
     backend
         .run_in(
             "go",
@@ -200,7 +201,7 @@ async fn a_timeout_ends_all_processes_of_code_in_any_language() {
         let result = backend.call("/execute", fields).await.ok();
         assert_eq!(said(&result), ("before\n", "oops\n", 124), "{name}");
     }
-    // It may pass while a compiler is at work, too.
+    // The timeout may also pass while a compiler runs.
     let code = "package main; import _ \"net/http\"; func main() {}";
     let fields = json!({"command": code, "language": "go", "timeout": 0.05});
     let result = backend.call("/execute", fields).await.ok();
@@ -224,7 +225,8 @@ async fn go_code_uses_the_packages_of_the_module_that_it_starts_in() {
     }
     let code =
         "package main\nimport \"example.com/shop/price\"\nfunc main() { println(price.Of()) }";
-    let within = |folder: &str| json!({"command": code, "language": "go", "working_dir": folder});
+    let within =
+        |directory: &str| json!({"command": code, "language": "go", "working_dir": directory});
     let result = backend.call("/execute", within("shop")).await.ok();
     assert_eq!(said(&result), ("", "7\n", 0));
     let result = backend.call("/execute", within("/tmp")).await.ok();

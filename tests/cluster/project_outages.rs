@@ -1,5 +1,5 @@
-//! A database that is not there: no request fails for it that could do without,
-//! and when it is back, so are the projects.
+//! Outages of the database: every request that does not need it succeeds, and projects are
+//! back when the database is.
 
 use std::time::Duration;
 
@@ -12,15 +12,14 @@ use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::world::eventually;
 
-/// Longer than anything that was looked up may be believed without being looked
-/// up again.
+/// Longer than any looked-up value is used without a new look-up.
 const STALE: Duration = Duration::from_secs(7);
-/// The longest that a request may be held up by a database that does not answer:
-/// its own time comes on top.
+/// The longest delay of a request by a database that does not answer. The request's own
+/// time comes on top.
 const HELD_UP: Duration = Duration::from_secs(5);
 
-/// The conversation is served, and where it was, again and again for a while;
-/// returns the longest that one request took.
+/// Checks for a while that the same sandbox serves the conversation. Returns the longest
+/// time of one request.
 async fn served(backend: &Backend, host: &str) -> Duration {
     let (begin, mut longest) = (Instant::now(), Duration::ZERO);
     while begin.elapsed() < STALE {

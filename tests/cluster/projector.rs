@@ -19,7 +19,7 @@ pub const SYNCED: &str = "DatabaseSynced";
 /// The projector compares all rows every 5 s.
 const LONGER_THAN_A_COMPARISON: Duration = Duration::from_secs(6);
 
-/// A controller that knows the database behind `port`.
+/// A controller with the database behind `port`.
 pub async fn controller(world: &World, postgres: &Postgres, port: u16) -> Hutch {
     with_flags(world, &postgres.flags(port)).await
 }
@@ -29,7 +29,7 @@ async fn with_flags(world: &World, flags: &[String]) -> Hutch {
     world.hutch("controller", &flags).await
 }
 
-/// A sandbox of that project that costs little.
+/// A small sandbox of that project.
 pub fn spec(project: &str) -> SandboxSpec {
     let spec = json!({
         "project": {"id": project},
@@ -38,7 +38,7 @@ pub fn spec(project: &str) -> SandboxSpec {
     serde_json::from_value(spec).unwrap()
 }
 
-/// The row says that, sooner or later: the bench measures how soon.
+/// Waits until the row has this name. The bench measures how long that takes.
 pub async fn row(postgres: &Postgres, project: &str, name: Option<&str>) {
     eventually(&format!("{project} says {name:?}"), async || {
         (postgres.container(project).await.as_deref() == name).then_some(())
@@ -107,7 +107,7 @@ async fn a_name_that_another_program_set_stays_while_that_pod_lives() {
     let (world, postgres) = (World::new("set").await, Postgres::start().await);
     postgres.project("P").await;
     let _hutch = controller(&world, &postgres, postgres.port).await;
-    // Lives, and never runs: there is no such node.
+    // The pod exists and never runs, because no node matches.
     let other = json!({"metadata": {"name": "theirs"}, "spec": {
         "nodeSelector": {"no": "such"}, "containers": [{"name": "c", "image": "python:3.11-slim"}]}});
     let other: Pod = serde_json::from_value(other).unwrap();
@@ -135,7 +135,7 @@ async fn a_name_that_another_program_set_stays_while_that_pod_lives() {
     row(&postgres, "P", Some("box")).await;
     world.condition("box", SYNCED, "Synced").await;
 
-    // What names nothing that lives is replaced, though the sandbox stays as it is.
+    // A name of no live pod is replaced, although the sandbox does not change.
     postgres
         .sql("UPDATE projects SET container_name = '../pods/gone'")
         .await;

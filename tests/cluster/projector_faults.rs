@@ -1,5 +1,5 @@
-//! The projector while the database is not as it should be: it catches up by
-//! itself, says what is wrong, and is in nobody's way.
+//! The projector during faults of the database: it catches up by itself, reports the fault,
+//! and delays nothing else.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn changes_during_an_outage_of_the_database_are_synced_later() {
     let told = readiness().await;
     assert!(told.contains("database: connected since "), "{told}");
 
-    // Gone in the middle, and what happens meanwhile.
+    // The database ends in the middle, and changes happen meanwhile.
     postgres.down("QUIT");
     eventually("that it is gone is measured", async || {
         (hutch.metric("hutch_database_connected").await < 0.5).then_some(())
@@ -96,7 +96,7 @@ async fn a_black_hole_delays_the_projector_and_nothing_else() {
     row(&postgres, "B", Some("b")).await;
 }
 
-/// Seconds spent in reconciles, and how many there were.
+/// The seconds that were spent in reconciles, and their number.
 async fn reconciles(hutch: &Hutch) -> (f64, f64) {
     let seconds = hutch.metric("hutch_reconcile_duration_seconds_sum").await;
     (
@@ -116,7 +116,7 @@ async fn a_demoted_server_is_left_for_the_new_one() {
     let hutch = controller(&world, &old, proxy.port).await;
     world.create("box", spec("P")).await;
     row(&old, "P", Some("box")).await;
-    // The connections stay, and lead to the old one.
+    // The connections stay open, and lead to the old server.
     let demote = "ALTER SYSTEM SET default_transaction_read_only = on";
     new.sql("UPDATE projects SET container_name = 'box'").await;
     old.sql(demote).await;
@@ -133,7 +133,7 @@ async fn a_demoted_server_is_left_for_the_new_one() {
     );
 }
 
-/// What begins a trouble, what ends it, and the reason it has.
+/// The start of a fault, its end, and its reason.
 const TROUBLES: [(&str, &str, &str); 4] = [
     (
         "ALTER TABLE projects RENAME container_name TO c",
@@ -173,7 +173,7 @@ async fn a_statement_that_the_database_refuses_is_reported_and_retried() {
     let mut asleep = false;
     for (begin, end, reason) in TROUBLES {
         postgres.sql(begin).await;
-        // So that a role's new setting counts.
+        // New connections get the role's new setting.
         postgres.sql(hang_up).await;
         asleep = !asleep;
         world.patch("box", suspended(asleep)).await;
@@ -212,7 +212,8 @@ async fn a_locked_row_stops_no_other_and_no_writer_loses_a_change() {
         world.ready("b").await;
         row(&postgres, "B", Some("b")).await;
     });
-    // Theirs came first, and was seen before it was replaced: it names nothing.
+    // The write of the other program came first, and Hutch saw it before it was replaced:
+    // the name is that of no pod.
     row(&postgres, "A", Some("a")).await;
     let told = postgres
         .sql("SELECT container_name FROM writes WHERE project = 'A' ORDER BY number")

@@ -1,4 +1,4 @@
-//! Clients in Python: one that knows the contract and nothing else, and our own.
+//! Python clients: one that knows only the contract, and the package of Hutch.
 
 use std::process::Command;
 
@@ -8,8 +8,8 @@ use crate::support::World;
 const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python");
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/client.py");
 
-/// Runs Debian's `python3` with those arguments and that service; what it printed,
-/// in good and bad times.
+/// Runs Debian's `python3` with those arguments and that service. Returns its output, also
+/// if it fails.
 fn python(service: &str, arguments: &[&str]) -> Result<String, String> {
     python_with(service, &[], arguments)
 }
@@ -32,7 +32,7 @@ fn python_with(
     output.status.success().then(|| said.clone()).ok_or(said)
 }
 
-/// Has the client that knows the contract only work with the service at `url`.
+/// Runs the client that knows only the contract with the service at `url`.
 pub fn contract(url: &str) {
     needs("requests");
     for part in ["begin", "go-on"] {

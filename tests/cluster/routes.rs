@@ -1,4 +1,4 @@
-//! What holds for every route of sessions and files alike.
+//! Rules for every route of sessions and files.
 
 use kube::api::ListParams;
 use reqwest::Method;
@@ -56,12 +56,12 @@ async fn every_route_checks_the_method_and_the_sandbox_id() {
             }
         }
     }
-    // Nothing of this needed a sandbox.
+    // None of these requests has created a sandbox.
     let all = ListParams::default();
     assert!(world.sandboxes().list(&all).await.unwrap().items.is_empty());
 }
 
-/// Requests that miss something, and what is said of it.
+/// Requests without a required value, and the text of the error.
 fn incomplete() -> Vec<(&'static str, Value, &'static str)> {
     let session = "Missing session id. Provide session_id in query or sessionId/session_id in body";
     vec![

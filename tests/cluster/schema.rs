@@ -1,5 +1,5 @@
-//! What the API server refuses by the custom resource definitions alone, and
-//! that it says why in words.
+//! Objects that the API server refuses by the custom resource definitions alone, with a
+//! reason in words.
 
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -10,7 +10,7 @@ use crate::sandbox::manifest;
 use crate::support::World;
 use hutch_api::{Sandbox, SandboxSession};
 
-/// Sends objects as `kubectl apply --validate=strict` does, and keeps none.
+/// Sends objects as `kubectl apply --validate=strict` does, and stores none.
 pub struct Trial {
     api: Api<DynamicObject>,
     kind: &'static str,

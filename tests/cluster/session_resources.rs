@@ -1,5 +1,5 @@
-//! SandboxSession resources: made by requests, applied by people, and gone with
-//! what they stand for.
+//! SandboxSession resources: created by requests or applied by users, and deleted with
+//! their session or sandbox.
 
 use std::time::Duration;
 
@@ -75,7 +75,8 @@ async fn a_session_created_by_a_request_has_a_resource_that_is_deleted_with_it()
         ("on the spot", "/tmp"),
         ("by env", "/workspace"),
     ] {
-        // It is told at most once in 30 s, so the last command's may come later.
+        // The status is written at most once in 30 s, so that of the last command may come
+        // later.
         let at = |status: &SandboxSessionStatus| {
             status.working_directory.as_deref() == Some(cwd) && status.last_activity.is_some()
         };
@@ -193,7 +194,7 @@ async fn a_session_waits_for_its_sandbox_and_is_deleted_with_it() {
     })
     .await;
 
-    // Without its sandbox nothing holds one back.
+    // Without its sandbox, nothing blocks the deletion of a resource.
     let spec = json!({"sandboxName": "never", "id": "s"});
     world.apply(&session("orphan", spec)).unwrap();
     world.object::<SandboxSession>("orphan", told).await;
@@ -217,7 +218,7 @@ async fn a_session_of_a_sleeping_sandbox_keeps_its_resource() {
     world
         .gone::<k8s_openapi::api::core::v1::Pod>(&sandbox)
         .await;
-    // One whose resource is deleted meanwhile ends when the sandbox wakes.
+    // A session whose resource is deleted meanwhile ends when the sandbox wakes.
     let api = world.api::<SandboxSession>();
     let params = DeleteParams::default();
     api.delete(&ended.name_any(), &params).await.unwrap();
@@ -278,7 +279,7 @@ async fn a_session_deleted_at_any_moment_does_not_come_back() {
         all(&world).await.is_empty().then_some(())
     })
     .await;
-    // What the controller was at by then is over by the time a later one is open.
+    // The controller has finished its earlier work when a later session is open.
     tenant.open("later").await.ok();
     resource(&world, "a", "later", |_| true).await;
     assert_eq!(tenant.sessions().await, ["default", "later"]);
@@ -306,7 +307,7 @@ async fn the_first_command_of_an_applied_session_runs_with_its_spec() {
         .object::<SandboxSession>("mine", |session| ready(session).is_some())
         .await;
     world.patch(&sandbox, suspend(false)).await;
-    // Nobody waits for the resource to be Ready.
+    // The request does not wait until the resource is Ready.
     assert_eq!(tenant.stdout_in("s", "pwd; echo $A").await, "/usr\n1");
     world.object::<SandboxSession>("mine", is_ready).await;
     assert_eq!(tenant.stdout_in("s", "pwd; echo $A").await, "/usr\n1");

@@ -234,8 +234,8 @@ fn load(environment: &Environment) {
 pub fn import(environment: &Environment, write: impl Fn(&Path) -> anyhow::Result<()>) {
     let cluster = environment.require_test_cluster();
     tokio::task::block_in_place(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let archive = folder.path().join("image.tar");
+        let directory = tempfile::tempdir().unwrap();
+        let archive = directory.path().join("image.tar");
         write(&archive).unwrap();
         cluster.import(&archive).unwrap();
     });

@@ -1,6 +1,5 @@
-//! What tests of the controllers do to a world besides creating sandboxes: apply
-//! manifests as a user would, change and delete objects, read conditions, and
-//! keep the history of its pods.
+//! Steps of tests of the controllers: apply manifests as a user would, change and delete
+//! objects, read conditions, and record the history of pods.
 
 use std::io::Write;
 use std::process::{Output, Stdio};
@@ -20,8 +19,8 @@ use super::world::eventually;
 use hutch_api::{Sandbox, labels};
 
 impl World {
-    /// `kubectl ARGUMENTS` here, fed with `input`: what it printed, or what it
-    /// complained of.
+    /// Runs `kubectl ARGUMENTS` in this namespace with `input` on stdin. Returns its output
+    /// or its errors.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let mut command = self.environment.kubectl();
         command
@@ -76,13 +75,13 @@ impl World {
         condition(&sandbox, kind).unwrap().clone()
     }
 
-    /// Names of all claims here, in order.
+    /// The names of all claims of this namespace, in order.
     pub async fn claim_names(&self) -> Vec<String> {
         let claims = self.claims().list(&ListParams::default()).await.unwrap();
         claims.iter().map(ResourceExt::name_any).collect()
     }
 
-    /// The pod of that name, once it is another than `uid`, runs and is ready.
+    /// The pod of that name, once it is another one than `uid`, runs and is ready.
     pub async fn next_pod(&self, name: &str, uid: &str) -> Pod {
         self.ready_with(name, |status_uid| status_uid != uid).await;
         self.pods().get(name).await.unwrap()
@@ -100,7 +99,7 @@ impl World {
         .await
     }
 
-    /// The history of the pods here, from now on.
+    /// Records the history of the pods of this namespace from now on.
     pub fn history(&self) -> History {
         History::record(self)
     }
@@ -112,13 +111,13 @@ pub fn condition<'a>(sandbox: &'a Sandbox, kind: &str) -> Option<&'a Condition> 
     status.conditions.iter().find(|found| found.type_ == kind)
 }
 
-/// Every change of the pods of a namespace, as a watch told it.
+/// Every change of the pods of a namespace, as a watch reported it.
 pub struct History {
     task: JoinHandle<()>,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
-/// One change: which pod, of which sandbox, and whether it lives after it.
+/// One change: the pod, its sandbox, and true if the pod lives after it.
 #[derive(Clone, Debug)]
 struct Seen {
     pod: String,
@@ -145,8 +144,8 @@ impl History {
         Self { task, seen }
     }
 
-    /// Checks I1: at no time a sandbox had two pods that lived. Returns how many
-    /// pods each sandbox UID has had, once the history has come to `latest`.
+    /// Checks that no sandbox ever had two live pods. Returns the number of pods of each
+    /// sandbox UID, once the history contains `latest`.
     pub async fn check(&self, latest: &Pod) -> std::collections::HashMap<String, usize> {
         let uid = latest.uid().unwrap();
         eventually("the history has the last pod", async || {

@@ -1,4 +1,4 @@
-//! Directories, renames, deletions, and looking.
+//! Directories, renames, deletions, `Stat` and `List`.
 
 use hutch_wire::v1::Kind;
 use tonic::Code;
