@@ -1,5 +1,5 @@
-# The two images of Hutch, for those who have Docker or buildah. `make image` makes the
-# same two without either; a test keeps this file and that in step.
+# The two images of Hutch, for Docker or buildah. `make image` builds the same two without
+# them. A test compares this file with crates/testcluster/src/images/hutch.rs.
 #
 #   docker build --target operator -t registry.example.com/hutch:0.1.0 .
 #   docker build --target node -t registry.example.com/hutch-node:0.1.0 .
@@ -18,14 +18,14 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates fuse s3fs \
  && rm -rf /var/lib/apt/lists/*
 
-# Controller, REST facade, and what brings the agent into sandboxes.
+# Controllers and REST facade. Sandboxes get the agent from this image.
 FROM scratch AS operator
 COPY --from=build /out/hutch /out/hutch-agent /
 COPY --from=packages /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 USER 65532:65532
 ENTRYPOINT ["/hutch"]
 
-# What mounts buckets, on every node: root, with its mounter.
+# The node component, which mounts buckets. It runs as root and contains the mounter.
 FROM packages AS node
 COPY --from=build /out/hutch-node /hutch-node
 ENTRYPOINT ["/hutch-node"]

@@ -3,7 +3,7 @@
 use crate::settings::{AgentDelivery, Buckets, Controller, Database, Facade, Secret};
 use hutch_api::{Compute, SandboxSpec};
 use hutch_controller::context::{BucketSettings, Delivery, PodSettings};
-use hutch_core::buckets::S3Credentials;
+use hutch_core::s3::{AllowedEndpoints, S3Credentials};
 use hutch_db::{DatabaseSettings, Target};
 use hutch_link::PoolSettings;
 
@@ -87,7 +87,7 @@ pub fn bucket_settings(
         node_driver: common.node_driver.clone(),
         operator_namespace,
         watched: settings.watch_namespace.clone(),
-        allow_http: common.allow_http_buckets,
+        endpoints: AllowedEndpoints::with_http(common.allow_http_buckets),
     }
 }
 

@@ -1,5 +1,5 @@
-//! How the REST facade is put together: one service per namespace over shared
-//! caches, channels and writers, behind authentication.
+//! Assembles the REST facade: one service per namespace over shared caches, channels and
+//! writers, behind authentication.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::config::{bucket_credentials, project_template};
 use crate::settings::{Access, Facade, ProjectPorts};
 use hutch_api::{SandboxSpec, managers};
 use hutch_core::interfaces::Authenticator;
+use hutch_core::s3::AllowedEndpoints;
 use hutch_db::Database;
 use hutch_facade::tls::Identity;
 use hutch_facade::{AuthSettings, HttpMetrics};
@@ -21,7 +22,10 @@ use hutch_kube::lease::Leadership;
 use hutch_kube::watches::Cache;
 use hutch_link::Pool;
 use hutch_process::listen;
-use hutch_service::{BackendSettings, Interfaces, Service, ServiceSettings};
+use hutch_service::{
+    AcquireSettings, BackendSettings, BucketSettings, Interfaces, Limits, Service, ServiceSettings,
+    Templates,
+};
 use hutch_store::access::CredentialAuthenticator;
 use hutch_store::api_keys::ApiKeyStore;
 use hutch_store::attached_pods::AttachedPodStore;
@@ -31,7 +35,7 @@ use hutch_store::sandboxes::SandboxStore;
 use hutch_store::sessions::SessionStore;
 use hutch_store::tokens::TokenReviews;
 
-/// What the services of all namespaces are made of.
+/// Makes the services of all namespaces from shared parts.
 struct Services {
     caches: FacadeCaches,
     writer: Writer,
@@ -42,29 +46,29 @@ struct Services {
     home: String,
     exposures: ExposureSettings,
     settings: ServiceSettings,
-    /// The one namespace that the caches have, where it is one.
+    /// The one namespace that the caches have. `None`: they have all namespaces.
     watched: Option<String>,
-    /// Ends what the services do by themselves.
+    /// Ends the background work of the services.
     stop: CancellationToken,
 }
 
 impl Services {
-    /// The service over that namespace; `stop` ends what it does by itself.
+    /// Makes the service of a namespace. `stop` ends its background work.
     fn over(&self, namespace: &str, stop: CancellationToken) -> Arc<Service> {
         let (caches, writer) = (&self.caches, &self.writer);
-        let scope = || (writer.clone(), namespace.to_owned());
-        let (to_sandboxes, of_sandboxes) = scope();
-        let (to_sessions, of_sessions) = scope();
-        let (to_guests, of_guests) = scope();
+        let in_namespace = || (writer.clone(), namespace.to_owned());
+        let (sandbox_writer, of_sandboxes) = in_namespace();
+        let (session_writer, of_sessions) = in_namespace();
+        let (pod_writer, of_pods) = in_namespace();
         let interfaces = Interfaces {
             sandboxes: Arc::new(SandboxStore::new(
                 caches.sandboxes.clone(),
-                to_sandboxes,
+                sandbox_writer,
                 of_sandboxes,
             )),
             session_records: Arc::new(SessionStore::new(
                 caches.sessions.clone(),
-                to_sessions,
+                session_writer,
                 of_sessions,
             )),
             s3_secrets: Arc::new(S3SecretStore::new(
@@ -74,28 +78,26 @@ impl Services {
             agents: self.pool.clone(),
             attached_pods: Arc::new(AttachedPodStore::new(
                 caches.attached_pods.clone(),
-                to_guests,
-                of_guests,
+                pod_writer,
+                of_pods,
             )),
             projects: self.database.clone(),
             exposures: Arc::new(ExposureWriter::new(writer.clone(), self.exposures.clone())),
         };
         let mut settings = self.settings.clone();
         if namespace != self.home {
-            // They open buckets of whoever runs the facade, not of every tenant.
-            settings.bucket_credentials = None;
+            // Other tenants must not use the facade's own S3 credentials.
+            settings.buckets.credentials = None;
         }
         let service = Service::new(interfaces, settings);
-        let records = service.clone();
-        let activity = stop.run_until_cancelled_owned(async move {
-            tokio::join!(records.clone().record_activity(), records.record_sessions());
-        });
-        tokio::spawn(activity);
+        let recording = service.clone();
+        let recorders = async move { recording.run_recorders().await };
+        tokio::spawn(stop.run_until_cancelled_owned(recorders));
         service
     }
 
-    /// The service over a namespace that a principal has, and what ends what it does
-    /// by itself; or why there is none.
+    /// Makes the service of another namespace, and a guard that ends its background work
+    /// when it is dropped. The error says why there is none.
     fn over_another(&self, namespace: &str) -> Result<(Arc<Service>, DropGuard), String> {
         match &self.watched {
             Some(watched) if watched != namespace => Err(format!(
@@ -111,7 +113,8 @@ impl Services {
 }
 
 impl Process {
-    /// Serves REST until the shutdown, and what is left of it after that.
+    /// Starts the REST server. The task ends after the shutdown, once the last request
+    /// has been answered.
     pub(super) async fn facade(
         &self,
         facade: Facade,
@@ -166,15 +169,23 @@ impl Process {
 
     fn services(&self, facade: Facade, caches: FacadeCaches, stop: CancellationToken) -> Services {
         let settings = ServiceSettings {
-            bucket_credentials: bucket_credentials(&facade),
-            allow_http_buckets: self.buckets.allow_http_buckets,
-            max_sandboxes: facade.max_sandboxes,
-            ready_timeout: facade.ready_timeout,
-            max_output: facade.max_output,
-            max_file: facade.max_file,
+            acquire: AcquireSettings {
+                max_sandboxes: facade.max_sandboxes,
+                ready_timeout: facade.ready_timeout,
+                templates: Templates {
+                    tenant: SandboxSpec::default(),
+                    project: project_template(),
+                },
+            },
+            limits: Limits {
+                max_output: facade.max_output,
+                max_file: facade.max_file,
+            },
             execute_timeout: facade.execute_timeout,
-            template: SandboxSpec::default(),
-            project_template: project_template(),
+            buckets: BucketSettings {
+                credentials: bucket_credentials(&facade),
+                endpoints: AllowedEndpoints::with_http(self.buckets.allow_http_buckets),
+            },
             backends: BackendSettings {
                 images: facade.project_images.into_iter().collect(),
                 domains: facade.domains,

@@ -15,7 +15,7 @@ pub use parts::{
 };
 pub use reference::reference;
 pub use sandbox::{Phase, Sandbox, SandboxSpec, SandboxStatus};
-pub use session::{SandboxSession, SandboxSessionSpec, SandboxSessionStatus};
+pub use session::{MAX_SESSION_ID_BYTES, SandboxSession, SandboxSessionSpec, SandboxSessionStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

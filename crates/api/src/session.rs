@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::EnvVar;
 
+/// Longest ID of a session, in bytes. Agents, the facade and the CRD have the same limit.
+pub const MAX_SESSION_ID_BYTES: usize = 512;
+
 /// A session: a shell state of a sandbox that outlives a command.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -38,7 +41,7 @@ pub struct SandboxSessionSpec {
     )]
     pub sandbox_name: String,
     /// ID by which clients name the session.
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(min = 1, max = MAX_SESSION_ID_BYTES))]
     pub id: String,
     /// First working directory. Unset: the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use kube::Client;
 use tokio::sync::Mutex;
 
-use super::backoff::Backoff;
+use super::backoff::RetryDelays;
 use super::sandbox::expectations::Expectations;
 use hutch_api::{CSI_DRIVER, Compute, SecurityProfile, managers};
+use hutch_core::s3::AllowedEndpoints;
 use hutch_kube::apply::Writer;
 use hutch_kube::caches::Caches;
 use hutch_kube::events::Events;
@@ -41,8 +42,8 @@ pub struct BucketSettings {
     /// The only namespace that this controller reconciles; `None` for all. Volumes
     /// whose claim is in another namespace belong to another controller.
     pub watched: Option<String>,
-    /// True if endpoints may use `http`.
-    pub allow_http: bool,
+    /// The endpoints that buckets may have.
+    pub endpoints: AllowedEndpoints,
 }
 
 impl BucketSettings {
@@ -59,7 +60,7 @@ impl Default for BucketSettings {
             node_driver: CSI_DRIVER.to_owned(),
             operator_namespace: "hutch-system".to_owned(),
             watched: None,
-            allow_http: false,
+            endpoints: AllowedEndpoints::default(),
         }
     }
 }
@@ -126,9 +127,9 @@ pub(crate) struct Context {
     /// Recent writes that the caches may not show yet.
     pub expectations: Expectations,
     /// Delays retries of failed reconciles, by UID of the sandbox.
-    pub retries: Backoff,
+    pub retries: RetryDelays,
     /// Delays the creation of a new pod after a failure, by UID and generation.
-    pub replacements: Backoff,
+    pub replacements: RetryDelays,
     /// Held while a bucket's Secret, volume and claim are created or deleted: neither
     /// happens between two steps of the other. Only the leader creates or deletes
     /// these objects, so a process-local lock is enough.
@@ -149,8 +150,8 @@ impl Context {
             events,
             settings,
             expectations: Expectations::default(),
-            retries: Backoff::default(),
-            replacements: Backoff::default(),
+            retries: RetryDelays::default(),
+            replacements: RetryDelays::default(),
             volume_lock: Mutex::default(),
         })
     }

@@ -9,7 +9,7 @@
 //! - `sweep`: deletes leftover volumes and Secrets of buckets.
 //! - `triggers`: maps each change to the objects to reconcile.
 //! - `queue`: runs the reconciles that the triggers ask for.
-//! - `backoff`: delays repeated failures.
+//! - `backoff`: delays retries after failures.
 //! - `outcome`: counts and logs the results of reconciles.
 //! - [`context`]: settings, caches and writers of the sandbox controller.
 
@@ -22,7 +22,7 @@ mod session;
 mod sweep;
 mod triggers;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -38,6 +38,7 @@ use self::queue::{Kind, Loop};
 use self::triggers::{orphan_triggers, sandbox_triggers, session_triggers};
 use hutch_api::{Sandbox, SandboxSession, managers};
 use hutch_core::interfaces::Sessions;
+use hutch_core::sync::Lock;
 use hutch_kube::apply::{Error, Writer};
 use hutch_kube::caches::Caches;
 use hutch_kube::lease::Leadership;
@@ -160,8 +161,8 @@ impl Controllers {
             caches: self.caches.clone(),
             writer: Writer::new(client, leadership, managers::SESSION),
             agents: self.agents.clone(),
-            retries: backoff::Backoff::default(),
-            aligned: Mutex::default(),
+            retries: backoff::RetryDelays::default(),
+            aligned: Lock::default(),
         });
         let of_sandboxes = self
             .controller("session", &self.caches.sandboxes, stop)

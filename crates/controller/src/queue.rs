@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
@@ -20,6 +20,7 @@ use tracing::field::Empty;
 
 use super::outcome::Metrics;
 use hutch_api::{Sandbox, SandboxSession, annotations};
+use hutch_core::sync::Lock;
 use hutch_kube::apply::Error;
 use hutch_kube::watches::{Cache, Change};
 use hutch_telemetry::{TRACED, continues, measured};
@@ -50,18 +51,18 @@ impl Kind for Sandbox {
         };
         let status = self.status.as_ref();
         let woken = status.filter(|status| recent(status.last_activity.as_ref()));
-        let made = || {
-            let made = recent(self.metadata.creation_timestamp.as_ref());
+        let created = || {
+            let is_new = recent(self.metadata.creation_timestamp.as_ref());
             let parent = self.annotations().get(annotations::TRACEPARENT);
-            parent.filter(|_| made)
+            parent.filter(|_| is_new)
         };
         let parent = woken.and_then(|status| status.traceparent.as_ref());
-        parent.or_else(made).map(String::as_str)
+        parent.or_else(created).map(String::as_str)
     }
 }
 
-/// References to everything in `store`.
-pub fn everything<K: Kind>(store: &Store<K>) -> Vec<ObjectRef<K>> {
+/// References to all objects in `store`.
+pub fn all_of<K: Kind>(store: &Store<K>) -> Vec<ObjectRef<K>> {
     let objects = store.state();
     objects
         .iter()
@@ -71,13 +72,13 @@ pub fn everything<K: Kind>(store: &Store<K>) -> Vec<ObjectRef<K>> {
 
 /// References to the objects that `change` affects: all of `store`, or the one that
 /// `name` derives from the changed object's name and its sandbox.
-pub fn named<K: Kind>(
+pub fn affected<K: Kind>(
     change: &Change,
     store: &Store<K>,
     name: impl Fn(&str, Option<&str>) -> Option<String>,
 ) -> Vec<ObjectRef<K>> {
     match change {
-        Change::All => everything(store),
+        Change::All => all_of(store),
         Change::One {
             namespace,
             name: own,
@@ -95,22 +96,18 @@ pub fn named<K: Kind>(
 /// The time at which each waiting object was enqueued, by namespace and name. A second
 /// change does not reset it. Requeues after a timer are not counted as waiting.
 #[derive(Default)]
-struct EnqueueTimes(Mutex<HashMap<(Option<String>, String), Instant>>);
+struct EnqueueTimes(Lock<HashMap<(Option<String>, String), Instant>>);
 
 impl EnqueueTimes {
-    fn all(&self) -> MutexGuard<'_, HashMap<(Option<String>, String), Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn enqueued<K: Kind>(&self, object: &ObjectRef<K>) {
         let key = (object.namespace.clone(), object.name.clone());
-        self.all().entry(key).or_insert_with(Instant::now);
+        self.0.lock().entry(key).or_insert_with(Instant::now);
     }
 
     /// Removes the object when its reconcile starts or the object no longer exists, and
     /// returns the time that it waited.
     fn dequeued(&self, namespace: Option<&String>, name: &str) -> Option<Duration> {
-        let since = self.all().remove(&(namespace.cloned(), name.to_owned()));
+        let since = self.0.lock().remove(&(namespace.cloned(), name.to_owned()));
         since.map(|since| since.elapsed())
     }
 }
@@ -156,7 +153,7 @@ impl<K: Kind> Loop<'_, K> {
         let (name, metrics) = (self.name, self.metrics);
         let store = self.cache.store();
         let waiting = EnqueueTimes::default();
-        let first = everything(store);
+        let first = all_of(store);
         let queue = stream::once(async { first })
             .chain(triggers)
             .flat_map(stream::iter)

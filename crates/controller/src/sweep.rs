@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::context::Context;
-use super::sandbox::desired::buckets::is_ours;
-use hutch_api::{MANAGED_BY, Sandbox, labels};
+use hutch_api::{Sandbox, labels};
 use hutch_core::names::BUCKET_PV;
+use hutch_core::objects::{claim_of, is_ending, is_managed, is_released, label, managed_selector};
 use hutch_kube::apply::Error;
 use hutch_kube::watches::Change;
 
@@ -61,7 +61,7 @@ pub async fn run(ctx: Arc<Context>, stop: CancellationToken) {
 fn triggers(ctx: &Arc<Context>) -> impl Stream<Item = ()> + Send + 'static {
     let operator = ctx.settings.buckets.operator_namespace.clone();
     let cache = ctx.caches.sandboxes.clone();
-    let mut known = HashMap::<(Option<String>, String), BTreeSet<String>>::new();
+    let mut named = HashMap::<(Option<String>, String), BTreeSet<String>>::new();
     let sandboxes = ctx.caches.sandboxes.triggers().filter_map(move |change| {
         let Change::One {
             namespace, name, ..
@@ -72,10 +72,10 @@ fn triggers(ctx: &Arc<Context>) -> impl Stream<Item = ()> + Send + 'static {
         let sandbox = cache.get(namespace.as_deref().unwrap_or_default(), name);
         let key = (namespace.clone(), name.clone());
         let left = match sandbox {
-            None => known.remove(&key).is_none_or(|before| !before.is_empty()),
+            None => named.remove(&key).is_none_or(|before| !before.is_empty()),
             Some(sandbox) => {
                 let now: BTreeSet<_> = secrets_of(&sandbox, &operator).cloned().collect();
-                let before = known.insert(key, now.clone());
+                let before = named.insert(key, now.clone());
                 before.is_some_and(|before| !before.is_subset(&now))
             }
         };
@@ -88,7 +88,7 @@ fn triggers(ctx: &Arc<Context>) -> impl Stream<Item = ()> + Send + 'static {
             Change::One { name, .. } => {
                 let volume = store.get(&ObjectRef::new(name));
                 match volume {
-                    Some(volume) => is_ours(&volume) && released(&volume),
+                    Some(volume) => is_managed(&volume.metadata) && is_released(&volume),
                     None => name.starts_with(BUCKET_PV),
                 }
             }
@@ -105,13 +105,8 @@ fn secrets_of<'a>(sandbox: &'a Sandbox, operator: &str) -> impl Iterator<Item = 
         .buckets
         .iter()
         .map(|b| &b.credentials_secret_ref);
-    let there = all.filter(move |secret| secret.namespace.as_deref() == Some(operator));
-    there.map(|secret| &secret.name)
-}
-
-fn released(volume: &PersistentVolume) -> bool {
-    let status = volume.status.as_ref();
-    status.and_then(|status| status.phase.as_deref()) == Some("Released")
+    let here = all.filter(move |secret| secret.namespace.as_deref() == Some(operator));
+    here.map(|secret| &secret.name)
 }
 
 /// Sweeps once. Returns the time until a Secret that is too young now can be deleted.
@@ -122,7 +117,7 @@ async fn sweep(ctx: &Context) -> Result<Option<Duration>, Error> {
         }
     }
     let operator = &ctx.settings.buckets.operator_namespace;
-    let ours = format!("{}={MANAGED_BY}", labels::MANAGED_BY);
+    let ours = managed_selector();
     let mut orphans = Vec::new();
     for secret in ctx.writer.list_secrets(operator, &ours).await? {
         if let Some(volume) = secret.labels().get(labels::VOLUME) {
@@ -142,39 +137,29 @@ async fn sweep(ctx: &Context) -> Result<Option<Duration>, Error> {
 /// True if the volume belongs to this controller and the caches show no claim for it.
 fn is_unclaimed(ctx: &Context, volume: &PersistentVolume) -> bool {
     let settings = &ctx.settings.buckets;
-    let Some(spec) = volume.spec.as_ref().filter(|_| is_ours(volume)) else {
+    let Some((namespace, name)) = claim_of(volume).filter(|_| is_managed(&volume.metadata)) else {
         return false;
     };
-    let secret = spec.csi.as_ref();
-    let secret = secret.and_then(|csi| csi.node_publish_secret_ref.as_ref());
-    let kept_here =
-        secret.and_then(|secret| secret.namespace.as_deref()) == Some(&settings.operator_namespace);
-    let claim = spec.claim_ref.as_ref();
-    let Some((namespace, name)) =
-        claim.and_then(|claim| Some((claim.namespace.as_ref()?, claim.name.as_ref()?)))
-    else {
-        return false;
-    };
-    let watched = settings.watched.as_ref();
-    kept_here
+    let watched = settings.watched.as_deref();
+    secret_namespace(volume) == Some(&settings.operator_namespace)
         && watched.is_none_or(|watched| watched == namespace)
-        && (released(volume) || ctx.caches.claims.get(namespace, name).is_none())
-        && volume.metadata.deletion_timestamp.is_none()
+        && (is_released(volume) || ctx.caches.claims.get(namespace, name).is_none())
+        && !is_ending(&volume.metadata)
+}
+
+/// Namespace of the volume's Secret: that of the Hutch that created the volume.
+fn secret_namespace(volume: &PersistentVolume) -> Option<&str> {
+    let csi = volume.spec.as_ref()?.csi.as_ref()?;
+    csi.node_publish_secret_ref.as_ref()?.namespace.as_deref()
 }
 
 async fn sweep_volume(ctx: &Context, volume: &PersistentVolume) -> Result<(), Error> {
-    let claim = volume
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.claim_ref.as_ref());
-    let Some(claim) = claim else { return Ok(()) };
-    let (namespace, name) = (claim.namespace.as_deref(), claim.name.as_deref());
+    let Some((namespace, name)) = claim_of(volume) else {
+        return Ok(());
+    };
     let _guard = ctx.volume_lock.lock().await;
-    let there: Option<PersistentVolumeClaim> = ctx
-        .writer
-        .read(namespace.unwrap_or_default(), name.unwrap_or_default())
-        .await?;
-    if there.is_some() {
+    let claim: Option<PersistentVolumeClaim> = ctx.writer.read(namespace, name).await?;
+    if claim.is_some() {
         return Ok(());
     }
     debug!(volume = %volume.name_any(), "its claim is gone: the volume goes, its data stay");
@@ -200,7 +185,7 @@ fn names(sandbox: &Sandbox, secret: &Secret, operator: &str) -> bool {
 }
 
 fn owns(sandbox: &Sandbox, secret: &Secret) -> bool {
-    secret.labels().get(labels::SANDBOX_UID) == sandbox.metadata.uid.as_ref()
+    label(&secret.metadata, labels::SANDBOX_UID) == sandbox.metadata.uid.as_deref()
 }
 
 /// The sandboxes of all namespaces, and the UIDs of those that do not decode.
@@ -213,6 +198,14 @@ async fn sandboxes(ctx: &Context) -> Result<(Vec<Sandbox>, Vec<String>), Error> 
         }
     }
     Ok((living, unreadable))
+}
+
+/// The time until the Secret may be deleted.
+fn grace_left(secret: &Secret) -> Duration {
+    let created = secret.metadata.creation_timestamp.as_ref();
+    let age = created.map(|created| Timestamp::now().duration_since(created.0));
+    let age = age.and_then(|age| Duration::try_from(age).ok());
+    NEW_SECRET_GRACE.saturating_sub(age.unwrap_or_default())
 }
 
 /// Deletes the Secrets that no existing sandbox names. If the Secret's sandbox exists,
@@ -239,10 +232,7 @@ async fn sweep_secrets(ctx: &Context, secrets: &[Secret]) -> Result<Option<Durat
         {
             continue;
         }
-        let made = secret.metadata.creation_timestamp.as_ref();
-        let age = made.map(|made| Timestamp::now().duration_since(made.0));
-        let age = age.and_then(|age| Duration::try_from(age).ok());
-        let left = NEW_SECRET_GRACE.saturating_sub(age.unwrap_or_default());
+        let left = grace_left(secret);
         if living.iter().any(|sandbox| owns(sandbox, secret)) && !left.is_zero() {
             again = again.into_iter().chain([left]).min();
             continue;

@@ -4,9 +4,10 @@ use futures::{Stream, StreamExt, stream};
 use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use super::queue::{everything, named};
+use super::queue::{affected, all_of};
 use hutch_api::{Phase, Sandbox, SandboxSession};
 use hutch_core::conditions;
+use hutch_core::reasons::Reason;
 use hutch_kube::caches::Caches;
 use hutch_kube::watches::Change;
 
@@ -16,7 +17,7 @@ pub fn orphan_triggers(
 ) -> impl Stream<Item = Vec<ObjectRef<SandboxSession>>> + Send + 'static {
     let store = caches.sessions.store().clone();
     let own = caches.sessions.triggers();
-    let own = own.map(move |change| named(&change, &store, |own, _| Some(own.to_owned())));
+    let own = own.map(move |change| affected(&change, &store, |own, _| Some(own.to_owned())));
     let store = caches.sessions.store().clone();
     let of_sandboxes = caches.sandboxes.triggers();
     stream::select(
@@ -33,11 +34,11 @@ pub fn session_triggers(
 ) -> impl Stream<Item = Vec<ObjectRef<Sandbox>>> + Send + 'static {
     let store = caches.sandboxes.store().clone();
     let own = caches.sandboxes.triggers();
-    let own = own.map(move |change| named(&change, &store, |own, _| Some(own.to_owned())));
+    let own = own.map(move |change| affected(&change, &store, |own, _| Some(own.to_owned())));
     let store = caches.sandboxes.store().clone();
     let cache = caches.sessions.clone();
     let of_sessions = caches.sessions.triggers().map(move |change| {
-        named(&change, &store, |own, sandbox| {
+        affected(&change, &store, |own, sandbox| {
             let owner = sandbox.map(str::to_owned);
             owner.or_else(|| match change.as_ref() {
                 Change::One { namespace, .. } => {
@@ -65,17 +66,17 @@ pub fn sandbox_triggers(
     let own = caches
         .sandboxes
         .triggers()
-        .map(move |change| named(&change, &sandboxes, |own, _| Some(own.to_owned())));
+        .map(move |change| affected(&change, &sandboxes, |own, _| Some(own.to_owned())));
     let sandboxes = store();
     let pods = caches
         .pods
         .triggers()
-        .map(move |change| named(&change, &sandboxes, |_, owner| owner.map(str::to_owned)));
+        .map(move |change| affected(&change, &sandboxes, |_, owner| owner.map(str::to_owned)));
     let sandboxes = store();
     let claims = caches
         .claims
         .triggers()
-        .map(move |change| named(&change, &sandboxes, |_, owner| owner.map(str::to_owned)));
+        .map(move |change| affected(&change, &sandboxes, |_, owner| owner.map(str::to_owned)));
     let sandboxes = store();
     let nodes = caches.nodes.triggers().map(move |_| {
         let all = sandboxes.state();
@@ -123,10 +124,7 @@ fn waits_for_nodes(sandbox: &Sandbox) -> bool {
     conditions
         .and_then(|all| conditions::find(all, conditions::READY))
         .is_some_and(|ready| {
-            matches!(
-                ready.reason.as_str(),
-                "UserNamespacesUnsupported" | "PodStuck"
-            )
+            ready.reason == Reason::UserNamespacesUnsupported || ready.reason == Reason::PodStuck
         })
 }
 
@@ -135,7 +133,7 @@ fn sessions_of(change: &Change, store: &Store<SandboxSession>) -> Vec<ObjectRef<
         namespace, name, ..
     } = change
     else {
-        return everything(store);
+        return all_of(store);
     };
     let all = store.state();
     all.iter()

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 /// Pure files and directories below `src`.
 const PURE: &[&str] = &[
-    "sandbox/plan.rs",
-    "sandbox/status.rs",
+    "sandbox/plan",
+    "sandbox/status",
     "sandbox/mounts.rs",
     "sandbox/volumes.rs",
     "sandbox/outdated.rs",
+    "sandbox/nudge.rs",
+    "sandbox/problem.rs",
     "sandbox/diagnosis.rs",
     "sandbox/desired",
     "session/status.rs",

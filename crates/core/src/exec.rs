@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use hutch_api::MAX_SESSION_ID_BYTES;
+
 /// The program of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {

@@ -12,6 +12,7 @@ pub mod exec;
 pub mod files;
 pub mod interfaces;
 pub mod names;
+pub mod objects;
 pub mod reasons;
 pub mod s3;
 pub mod search;

@@ -99,7 +99,7 @@ reasons! {
     Ended: "SandboxSession/Ready", "A client ended the session. The resource is about to be deleted.";
     SandboxNotReady: "SandboxSession/Ready", "The session opens when the sandbox is Ready.";
     SandboxNotFound: "SandboxSession/Ready", "This namespace has no sandbox of that name.";
-    SandboxUnreachable: "SandboxSession/Ready", "The controllers cannot connect to the pod. They retry. If `pods/exec` is forbidden, bind `hutch-facade` in this namespace.";
+    SandboxUnreachable: "SandboxSession/Ready", "The controllers cannot connect to the pod. They retry. If `pods/exec` is forbidden, bind `hutch-controller-exec` in this namespace.";
     Duplicate: "SandboxSession/Ready", "An older resource represents the same session.";
     Refused: "SandboxSession/Ready", "The sandbox cannot hold the session: the image has no shell, there are 1024 sessions, or the disk is full.";
     WorkspaceLost: "Event of Sandbox", "The claim was gone. The workspace starts empty.";

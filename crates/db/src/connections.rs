@@ -6,7 +6,6 @@
 //! deadline.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;
@@ -17,6 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::error::{classify, is_connection_lost};
 use super::target::Target;
 use hutch_core::interfaces::DatabaseError;
+use hutch_core::sync::Lock;
 use hutch_telemetry::{measured, operation};
 
 const MAX_CONNECTIONS: usize = 8;
@@ -44,7 +44,7 @@ const PROBE: &str = "SELECT current_setting('transaction_read_only') AS read_onl
 pub struct Connections {
     target: Target,
     permits: Semaphore,
-    idle: Mutex<Vec<Idle>>,
+    idle: Lock<Vec<Idle>>,
     /// Incremented to discard all connections that exist so far.
     epoch: AtomicU64,
     /// The result of the last probe.
@@ -63,7 +63,7 @@ impl Connections {
         Self {
             target,
             permits: Semaphore::new(MAX_CONNECTIONS),
-            idle: Mutex::default(),
+            idle: Lock::default(),
             epoch: AtomicU64::new(0),
             read_only: AtomicBool::new(false),
         }
@@ -164,27 +164,23 @@ impl Connections {
     }
 
     fn take(&self) -> Option<Idle> {
-        let mut idle = self.lock();
+        let mut idle = self.idle.lock();
         idle.retain(|idle| idle.used.elapsed() < MAX_IDLE);
         idle.pop()
     }
 
     fn put(&self, mut returned: Idle) {
         returned.used = Instant::now();
-        let mut idle = self.lock();
+        let mut idle = self.idle.lock();
         if returned.epoch == self.epoch.load(Ordering::Acquire) {
             idle.push(returned);
         }
     }
 
     fn discard(&self) {
-        let mut idle = self.lock();
+        let mut idle = self.idle.lock();
         self.epoch.fetch_add(1, Ordering::AcqRel);
         idle.clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use hutch_api::Sandbox;
 use hutch_core::names;
+use hutch_core::objects::is_ending;
 
 /// The decision about one row.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub fn decide(
 /// The sandbox's pod, if it can run commands.
 pub fn running_pod(sandbox: &Sandbox) -> Option<String> {
     let status = sandbox.status.as_ref()?;
-    let runs = status.phase.answers() && sandbox.metadata.deletion_timestamp.is_none();
+    let runs = status.phase.answers() && !is_ending(&sandbox.metadata);
     status.pod_name.clone().filter(|_| runs)
 }
 

@@ -36,18 +36,17 @@ use tokio::time::{sleep, timeout};
 
 use circuit::{Attempt, Circuit};
 use connections::Connections;
+use hutch_core::backoff::Backoff;
 use hutch_core::interfaces::DatabaseError;
 pub use projector::Projector;
 pub use target::{DatabaseSettings, Target};
 
-/// How often a connected database is probed, so that Hutch notices without a
-/// request that it went away or became read-only.
+/// Time between two probes of a connected database. They notice that it went away or
+/// became read-only, even without a request.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
-/// The first wait before a database that is away is probed again. It doubles with
-/// every failure.
-const MIN_RETRY_WAIT: Duration = Duration::from_millis(250);
-/// Together with the 2 s that a connect may take, this makes 5 s.
-const MAX_RETRY_WAIT: Duration = Duration::from_secs(3);
+/// Waits before a database that is away is probed again. The longest one and the 2 s that a
+/// connect may take are 5 s together.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(3));
 
 /// The shared database. If none is configured, or while it is away, every call
 /// fails at once with [`DatabaseError::Away`]. Every other call ends within its
@@ -82,19 +81,19 @@ impl Database {
             );
             return std::future::pending().await;
         };
-        let mut wait = MIN_RETRY_WAIT;
+        let mut failures = 0;
         loop {
             match connections.probe().await {
                 Ok(()) => {
                     self.circuit.record_success();
-                    wait = MIN_RETRY_WAIT;
+                    failures = 0;
                     // Ends early if a statement finds that the database is away.
                     let _ = timeout(PROBE_EVERY, self.circuit.wait_unavailable()).await;
                 }
                 Err(error) => {
                     self.circuit.record_failure(&error, Attempt::Probe);
-                    sleep(wait).await;
-                    wait = (wait * 2).min(MAX_RETRY_WAIT);
+                    failures += 1;
+                    sleep(RETRY.after(failures)).await;
                 }
             }
         }

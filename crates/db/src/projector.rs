@@ -5,7 +5,7 @@
 //! waits for the projector, and a project that cannot be written delays no other.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
@@ -19,12 +19,13 @@ use super::report::{Outcome, Reported, report};
 use super::schedule::{Job, Next, Schedule};
 use hutch_api::Sandbox;
 use hutch_core::interfaces::{DatabaseError, ProjectSandboxes};
+use hutch_core::sync::Lock;
 
-/// How often one statement reads all rows, to find those that others changed.
+/// Time between two statements that read all rows, to find those that others changed.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
-/// How often every project is synced, even without a change.
+/// Time between two syncs of every project, even without a change.
 const SYNC_ALL_EVERY: Duration = Duration::from_secs(300);
-/// How often the schedule is checked for due projects.
+/// Time between two checks of the schedule for due projects.
 const TICK: Duration = Duration::from_millis(250);
 /// Projects that are synced at the same time.
 const MAX_SYNCS: usize = 32;
@@ -40,11 +41,11 @@ pub struct Projector {
     cluster: Arc<dyn ProjectSandboxes>,
     writers: Semaphore,
     /// The last report to each sandbox, by UID.
-    reported: Mutex<HashMap<String, Reported>>,
+    reported: Lock<HashMap<String, Reported>>,
 }
 
 /// The result of a finished task.
-enum Done {
+enum TaskResult {
     Synced(String, Next),
     /// The pod names in the database by project, or nothing after an error.
     Compared(Option<HashMap<String, String>>),
@@ -57,7 +58,7 @@ impl Projector {
             database,
             cluster,
             writers: Semaphore::new(MAX_DATABASE_SYNCS),
-            reported: Mutex::default(),
+            reported: Lock::default(),
         }
     }
 
@@ -69,14 +70,14 @@ impl Projector {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut schedule = Schedule::default();
         let (mut next_compare, mut next_sync_all) = (None, None);
-        let mut tasks = FuturesUnordered::<BoxFuture<'_, Done>>::new();
+        let mut tasks = FuturesUnordered::<BoxFuture<'_, TaskResult>>::new();
         self.update(&mut schedule);
         loop {
             if self.cluster.may_write().is_none() {
                 (next_compare, next_sync_all) = (None, None);
                 schedule.forget();
                 // Another leader now writes reports. They are in the status.
-                self.reported().clear();
+                self.reported.lock().clear();
             } else {
                 if is_past(next_sync_all) {
                     next_sync_all = Some(Instant::now() + SYNC_ALL_EVERY);
@@ -96,9 +97,9 @@ impl Projector {
                 // After a reconnect any row may have changed.
                 _ = states.changed() => (next_compare, next_sync_all) = (None, None),
                 Some(done) = tasks.next() => match done {
-                    Done::Synced(project, next) => schedule.done(&project, next),
-                    Done::Compared(Some(rows)) => schedule.compare(&rows),
-                    Done::Compared(None) => {}
+                    TaskResult::Synced(project, next) => schedule.done(&project, next),
+                    TaskResult::Compared(Some(rows)) => schedule.compare(&rows),
+                    TaskResult::Compared(None) => {}
                 },
                 _ = ticks.tick() => {}
             }
@@ -111,38 +112,34 @@ impl Projector {
             .iter()
             .filter_map(|it| it.metadata.uid.as_ref())
             .collect();
-        self.reported().retain(|uid, _| uids.contains(uid));
+        self.reported.lock().retain(|uid, _| uids.contains(uid));
         drop(uids);
         schedule.update(all);
     }
 
-    fn reported(&self) -> MutexGuard<'_, HashMap<String, Reported>> {
-        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Reads all rows. Nothing notifies Hutch when others write a row, and a row may
     /// still name a pod of a sandbox that was deleted while no replica led.
-    async fn compare(&self) -> Done {
-        Done::Compared(self.database.named().await.ok())
+    async fn compare(&self) -> TaskResult {
+        TaskResult::Compared(self.database.named().await.ok())
     }
 
     /// Syncs the row of one project and reports the result to its sandboxes.
-    async fn sync(&self, job: Job) -> Done {
+    async fn sync(&self, job: Job) -> TaskResult {
         let outcome = {
             // The semaphore is never closed.
             let _permit = self.writers.acquire().await;
             self.sync_row(&job).await
         };
         let next = match &outcome {
-            Outcome::Synced => Next::Rest,
-            Outcome::Kept(_) => Next::Watch,
+            Outcome::Synced => Next::AfterChange,
+            Outcome::Kept(_) => Next::Soon,
             // No sandbox is left to report to, and no row to clear.
-            Outcome::Missing if job.sandboxes.is_empty() => Next::Rest,
+            Outcome::Missing if job.sandboxes.is_empty() => Next::AfterChange,
             Outcome::Missing | Outcome::Failed(_) | Outcome::Later => Next::Retry,
         };
         let reported = self.report(&job, &outcome).await;
         let next = if reported { next } else { Next::Retry };
-        Done::Synced(job.project, next)
+        TaskResult::Synced(job.project, next)
     }
 
     async fn sync_row(&self, job: &Job) -> Outcome {
@@ -158,6 +155,8 @@ impl Projector {
                 return Ok(Outcome::Missing);
             };
             let seen = present.as_deref();
+            // The pod has the name of its sandbox. Without the sandbox's status nothing says
+            // that the pod does not run, so the row stays.
             if seen.is_some_and(|name| self.cluster.is_unreadable(name)) {
                 return Ok(Outcome::Synced);
             }
@@ -205,7 +204,7 @@ impl Projector {
 
     async fn report_to(&self, sandbox: &Sandbox, project: &str, outcome: &Outcome) -> bool {
         let uid = sandbox.metadata.uid.clone().unwrap_or_default();
-        let before = self.reported().get(&uid).cloned();
+        let before = self.reported.lock().get(&uid).cloned();
         let before = before.or_else(|| Reported::on(sandbox));
         let Some((news, now)) = report(sandbox, project, outcome, before.as_ref()) else {
             return true;
@@ -213,10 +212,10 @@ impl Projector {
         match self.cluster.report(sandbox, Some(&news)).await {
             Ok(()) => {
                 let same = before.is_some_and(|before| before.reason() == now.reason());
-                if let Some(note) = outcome.note().filter(|_| !same) {
-                    self.cluster.warn(sandbox, now.reason(), &note).await;
+                if let Some((reason, note)) = outcome.event().filter(|_| !same) {
+                    self.cluster.warn(sandbox, reason, &note).await;
                 }
-                self.reported().insert(uid, now);
+                self.reported.lock().insert(uid, now);
                 true
             }
             Err(error) => {

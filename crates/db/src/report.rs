@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use hutch_api::Sandbox;
 use hutch_core::conditions::{DATABASE_SYNCED, carry_over, condition, find};
 use hutch_core::interfaces::{DatabaseError, ProjectReport};
+use hutch_core::reasons::Reason;
 
 /// The result of a sync of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +25,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// Status and reason of the condition.
-    const fn verdict(&self) -> Option<(bool, &'static str)> {
+    const fn verdict(&self) -> Option<(bool, Reason)> {
         match self {
-            Self::Synced => Some((true, "Synced")),
-            Self::Kept(_) => Some((true, "SetByOthers")),
-            Self::Missing => Some((false, "ProjectNotFound")),
-            Self::Failed(error) => Some((false, error.kind())),
+            Self::Synced => Some((true, Reason::Synced)),
+            Self::Kept(_) => Some((true, Reason::SetByOthers)),
+            Self::Missing => Some((false, Reason::ProjectNotFound)),
+            Self::Failed(error) => Some((false, error.reason())),
             Self::Later => None,
         }
     }
@@ -52,13 +53,13 @@ impl Outcome {
         }
     }
 
-    /// The text of the event for outcomes that may need a person's action. There is
-    /// none if the database is away: the log and a metric report that once for all
-    /// sandboxes.
-    pub fn note(&self) -> Option<String> {
+    /// The reason and the text of the event for outcomes that may need a person's action.
+    /// There is none if the database is away: the log and a metric report that once for
+    /// all sandboxes.
+    pub fn event(&self) -> Option<(Reason, String)> {
         match self {
-            Self::Missing => Some(self.message()),
-            Self::Failed(error) if !error.away() => Some(self.message()),
+            Self::Missing => Some((Reason::ProjectNotFound, self.message())),
+            Self::Failed(error) if !error.away() => Some((error.reason(), self.message())),
             _ => None,
         }
     }
@@ -98,16 +99,16 @@ pub fn report(
     let (holds, reason) = outcome.verdict()?;
     let generation = sandbox.metadata.generation;
     let now = Timestamp::now();
-    let made = condition(
+    let new = condition(
         DATABASE_SYNCED,
         Some(holds),
-        reason,
+        reason.as_str(),
         outcome.message(),
         generation,
         now,
     );
     let old = before.map(|before| before.condition.clone());
-    let condition = carry_over(old.as_slice(), vec![made]).pop()?;
+    let condition = carry_over(old.as_slice(), vec![new]).pop()?;
     let reported = Reported {
         project: project.to_owned(),
         condition: condition.clone(),

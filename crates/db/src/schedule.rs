@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::decide::{Step, decide, pod_name, running_pod};
 use hutch_api::Sandbox;
+use hutch_core::backoff::Backoff;
 use hutch_core::names;
 
-/// The first wait after a failure. It doubles with every further one.
-const MIN_RETRY_WAIT: Duration = Duration::from_millis(250);
 const MAX_RETRY_WAIT: Duration = Duration::from_secs(5);
-/// How often a row is checked that names a pod of somebody else.
+/// Waits after failed syncs of a project.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(250), MAX_RETRY_WAIT);
+/// Time between two checks of a row that names a pod of somebody else.
 const CHECK_FOREIGN_POD_EVERY: Duration = Duration::from_secs(3);
 /// A replica that does not lead forgets a project after this time without a
 /// sandbox. The leader has synced the row long before.
@@ -47,10 +48,10 @@ impl Job {
 /// When a project is due again after a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Only after a change.
-    Rest,
-    /// Soon: the row names a pod that is not in our caches, so no change is seen.
-    Watch,
+    /// After a change, and not before.
+    AfterChange,
+    /// Soon, because the row names a pod that is not in our caches: nothing reports its end.
+    Soon,
     /// After a wait that grows with every failure.
     Retry,
 }
@@ -62,7 +63,7 @@ pub struct Schedule(HashMap<String, Entry>);
 struct Entry {
     job: Job,
     /// The sandboxes when they last made the project due.
-    seen: Option<Vec<Snapshot>>,
+    last: Option<Vec<Snapshot>>,
     due: Option<Instant>,
     /// True while a sync is in progress.
     busy: bool,
@@ -98,7 +99,7 @@ impl Entry {
                 released: Vec::new(),
                 ours: [names::project(project)].into(),
             },
-            seen: None,
+            last: None,
             due: None,
             busy: false,
             failures: 0,
@@ -187,12 +188,11 @@ impl Schedule {
         };
         entry.busy = false;
         let wait = match next {
-            Next::Rest => None,
-            Next::Watch => Some(CHECK_FOREIGN_POD_EVERY),
+            Next::AfterChange => None,
+            Next::Soon => Some(CHECK_FOREIGN_POD_EVERY),
             Next::Retry => {
-                let wait = MIN_RETRY_WAIT.saturating_mul(1 << entry.failures.min(8));
                 entry.failures += 1;
-                Some(wait.min(MAX_RETRY_WAIT))
+                Some(RETRY.after(entry.failures))
             }
         };
         if next != Next::Retry {
@@ -241,8 +241,8 @@ impl Entry {
             self.last_sandbox = Instant::now();
         }
         let now: Vec<_> = self.job.sandboxes.iter().map(Snapshot::of).collect();
-        if self.seen.as_ref() != Some(&now) {
-            self.seen = Some(now);
+        if self.last.as_ref() != Some(&now) {
+            self.last = Some(now);
             self.due = Some(Instant::now());
             self.failures = 0;
         }

@@ -41,7 +41,7 @@ async fn a_project_is_due_when_its_sandbox_changes_and_not_otherwise() {
         sandbox("b", None, Phase::Ready),
     ]);
     assert_eq!(projects(&mut schedule), ["P"]);
-    schedule.done("P", Next::Rest);
+    schedule.done("P", Next::AfterChange);
     schedule.update(vec![sandbox("a", Some("P"), Phase::Pending)]);
     assert!(projects(&mut schedule).is_empty());
     schedule.update(vec![sandbox("a", Some("P"), Phase::Ready)]);
@@ -49,7 +49,7 @@ async fn a_project_is_due_when_its_sandbox_changes_and_not_otherwise() {
     // A change during a sync is not lost.
     schedule.update(vec![sandbox("a", Some("P"), Phase::Suspended)]);
     assert!(projects(&mut schedule).is_empty());
-    schedule.done("P", Next::Rest);
+    schedule.done("P", Next::AfterChange);
     assert_eq!(projects(&mut schedule), ["P"]);
 }
 
@@ -58,11 +58,11 @@ async fn a_project_whose_sandbox_is_gone_is_synced_once_more() {
     let mut schedule = Schedule::default();
     schedule.update(vec![sandbox("a", Some("P"), Phase::Ready)]);
     assert_eq!(projects(&mut schedule), ["P"]);
-    schedule.done("P", Next::Rest);
+    schedule.done("P", Next::AfterChange);
     schedule.update(Vec::new());
     let jobs = schedule.take(10);
     assert!(jobs[0].sandboxes.is_empty() && jobs[0].ours.contains("a"));
-    schedule.done("P", Next::Rest);
+    schedule.done("P", Next::AfterChange);
     schedule.make_all_due();
     assert!(projects(&mut schedule).is_empty());
 }
@@ -89,9 +89,9 @@ async fn a_former_pod_is_not_ours_after_the_row_was_synced() {
     schedule.update(vec![a, b.clone()]);
     schedule.take(10);
     schedule.update(vec![b]);
-    schedule.done("P", Next::Rest);
+    schedule.done("P", Next::AfterChange);
     assert!(schedule.take(10)[0].ours.contains("a"));
-    schedule.done("P", Next::Rest);
+    schedule.done("P", Next::AfterChange);
     schedule.make_all_due();
     assert!(!schedule.take(10)[0].ours.contains("a"));
 }
@@ -113,18 +113,18 @@ async fn a_row_that_does_not_fit_makes_only_its_project_due() {
         sandbox("b", Some("Q"), Phase::Suspended),
     ]);
     assert_eq!(projects(&mut schedule), ["P", "Q"]);
-    // A project whose sync is in progress does not become schedule.
+    // A project whose sync is in progress does not become due.
     schedule.compare(&rows("P", "theirs"));
-    schedule.done("P", Next::Rest);
-    schedule.done("Q", Next::Rest);
+    schedule.done("P", Next::AfterChange);
+    schedule.done("Q", Next::AfterChange);
     schedule.compare(&rows("P", "a"));
     assert!(projects(&mut schedule).is_empty());
     schedule.compare(&rows("P", "theirs"));
     assert_eq!(projects(&mut schedule), ["P"]);
-    schedule.done("P", Next::Rest);
+    schedule.done("P", Next::AfterChange);
     schedule.compare(&HashMap::new());
     assert_eq!(projects(&mut schedule), ["P"]);
-    schedule.done("P", Next::Watch);
+    schedule.done("P", Next::Soon);
     // It is checked again soon anyway.
     schedule.compare(&rows("P", "theirs"));
     assert!(projects(&mut schedule).is_empty());

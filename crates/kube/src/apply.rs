@@ -15,6 +15,7 @@ use std::fmt::Debug;
 use thiserror::Error;
 
 use super::lease::{Leadership, NotLeader};
+use hutch_core::objects::is_ending;
 use hutch_core::reasons::Reason;
 
 /// Timeout of one call.
@@ -300,9 +301,7 @@ impl Writer {
         };
         let api = self.api_of(seen);
         match self.guarded(api.delete(&seen.name_any(), &params)).await {
-            Ok(left) => Ok(left
-                .left()
-                .filter(|object| object.meta().deletion_timestamp.is_some())),
+            Ok(left) => Ok(left.left().filter(|object| is_ending(object.meta()))),
             Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }

@@ -8,7 +8,8 @@ use kube::runtime::watcher::Config;
 
 use super::trim;
 use super::watches::{Cache, Watches};
-use hutch_api::{API_KEYS, MANAGED_BY, Sandbox, SandboxSession, labels};
+use hutch_api::{API_KEYS, Sandbox, SandboxSession, labels};
+use hutch_core::objects::managed_selector;
 
 /// The caches of the custom resources, which every role uses. Cheap to clone.
 #[derive(Clone)]
@@ -53,7 +54,7 @@ pub struct Caches {
 impl Caches {
     /// Starts the other watches of one namespace, or of all.
     pub fn watch(watches: &mut Watches, resources: Resources, namespace: Option<&str>) -> Self {
-        let ours = || Config::default().labels(&format!("{}={MANAGED_BY}", labels::MANAGED_BY));
+        let ours = || Config::default().labels(&managed_selector());
         Self {
             sandboxes: resources.sandboxes,
             sessions: resources.sessions,

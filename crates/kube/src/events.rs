@@ -9,6 +9,7 @@ use kube::{Client, Resource};
 use tracing::warn;
 
 use super::lease::Leadership;
+use hutch_core::reasons::Reason;
 
 /// Longest note in bytes. The API server's limit is 1024.
 const MAX_NOTE_BYTES: usize = 900;
@@ -33,7 +34,7 @@ impl Events {
     }
 
     /// Writes an event of type Normal.
-    pub async fn normal<K>(&self, about: &K, reason: &str, note: &str)
+    pub async fn normal<K>(&self, about: &K, reason: Reason, note: &str)
     where
         K: Resource<DynamicType = ()>,
     {
@@ -42,7 +43,7 @@ impl Events {
     }
 
     /// Writes an event of type Warning.
-    pub async fn warning<K>(&self, about: &K, reason: &str, note: &str)
+    pub async fn warning<K>(&self, about: &K, reason: Reason, note: &str)
     where
         K: Resource<DynamicType = ()>,
     {
@@ -52,8 +53,14 @@ impl Events {
 
     /// Writes an event about a part of the object, such as `spec.buckets{data}`. The API server
     /// counts repetitions of each part separately.
-    pub async fn of_part<K>(&self, about: &K, part: &str, kind: EventType, reason: &str, note: &str)
-    where
+    pub async fn of_part<K>(
+        &self,
+        about: &K,
+        part: &str,
+        kind: EventType,
+        reason: Reason,
+        note: &str,
+    ) where
         K: Resource<DynamicType = ()>,
     {
         self.publish(about, Some(part), kind, reason, note).await;
@@ -64,7 +71,7 @@ impl Events {
         about: &K,
         part: Option<&str>,
         type_: EventType,
-        reason: &str,
+        reason: Reason,
         note: &str,
     ) where
         K: Resource<DynamicType = ()>,
@@ -74,7 +81,7 @@ impl Events {
         }
         let event = Event {
             type_,
-            reason: reason.to_owned(),
+            reason: reason.into(),
             note: Some(shortened(note)),
             action: "Reconcile".to_owned(),
             secondary: None,
@@ -85,8 +92,8 @@ impl Events {
         about.field_path = part.map(str::to_owned);
         match tokio::time::timeout(DEADLINE, self.recorder.publish(&event, &about)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(reason, %error, "an event could not be written"),
-            Err(_) => warn!(reason, "an event could not be written in time"),
+            Ok(Err(error)) => warn!(%reason, %error, "an event could not be written"),
+            Err(_) => warn!(%reason, "an event could not be written in time"),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! As in client-go, a replica takes over when the lease has not changed for its duration on
 //! the replica's own clock. Clocks of different machines are never compared.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -18,6 +18,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+use hutch_core::sync::Lock;
 
 /// This replica must not write: it does not hold the lease, or no longer.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -87,7 +89,7 @@ impl Term {
 pub struct Leadership(Arc<Shared>);
 
 struct Shared {
-    term: Mutex<Option<Term>>,
+    term: Lock<Option<Term>>,
     leading: watch::Sender<bool>,
     always: bool,
 }
@@ -100,7 +102,7 @@ impl Leadership {
 
     fn with(always: bool) -> Self {
         Self(Arc::new(Shared {
-            term: Mutex::new(None),
+            term: Lock::new(None),
             leading: watch::Sender::new(always),
             always,
         }))
@@ -137,11 +139,11 @@ impl Leadership {
     }
 
     fn term(&self) -> Option<Term> {
-        *self.0.term.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.term.lock()
     }
 
     fn set(&self, term: Option<Term>) {
-        *self.0.term.lock().unwrap_or_else(PoisonError::into_inner) = term;
+        *self.0.term.lock() = term;
         let leading = self.check().is_ok();
         let before = self.0.leading.send_replace(leading);
         if leading != before {

@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use kube::runtime::watcher;
 
 use super::watches::{Cache, Watches};
-use hutch_api::{MANAGED_BY, Sandbox, SandboxSpec, SandboxStatus, labels};
+use hutch_api::{Sandbox, SandboxSpec, SandboxStatus};
+use hutch_core::objects::managed_selector;
 
 /// The caches of `hutch-node`. Cheap to clone.
 #[derive(Clone)]
@@ -20,7 +21,7 @@ impl NodeCaches {
     /// Starts the watches of one namespace, or of all.
     pub fn watch(watches: &mut Watches, node: &str, namespace: Option<&str>) -> Self {
         let ours = watcher::Config::default()
-            .labels(&format!("{}={MANAGED_BY}", labels::MANAGED_BY))
+            .labels(&managed_selector())
             .fields(&format!("spec.nodeName={node}"));
         Self {
             sandboxes: watches.namespaced(namespace, watcher::Config::default(), trim_sandbox),

@@ -27,15 +27,16 @@ use tracing::{debug, info, warn};
 
 use super::unreadable::Unreadable;
 use hutch_api::labels;
+use hutch_core::backoff::Backoff;
 
 /// Triggers that a slow listener may lag behind. After more it gets [`Change::All`].
 const BACKLOG: usize = 1024;
 /// The server ends a watch after this many seconds, and the client resumes it. So a dead
 /// connection is noticed.
 const WATCH_SECONDS: u32 = 60;
-/// First and longest wait after a watch error. They are short, because reconciles must
-/// continue within seconds when the API server is back.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(4));
+/// Waits after a watch error. They are short, because reconciles must continue within seconds
+/// when the API server is back.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(4));
 /// Shortest time between two log lines about one watch.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
@@ -210,12 +211,8 @@ impl Failures {
                 warn!(kind, %error, "watch failed, trying again");
             }
         }
-        let wait = RETRY
-            .0
-            .saturating_mul(1 << self.failures.min(8))
-            .min(RETRY.1);
         self.failures += 1;
-        wait
+        RETRY.after(self.failures)
     }
 
     fn end<K>(&mut self, kind: &str, event: &Event<K>) {

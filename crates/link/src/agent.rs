@@ -29,7 +29,7 @@ use hutch_core::interfaces::PodRef;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a channel could not be opened. In all cases no command has been sent.
+/// The reason why a channel could not be opened. In all cases no command has been sent.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The API server or the kubelet did not start `hutch-agent connect`.
@@ -157,7 +157,7 @@ impl Agent {
         !self.connection.is_closed() && self.ending.get().is_none()
     }
 
-    /// Why the channel ended, if that is known.
+    /// The reason why the channel ended.
     pub fn why_closed(&self) -> String {
         self.ending
             .get()

@@ -1,8 +1,8 @@
 //! The channel to an attached pod, which may have no agent yet.
 //!
-//! The container needs a shell. A script (`guest_find.sh`) looks for the agent and runs
+//! The container needs a shell. A script (`attached_find.sh`) looks for the agent and runs
 //! `hutch-agent connect --start`. If there is no agent, one exec with another script
-//! (`guest_bring.sh`) copies its bytes into the first suitable one of a few directories
+//! (`attached_bring.sh`) copies its bytes into the first suitable one of a few directories
 //! that only the container's user can write to. The file is named after its content, so
 //! agents of several releases can exist side by side.
 //!
@@ -26,8 +26,8 @@ use super::socket::{self, EndingCell, ProcessExit};
 use hutch_core::interfaces::PodRef;
 use hutch_core::names;
 
-const FIND: &str = include_str!("guest_find.sh");
-const BRING: &str = include_str!("guest_bring.sh");
+const FIND: &str = include_str!("attached_find.sh");
+const BRING: &str = include_str!("attached_bring.sh");
 /// Exit code of `FIND`: the container has no agent.
 const EXIT_NO_AGENT: i32 = 69;
 /// Exit code of `BRING`: no agent can run in the container.
@@ -35,7 +35,7 @@ const EXIT_UNSUITABLE: i32 = 70;
 
 /// Time to open the channel, including the copy of the agent.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(25);
-/// How long to wait for the exit status after a stream has failed.
+/// Time for the exit status to arrive after a stream has failed.
 const EXIT_STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The agent's binary on this machine. It is read when it is first needed.

@@ -32,7 +32,7 @@ pub struct Execution {
     acknowledged: u64,
 }
 
-/// Why collecting stopped before the exit.
+/// The reason why collecting stopped before the exit.
 pub enum Interrupted {
     /// The channel broke. Attach again.
     Channel(String),

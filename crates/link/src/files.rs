@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::{FutureExt, stream};
-use hutch_wire::limits::CHUNK;
+use hutch_wire::limits::{CHUNK, MAX_PATH};
 use hutch_wire::v1;
 use hutch_wire::v1::read_output::Output;
 use hutch_wire::v1::write_input::Input;
@@ -15,11 +15,13 @@ use tonic::Status;
 use super::call::answer;
 use super::pool::Pool;
 use hutch_core::agent::AgentError;
-use hutch_core::files::{FileKind, FilePath};
+use hutch_core::files::{FileKind, FilePath, MAX_PATH_BYTES};
 use hutch_core::interfaces::{Files, PodRef};
 
 /// Timeout of a call. It ends calls that hang in a file system of the sandbox.
 const CALL_TIMEOUT: Duration = Duration::from_secs(25);
+
+const _: () = assert!(MAX_PATH_BYTES == MAX_PATH);
 
 /// The most entries that a listed directory may have.
 const MAX_DIRECTORY_ENTRIES: usize = 100_000;
@@ -106,7 +108,7 @@ impl Files for Pool {
         .boxed()
     }
 
-    fn make_folder<'a>(
+    fn make_directory<'a>(
         &'a self,
         pod: &'a PodRef,
         path: &'a FilePath,
@@ -184,7 +186,7 @@ impl Files for Pool {
         .boxed()
     }
 
-    fn list_folder<'a>(
+    fn list_directory<'a>(
         &'a self,
         pod: &'a PodRef,
         path: &'a FilePath,

@@ -10,7 +10,7 @@
 //! - `execution` is one command: its output so far, and how to attach to it again.
 //! - `sessions`, `files` and `search` are short calls. They fail if the channel is lost.
 //!   `call` has their deadline and the meaning of gRPC status codes.
-//! - `agent` opens a channel to a sandbox's pod, `guest` to an attached pod. The latter
+//! - `agent` opens a channel to a sandbox's pod, `attached` to an attached pod. The latter
 //!   copies the agent into the pod if necessary.
 //! - `socket` makes one byte stream from the WebSocket of an exec.
 //!

@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use hutch_wire::v1::ExecInput;
 use kube::Client;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::agent::{self, Agent, OpenError};
@@ -21,6 +21,7 @@ use super::execution::{self, Execution, Interrupted};
 use hutch_core::agent::AgentError;
 use hutch_core::exec::{ExecOutcome, ExecRequest};
 use hutch_core::interfaces::{Activity, Commands, PodRef};
+use hutch_core::sync::Lock;
 use hutch_telemetry::{measured, operation};
 
 /// After the loss of a channel, the facade tries this long to attach to the command
@@ -58,14 +59,14 @@ pub struct Pool {
     client: Client,
     settings: PoolSettings,
     binary: attached::AgentBinary,
-    slots: Mutex<HashMap<PodRef, Arc<Slot>>>,
+    slots: Lock<HashMap<PodRef, Arc<Slot>>>,
 }
 
 /// The channel of one pod. The lock is held while it is opened, so that two requests
 /// never open channels to the same pod at once.
 pub(super) struct Slot {
-    channel: AsyncMutex<Channel>,
-    last_used: Mutex<Instant>,
+    channel: Mutex<Channel>,
+    last_used: Lock<Instant>,
 }
 
 #[derive(Default)]
@@ -75,7 +76,7 @@ struct Channel {
     failed: Option<(Instant, Arc<OpenError>)>,
 }
 
-/// How to handle an attached pod that has no agent.
+/// The reaction to an attached pod that has no agent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum IfMissing {
     /// Copy the agent into the pod.
@@ -92,7 +93,7 @@ impl Pool {
             client,
             binary: attached::AgentBinary::new(settings.agent.clone()),
             settings,
-            slots: Mutex::default(),
+            slots: Lock::default(),
         })
     }
 
@@ -102,14 +103,15 @@ impl Pool {
         loop {
             ticks.tick().await;
             let idle = self.settings.idle;
-            self.slots()
+            self.slots
+                .lock()
                 .retain(|_, slot| slot.in_use() || slot.idle() < idle);
         }
     }
 
     /// The number of channels that are open or being opened.
     pub fn len(&self) -> usize {
-        self.slots().len()
+        self.slots.lock().len()
     }
 
     /// True if no channel is open or being opened.
@@ -117,12 +119,8 @@ impl Pool {
         self.len() == 0
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<PodRef, Arc<Slot>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn slot(&self, pod: &PodRef) -> Arc<Slot> {
-        let mut slots = self.slots();
+        let mut slots = self.slots.lock();
         if let Some(slot) = slots.get(pod) {
             slot.touch();
             return slot.clone();
@@ -138,8 +136,8 @@ impl Pool {
             }
         }
         let slot = Arc::new(Slot {
-            channel: AsyncMutex::default(),
-            last_used: Mutex::new(Instant::now()),
+            channel: Mutex::default(),
+            last_used: Lock::new(Instant::now()),
         });
         slots.insert(pod.clone(), slot.clone());
         slot
@@ -258,17 +256,11 @@ impl Pool {
 
 impl Slot {
     fn touch(&self) {
-        *self
-            .last_used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last_used.lock() = Instant::now();
     }
 
     fn idle(&self) -> Duration {
-        self.last_used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .elapsed()
+        self.last_used.lock().elapsed()
     }
 
     /// True while somebody besides the pool holds the slot.
@@ -289,7 +281,7 @@ impl Commands for Pool {
 
     fn activity<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Option<Activity>> {
         async move {
-            let slot = self.slots().get(pod).cloned()?;
+            let slot = self.slots.lock().get(pod).cloned()?;
             // The lock is held while the channel is being opened.
             let agent = slot.channel.try_lock().ok()?.agent.clone()?;
             let reply = agent.activity().await.ok()?;

@@ -12,6 +12,7 @@ use hutch_wire::v1;
 use super::call::answer;
 use super::pool::Pool;
 use hutch_core::agent::AgentError;
+use hutch_core::exec::MAX_SESSION_ID_BYTES;
 use hutch_core::interfaces::{NewSession, PodRef, SessionState, Sessions};
 
 /// Timeout of a call that does not wait for commands.
@@ -19,6 +20,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of a call that waits until the session's commands have ended. A client has
 /// given up by then.
 const QUEUED_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+const _: () = assert!(MAX_SESSION_ID_BYTES == MAX_SESSION_ID);
 
 impl Pool {
     async fn states(&self, pod: &PodRef, id: &str) -> Result<Vec<SessionState>, AgentError> {

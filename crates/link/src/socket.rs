@@ -40,7 +40,7 @@ const QUEUED_FRAMES: usize = 8;
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// A connection on which nothing arrives for this long is broken.
 const MAX_SILENCE: Duration = Duration::from_secs(25);
-/// How often a frame yields to other tasks, to be merged with the next write.
+/// Yields to other tasks before a frame is sent, so that the next write can join it.
 const MERGE_YIELDS: usize = 3;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of the remote process's stderr that are kept for the error message.
@@ -48,7 +48,7 @@ const MAX_STDERR_KEPT: usize = 1024;
 
 type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// How an exec stream ended.
+/// The end of an exec stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The API server sent the status of the remote process.
@@ -59,7 +59,7 @@ pub enum Ending {
     Transport(String),
 }
 
-/// How a remote process ended, or why none was started.
+/// The end of a remote process, or the reason why none was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessExit {
     /// Its exit code; `None` if it was not started.
@@ -100,7 +100,7 @@ pub struct ExecSocket {
     ending: EndingCell,
 }
 
-/// How a stream ended. It stays readable after the stream was moved or dropped.
+/// The end of a stream. It stays readable after the stream was moved or dropped.
 #[derive(Clone)]
 pub struct EndingCell(Arc<watch::Sender<Option<Ending>>>);
 
@@ -315,7 +315,7 @@ async fn merge(first: Bytes, more: &mut mpsc::Receiver<Bytes>) -> Bytes {
 }
 
 impl ExecSocket {
-    /// How this stream ended. It stays readable after the stream was moved or dropped.
+    /// The end of this stream.
     pub fn ending(&self) -> EndingCell {
         self.ending.clone()
     }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use hutch_core::buckets::reasons;
+use hutch_core::reasons::Reason;
 
 /// The reason why a mount is not, or not yet, in the requested state.
 #[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,16 +36,16 @@ pub enum Error {
 }
 
 impl Error {
-    /// The reason for status and conditions, see [`hutch_core::buckets::reasons`].
-    pub const fn reason(&self) -> &'static str {
+    /// The reason in statuses, events and metrics.
+    pub const fn reason(&self) -> Reason {
         match self {
-            Self::AccessDenied(_) => reasons::ACCESS_DENIED,
-            Self::NoSuchBucket(_) => reasons::NO_SUCH_BUCKET,
-            Self::Unreachable(_) => reasons::UNREACHABLE,
-            Self::BadOption(_) => reasons::BAD_OPTION,
-            Self::PathTaken(_) => reasons::PATH_TAKEN,
-            Self::Busy(_) => reasons::BUSY,
-            Self::Gone | Self::Mounter(_) => reasons::MOUNTER_FAILED,
+            Self::AccessDenied(_) => Reason::AccessDenied,
+            Self::NoSuchBucket(_) => Reason::NoSuchBucket,
+            Self::Unreachable(_) => Reason::EndpointUnreachable,
+            Self::BadOption(_) => Reason::BadOption,
+            Self::PathTaken(_) => Reason::PathTaken,
+            Self::Busy(_) => Reason::Busy,
+            Self::Gone | Self::Mounter(_) => Reason::MounterFailed,
         }
     }
 

@@ -7,11 +7,11 @@
 //! | --- | --- |
 //! | the process | `settings` (the command line), `role` (builds the parts and joins them) |
 //! | the input | `source` (one bucket, its options and its credentials), `endpoint` (addresses that are refused), `options` (the options of `s3fs` that a user may set) |
-//! | the mounter | `mounter` (the trait), `s3fs` (its implementation) |
+//! | the mounter | `s3fs` (its command line and its output) |
 //! | the kernel calls | `ns_helper` (child processes with one thread, which work in another mount namespace), `mountinfo` (reads the list of mounts), `process` (a process by PID and start time), `cgroup` (a cgroup per mounter) |
-//! | the core | `mounts` (one verified mounter per ID, attached to places), `error` (the reasons for a failure) |
+//! | the core | `mounts` (one verified mounter per ID, attached to targets), `error` (the reasons for a failure) |
 //! | the users of the core | `live` (mounts buckets into running containers), `csi` (the CSI driver, which makes buckets volumes of pods) |
-//! | shared by `live` and `csi` | `container` (finds a container on this node), `volume` (checks a bucket that is a volume), `refusals` (reports a volume's failure in the sandbox's status) |
+//! | shared by `live` and `csi` | `container` (finds a container on this node), `refusals` (reports a volume's failure in the sandbox's status) |
 //!
 //! S3 credentials exist in this process, in a pipe to a namespace helper, and in a file
 //! that only the mounter sees. The file is removed when the mount is verified.
@@ -22,7 +22,6 @@ mod csi;
 mod endpoint;
 mod error;
 mod live;
-mod mounter;
 mod mountinfo;
 mod mounts;
 pub mod ns_helper;
@@ -33,10 +32,9 @@ pub mod role;
 mod s3fs;
 mod settings;
 mod source;
-mod volume;
 
 use error::Error;
-use mounts::{MountSettings, Mounts, Place};
+use mounts::{MountSettings, MountTarget, Mounts};
 pub use process::Process;
 use refusals::{Refusal, Refusals};
 pub use settings::NodeSettings;

@@ -3,15 +3,18 @@
 //! kubelet tries again, so a new process records them again.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-/// Why a volume could not be mounted.
+use hutch_core::reasons::Reason;
+use hutch_core::sync::Lock;
+
+/// The reason why a volume could not be mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reason as in the sandbox's status.
-    pub reason: String,
+    pub reason: Reason,
     /// Error text for the sandbox's user.
     pub text: String,
     /// Time of the attempt.
@@ -20,25 +23,22 @@ pub struct Refusal {
 
 /// The last refusal of each volume, by volume handle. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Refusals(Arc<Mutex<HashMap<String, Refusal>>>);
+pub struct Refusals(Arc<Lock<HashMap<String, Refusal>>>);
 
 impl Refusals {
     /// Records the result of an attempt. `None` means success.
-    pub fn note(&self, handle: &str, refusal: Option<Refusal>) {
+    pub fn record(&self, handle: &str, refusal: Option<Refusal>) {
+        let mut all = self.0.lock();
         match refusal {
-            Some(refusal) => drop(self.all().insert(handle.to_owned(), refusal)),
-            None => drop(self.all().remove(handle)),
+            Some(refusal) => drop(all.insert(handle.to_owned(), refusal)),
+            None => drop(all.remove(handle)),
         }
     }
 
     /// The volume's refusal, if it is not older than `time`.
     pub fn since(&self, handle: &str, time: Timestamp) -> Option<Refusal> {
-        let known = self.all().get(handle).cloned();
-        known.filter(|refusal| refusal.at >= time)
-    }
-
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Refusal>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let last = self.0.lock().get(handle).cloned();
+        last.filter(|refusal| refusal.at >= time)
     }
 }
 
@@ -51,15 +51,15 @@ mod tests {
         let (all, first) = (Refusals::default(), Timestamp::UNIX_EPOCH);
         let later = Timestamp::from_second(9).unwrap();
         let refusal = Refusal {
-            reason: "AccessDenied".into(),
+            reason: Reason::AccessDenied,
             text: "no".into(),
             at: first,
         };
-        all.note("bucket/a", Some(refusal.clone()));
+        all.record("bucket/a", Some(refusal.clone()));
         assert_eq!(all.since("bucket/a", first), Some(refusal));
         assert_eq!(all.since("bucket/a", later), None, "of an earlier pod");
         assert_eq!(all.since("bucket", first), None);
-        all.note("bucket/a", None);
+        all.record("bucket/a", None);
         assert_eq!(all.since("bucket/a", first), None);
     }
 }

@@ -1,4 +1,4 @@
-//! s3fs (1.90 and newer) as a mounter: its command line and the meaning of its output.
+//! s3fs (1.90 and newer) as the mounter: its command line and the meaning of its output.
 //!
 //! With a wrong key it returns 0 and ends a moment later, so its exit code is ignored. At
 //! the log level `err` its output contains the S3 service's own error code. The code
@@ -6,9 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::mounter::Mounter;
 use super::{Error, Source, options};
-use hutch_api::BucketProvider;
+use hutch_core::s3::provider_options;
 
 /// Default options. A user's option of the same name replaces one. They make a mount succeed
 /// or fail within 10 s; s3fs sleeps for 2 s between two attempts.
@@ -40,33 +39,39 @@ pub struct S3fs {
     pub ca_file: Option<PathBuf>,
 }
 
-impl Mounter for S3fs {
-    fn command(
+impl S3fs {
+    /// The program and its arguments. They mount `source` at `point` with the mount source
+    /// `label` and read the credentials from the file `key_file`. The arguments contain no
+    /// credentials. The program runs in the foreground.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] if an option of the source is not allowed.
+    pub fn command(
         &self,
         source: &Source,
         label: &str,
         point: &Path,
-        keys: &Path,
+        key_file: &Path,
     ) -> Result<Vec<String>, Error> {
-        let mut own = Vec::new();
+        let mut set_by_user = Vec::new();
         for option in &source.options {
-            own.push(options::checked(option)?);
+            set_by_user.push(options::checked(option)?);
         }
-        let mut words = vec!["s3fs".to_owned(), target(source)];
-        words.push(point.display().to_string());
-        words.push("-f".to_owned());
-        let mut option = |option: String| words.extend(["-o".to_owned(), option]);
-        for suggested in suggested(source) {
-            let name = suggested.split('=').next().unwrap_or_default();
-            if !own.contains(&name) {
-                option(suggested);
+        let mut command = vec!["s3fs".to_owned(), target(source)];
+        command.push(point.display().to_string());
+        command.push("-f".to_owned());
+        let mut option = |option: String| command.extend(["-o".to_owned(), option]);
+        for default in defaults(source) {
+            let name = default.split('=').next().unwrap_or_default();
+            if !set_by_user.contains(&name) {
+                option(default);
             }
         }
         for allowed in &source.options {
             option(allowed.clone());
         }
         option(format!("url={}", source.endpoint.trim_end_matches('/')));
-        option(format!("passwd_file={}", keys.display()));
+        option(format!("passwd_file={}", key_file.display()));
         option(format!("fsname={label}"));
         // libfuse drops the subtype if there is an fsname.
         option("subtype=s3fs".to_owned());
@@ -78,46 +83,49 @@ impl Mounter for S3fs {
         if source.read_only {
             option("ro".to_owned());
         }
-        Ok(words)
+        Ok(command)
     }
 
-    fn environment(&self) -> Vec<(String, String)> {
+    /// Environment variables beside `PATH` and `HOME`.
+    pub fn environment(&self) -> Vec<(String, String)> {
         // s3fs uses it if verification with the system's authorities fails.
         let bundle = |file: &PathBuf| ("CURL_CA_BUNDLE".to_owned(), file.display().to_string());
         self.ca_file.iter().map(bundle).collect()
     }
 
-    fn keys(&self, source: &Source) -> String {
-        let keys = &source.credentials;
-        format!("{}:{}\n", keys.access_key_id, keys.secret_access_key)
+    /// Content of the credentials file.
+    pub fn key_file_content(source: &Source) -> String {
+        let credentials = &source.credentials;
+        let (id, secret) = (&credentials.access_key_id, &credentials.secret_access_key);
+        format!("{id}:{secret}\n")
     }
 
-    fn explain(&self, source: &Source, output: &str) -> Error {
-        let said = |text: &str| output.contains(text);
+    /// Derives the reason for a failure from the program's output.
+    pub fn explain(source: &Source, output: &str) -> Error {
         let code = output.split("<Code>").nth(1);
         let code = code
             .and_then(|rest| rest.split('<').next())
             .unwrap_or_default();
-        if let Some(line) = output.lines().find(|line| complains(line)) {
+        if let Some(line) = output.lines().find(|line| is_about_option(line)) {
             return Error::BadOption(format!("the mounter says: {}", line.trim()));
         }
         if code == "NoSuchBucket" {
             return Error::NoSuchBucket(source.bucket.clone());
         }
-        if DENIED.contains(&code) || said("invalid credentials") {
+        if DENIED.contains(&code) || output.contains("invalid credentials") {
             let code = if code.is_empty() { "403" } else { code };
             return Error::AccessDenied(code.to_owned());
         }
-        if said("not found(host=") || said("Bucket or directory not found") {
+        if output.contains("not found(host=") || output.contains("Bucket or directory not found") {
             return Error::NoSuchBucket(source.bucket.clone());
         }
-        if said("curlCode: 60") {
+        if output.contains("curlCode: 60") {
             let endpoint = &source.endpoint;
             return Error::Unreachable(format!(
                 "{endpoint} has a certificate that the node does not trust (hutch-node --ca-file names authorities besides the system's)"
             ));
         }
-        if said("nable to connect") || said("Could not connect") {
+        if output.contains("nable to connect") || output.contains("Could not connect") {
             let endpoint = &source.endpoint;
             return Error::Unreachable(format!("{endpoint} cannot be reached"));
         }
@@ -127,13 +135,13 @@ impl Mounter for S3fs {
                 let last: String = last.chars().take(200).collect();
                 Error::Mounter(format!("the mounter ended: {last}"))
             }
-            None => Error::Mounter("the mounter ended without a word".to_owned()),
+            None => Error::Mounter("the mounter ended without any output".to_owned()),
         }
     }
 }
 
 /// True for an output line about an option that s3fs or libfuse rejects.
-fn complains(line: &str) -> bool {
+fn is_about_option(line: &str) -> bool {
     line.starts_with("fuse: unknown option")
         || line.starts_with("fuse: invalid parameter")
         || line.starts_with("s3fs: ")
@@ -151,19 +159,13 @@ fn target(source: &Source) -> String {
 }
 
 /// The default options for the source's provider and region.
-fn suggested(source: &Source) -> Vec<String> {
+fn defaults(source: &Source) -> Vec<String> {
     let mut all: Vec<_> = DEFAULTS.map(str::to_owned).to_vec();
     if let Some(region) = &source.region {
         all.push(format!("endpoint={region}"));
     }
-    match source.provider {
-        BucketProvider::S3 => {}
-        // s3fs's mixed uploads need UploadPartCopy, which R2 does not support.
-        BucketProvider::R2 => all.push("nomixupload".to_owned()),
-        BucketProvider::Gcs | BucketProvider::Other => {
-            all.push("use_path_request_style".to_owned());
-        }
-    }
+    let provider = provider_options(source.provider).iter();
+    all.extend(provider.map(|option| (*option).to_owned()));
     all
 }
 

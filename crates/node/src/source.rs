@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use hutch_api::BucketProvider;
-use hutch_core::{buckets::S3Credentials, names};
+use hutch_api::{Bucket, BucketProvider};
+use hutch_core::{names, s3::S3Credentials};
 
 /// A bucket, or a prefix of one, as one sandbox or volume sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -38,6 +38,21 @@ pub struct Owner {
 }
 
 impl Source {
+    /// A bucket of a sandbox's spec.
+    pub fn of_bucket(bucket: &Bucket, credentials: S3Credentials, owner: Owner) -> Self {
+        Self {
+            endpoint: bucket.endpoint.clone(),
+            region: bucket.region.clone(),
+            bucket: bucket.bucket.clone(),
+            prefix: bucket.prefix.clone(),
+            provider: bucket.provider,
+            read_only: bucket.read_only,
+            options: bucket.options.clone(),
+            credentials,
+            owner,
+        }
+    }
+
     /// Digest of all fields, with the credentials. Another digest means another mount.
     pub(super) fn digest(&self) -> String {
         // Serialization of plain data cannot fail.

@@ -2,110 +2,93 @@
 //! means, wake it and work in it. This crate reaches Kubernetes, the agents and the
 //! database only through [`hutch_core::interfaces`]. It knows nothing of HTTP.
 //!
+//! There is one [`Service`] per namespace. It only assembles its parts. A part has a
+//! constructor of its own, which takes the interfaces and the parts that it needs.
+//!
+//! | part | use cases | module |
+//! | --- | --- | --- |
+//! | [`Acquirer`] | From a request to a pod that answers. | `acquire` |
+//! | [`Sessions`] | Open, close and list sessions; write their resources. | `sessions` |
+//! | [`Work`] | Run commands, read and write files, search. | `work` |
+//! | [`Buckets`] | Mount and unmount buckets at run time. | `buckets` |
+//! | [`Projects`] | The place in which a conversation or a project works. | `projects` |
+//! | [`Backends`] | Create, expose and delete sandboxes for the project API. | `backends` |
+//! | [`Toolchains`] | Run code in a language; run the checkers of an image. | `toolchains` |
+//!
 //! # Where to read
 //!
-//! A request first becomes a [`Target`] or a [`Place`]. Then `reach` calls the agent.
+//! A request first becomes a [`Target`] or a [`Place`]. Then [`Acquirer`] acquires a pod
+//! of it and calls the pod's agent.
 //!
-//! | step | module |
+//! | module | contents |
 //! | --- | --- |
-//! | Find the sandbox of a tenant's ID. | `target` |
-//! | Find the sandbox and the working directory of a conversation or a project. | `projects` |
-//! | Create, wake, wait for and delete a sandbox. | `sandboxes` |
-//! | Wait for a pod that somebody else created. | `attached_pods` |
-//! | Call the agent of a target, and try again if its pod has just gone. | `reach` |
+//! | `target` | The sandbox that a request means, and its owner. Pure. |
+//! | `places` | From a project's row to its sandbox and working directory. |
+//! | `acquire/usable` | Create, wake and wait for a sandbox. |
+//! | `acquire/creation` | The creation of a sandbox, and the limit. |
+//! | `acquire/lifecycle` | Set the lifecycle of a sandbox; delete it. |
+//! | `acquire/attached_pods` | Wait for a pod that somebody else created. |
+//! | `acquire/reach` | Call the agent of a target, and try again if its pod has just gone. |
+//! | `acquire/activity` | Record when sandboxes are used. |
+//! | `sessions/log`, `sessions/records` | The changes of sessions, and their resources. |
+//! | `work/files`, `work/edit`, `work/search` | Files: one, an edit of one, many. |
+//! | `projects/lookups` | The last answers of the database. |
+//! | `toolchains/languages` | Run code. |
+//! | `toolchains/diagnostics` | Run checkers: `plan`, `checker`, `parse`, `paths`. |
+//! | `cache` | Wait for a change of the cache. |
+//! | `periodic` | Periodic work on many sandboxes. |
+//! | `error` | The errors that most use cases share. |
 //!
-//! The work in a sandbox:
-//!
-//! | use case | module |
-//! | --- | --- |
-//! | Run a command. | `exec` |
-//! | Run code in a language. | `languages` |
-//! | Open, close and configure sessions. | `sessions` |
-//! | Read and write files, edit one, search in many. | `files`, `edit`, `search` |
-//! | Run the checkers of an image over its sources. | `diagnostics` |
-//! | Mount and unmount buckets. | `buckets` |
-//! | List and end conversations. | `conversations` |
-//! | Create, expose and delete sandboxes for the project API. | `backends` |
-//!
-//! Two loops run in the background, [`Service::record_activity`] in `activity` and
-//! [`Service::record_sessions`] in `session_records`. Requests only note in memory
-//! what has happened (`activity`, `session_log`). The loops write it to the cluster
-//! later, so no request waits for such a write. `periodic` schedules both.
-//!
-//! `error` holds the errors that most use cases share.
+//! Two loops run in the background ([`Service::run_recorders`]). Requests only note in
+//! memory what has happened. The loops write it to the cluster later, so no request
+//! waits for such a write.
 
-mod activity;
-mod attached_pods;
+mod acquire;
 mod backends;
 mod buckets;
-mod conversations;
-mod diagnostics;
-mod edit;
+mod cache;
 mod error;
-mod exec;
-mod files;
-mod languages;
+#[cfg(test)]
+mod fakes;
 mod periodic;
+mod places;
 mod projects;
-mod reach;
-mod sandboxes;
-mod search;
-mod session_log;
-mod session_records;
 mod sessions;
 mod target;
+mod toolchains;
+mod work;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-pub use backends::{Backend, BackendError, BackendSettings};
-pub use buckets::{BucketError, Mount};
-pub use diagnostics::{Diagnosis, Finding, MOST_FILES};
-pub use edit::EditError;
+pub use acquire::{AcquireSettings, Acquirer, LifecycleChange};
+pub use backends::{Backend, BackendError, BackendSettings, Backends};
+pub use buckets::{BucketError, BucketSettings, Buckets, Mount};
 pub use error::ServiceError;
-pub use files::{Base, ClientPath};
-pub use languages::LanguageError;
-pub use projects::Place;
-use sandboxes::Creation;
-pub use sandboxes::LifecycleChange;
-pub use search::Wanted;
-pub use target::Target;
+pub use places::Place;
+pub use projects::Projects;
+pub use sessions::Sessions;
+pub use target::{Target, Templates};
+pub use toolchains::{Diagnosis, Finding, LanguageError, MAX_FILES, Toolchains};
+pub use work::{Base, ClientPath, EditError, Limits, SearchKind, Work};
 
 use tokio::sync::watch;
 
-use activity::ActivityLog;
-use hutch_api::SandboxSpec;
-use hutch_core::buckets::S3Credentials;
 use hutch_core::interfaces::{
-    Agents, AttachedPods, DatabaseState, Exposures, Projects, S3Secrets, Sandboxes, SessionRecords,
+    self, Agents, AttachedPods, Exposures, S3Secrets, Sandboxes, SessionRecords,
 };
-use hutch_core::sync::KeyedMutex;
-use projects::Resolutions;
-use session_log::SessionLog;
 
 /// The settings of a [`Service`].
 #[derive(Clone, Debug)]
 pub struct ServiceSettings {
-    /// The maximum number of sandboxes in the namespace.
-    pub max_sandboxes: usize,
-    /// How long a request waits for its sandbox to answer. It must be less than
-    /// 30 s: known clients give up then.
-    pub ready_timeout: Duration,
-    /// The bytes that are kept of a command's stdout, and as many of its stderr.
-    pub max_output: u64,
-    /// The size in bytes of the largest file that can be read.
-    pub max_file: u64,
+    /// How sandboxes are created, and how long requests wait for them.
+    pub acquire: AcquireSettings,
+    /// The limits of commands and files.
+    pub limits: Limits,
     /// The timeout of code that the project API runs and that names none.
     pub execute_timeout: Duration,
-    /// The spec of sandboxes that requests of the tenant API create.
-    pub template: SandboxSpec,
-    /// The spec of sandboxes that are created for conversations and projects.
-    pub project_template: SandboxSpec,
-    /// The S3 credentials for mounts whose request brings none.
-    pub bucket_credentials: Option<S3Credentials>,
-    /// True if a bucket's endpoint may be `http`.
-    pub allow_http_buckets: bool,
+    /// The buckets that may be mounted.
+    pub buckets: BucketSettings,
     /// The images and domains that the project API offers.
     pub backends: BackendSettings,
 }
@@ -123,7 +106,7 @@ pub struct Interfaces {
     /// The attached pods: somebody else created them.
     pub attached_pods: Arc<dyn AttachedPods>,
     /// The projects of the shared database.
-    pub projects: Arc<dyn Projects>,
+    pub projects: Arc<dyn interfaces::Projects>,
     /// The Services and Ingresses that lead to sandboxes.
     pub exposures: Arc<dyn Exposures>,
 }
@@ -131,56 +114,79 @@ pub struct Interfaces {
 /// The use cases over the sandboxes of one namespace.
 ///
 /// A process has one `Service` per namespace that it serves. Limits, locks and logs
-/// in here count for that namespace and this process alone.
+/// of its parts count for that namespace and this process alone.
 pub struct Service {
-    sandboxes: Arc<dyn Sandboxes>,
-    session_records: Arc<dyn SessionRecords>,
-    s3_secrets: Arc<dyn S3Secrets>,
-    agents: Arc<dyn Agents>,
-    attached_pods: Arc<dyn AttachedPods>,
-    projects: Arc<dyn Projects>,
-    exposures: Arc<dyn Exposures>,
-    resolutions: Resolutions,
-    settings: ServiceSettings,
-    activity: ActivityLog,
-    session_log: SessionLog,
-    /// Sandboxes that are being created, by name. The limit counts them: the cache
-    /// does not show them yet.
-    creating: Mutex<HashMap<String, Creation>>,
-    /// One lock per sandbox: edits of files run one after another.
-    edits: KeyedMutex<String>,
-    /// One lock per host name: its route is checked and set in one piece.
-    hosts: KeyedMutex<String>,
+    /// Finds, creates, wakes and deletes sandboxes.
+    pub acquirer: Arc<Acquirer>,
+    /// The sessions of sandboxes.
+    pub sessions: Arc<Sessions>,
+    /// Commands, files and searches in a sandbox.
+    pub work: Arc<Work>,
+    /// The mounts of sandboxes.
+    pub buckets: Arc<Buckets>,
+    /// Conversations and projects.
+    pub projects: Projects,
+    /// The sandboxes of backends.
+    pub backends: Backends,
+    /// Languages and checkers.
+    pub toolchains: Toolchains,
+    ready_timeout: Duration,
+    /// One receiver per cache: 0 until the cache has been filled once.
+    caches: [watch::Receiver<u64>; 3],
 }
 
 impl Service {
-    /// Makes the service of one namespace. The background loops are not started:
-    /// see [`Self::record_activity`] and [`Self::record_sessions`].
-    pub fn new(interfaces: Interfaces, settings: ServiceSettings) -> Arc<Self> {
-        let Interfaces {
-            sandboxes,
-            session_records,
-            s3_secrets,
-            agents,
-            attached_pods,
-            projects,
-            exposures,
-        } = interfaces;
+    /// Makes the service of one namespace. The background loops are not started: see
+    /// [`Self::run_recorders`].
+    pub fn new(with: Interfaces, settings: ServiceSettings) -> Arc<Self> {
+        let ready_timeout = settings.acquire.ready_timeout;
+        let caches = [
+            with.sandboxes.changes(),
+            with.attached_pods.changes(),
+            with.session_records.changes(),
+        ];
+        let acquirer = Arc::new(Acquirer::new(
+            with.sandboxes.clone(),
+            with.attached_pods.clone(),
+            with.agents.clone(),
+            settings.acquire,
+        ));
+        let sessions = Arc::new(Sessions::new(
+            acquirer.clone(),
+            with.sandboxes.clone(),
+            with.agents.clone(),
+            with.session_records,
+        ));
+        let work = Arc::new(Work::new(
+            acquirer.clone(),
+            sessions.clone(),
+            with.agents,
+            settings.limits,
+        ));
+        let output = settings.limits.max_output;
+        let toolchains = Toolchains::new(work.clone(), output, settings.execute_timeout);
         Arc::new(Self {
-            sandboxes,
-            session_records,
-            s3_secrets,
-            agents,
-            attached_pods,
-            projects,
-            exposures,
-            resolutions: Resolutions::default(),
-            settings,
-            activity: ActivityLog::default(),
-            session_log: SessionLog::default(),
-            creating: Mutex::default(),
-            edits: KeyedMutex::default(),
-            hosts: KeyedMutex::default(),
+            buckets: Arc::new(Buckets::new(
+                acquirer.clone(),
+                sessions.clone(),
+                with.sandboxes.clone(),
+                with.s3_secrets,
+                settings.buckets,
+            )),
+            projects: Projects::new(acquirer.clone(), with.sandboxes.clone(), with.projects),
+            backends: Backends::new(
+                acquirer.clone(),
+                with.sandboxes,
+                with.attached_pods,
+                with.exposures,
+                settings.backends,
+            ),
+            toolchains,
+            acquirer,
+            sessions,
+            work,
+            ready_timeout,
+            caches,
         })
     }
 
@@ -190,28 +196,24 @@ impl Service {
     /// # Errors
     /// [`ServiceError::Starting`] if that takes longer than `ready_timeout`.
     pub async fn listed(&self) -> Result<(), ServiceError> {
-        let first = async |mut changes: watch::Receiver<u64>| {
-            // An error means that the sender is gone, so nothing changes any more:
-            // waiting is over as well.
-            let _ = changes.wait_for(|version| *version > 0).await;
-        };
         let all = async {
-            first(self.sandboxes.changes()).await;
-            first(self.attached_pods.changes()).await;
-            first(self.session_records.changes()).await;
+            for mut changes in self.caches.clone() {
+                // An error means that the sender is gone, so nothing changes any more:
+                // waiting is over as well.
+                let _ = changes.wait_for(|version| *version > 0).await;
+            }
         };
-        let waited = self.settings.ready_timeout;
+        let waited = self.ready_timeout;
         let listed = tokio::time::timeout(waited, all).await;
         listed.map_err(|_| ServiceError::Starting { waited })
     }
 
-    /// The state of the connection to the database.
-    pub fn database(&self) -> DatabaseState {
-        self.projects.state()
-    }
-
-    /// The number of sandboxes that answer commands now, as the cache has it.
-    pub fn awake(&self) -> usize {
-        self.sandboxes.awake()
+    /// Writes the activity of sandboxes and the resources of sessions for as long as it
+    /// is polled. Run it once per service.
+    pub async fn run_recorders(&self) {
+        tokio::join!(
+            self.acquirer.activity.run_recorder(),
+            self.sessions.run_recorder()
+        );
     }
 }

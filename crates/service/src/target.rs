@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Service, ServiceSettings};
-use hutch_api::{self, Sandbox, annotations};
+use hutch_api::{self, Sandbox, SandboxSpec, annotations};
 use hutch_core::interfaces::{NewSandbox, Project};
 use hutch_core::names;
 
@@ -18,6 +17,15 @@ pub struct Target {
     /// The project that it was found for. If the target is gone, the project's next
     /// place is looked up.
     pub(super) project: Option<Project>,
+}
+
+/// The specs of sandboxes that requests create.
+#[derive(Clone, Debug, Default)]
+pub struct Templates {
+    /// The spec of sandboxes that requests of the tenant API create.
+    pub tenant: SandboxSpec,
+    /// The spec of sandboxes that are created for conversations and projects.
+    pub project: SandboxSpec,
 }
 
 /// The owner of a sandbox.
@@ -142,9 +150,9 @@ impl Target {
     }
 
     /// The sandbox to create; `None` if a request may not create this one.
-    pub(super) fn new_sandbox(&self, settings: &ServiceSettings) -> Option<NewSandbox> {
+    pub(super) fn new_sandbox(&self, templates: &Templates) -> Option<NewSandbox> {
         let mut notes = BTreeMap::new();
-        let mut spec = settings.template.clone();
+        let mut spec = templates.tenant.clone();
         match &self.owner {
             Owner::Tenant { id, any_case } => {
                 notes.insert(annotations::SANDBOX_ID, id.clone());
@@ -154,16 +162,16 @@ impl Target {
             }
             Owner::Conversation(id) => {
                 notes.insert(annotations::CONVERSATION, id.clone());
-                spec = settings.project_template.clone();
+                spec = templates.project.clone();
             }
             Owner::Project { id, workdir } => {
-                spec = settings.project_template.clone();
+                spec = templates.project.clone();
                 spec.workspace.mount_path.clone_from(workdir);
                 spec.project = Some(hutch_api::Project { id: id.clone() });
             }
             Owner::Backend { title, image } => {
                 notes.insert(annotations::TITLE, title.clone());
-                spec.resources = settings.project_template.resources.clone();
+                spec.resources = templates.project.resources.clone();
                 spec.image = image.clone().or(spec.image);
             }
             Owner::Named | Owner::AttachedPod => return None,
@@ -176,25 +184,8 @@ impl Target {
     }
 }
 
-impl Service {
-    /// The sandbox of an ID of the tenant API: the one of this exact spelling, or an
-    /// existing one that was created for every spelling of the ID.
-    pub fn tenant(&self, id: &str) -> Target {
-        let own = Target::tenant(id);
-        if self.sandboxes.get(&own.name).is_some() {
-            return own;
-        }
-        let shared = Target::tenant_any_case(id);
-        let made = self.sandboxes.get(&shared.name);
-        if shared.name != own.name && made.is_some_and(|made| answers_any_case(&made)) {
-            shared
-        } else {
-            own
-        }
-    }
-}
-
-fn answers_any_case(sandbox: &Sandbox) -> bool {
+/// True if the sandbox was created for every spelling of its ID.
+pub(super) fn answers_any_case(sandbox: &Sandbox) -> bool {
     annotation(sandbox, annotations::ANY_CASE) == Some("true")
 }
 

@@ -3,7 +3,7 @@
 //! An entry has only the hash of its key.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -15,13 +15,14 @@ use hutch_api::{API_KEYS, MANAGED_BY, labels};
 use hutch_core::access::{
     ApiKey, ApiKeyRecord, KEYS_PER_TENANT, Limits, Principal, RANDOM_BYTES, Scope,
 };
+use hutch_core::sync::Lock;
 use hutch_kube::apply::{self, Writer};
 use hutch_kube::watches::Cache;
 
 /// Attempts to edit a Secret that others edit at the same time.
 const MAX_ATTEMPTS: usize = 5;
 
-/// Why the keys could not be edited.
+/// The reason why the keys could not be edited.
 #[derive(Debug, Error)]
 pub enum ApiKeyError {
     /// A rule about tenants and their keys forbids it.
@@ -53,7 +54,7 @@ fn entries(secret: Option<&Secret>) -> ApiKeyEntries {
 pub struct ApiKeyStore {
     cache: Cache<Secret>,
     namespace: String,
-    parsed: Mutex<ParsedSecret>,
+    parsed: Lock<ParsedSecret>,
 }
 
 /// The Secret that was parsed last, with its usable keys.
@@ -69,7 +70,7 @@ impl ApiKeyStore {
         Self {
             cache,
             namespace,
-            parsed: Mutex::default(),
+            parsed: Lock::default(),
         }
     }
 
@@ -81,7 +82,7 @@ impl ApiKeyStore {
     /// The principal of requests with `key`; `None` if the Secret has no such key.
     pub fn principal(&self, key: &ApiKey) -> Option<Arc<Principal>> {
         let secret = self.cache.get(&self.namespace, API_KEYS);
-        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parsed = self.parsed.lock();
         if secret.as_ref().map(Arc::as_ptr) != parsed.source.as_ref().map(Arc::as_ptr) {
             *parsed = ParsedSecret::of(secret);
         }

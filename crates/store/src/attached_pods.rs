@@ -9,9 +9,10 @@ use kube::api::ListParams;
 use tokio::sync::watch;
 
 use crate::error::refusal;
-use hutch_api::{MANAGED_BY, annotations, labels};
+use hutch_api::{annotations, labels};
 use hutch_core::interfaces::{AttachedPod, AttachedPods, PodRef, ResourceError};
 use hutch_core::names::is_name;
+use hutch_core::objects::{has_ended, is_ending, is_managed};
 use hutch_kube::apply::Writer;
 use hutch_kube::watches::Cache;
 
@@ -65,13 +66,9 @@ impl AttachedPods for AttachedPodStore {
 /// The pod, if Hutch may run commands in it: Hutch did not create it, and it is
 /// alive.
 fn attached_pod(pod: &Pod) -> Option<AttachedPod> {
-    let ours = pod.labels().get(labels::MANAGED_BY);
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref());
-    if ours.is_some_and(|by| by == MANAGED_BY)
-        || pod.metadata.deletion_timestamp.is_some()
-        || matches!(phase, Some("Succeeded" | "Failed"))
-    {
+    if is_managed(&pod.metadata) || is_ending(&pod.metadata) || has_ended(pod) {
         return None;
     }
     let container = default_container(pod)?;
@@ -118,6 +115,7 @@ fn reason(state: &ContainerState) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hutch_api::MANAGED_BY;
     use serde_json::{Value, json};
 
     fn seen(edit: impl FnOnce(&mut Value)) -> Option<AttachedPod> {

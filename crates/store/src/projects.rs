@@ -16,6 +16,8 @@ use crate::error::refusal;
 use hutch_api::{Sandbox, managers};
 use hutch_core::interfaces::{ProjectReport, ProjectSandboxes, ResourceError};
 use hutch_core::names::is_name;
+use hutch_core::objects::{has_ended, is_ending};
+use hutch_core::reasons::Reason;
 use hutch_kube::apply::{Error, Writer};
 use hutch_kube::events::Events;
 use hutch_kube::lease::Leadership;
@@ -52,11 +54,7 @@ impl ProjectSandboxStore {
             return Ok(false);
         }
         let pod: Option<Pod> = self.writer.read(&self.namespace, name).await?;
-        Ok(pod.is_some_and(|pod| {
-            let phase = pod.status.and_then(|status| status.phase);
-            let ended = matches!(phase.as_deref(), Some("Succeeded" | "Failed"));
-            pod.metadata.deletion_timestamp.is_none() && !ended
-        }))
+        Ok(pod.is_some_and(|pod| !is_ending(&pod.metadata) && !has_ended(&pod)))
     }
 
     async fn apply_report(
@@ -110,7 +108,7 @@ impl ProjectSandboxes for ProjectSandboxStore {
     fn warn<'a>(
         &'a self,
         sandbox: &'a Sandbox,
-        reason: &'a str,
+        reason: Reason,
         note: &'a str,
     ) -> BoxFuture<'a, ()> {
         self.events.warning(sandbox, reason, note).boxed()

@@ -9,9 +9,10 @@ use kube::ResourceExt;
 
 use crate::error::refusal;
 use hutch_api::{MANAGED_BY, Sandbox, SecretRef, credentials, labels};
-use hutch_core::buckets::S3Credentials;
 use hutch_core::interfaces::{ResourceError, S3Secrets};
 use hutch_core::names;
+use hutch_core::objects::{is_managed, label};
+use hutch_core::s3::S3Credentials;
 use hutch_kube::apply::Writer;
 
 /// Creates and deletes the Secrets.
@@ -91,11 +92,8 @@ impl S3Secrets for S3SecretStore {
                 .await
                 .map_err(refusal)?;
             let ours = |found: &Secret| {
-                let labels = found.labels();
-                labels
-                    .get(labels::MANAGED_BY)
-                    .is_some_and(|by| by == MANAGED_BY)
-                    && labels.get(labels::SANDBOX_UID) == sandbox.metadata.uid.as_ref()
+                let owner = label(&found.metadata, labels::SANDBOX_UID);
+                is_managed(&found.metadata) && owner == sandbox.metadata.uid.as_deref()
             };
             if let Some(found) = found.filter(ours) {
                 self.writer.delete(&found).await.map_err(refusal)?;

@@ -3,7 +3,7 @@
 //! sandboxes are derived, so replicas cannot create one twice, and no controller
 //! writes the status fields that it owns (`lastActivity`, `traceparent`).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -16,6 +16,7 @@ use crate::error::refusal;
 use hutch_api::{Bucket, Lifecycle, Sandbox};
 use hutch_core::interfaces::{NewSandbox, ResourceError, Sandboxes};
 use hutch_core::names::is_name;
+use hutch_core::sync::Lock;
 use hutch_kube::apply::{Error, Writer};
 use hutch_kube::watches::Cache;
 
@@ -29,7 +30,7 @@ pub struct SandboxStore {
     namespace: String,
     /// A version of the cache and the number of awake sandboxes in it. The number is
     /// stored because every client may request it at any rate.
-    awake: Mutex<Option<(u64, usize)>>,
+    awake: Lock<Option<(u64, usize)>>,
 }
 
 impl SandboxStore {
@@ -39,7 +40,7 @@ impl SandboxStore {
             cache,
             writer,
             namespace,
-            awake: Mutex::new(None),
+            awake: Lock::new(None),
         }
     }
 
@@ -152,7 +153,7 @@ impl Sandboxes for SandboxStore {
         // Read the version first. If the cache changes while we count, the stored
         // version is stale and the next call counts again.
         let version = *self.cache.changes().borrow();
-        let mut memo = self.awake.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memo = self.awake.lock();
         if let Some((of, count)) = *memo
             && of == version
         {

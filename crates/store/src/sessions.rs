@@ -14,6 +14,7 @@ use crate::error::refusal;
 use hutch_api::{MANAGED_BY, Sandbox, SandboxSession, SandboxSessionSpec, labels};
 use hutch_core::interfaces::{ResourceError, SessionRecord, SessionRecords};
 use hutch_core::names;
+use hutch_core::objects::is_ending;
 use hutch_kube::apply::{Error, Writer};
 use hutch_kube::watches::Cache;
 
@@ -68,7 +69,7 @@ impl SessionRecords for SessionStore {
         let all = self.cache.store().state();
         let same = |session: &Arc<SandboxSession>| {
             session.metadata.namespace.as_deref() == Some(&self.namespace)
-                && session.metadata.deletion_timestamp.is_none()
+                && !is_ending(&session.metadata)
                 && session.spec.sandbox_name == sandbox
                 && session.spec.id == id
         };

@@ -6,7 +6,7 @@
 //! that were valid before have review slots of their own, so guesses cannot block
 //! them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -25,13 +25,13 @@ use super::ttl_cache::TtlCache;
 use hutch_api::GROUP;
 use hutch_core::access::{Fingerprint, Limits, Principal, Scope, fingerprint};
 use hutch_core::interfaces::AccessError;
-use hutch_core::sync::KeyedMutex;
+use hutch_core::sync::{KeyedMutex, Lock};
 
 /// A user who may create sandboxes may use them.
 const VERB: &str = "create";
-/// How long a positive answer of the API server is cached.
+/// Time for which a positive answer of the API server is cached.
 const ALLOWED_TTL: Duration = Duration::from_secs(30);
-/// How long a negative answer is cached.
+/// Time for which a negative answer is cached.
 const DENIED_TTL: Duration = Duration::from_secs(5);
 /// Entries of each cache.
 const CACHE_CAPACITY: usize = 1024;
@@ -65,7 +65,7 @@ pub struct TokenReviews {
     known_slots: Semaphore,
     /// Review slots for all other tokens.
     new_slots: Semaphore,
-    logged: Mutex<Option<Instant>>,
+    logged: Lock<Option<Instant>>,
 }
 
 /// The owner of a token, with everything that an authorizer may look at.
@@ -86,7 +86,7 @@ impl TokenReviews {
             reviewing: KeyedMutex::default(),
             known_slots: Semaphore::new(MAX_REVIEWS),
             new_slots: Semaphore::new(MAX_REVIEWS),
-            logged: Mutex::default(),
+            logged: Lock::default(),
         }
     }
 
@@ -213,17 +213,13 @@ impl TokenReviews {
     }
 
     fn unavailable(&self, error: &str) -> AccessError {
-        let mut logged = lock(&self.logged);
+        let mut logged = self.logged.lock();
         if logged.is_none_or(|at| at.elapsed() >= LOG_FAILURE_EVERY) {
             *logged = Some(Instant::now());
             tracing::warn!(error, "Kubernetes tokens cannot be reviewed");
         }
         AccessError::Unavailable
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// True if the text may be a valid token: it has the form of a JSON Web Token, like

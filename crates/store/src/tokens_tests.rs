@@ -41,7 +41,7 @@ fn only_unexpired_web_tokens_are_reviewed() {
 /// Answers reviews. A token with a `sub` is valid, and its user may use every
 /// namespace but `forbidden`. The review of any other token hangs.
 #[derive(Clone, Default)]
-struct Server(Arc<Mutex<HashMap<&'static str, usize>>>);
+struct Server(Arc<Lock<HashMap<&'static str, usize>>>);
 
 impl Server {
     fn client(&self) -> Client {
@@ -73,7 +73,7 @@ impl Server {
             let namespace = &review["spec"]["resourceAttributes"]["namespace"];
             ("rights", json!({"allowed": namespace != "forbidden"}))
         };
-        *lock(&self.0).entry(kind).or_default() += 1;
+        *self.0.lock().entry(kind).or_default() += 1;
         // In paused time, this lets other requests arrive first.
         tokio::time::sleep(Duration::from_millis(10)).await;
         if status["authenticated"] == false {
@@ -84,7 +84,7 @@ impl Server {
     }
 
     fn asked(&self, kind: &str) -> usize {
-        lock(&self.0).get(kind).copied().unwrap_or_default()
+        self.0.lock().get(kind).copied().unwrap_or_default()
     }
 }
 

@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use hutch_core::sync::Lock;
 
 /// A cache with a time to live per entry. If it is full, a new entry replaces the
 /// one that expires first. An expired entry stays until it is replaced or removed.
 pub struct TtlCache<K, V> {
     capacity: usize,
     /// The values with the times when they expire.
-    entries: Mutex<HashMap<K, (Instant, V)>>,
+    entries: Lock<HashMap<K, (Instant, V)>>,
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> TtlCache<K, V> {
@@ -20,25 +21,25 @@ impl<K: Hash + Eq + Clone, V: Clone> TtlCache<K, V> {
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
-            entries: Mutex::default(),
+            entries: Lock::default(),
         }
     }
 
     /// The value, unless it has expired.
     pub fn get(&self, key: &K) -> Option<V> {
-        let entries = lock(&self.entries);
+        let entries = self.entries.lock();
         let (expires, value) = entries.get(key)?;
         (Instant::now() < *expires).then(|| value.clone())
     }
 
     /// True if there is an entry, expired or not.
     pub fn contains(&self, key: &K) -> bool {
-        lock(&self.entries).contains_key(key)
+        self.entries.lock().contains_key(key)
     }
 
     /// Adds or replaces an entry that expires after `ttl`.
     pub fn insert(&self, key: K, value: V, ttl: Duration) {
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         if entries.len() >= self.capacity && !entries.contains_key(&key) {
             let first = entries.iter().min_by_key(|(_, (expires, _))| *expires);
             if let Some(first) = first.map(|(key, _)| key.clone()) {
@@ -49,12 +50,8 @@ impl<K: Hash + Eq + Clone, V: Clone> TtlCache<K, V> {
     }
 
     pub fn remove(&self, key: &K) {
-        lock(&self.entries).remove(key);
+        self.entries.lock().remove(key);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

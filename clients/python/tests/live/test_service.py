@@ -1,4 +1,4 @@
-"""The client against a real service: HUTCH_BASE_URL says where."""
+"""Tests of the client with the service at HUTCH_BASE_URL."""
 
 import asyncio
 import unittest
@@ -30,7 +30,7 @@ class Service(unittest.TestCase):
         cls.manager.destroy_all()
         cls.manager.close()
 
-    def test_a_command_tells_how_it_ended(self) -> None:
+    def test_a_result_has_exit_code_and_output(self) -> None:
         result = self.sandbox.run("echo out; echo err >&2; exit 3")
         self.assertEqual((result.exit_code, result.stdout, result.stderr), (3, "out", "err"))
         self.assertFalse(result.success)
@@ -75,7 +75,7 @@ class Service(unittest.TestCase):
         left = self.sandbox.run("ls /tmp/hutch-script-* 2>/dev/null | wc -l")
         self.assertEqual(left.stdout, "0")
 
-    def test_what_is_refused_has_status_and_body(self) -> None:
+    def test_an_error_has_status_and_code(self) -> None:
         with self.assertRaises(BadRequestError) as raised:
             self.sandbox.default.mount_bucket("b", "/mnt/x", endpoint="nonsense")
         error = raised.exception
@@ -88,7 +88,7 @@ class Service(unittest.TestCase):
             with self.assertRaises(APIConnectionError):
                 nowhere.get("x").run("true")
 
-    def test_asyncio_has_the_same(self) -> None:
+    def test_the_asyncio_client_works_the_same(self) -> None:
         asyncio.run(self.concurrently())
 
     async def concurrently(self) -> None:

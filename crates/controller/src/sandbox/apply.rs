@@ -1,45 +1,45 @@
-//! Carries a plan out: the claims before the pod, because the scheduler puts a pod
-//! aside whose claim it does not find; neither waits for the other to be bound.
+//! Executes a plan. The claims come before the pod, because the scheduler puts a pod aside
+//! whose claim it does not find. The pod does not wait until its claims are bound.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::Value;
 
 use super::desired::belongs;
 use super::desired::buckets::BucketVolume;
 use super::diagnosis;
-use super::observe::{Observed, attempt};
+use super::observe::{Observed, attempt_key};
 use super::plan::{ClaimStep, Plan, PodStep, Removal, Verdict};
 use super::problem::Problem;
 use super::provide;
 use crate::context::Context;
 use hutch_api::Sandbox;
-use hutch_kube::apply::Error;
+use hutch_core::objects::node_name;
+use hutch_core::reasons::Reason;
+use hutch_kube::apply::{Error, Writable};
 
-/// What is there after the plan, and what the status is to say.
+/// The state after the plan, for the status.
 pub struct Applied {
-    /// Whether the sandbox was deleted: there is no status to write.
+    /// True if the sandbox was deleted, so there is no status to write.
     pub expired: bool,
-    /// The pod.
     pub pod: Option<Arc<Pod>>,
-    /// The claim.
     pub claim: Option<Arc<PersistentVolumeClaim>>,
-    /// The plan's verdict, or what stood in its way.
+    /// The plan's verdict, or the problem that a write had.
     pub verdict: Verdict,
-    /// Since when the sandbox sleeps.
+    /// The status's `sleptAt`.
     pub slept_at: Option<Time>,
-    /// Why the claim was not allowed to grow.
+    /// The API server's message if the claim may not grow.
     pub resize_refused: Option<String>,
-    /// When to look again though nothing happens.
-    pub wake_at: Option<Timestamp>,
+    /// The time of the next reconcile if nothing changes before.
+    pub requeue_at: Option<Timestamp>,
 }
 
-/// Carries out `plan`. What the API server refuses becomes part of the status;
-/// an error means that the outcome is not known or that it may work next time.
+/// Executes `plan`. A refusal of the API server becomes part of the status. An error means
+/// that the outcome is unknown or that a retry may succeed.
 pub async fn apply(ctx: &Context, observed: &Observed, plan: Plan) -> Result<Applied, Error> {
     let Plan {
         expire,
@@ -49,7 +49,7 @@ pub async fn apply(ctx: &Context, observed: &Observed, plan: Plan) -> Result<App
         pod,
         verdict,
         slept_at,
-        wake_at,
+        requeue_at,
     } = plan;
     let mut applied = Applied {
         expired: expire,
@@ -58,36 +58,23 @@ pub async fn apply(ctx: &Context, observed: &Observed, plan: Plan) -> Result<App
         verdict,
         slept_at,
         resize_refused: None,
-        wake_at,
+        requeue_at,
     };
+    let sandbox = &observed.sandbox;
     if expire {
-        expire_now(ctx, &observed.sandbox).await?;
+        expire_now(ctx, sandbox).await?;
         return Ok(applied);
     }
     apply_claim(ctx, observed, claim, &mut applied).await?;
     for claim in &release {
-        provide::release(ctx, &observed.sandbox, claim).await?;
+        provide::release(ctx, sandbox, claim).await?;
     }
-    provide_all(ctx, &observed.sandbox, &volumes, &mut applied).await?;
-    match pod {
-        PodStep::Keep => {}
-        PodStep::Create(_) if matches!(applied.verdict, Verdict::Blocked(_)) => {}
-        PodStep::Create(pod) => create_pod(ctx, &observed.sandbox, &pod, &mut applied).await?,
-        PodStep::Annotate(patch) => {
-            if let Some(pod) = &observed.pod {
-                ctx.writer.merge(pod.as_ref(), patch).await?;
-            }
-        }
-        PodStep::Delete(removal) => {
-            if let Some(pod) = &observed.pod {
-                remove_pod(ctx, &observed.sandbox, pod, removal).await?;
-            }
-        }
-    }
+    provide_all(ctx, sandbox, &volumes, &mut applied).await?;
+    apply_pod(ctx, observed, pod, &mut applied).await?;
     Ok(applied)
 }
 
-/// The volumes of buckets, up to the first that cannot be had.
+/// Creates the volumes of buckets, until one of them has a problem.
 async fn provide_all(
     ctx: &Context,
     sandbox: &Sandbox,
@@ -100,28 +87,27 @@ async fn provide_all(
         }
         match provide::provide(ctx, sandbox, volume).await {
             Ok(None) => {}
-            Ok(Some(problem)) => block(ctx, sandbox, problem, applied)?,
-            Err(error) if error.refused() => record_refusal(ctx, sandbox, &error, applied)?,
-            Err(error) => return Err(error),
+            Ok(Some(problem)) => block(ctx, sandbox, problem, applied),
+            Err(error) => record_refusal(ctx, sandbox, error, applied)?,
         }
     }
     Ok(())
 }
 
 async fn expire_now(ctx: &Context, sandbox: &Sandbox) -> Result<(), Error> {
-    confirm(ctx, sandbox).await?;
+    confirm_unchanged(ctx, sandbox).await?;
     let ttl = sandbox.spec.lifecycle.ttl.as_deref().unwrap_or_default();
     let note = format!("deleted because its ttl of {ttl} has passed");
-    ctx.events.normal(sandbox, "Expired", &note).await;
+    ctx.events.normal(sandbox, Reason::Expired, &note).await;
     ctx.writer.delete_unchanged(sandbox).await.map(drop)
 }
 
-/// Makes sure that the sandbox is what the decision rested on: a cache lags.
-async fn confirm(ctx: &Context, seen: &Sandbox) -> Result<(), Error> {
-    let namespace = seen.namespace().unwrap_or_default();
-    let live: Option<Sandbox> = ctx.writer.read(&namespace, &seen.name_any()).await?;
+/// Confirms with the API server that the cached sandbox is current: a cache may lag.
+async fn confirm_unchanged(ctx: &Context, cached: &Sandbox) -> Result<(), Error> {
+    let namespace = cached.namespace().unwrap_or_default();
+    let live: Option<Sandbox> = ctx.writer.read(&namespace, &cached.name_any()).await?;
     let same = live.is_some_and(|live| {
-        live.uid() == seen.uid() && live.resource_version() == seen.resource_version()
+        live.uid() == cached.uid() && live.resource_version() == cached.resource_version()
     });
     if same {
         Ok(())
@@ -150,8 +136,8 @@ async fn apply_claim(
     }
 }
 
-/// Changes the claim's owner and its size, one after the other, as the second
-/// may be refused.
+/// Changes the claim's owner and its size in two writes, because the API server may refuse
+/// the second one.
 async fn adjust_claim(
     ctx: &Context,
     claim: &Arc<PersistentVolumeClaim>,
@@ -182,43 +168,60 @@ async fn create_claim(
 ) -> Result<(), Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     // A cache that lags shows no claim either: ask the API server before the report.
-    let made = if lost {
+    let existing = if lost {
         ctx.writer.read(&namespace, &name).await?
     } else {
         None
     };
-    let made = match made {
-        Some(made) => made,
-        None => match ctx.writer.create(claim).await {
-            Ok(made) => {
-                if lost {
-                    let note = format!(
-                        "claim {name} was gone, and its data with it; the workspace begins empty"
-                    );
-                    ctx.events.warning(sandbox, "WorkspaceLost", &note).await;
-                }
-                made
-            }
-            Err(Error::AlreadyExists(_)) => read_existing(ctx, &namespace, &name).await?,
-            Err(error) if error.refused() => return record_refusal(ctx, sandbox, &error, applied),
-            Err(error) => return Err(error),
-        },
+    let created = match existing {
+        Some(existing) => Ok(Created::Existing(existing)),
+        None => create_or_read(ctx, claim).await,
     };
-    if !belongs(&made, sandbox) {
-        let message = format!("claim {name} belongs to something else: remove it");
-        return block(
-            ctx,
-            sandbox,
-            Problem::failed("NameConflict", message),
-            applied,
-        );
+    let claim = match created {
+        Ok(Created::New(new)) => {
+            if lost {
+                report_lost_workspace(ctx, sandbox, &name).await;
+            }
+            new
+        }
+        Ok(Created::Existing(existing)) => existing,
+        Err(error) => return record_refusal(ctx, sandbox, error, applied),
+    };
+    if !belongs(&claim, sandbox) {
+        block(ctx, sandbox, Problem::name_taken("claim", &name), applied);
+        return Ok(());
     }
-    let made = Arc::new(made);
+    let claim = Arc::new(claim);
     ctx.expectations
         .claims
-        .record(&sandbox.uid().unwrap_or_default(), Arc::clone(&made));
-    applied.claim = Some(made);
+        .record(&sandbox.uid().unwrap_or_default(), Arc::clone(&claim));
+    applied.claim = Some(claim);
     Ok(())
+}
+
+async fn report_lost_workspace(ctx: &Context, sandbox: &Sandbox, claim: &str) {
+    let note = format!("claim {claim} was gone, and its data with it; the workspace begins empty");
+    ctx.events
+        .warning(sandbox, Reason::WorkspaceLost, &note)
+        .await;
+}
+
+async fn apply_pod(
+    ctx: &Context,
+    observed: &Observed,
+    step: PodStep,
+    applied: &mut Applied,
+) -> Result<(), Error> {
+    let sandbox = &observed.sandbox;
+    match (step, &observed.pod) {
+        (PodStep::Create(_), _) if matches!(applied.verdict, Verdict::Blocked(_)) => Ok(()),
+        (PodStep::Create(pod), _) => create_pod(ctx, sandbox, &pod, applied).await,
+        (PodStep::Annotate(patch), Some(pod)) => {
+            ctx.writer.merge(pod.as_ref(), patch).await.map(drop)
+        }
+        (PodStep::Delete(removal), Some(pod)) => delete_pod(ctx, sandbox, pod, removal).await,
+        (PodStep::Keep | PodStep::Annotate(_) | PodStep::Delete(_), _) => Ok(()),
+    }
 }
 
 async fn create_pod(
@@ -227,110 +230,117 @@ async fn create_pod(
     pod: &Pod,
     applied: &mut Applied,
 ) -> Result<(), Error> {
-    let made = match ctx.writer.create(pod).await {
-        Ok(made) => {
+    let pod = match create_or_read(ctx, pod).await {
+        Ok(Created::New(new)) => {
             report_lost_pod(ctx, sandbox).await;
-            made
+            new
         }
-        Err(Error::AlreadyExists(_)) => {
-            let namespace = pod.namespace().unwrap_or_default();
-            read_existing(ctx, &namespace, &pod.name_any()).await?
-        }
-        Err(error) if error.refused() => return record_refusal(ctx, sandbox, &error, applied),
-        Err(error) => return Err(error),
+        Ok(Created::Existing(existing)) => existing,
+        Err(error) => return record_refusal(ctx, sandbox, error, applied),
     };
-    if !belongs(&made, sandbox) {
-        return block(ctx, sandbox, diagnosis::conflict(&made, sandbox), applied);
+    if !belongs(&pod, sandbox) {
+        block(ctx, sandbox, diagnosis::conflict(&pod, sandbox), applied);
+        return Ok(());
     }
-    let made = Arc::new(made);
+    let pod = Arc::new(pod);
     ctx.expectations
         .pods
-        .record(&sandbox.uid().unwrap_or_default(), Arc::clone(&made));
-    applied.pod = Some(made);
+        .record(&sandbox.uid().unwrap_or_default(), Arc::clone(&pod));
+    applied.pod = Some(pod);
     Ok(())
 }
 
-/// A new pod for a sandbox that was awake means that the former one went without
-/// our doing.
+/// Reports the loss of the former pod: the sandbox was awake, so the controller did not
+/// delete that pod.
 async fn report_lost_pod(ctx: &Context, sandbox: &Sandbox) {
     let status = sandbox.status.as_ref();
     if let Some(status) = status.filter(|status| status.phase.answers())
         && let Some(name) = &status.pod_name
     {
         let note = format!("pod {name} was deleted; a new one is made with the same workspace");
-        ctx.events.warning(sandbox, "PodLost", &note).await;
+        ctx.events.warning(sandbox, Reason::PodLost, &note).await;
     }
 }
 
-/// What has the name already.
-async fn read_existing<K: hutch_kube::apply::Writable>(
-    ctx: &Context,
-    namespace: &str,
-    name: &str,
-) -> Result<K, Error> {
-    let object = ctx.writer.read(namespace, name).await?;
-    object.ok_or_else(|| Error::Stale(name.to_owned()))
+/// An object with the wanted name.
+enum Created<K> {
+    /// This call created it.
+    New(K),
+    /// It existed. It may belong to somebody else.
+    Existing(K),
 }
 
+/// Creates `object`. If the name is taken, it reads the existing object.
+async fn create_or_read<K: Writable>(ctx: &Context, object: &K) -> Result<Created<K>, Error> {
+    match ctx.writer.create(object).await {
+        Ok(new) => Ok(Created::New(new)),
+        Err(Error::AlreadyExists(_)) => {
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            let existing = ctx.writer.read(&namespace, &name).await?;
+            existing.map(Created::Existing).ok_or(Error::Stale(name))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Records a refusal of the API server as the sandbox's problem.
+///
+/// # Errors
+/// Every other error.
 fn record_refusal(
     ctx: &Context,
     sandbox: &Sandbox,
-    error: &Error,
+    error: Error,
     applied: &mut Applied,
 ) -> Result<(), Error> {
-    let problem = Problem {
-        // Quotas are freed by others and webhooks come back; everything else
-        // needs somebody.
-        failed: !matches!(
-            error,
-            Error::QuotaExceeded(_) | Error::WebhookUnavailable(_)
-        ),
-        ..Problem::waiting(error.kind(), error.to_string())
+    let Some(reason) = error.refusal() else {
+        return Err(error);
     };
-    block(ctx, sandbox, problem, applied)
-}
-
-/// No pod for now: the status says why, and it is tried again ever more rarely.
-fn block(
-    ctx: &Context,
-    sandbox: &Sandbox,
-    problem: Problem,
-    applied: &mut Applied,
-) -> Result<(), Error> {
-    let wait = ctx.replacements.failed(&attempt(sandbox));
-    let wait = k8s_openapi::jiff::SignedDuration::try_from(wait).unwrap_or_default();
-    let again = Timestamp::now().checked_add(wait).ok();
-    applied.wake_at = applied.wake_at.into_iter().chain(again).min();
-    applied.verdict = Verdict::Blocked(problem);
+    let message = error.to_string();
+    let problem = match reason {
+        // Other objects free the quota, and webhooks come back.
+        Reason::QuotaExceeded | Reason::WebhookUnavailable => Problem::waiting(reason, message),
+        _ => Problem::failed(reason, message),
+    };
+    block(ctx, sandbox, problem, applied);
     Ok(())
 }
 
-async fn remove_pod(
+/// Creates no pod for now. The status reports `problem`, and the waits before the next
+/// attempts grow.
+fn block(ctx: &Context, sandbox: &Sandbox, problem: Problem, applied: &mut Applied) {
+    let wait = ctx.replacements.failed(&attempt_key(sandbox));
+    let wait = SignedDuration::try_from(wait).unwrap_or_default();
+    let again = Timestamp::now().checked_add(wait).ok();
+    applied.requeue_at = applied.requeue_at.into_iter().chain(again).min();
+    applied.verdict = Verdict::Blocked(problem);
+}
+
+async fn delete_pod(
     ctx: &Context,
     sandbox: &Sandbox,
     pod: &Pod,
     removal: Removal,
 ) -> Result<(), Error> {
     let left = match removal {
-        Removal::Sleep => {
-            confirm(ctx, sandbox).await?;
+        Removal::NotNeeded => {
+            confirm_unchanged(ctx, sandbox).await?;
             ctx.writer.delete(pod).await?
         }
         Removal::Restart => {
             let note = "the pod is replaced to apply the spec's changes";
-            ctx.events.normal(sandbox, "Restarting", note).await;
+            ctx.events.normal(sandbox, Reason::Restarting, note).await;
             ctx.writer.delete(pod).await?
         }
-        // Not where it has started meanwhile.
+        // The pod may have started meanwhile. Then it has changed and stays.
         Removal::NeverRan => ctx.writer.delete_unchanged(pod).await?,
         Removal::Ended => {
-            ctx.replacements.failed(&attempt(sandbox));
+            ctx.replacements.failed(&attempt_key(sandbox));
             ctx.writer.delete_unchanged(pod).await?
         }
         Removal::NodeGone => {
-            let spec = pod.spec.as_ref();
-            let node = spec.and_then(|spec| spec.node_name.as_deref());
-            if ctx.writer.node_exists(node.unwrap_or_default()).await? {
+            let node = node_name(pod).unwrap_or_default();
+            if ctx.writer.node_exists(node).await? {
                 return Err(Error::Stale("the pod's node".to_owned()));
             }
             ctx.writer.delete_unchanged_now(pod).await?

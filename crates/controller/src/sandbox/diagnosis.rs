@@ -1,5 +1,5 @@
-//! Why a pod or a claim is not ready, in words that a person can act on and that
-//! do not change from one attempt of the kubelet to the next.
+//! The reason why a pod or a claim is not ready. The messages tell a person what to do, and
+//! do not change from one attempt of the kubelet to the next. Pure.
 
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, PersistentVolumeClaim, Pod,
@@ -11,15 +11,17 @@ use kube::ResourceExt;
 
 use super::problem::Problem;
 use hutch_api::Sandbox;
+use hutch_core::objects::{has_ended, is_ending, is_lost, node_name};
+use hutch_core::reasons::Reason;
 
-/// A pod younger than this is not said to be unschedulable: the scheduler says so
-/// of every pod whose claim is not bound yet, and when a hundred start at once
-/// that takes a while.
+/// A younger pod is not reported as unschedulable. The scheduler calls every pod
+/// unschedulable whose claim is not bound yet, and if a hundred pods start at once, that
+/// takes a while.
 pub const UNSCHEDULABLE_AFTER: SignedDuration = SignedDuration::from_secs(20);
-/// A pod that starts for longer is said to take long.
+/// A pod that has been starting for this long is reported as slow.
 pub const SLOW_AFTER: SignedDuration = SignedDuration::from_secs(120);
 
-/// What keeps the pod from being ready; `None` where it is.
+/// The reason why the pod is not ready; `None` if it is ready.
 pub fn pod(pod: &Pod, now: Timestamp) -> Option<Problem> {
     let status = pod.status.as_ref();
     let main = status.and_then(|s| s.container_statuses.as_ref()?.first());
@@ -43,7 +45,7 @@ pub fn pod(pod: &Pod, now: Timestamp) -> Option<Problem> {
         .or_else(|| Some(Problem::starting("the pod is starting")))
 }
 
-/// Why the container does not run, beyond that it is starting.
+/// The reason why the container does not run; `None` if it runs or is just starting.
 fn stopped(status: &ContainerStatus) -> Option<Problem> {
     let state = status.state.as_ref()?;
     if let Some(waiting) = &state.waiting {
@@ -55,10 +57,10 @@ fn stopped(status: &ContainerStatus) -> Option<Problem> {
             | "ErrImageNeverPull"
             | "RegistryUnavailable"
             | "ImageInspectError"
-            | "SignatureValidationFailed" => Some(image(status, message)),
+            | "SignatureValidationFailed" => Some(pull_failure(status, message)),
             "CrashLoopBackOff" => Some(crashed(status)),
-            // Runtime classes, user namespaces and volumes fail here, such as
-            // runc's "failed to set MOUNT_ATTR_IDMAP".
+            // Failures of runtime classes, user namespaces and volumes appear here, such
+            // as runc's "failed to set MOUNT_ATTR_IDMAP".
             reason @ ("CreateContainerError"
             | "CreateContainerConfigError"
             | "RunContainerError"
@@ -76,9 +78,9 @@ fn stopped(status: &ContainerStatus) -> Option<Problem> {
     })
 }
 
-/// One reason and one text for all that pulling can say: the kubelet alternates
-/// between the error and the waiting after it.
-fn image(status: &ContainerStatus, message: &str) -> Problem {
+/// One reason and one text for all states of a failed pull. The kubelet alternates between
+/// the error and the wait after it.
+fn pull_failure(status: &ContainerStatus, message: &str) -> Problem {
     let name = &status.image;
     let mut cause = message.trim();
     if let Some((_, rest)) = cause.split_once("Back-off pulling image \"") {
@@ -87,7 +89,7 @@ fn image(status: &ContainerStatus, message: &str) -> Problem {
     let cause = cause.trim_start_matches([':', ' ']);
     let cause = cause.strip_prefix("ErrImagePull:").unwrap_or(cause).trim();
     Problem::failed(
-        "ImagePullFailed",
+        Reason::ImagePullFailed,
         match cause {
             "" => format!("image {name} cannot be pulled"),
             cause => format!("image {name} cannot be pulled: {cause}"),
@@ -95,8 +97,8 @@ fn image(status: &ContainerStatus, message: &str) -> Problem {
     )
 }
 
-/// Whether both messages tell of the same image and the same cause; numbers
-/// (ports, times, request ids) do not count, nor does a text without a cause.
+/// True if both messages are about the same image and the same cause. Numbers (ports, times,
+/// request IDs) do not count, and a new message without a cause equals every old one.
 pub fn same_pull_failure(old: &str, new: &str) -> bool {
     let bare = |text: &str| -> String { text.chars().filter(|c| !c.is_ascii_digit()).collect() };
     old.starts_with(new) || bare(old) == bare(new)
@@ -106,21 +108,22 @@ fn crashed(status: &ContainerStatus) -> Problem {
     let ended = |state: Option<&ContainerState>| state.and_then(|s| s.terminated.clone());
     let Some(ended) = ended(status.state.as_ref()).or_else(|| ended(status.last_state.as_ref()))
     else {
-        return Problem::failed("CrashLoop", "the container ends again and again");
+        return Problem::failed(Reason::CrashLoop, "the container ends again and again");
     };
     match ended.reason.as_deref() {
         Some("OOMKilled") => Problem::failed(
-            "OOMKilled",
+            Reason::OOMKilled,
             "the sandbox ran out of memory and is started again: raise spec.resources.limits.memory",
         ),
         Some("StartError" | "ContainerCannotRun") => {
             cannot_start("StartError", ended.message.as_deref().unwrap_or_default())
         }
-        _ => Problem::failed("AgentExited", exited(&ended)),
+        _ => Problem::failed(Reason::AgentExited, exited(&ended)),
     }
 }
 
-/// What the agent left in its termination message says more than its exit code.
+/// The message about an agent that has exited. Its termination message says more than its
+/// exit code.
 fn exited(ended: &ContainerStateTerminated) -> String {
     let code = ended.exit_code;
     match ended.message.as_deref().map(str::trim) {
@@ -138,25 +141,25 @@ fn cannot_start(reason: &str, message: &str) -> Problem {
         ""
     };
     Problem::failed(
-        "ContainerCannotStart",
+        Reason::ContainerCannotStart,
         format!("{reason}: {}{advice}", message.trim()),
     )
 }
 
 fn unschedulable(pod: &Pod, now: Timestamp) -> Option<Problem> {
     let scheduled = pod_condition(pod, "PodScheduled")?;
-    if scheduled.status != "False" || younger(pod, UNSCHEDULABLE_AFTER, now) {
+    if scheduled.status != "False" || is_younger(pod, UNSCHEDULABLE_AFTER, now) {
         return None;
     }
     let message = scheduled.message.clone().unwrap_or_default();
-    Some(Problem::waiting("Unschedulable", message))
+    Some(Problem::waiting(Reason::Unschedulable, message))
 }
 
 fn slow(pod: &Pod, now: Timestamp) -> Option<Problem> {
     let namespace = pod.namespace().unwrap_or_default();
-    (!younger(pod, SLOW_AFTER, now)).then(|| {
+    (!is_younger(pod, SLOW_AFTER, now)).then(|| {
         Problem::waiting(
-            "StartingSlowly",
+            Reason::StartingSlowly,
             format!(
                 "the pod has been starting for more than two minutes (pulling an image, attaching a volume): kubectl describe pod -n {namespace} {} tells what it is at",
                 pod.name_any()
@@ -165,18 +168,13 @@ fn slow(pod: &Pod, now: Timestamp) -> Option<Problem> {
     })
 }
 
-/// The container runs but the pod does not count as ready.
+/// The problem of a pod whose container runs although the pod is not ready.
 fn not_ready(pod: &Pod, ready: &PodCondition) -> Problem {
-    let since = ready.reason.as_deref().unwrap_or_default();
-    if since == "ContainersNotReady" {
+    if ready.reason.as_deref() == Some("ContainersNotReady") {
         return Problem::starting("the pod is starting");
     }
-    let spec = pod.spec.as_ref();
-    let node = spec.and_then(|spec| spec.node_name.as_deref());
-    Problem::waiting(
-        "NodeNotReady",
-        format!("node {} does not answer", node.unwrap_or("(none)")),
-    )
+    let node = node_name(pod).unwrap_or("(none)");
+    Problem::waiting(Reason::NodeNotReady, format!("node {node} does not answer"))
 }
 
 /// The pod's condition of that type.
@@ -185,19 +183,19 @@ pub fn pod_condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// Whether the pod was created less than `age` ago.
-pub fn younger(pod: &Pod, age: SignedDuration, now: Timestamp) -> bool {
+/// True if the pod was created less than `age` ago.
+pub fn is_younger(pod: &Pod, age: SignedDuration, now: Timestamp) -> bool {
     let created = pod.metadata.creation_timestamp.as_ref();
     created.is_none_or(|created| now.duration_since(created.0) < age)
 }
 
-/// Since when the sandbox's container runs, if it does.
+/// The time when the sandbox's container started, if it runs.
 pub fn started_at(pod: &Pod) -> Option<Time> {
     let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
     status.state.as_ref()?.running.as_ref()?.started_at.clone()
 }
 
-/// Whether the sandbox's container runs or has ever run.
+/// True if the sandbox's container runs or has ever run.
 pub fn has_run(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
     let main = status.and_then(|s| s.container_statuses.as_ref()?.first());
@@ -209,14 +207,14 @@ pub fn has_run(pod: &Pod) -> bool {
     })
 }
 
-/// Whether the pod has ended and will not run again (evicted, preempted, shut
-/// down with its node), and why.
-pub fn ended(pod: &Pod) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let phase = status.phase.as_deref()?;
-    if !matches!(phase, "Failed" | "Succeeded") {
+/// The reason why the pod has ended (evicted, preempted, shut down with its node); `None` if
+/// it has not ended.
+pub fn end_of(pod: &Pod) -> Option<String> {
+    if !has_ended(pod) {
         return None;
     }
+    let status = pod.status.as_ref()?;
+    let phase = status.phase.as_deref()?;
     let reason = status.reason.as_deref().unwrap_or(phase);
     Some(match status.message.as_deref() {
         Some(message) if !message.is_empty() => format!("{reason}: {message}"),
@@ -224,42 +222,39 @@ pub fn ended(pod: &Pod) -> Option<String> {
     })
 }
 
-/// Another object has the pod's name. It is never adopted.
+/// The problem if a pod of the right name does not belong to the sandbox. Hutch never adopts
+/// it.
 pub fn conflict(pod: &Pod, sandbox: &Sandbox) -> Problem {
     let name = sandbox.name_any();
-    let predecessor = pod
+    let of_predecessor = pod
         .owner_references()
         .iter()
         .any(|owner| owner.kind == "Sandbox" && owner.name == name);
-    if predecessor {
+    if of_predecessor {
         return Problem::starting("the pod of a deleted sandbox of this name is still ending");
     }
     Problem::failed(
-        "NameConflict",
+        Reason::NameConflict,
         format!(
             "there is a pod {name} that belongs to something else: remove it, or give the sandbox another name"
         ),
     )
 }
 
-/// What is wrong with a claim that should hold a workspace.
+/// The problem of a claim that cannot hold the workspace.
 pub fn claim(claim: &PersistentVolumeClaim) -> Option<Problem> {
     let name = claim.name_any();
-    if claim.metadata.deletion_timestamp.is_some() {
+    if is_ending(&claim.metadata) {
         return Some(Problem::failed(
-            "ClaimTerminating",
+            Reason::ClaimTerminating,
             format!(
                 "claim {name} is being deleted and goes with its data when no pod uses it any more; copy what you need, then suspend the sandbox or delete it"
             ),
         ));
     }
-    let phase = claim
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    (phase == Some("Lost")).then(|| {
+    is_lost(claim).then(|| {
         Problem::failed(
-            "ClaimLost",
+            Reason::ClaimLost,
             format!("the volume of claim {name} is gone, and its data with it; delete the claim to begin with an empty workspace"),
         )
     })

@@ -3,7 +3,7 @@
 //! ending pod as running, or would write the same status twice.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -12,42 +12,44 @@ use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
 use hutch_api::Sandbox;
+use hutch_core::objects::is_ending;
+use hutch_core::sync::Lock;
 
 /// The longest time to wait for a cache that lags. A repeated create is safe after
 /// that: it fails with `AlreadyExists`, because the object has its name.
 pub const MAX_CACHE_LAG: Duration = Duration::from_secs(5);
 
 /// Objects in the state that a create or a delete returned, by UID of the sandbox.
-pub struct ExpectedObjects<K>(Mutex<HashMap<String, (Instant, Arc<K>)>>);
+pub struct ExpectedObjects<K>(Lock<HashMap<String, (Instant, Arc<K>)>>);
 
 impl<K> Default for ExpectedObjects<K> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Lock::default())
     }
 }
 
 impl<K: Resource> ExpectedObjects<K> {
     /// Records an object that was created or deleted for the sandbox `uid`.
     pub fn record(&self, uid: &str, object: Arc<K>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         all.insert(uid.to_owned(), (Instant::now(), object));
     }
 
     /// The newest known object of the sandbox `uid`: the recorded one while the cache
     /// cannot show it yet, otherwise the cached one.
     pub fn latest(&self, uid: &str, cached: Option<Arc<K>>) -> Option<Arc<K>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let Some((at, latest)) = all.get(uid) else {
             return cached;
         };
-        let known = cached
+        let same = cached
             .as_ref()
             .filter(|cached| cached.uid() == latest.uid());
-        let lags = if ending(latest) {
+        let lags = if is_ending(latest.meta()) {
             // An ending object never runs again, however long the cache lags.
-            known.is_some_and(|cached| !ending(cached))
+            same.is_some_and(|cached| !is_ending(cached.meta()))
         } else {
-            known.is_none() && at.elapsed() < MAX_CACHE_LAG
+            same.is_none() && at.elapsed() < MAX_CACHE_LAG
         };
         if lags {
             return Some(Arc::clone(latest));
@@ -58,36 +60,32 @@ impl<K: Resource> ExpectedObjects<K> {
 
     /// True if the cache does not show a recorded object of the sandbox `uid` yet.
     pub fn is_pending(&self, uid: &str) -> bool {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         all.contains_key(uid)
     }
 }
 
-fn ending<K: Resource>(object: &Arc<K>) -> bool {
-    object.meta().deletion_timestamp.is_some()
-}
-
 /// Sandboxes as the last write of their status returned them, by UID.
 #[derive(Default)]
-pub struct ExpectedStatuses(Mutex<HashMap<String, StatusWrite>>);
+pub struct ExpectedStatuses(Lock<HashMap<String, StatusWrite>>);
 
 /// The resource version before the write, and the sandbox after it.
 type StatusWrite = (Option<String>, Arc<Sandbox>);
 
 impl ExpectedStatuses {
-    /// Records that the status of `seen` was written.
-    pub fn record(&self, seen: &Sandbox, mut written: Sandbox) {
+    /// Records that the status of `before` was written.
+    pub fn record(&self, before: &Sandbox, mut written: Sandbox) {
         written.metadata.managed_fields = None;
-        let uid = seen.uid().unwrap_or_default();
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(uid, (seen.resource_version(), Arc::new(written)));
+        let uid = before.uid().unwrap_or_default();
+        let mut all = self.0.lock();
+        all.insert(uid, (before.resource_version(), Arc::new(written)));
     }
 
     /// The written sandbox if the cache still has the version before the write,
     /// otherwise the cached one.
     pub fn latest(&self, cached: Arc<Sandbox>) -> Arc<Sandbox> {
         let uid = cached.uid().unwrap_or_default();
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         match all.get(&uid) {
             Some((before, written)) if *before == cached.resource_version() => Arc::clone(written),
             _ => {
@@ -101,13 +99,13 @@ impl ExpectedStatuses {
 /// Specs that are newer than `status.observedGeneration`, by UID of the sandbox: the
 /// generation, and the time at which this controller first saw it.
 #[derive(Default)]
-pub struct UnreportedSpecs(Mutex<HashMap<String, (Option<i64>, Timestamp)>>);
+pub struct UnreportedSpecs(Lock<HashMap<String, (Option<i64>, Timestamp)>>);
 
 impl UnreportedSpecs {
     /// The time of the spec's last change; `None` if the status covers that change.
     pub fn since(&self, sandbox: &Sandbox, now: Timestamp) -> Option<Timestamp> {
         let (uid, generation) = (sandbox.uid()?, sandbox.metadata.generation);
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let status = sandbox.status.as_ref();
         if status.and_then(|status| status.observed_generation) == generation {
             all.remove(&uid);
@@ -171,7 +169,7 @@ mod tests {
             let latest = ExpectedObjects::default();
             latest.record("s", ended("old").unwrap());
             let seen = latest.latest("s", cached)?;
-            Some((seen.uid().unwrap(), ending(&seen)))
+            Some((seen.uid().unwrap(), is_ending(seen.meta())))
         };
         let old = Some(("old".to_owned(), true));
         assert_eq!(seen(Some(pod("old"))), old);
@@ -196,7 +194,7 @@ mod tests {
         assert_eq!(specs.since(&sandbox(2, 1), at(3)), Some(at(2)));
         assert_eq!(specs.since(&sandbox(3, 1), at(4)), Some(at(4)));
         assert_eq!(specs.since(&sandbox(3, 3), at(5)), None);
-        assert!(specs.0.lock().unwrap().is_empty());
+        assert!(specs.0.lock().is_empty());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Sandboxes, pods, claims and nodes as the API server would return them, for
-//! the unit tests of this controller.
+//! Sandboxes, pods, claims and nodes in the form in which the API server returns them, for the
+//! unit tests of this controller.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::desired::placement::{Placement, Volumes};
 use super::desired::{pod as desired_pod, workspace};
-use super::mounts::Mounter;
+use super::mounts::MountSupport;
 use super::observe::Observed;
 use crate::context::PodSettings;
 use hutch_api::{
@@ -158,7 +158,7 @@ pub fn node(user_namespaces: bool) -> Node {
     node
 }
 
-/// What there is for a sandbox: nothing but a node.
+/// The observation of a new sandbox: a node exists, and nothing else.
 pub fn observed(sandbox: Sandbox) -> Observed {
     Observed {
         sandbox: Arc::new(sandbox),
@@ -169,15 +169,15 @@ pub fn observed(sandbox: Sandbox) -> Observed {
         drivers: Vec::new(),
         volumes: Vec::new(),
         bucket_claims: Vec::new(),
-        mounter: Mounter::default(),
+        mount_support: MountSupport::default(),
         spec_changed_at: None,
         node_known: true,
         pod_backoff: None,
-        lagging: false,
+        cache_lags: false,
     }
 }
 
-/// A bucket of that name, in the bucket and at the path of that name.
+/// A bucket. Its name is also the name of its S3 bucket and of its mount point.
 pub fn bucket(name: &str) -> Bucket {
     Bucket {
         name: name.into(),
@@ -196,7 +196,7 @@ pub fn bucket(name: &str) -> Bucket {
     }
 }
 
-/// What `hutch-node` says of a bucket in the container of `ready`.
+/// The entry of `hutch-node` about a bucket in the container of `ready`.
 pub fn reported(bucket: &Bucket, phase: BucketPhase, reason: Option<&str>) -> BucketStatus {
     BucketStatus {
         name: bucket.name.clone(),

@@ -1,6 +1,19 @@
-//! The sandbox controller: observe, plan, apply, status. What is there comes from
-//! the caches, what is to be done from pure functions, and every write from
-//! `apply` and `report`.
+//! The sandbox controller: observe, plan, apply, report. `observe` reads the caches, pure
+//! functions decide, and only `apply` and `report` write.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `observe` | a snapshot from the caches |
+//! | `expectations` | recent writes that the caches may not show yet |
+//! | `plan` | the decision: claim, pod, volumes. Pure |
+//! | `diagnosis`, `problem` | the reason why a pod or a claim is not ready. Pure |
+//! | `outdated` | compares the pod with the spec. Pure |
+//! | `desired` | the objects as they should be. Pure |
+//! | `mounts`, `volumes` | the buckets of a pod: state and volumes. Pure |
+//! | `nudge` | makes the kubelet look at a pod again. Pure |
+//! | `apply` | executes the plan |
+//! | `provide` | creates and releases the volumes of buckets |
+//! | `status` | conditions, status and events. Pure |
 
 pub mod apply;
 pub mod desired;
@@ -32,6 +45,7 @@ use super::context::Context;
 use hutch_api::Sandbox;
 use hutch_core::deadlines;
 use hutch_kube::apply::Error;
+use hutch_kube::events::EventType;
 
 /// Brings one sandbox a step nearer to its spec.
 pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: &Context) -> Result<Action, Error> {
@@ -42,10 +56,10 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: &Context) -> Result<Action, E
     if !applied.expired && applied.verdict != Verdict::Unchanged {
         report(ctx, &observed, &applied, now).await?;
     }
-    Ok(next(&applied))
+    Ok(requeue(&applied))
 }
 
-/// Writes the status if it tells anything new, then the event that goes with it.
+/// Writes the status if it contains news for a user, then its event.
 async fn report(
     ctx: &Context,
     observed: &Observed,
@@ -58,7 +72,7 @@ async fn report(
         pod: applied.pod.as_deref(),
         claim: applied.claim.as_deref(),
         verdict: &applied.verdict,
-        mounter: observed.mounter,
+        mount_support: observed.mount_support,
         slept_at: applied.slept_at.clone(),
         resize_refused: applied.resize_refused.as_deref(),
     };
@@ -66,7 +80,8 @@ async fn report(
     if !status::worth_writing(&input, &status) {
         return Ok(());
     }
-    // Falling asleep leads to the pod's end: not on a stale view of its use.
+    // This write leads to the pod's end, so it must not rest on a stale view of the
+    // sandbox's use.
     let falls_asleep = applied.slept_at.is_some() && !deadlines::is_asleep(sandbox);
     let written = if falls_asleep {
         ctx.writer.apply_status_unchanged(sandbox, &status).await
@@ -75,25 +90,26 @@ async fn report(
     };
     match written {
         Ok(written) => ctx.expectations.statuses.record(sandbox, written),
-        // Deleted meanwhile: there is nobody left to tell.
+        // The sandbox was deleted meanwhile.
         Err(Error::NotFound(_)) => return Ok(()),
         Err(error) => return Err(error),
     }
-    match status::event(sandbox.status.as_ref(), &status) {
-        Some((true, reason, note)) => ctx.events.warning(sandbox, reason, note).await,
-        Some((false, reason, note)) => ctx.events.normal(sandbox, reason, note).await,
-        None => {}
+    if let Some(event) = status::event(sandbox.status.as_ref(), &status) {
+        let (reason, note) = (event.reason, event.note);
+        match event.kind {
+            EventType::Normal => ctx.events.normal(sandbox, reason, note).await,
+            EventType::Warning => ctx.events.warning(sandbox, reason, note).await,
+        }
     }
     Ok(())
 }
 
-/// When to look again: at the next deadline, and not before something happens if
-/// there is none.
-fn next(applied: &Applied) -> Action {
-    let Some(at) = applied.wake_at.filter(|_| !applied.expired) else {
+/// The next reconcile: at the next deadline, or only after a change if there is none.
+fn requeue(applied: &Applied) -> Action {
+    let Some(at) = applied.requeue_at.filter(|_| !applied.expired) else {
         return Action::await_change();
     };
-    // Rounded up, so that the deadline has passed when it is looked at.
+    // Rounded up, so that the deadline has passed when the reconcile starts.
     let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
     Action::requeue(left + Duration::from_millis(5))
 }

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 use crate::sandbox::fixtures::{
-    at, claim, condition, observed, pod as made, ready, sandbox, settings,
+    at, claim, condition, observed, pod as created, ready, sandbox, settings,
 };
 use crate::sandbox::plan::{PodStep, plan};
 
@@ -13,7 +13,7 @@ use crate::sandbox::plan::{PodStep, plan};
 fn scheduled(phase: &str) -> (Observed, Pod) {
     let mut observed = observed(sandbox(|_| ()));
     observed.claim = Some(Arc::new(claim(&observed.sandbox, phase)));
-    let mut pod = made(&observed.sandbox);
+    let mut pod = created(&observed.sandbox);
     let mut bound = condition("PodScheduled", "True", "");
     bound.last_transition_time = Some(Time(at(100)));
     pod.status = Some(PodStatus {
@@ -24,7 +24,7 @@ fn scheduled(phase: &str) -> (Observed, Pod) {
 }
 
 #[test]
-fn a_kubelet_that_does_not_take_the_volumes_of_bound_claims_is_told_once() {
+fn a_pod_that_waits_although_its_claims_are_bound_is_patched_once() {
     let (observed, mut pod) = scheduled("Bound");
     let (due, patch) = nudge(&observed, &pod).unwrap();
     assert_eq!(due, at(102));
@@ -35,11 +35,11 @@ fn a_kubelet_that_does_not_take_the_volumes_of_bound_claims_is_told_once() {
 }
 
 #[test]
-fn a_pod_that_waits_for_its_claim_or_has_its_volumes_is_left_alone() {
+fn a_pod_that_waits_for_a_claim_or_has_its_volumes_is_not_patched() {
     let (waits, pod) = scheduled("Pending");
     assert_eq!(nudge(&waits, &pod), None);
     let (observed, mut pod) = scheduled("Bound");
-    assert_eq!(nudge(&observed, &made(&observed.sandbox)), None);
+    assert_eq!(nudge(&observed, &created(&observed.sandbox)), None);
     let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
     conditions.push(condition("PodReadyToStartContainers", "True", ""));
     assert_eq!(nudge(&observed, &pod), None);
@@ -50,12 +50,15 @@ fn a_pod_that_waits_for_its_claim_or_has_its_volumes_is_left_alone() {
 }
 
 #[test]
-fn the_pod_is_changed_when_its_time_has_come_and_looked_at_then() {
+fn the_pod_is_patched_when_the_grace_period_has_passed() {
     let (mut observed, pod) = scheduled("Bound");
     let patch = nudge(&observed, &pod).unwrap().1;
     observed.pod = Some(Arc::new(pod));
     let before = plan(&observed, &settings(), at(101));
-    assert_eq!((before.pod, before.wake_at), (PodStep::Keep, Some(at(102))));
+    assert_eq!(
+        (before.pod, before.requeue_at),
+        (PodStep::Keep, Some(at(102)))
+    );
     let then = plan(&observed, &settings(), at(102)).pod;
     assert_eq!(then, PodStep::Annotate(patch));
 }

@@ -1,4 +1,4 @@
-//! What is there for a sandbox, out of the caches.
+//! A snapshot of everything that a reconcile of one sandbox needs, from the caches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,51 +6,50 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::storage::v1::CSINode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
-use super::desired::buckets::{self, BucketVolume, is_ours};
+use super::desired::buckets::{self, BucketVolume};
 use super::desired::workspace;
 use super::diagnosis;
-use super::mounts::Mounter;
+use super::mounts::MountSupport;
 use crate::context::Context;
 use hutch_api::Sandbox;
 use hutch_core::names;
+use hutch_core::objects::{claim_of, is_ending, is_managed, node_name};
 
-/// Everything that a plan rests on.
+/// The observation that a plan is based on.
 pub struct Observed {
-    /// The sandbox.
     pub sandbox: Arc<Sandbox>,
-    /// What has the name of its pod; perhaps not its pod.
+    /// The pod with the name of the sandbox's pod. It may belong to somebody else.
     pub pod: Option<Arc<Pod>>,
-    /// What has the name of its claim.
+    /// The claim with the name of the workspace's claim. It may belong to somebody else.
     pub claim: Option<Arc<PersistentVolumeClaim>>,
     /// The runtime class that the spec names.
     pub runtime: Option<Arc<RuntimeClass>>,
-    /// The nodes, looked up only where there is no pod.
+    /// All nodes. Empty if there is a pod.
     pub nodes: Vec<Arc<Node>>,
-    /// The CSI drivers of the nodes, looked up with them.
+    /// The CSI drivers of the nodes. Empty if there is a pod.
     pub drivers: Vec<Arc<CSINode>>,
-    /// Volumes of the CSI driver that mounts buckets, where the spec has any and
-    /// the pod does not run yet.
+    /// Volumes of the CSI driver that mounts buckets. Empty if the spec has no buckets or
+    /// the pod has run.
     pub volumes: Vec<Arc<PersistentVolume>>,
-    /// Claims of buckets that the sandbox is an owner of.
+    /// The claims of buckets that the sandbox owns, alone or with others.
     pub bucket_claims: Vec<Arc<PersistentVolumeClaim>>,
-    /// Who mounts buckets on the pod's node.
-    pub mounter: Mounter,
-    /// Since when the spec is as it is, where the status does not speak of it yet.
+    /// The programs that mount buckets on the pod's node.
+    pub mount_support: MountSupport,
+    /// The time of the spec's last change, if the status does not cover it yet.
     pub spec_changed_at: Option<Timestamp>,
-    /// Whether the pod's node is there, as far as the pod has one.
+    /// False if the pod has a node and that node does not exist.
     pub node_known: bool,
-    /// How much longer no new pod may be made.
+    /// The time until a new pod may be created, after failures.
     pub pod_backoff: Option<Duration>,
-    /// Whether the cache is waited for: look again when it should be there.
-    pub lagging: bool,
+    /// True if the cache does not show the controller's last write yet.
+    pub cache_lags: bool,
 }
 
-/// Looks up what is there for `sandbox`.
+/// Reads the caches for `sandbox`.
 pub fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp) -> Observed {
     let sandbox = ctx.expectations.statuses.latest(sandbox);
     let uid = sandbox.uid().unwrap_or_default();
@@ -63,29 +62,26 @@ pub fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp) -> Observed
     let claim = ctx.expectations.claims.latest(&uid, claim);
     let runtime = sandbox.spec.runtime_class_name.as_ref();
     let nodes = ctx.caches.nodes.store();
-    let node = pod
-        .as_ref()
-        .and_then(|pod| pod.spec.as_ref()?.node_name.clone());
+    let node = pod.as_deref().and_then(node_name);
+    let (all_nodes, drivers) = match pod {
+        Some(_) => (Vec::new(), Vec::new()),
+        None => (nodes.state(), ctx.caches.csi_nodes.store().state()),
+    };
     Observed {
         runtime: runtime.and_then(|name| ctx.caches.runtimes.store().get(&ObjectRef::new(name))),
-        nodes: match pod {
-            Some(_) => Vec::new(),
-            None => nodes.state(),
-        },
-        drivers: match pod {
-            Some(_) => Vec::new(),
-            None => ctx.caches.csi_nodes.store().state(),
-        },
+        nodes: all_nodes,
+        drivers,
         volumes: match &pod {
             Some(pod) if diagnosis::has_run(pod) => Vec::new(),
             _ => volumes(&sandbox, ctx),
         },
         bucket_claims: bucket_claims(&sandbox, ctx),
-        mounter: mounter(node.as_deref(), ctx),
+        mount_support: mount_support(node, ctx),
         spec_changed_at: ctx.expectations.specs.since(&sandbox, now),
-        node_known: node.is_none_or(|name| nodes.get(&ObjectRef::new(&name)).is_some()),
-        pod_backoff: ctx.replacements.wait(&attempt(&sandbox)),
-        lagging: ctx.expectations.pods.is_pending(&uid) || ctx.expectations.claims.is_pending(&uid),
+        node_known: node.is_none_or(|name| nodes.get(&ObjectRef::new(name)).is_some()),
+        pod_backoff: ctx.replacements.wait(&attempt_key(&sandbox)),
+        cache_lags: ctx.expectations.pods.is_pending(&uid)
+            || ctx.expectations.claims.is_pending(&uid),
         sandbox,
         pod,
         claim,
@@ -93,13 +89,12 @@ pub fn observe(sandbox: Arc<Sandbox>, ctx: &Context, now: Timestamp) -> Observed
 }
 
 impl Observed {
-    /// Whether volume and claim of the bucket are there.
+    /// True if the bucket's volume and claim exist and are not ending.
     pub fn has(&self, volume: &BucketVolume) -> bool {
         let mut claims = self.bucket_claims.iter();
         let mut volumes = self.volumes.iter();
-        let lives = |meta: &ObjectMeta| meta.deletion_timestamp.is_none();
-        claims.any(|claim| lives(claim.meta()) && claim.name_any() == volume.claim)
-            && volumes.any(|other| lives(other.meta()) && volume.is(other))
+        claims.any(|claim| !is_ending(&claim.metadata) && claim.name_any() == volume.claim)
+            && volumes.any(|other| !is_ending(&other.metadata) && volume.matches(other))
     }
 }
 
@@ -111,47 +106,43 @@ fn volumes(sandbox: &Sandbox, ctx: &Context) -> Vec<Arc<PersistentVolume>> {
     let mut all = ctx.caches.volumes.store().state();
     all.retain(|volume| {
         let csi = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref());
-        csi.is_some_and(|csi| csi.driver == *driver) && !is_left(volume, sandbox, ctx)
+        csi.is_some_and(|csi| csi.driver == *driver) && !is_abandoned(volume, sandbox, ctx)
     });
     all
 }
 
-/// Whether the volume's claim, in the sandbox's namespace, is gone or ending: then
-/// the volume will be, too, and is not worth a word.
-fn is_left(volume: &PersistentVolume, sandbox: &Sandbox, ctx: &Context) -> bool {
-    let spec = volume.spec.as_ref();
-    let Some(claim) = spec.and_then(|spec| spec.claim_ref.as_ref()) else {
+/// True if the volume's claim, in the sandbox's namespace, is gone or ending. `sweep` deletes
+/// such a volume soon, so it is no obstacle.
+fn is_abandoned(volume: &PersistentVolume, sandbox: &Sandbox, ctx: &Context) -> bool {
+    let Some((namespace, name)) = claim_of(volume) else {
         return false;
     };
-    let (namespace, name) = (claim.namespace.as_deref(), claim.name.as_deref());
-    if namespace != sandbox.metadata.namespace.as_deref() || !is_ours(volume) {
+    if Some(namespace) != sandbox.metadata.namespace.as_deref() || !is_managed(&volume.metadata) {
         return false;
     }
-    let claim = ctx
-        .caches
-        .claims
-        .get(namespace.unwrap_or_default(), name.unwrap_or_default());
-    claim.is_none_or(|claim| claim.metadata.deletion_timestamp.is_some())
+    let claim = ctx.caches.claims.get(namespace, name);
+    claim.is_none_or(|claim| is_ending(&claim.metadata))
 }
 
 fn bucket_claims(sandbox: &Sandbox, ctx: &Context) -> Vec<Arc<PersistentVolumeClaim>> {
     let mut all = ctx.caches.claims.store().state();
     all.retain(|claim| {
-        claim.metadata.namespace == sandbox.metadata.namespace && buckets::uses(sandbox, claim)
+        claim.metadata.namespace == sandbox.metadata.namespace && buckets::is_owner(sandbox, claim)
     });
     all
 }
 
-fn mounter(node: Option<&str>, ctx: &Context) -> Mounter {
+fn mount_support(node: Option<&str>, ctx: &Context) -> MountSupport {
     let settings = &ctx.settings.buckets;
-    Mounter {
-        present: node.is_some_and(|node| ctx.caches.has_driver(node, &settings.node_driver)),
-        foreign: !settings.own_driver(),
+    MountSupport {
+        node_component: node.is_some_and(|node| ctx.caches.has_driver(node, &settings.node_driver)),
+        foreign_driver: !settings.own_driver(),
     }
 }
 
-/// What failures to make a pod are counted by: a changed spec is a new attempt.
-pub fn attempt(sandbox: &Sandbox) -> String {
+/// The key of the backoff of new pods: UID and generation, because a changed spec is a new
+/// attempt.
+pub fn attempt_key(sandbox: &Sandbox) -> String {
     let meta = sandbox.meta();
     let uid = meta.uid.as_deref().unwrap_or_default();
     format!("{uid}/{}", meta.generation.unwrap_or_default())

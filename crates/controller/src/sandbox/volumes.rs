@@ -1,5 +1,5 @@
-//! Which volumes and claims of buckets are wanted, lost or of no use any more, from
-//! what was observed. Pure.
+//! The volumes and claims of buckets that a sandbox needs, has lost, or does not use any
+//! more. Pure.
 
 use std::sync::Arc;
 
@@ -12,8 +12,12 @@ use super::observe::Observed;
 use super::problem::Problem;
 use super::{diagnosis, mounts};
 use crate::context::{BucketSettings, PodSettings};
+use hutch_core::objects::is_ending;
 
-/// The volumes of the pod's buckets, if none is in use by others.
+/// The volumes of the buckets of a new pod.
+///
+/// # Errors
+/// A bucket that cannot be a volume, or another volume that conflicts with one of them.
 pub fn wanted(
     observed: &Observed,
     settings: &PodSettings,
@@ -21,19 +25,19 @@ pub fn wanted(
 ) -> Result<Vec<BucketVolume>, Problem> {
     let volumes = buckets::volumes(&observed.sandbox, &settings.buckets, which)?;
     let all = || observed.volumes.iter();
-    let in_use = volumes.iter().find_map(|volume| {
-        let other = all().find(|other| volume.clashes(other))?;
-        Some(volume.in_use(other))
+    let conflict = volumes.iter().find_map(|volume| {
+        let other = all().find(|other| volume.conflicts_with(other))?;
+        Some(volume.conflict(other))
     });
-    match in_use {
+    match conflict {
         Some(problem) => Err(problem),
         None => Ok(volumes),
     }
 }
 
-/// Volumes that a pod which has not run yet waits for in vain: somebody took them
-/// away, a crash came before they were made, or their keys are refused and may have
-/// been corrected in the sandbox's Secret.
+/// The volumes that a pod waits for in vain before its first start: somebody deleted them,
+/// a crash prevented their creation, or the S3 service refused the credentials and the
+/// Secret may have been corrected since.
 pub fn lost(observed: &Observed, pod: &Pod, settings: &PodSettings) -> Vec<BucketVolume> {
     if diagnosis::has_run(pod) {
         return Vec::new();
@@ -46,21 +50,21 @@ pub fn lost(observed: &Observed, pod: &Pod, settings: &PodSettings) -> Vec<Bucke
     all.unwrap_or_default().into_iter().filter(lost).collect()
 }
 
-/// Claims of buckets that neither the pod nor the spec has use for: their volumes
-/// would be in the way of others.
+/// Claims of buckets that neither the pod nor the spec uses. Their volumes would conflict
+/// with those of other sandboxes.
 pub fn unused(observed: &Observed, settings: &BucketSettings) -> Vec<Arc<PersistentVolumeClaim>> {
     let wanted = buckets::claim_names(&observed.sandbox, settings);
     let unused = |claim: &&Arc<PersistentVolumeClaim>| {
         let name = claim.name_any();
         let pod = observed.pod.as_deref();
-        let held = pod.is_some_and(|pod| claims_of(pod).any(|held| held == name));
-        !held && !wanted.contains(&name) && claim.metadata.deletion_timestamp.is_none()
+        let in_use = pod.is_some_and(|pod| claims_of(pod).any(|used| used == name));
+        !in_use && !wanted.contains(&name) && !is_ending(&claim.metadata)
     };
     let own = observed.bucket_claims.iter();
     own.filter(unused).cloned().collect()
 }
 
-/// Names of the claims that the pod has volumes of.
+/// Names of the claims that are volumes of the pod.
 fn claims_of(pod: &Pod) -> impl Iterator<Item = &str> {
     let volumes = pod
         .spec

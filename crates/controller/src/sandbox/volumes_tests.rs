@@ -5,10 +5,11 @@ use crate::sandbox::desired::pod;
 use crate::sandbox::fixtures::{
     at, bucket, csi_node, node, observed, ready, sandbox, settings as defaults, with_status,
 };
-use crate::sandbox::mounts::Mounter;
+use crate::sandbox::mounts::MountSupport;
 use crate::sandbox::outdated;
 use crate::sandbox::plan::{Plan, PodStep, Removal, Verdict, plan};
 use hutch_api::{Phase, SecurityProfile};
+use hutch_core::reasons::Reason;
 
 fn settings() -> PodSettings {
     let mut settings = defaults();
@@ -36,7 +37,7 @@ fn volume(observed: &Observed) -> BucketVolume {
     all.unwrap().remove(0)
 }
 
-/// The pod that the plan would make, as it is in the cache.
+/// The pod that the plan creates, in the form of the cache.
 fn pod_of(observed: &Observed) -> Pod {
     let placement = Placement {
         profile: SecurityProfile::Restricted,
@@ -64,7 +65,7 @@ fn edit(observed: &mut Observed, change: impl FnOnce(&mut hutch_api::Sandbox)) {
 }
 
 #[test]
-fn a_restricted_pod_gets_its_bucket_as_a_volume_that_is_made_before_it() {
+fn the_volume_of_a_bucket_is_created_before_its_pod() {
     let observed = restricted();
     let plan = planned(&observed);
     assert_eq!(plan.volumes, [volume(&observed)]);
@@ -78,7 +79,7 @@ fn a_restricted_pod_gets_its_bucket_as_a_volume_that_is_made_before_it() {
 }
 
 #[test]
-fn no_pod_is_made_for_a_handle_that_is_in_use() {
+fn no_pod_is_created_for_a_handle_that_is_in_use() {
     let mut observed = restricted();
     let mut other = volume(&observed).persistent_volume("u", &settings().buckets);
     let claim = other.spec.as_mut().unwrap().claim_ref.as_mut().unwrap();
@@ -89,11 +90,14 @@ fn no_pod_is_made_for_a_handle_that_is_in_use() {
     let Verdict::Blocked(problem) = plan.verdict else {
         panic!("{:?}", plan.verdict);
     };
-    assert_eq!((problem.reason, problem.failed), ("HandleInUse", true));
+    assert_eq!(
+        (problem.reason, problem.failed),
+        (Reason::HandleInUse, true)
+    );
 }
 
 #[test]
-fn a_claim_that_neither_pod_nor_spec_uses_is_given_up() {
+fn a_claim_that_neither_the_pod_nor_the_spec_uses_is_released() {
     let mut observed = restricted();
     observed.bucket_claims = vec![claim(&observed)];
     assert!(planned(&observed).release.is_empty());
@@ -107,13 +111,13 @@ fn a_claim_that_neither_pod_nor_spec_uses_is_given_up() {
 }
 
 #[test]
-fn what_got_lost_before_the_pod_ran_is_made_again() {
+fn a_volume_that_is_lost_before_the_pod_has_run_is_created_again() {
     let mut observed = restricted();
     observed.pod = Some(Arc::new(pod_of(&observed)));
     assert_eq!(planned(&observed).volumes, [volume(&observed)]);
     observed.bucket_claims = vec![claim(&observed)];
-    let there = volume(&observed).persistent_volume("u", &settings().buckets);
-    observed.volumes = vec![Arc::new(there)];
+    let existing = volume(&observed).persistent_volume("u", &settings().buckets);
+    observed.volumes = vec![Arc::new(existing)];
     assert!(planned(&observed).volumes.is_empty());
     observed.volumes.clear();
     observed.pod = Some(Arc::new(ready(pod_of(&observed))));
@@ -121,7 +125,7 @@ fn what_got_lost_before_the_pod_ran_is_made_again() {
 }
 
 #[test]
-fn a_bucket_that_is_a_volume_changes_with_the_pod_only() {
+fn a_bucket_that_is_a_volume_changes_only_with_a_new_pod() {
     let mut observed = restricted();
     let (new, runs) = (pod_of(&observed), ready(pod_of(&observed)));
     edit(&mut observed, |sandbox| {
@@ -135,7 +139,7 @@ fn a_bucket_that_is_a_volume_changes_with_the_pod_only() {
     assert_eq!(planned(&observed).pod, PodStep::Keep);
     observed.pod = Some(Arc::new(new));
     assert_eq!(planned(&observed).pod, PodStep::Delete(Removal::NeverRan));
-    // One that is gone from the spec is unmounted in the pod that runs.
+    // A bucket that was removed from the spec is unmounted in the running pod.
     edit(&mut observed, |sandbox| sandbox.spec.buckets.clear());
     assert_eq!(planned(&observed).pod, PodStep::Delete(Removal::NeverRan));
     let runs = ready(pod_of(&restricted()));
@@ -143,11 +147,11 @@ fn a_bucket_that_is_a_volume_changes_with_the_pod_only() {
 }
 
 #[test]
-fn nothing_is_said_of_a_bucket_just_added_until_it_had_its_time() {
+fn the_status_waits_for_the_mount_of_a_new_bucket() {
     let mut observed = observed(sandbox(|spec| spec.buckets = vec![bucket("data")]));
-    observed.mounter = Mounter {
-        present: true,
-        foreign: false,
+    observed.mount_support = MountSupport {
+        node_component: true,
+        foreign_driver: false,
     };
     let pod = crate::sandbox::fixtures::pod(&observed.sandbox);
     observed.pod = Some(Arc::new(ready(pod)));
@@ -158,7 +162,7 @@ fn nothing_is_said_of_a_bucket_just_added_until_it_had_its_time() {
     observed.spec_changed_at = Some(at(300));
     let quiet = plan(&observed, &settings(), at(301));
     assert_eq!(
-        (quiet.verdict, quiet.wake_at),
+        (quiet.verdict, quiet.requeue_at),
         (Verdict::Unchanged, Some(at(302)))
     );
     let over = plan(&observed, &settings(), at(302));

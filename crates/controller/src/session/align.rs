@@ -11,9 +11,10 @@ use thiserror::Error;
 
 use super::Context;
 use super::status::Observation;
-use hutch_api::{MANAGED_BY, Sandbox, SandboxSession, annotations, labels};
+use hutch_api::{Sandbox, SandboxSession, annotations};
 use hutch_core::agent::AgentError;
 use hutch_core::interfaces::{NewSession, PodRef, SessionState};
+use hutch_core::objects::{is_ending, is_managed};
 use hutch_kube::apply::Error;
 
 #[derive(Debug, Error)]
@@ -71,46 +72,42 @@ pub async fn align(
     ctx: &Context,
 ) -> Result<Alignment, AlignError> {
     let states = ctx.agents.list(pod).await?;
+    let mut sessions = ctx.sessions_of(sandbox);
+    sessions.sort_by_key(|session| session.age_key());
+    let alignment = open_all(&sessions, &states, pod, ctx).await?;
+    close_orphans(&sessions, &states, pod, ctx).await?;
+    Ok(alignment)
+}
+
+/// Opens the session of each resource. If several resources have the same session ID, the
+/// oldest one represents the session. `sessions` is sorted by age.
+async fn open_all(
+    sessions: &[Arc<SandboxSession>],
+    states: &[SessionState],
+    pod: &PodRef,
+    ctx: &Context,
+) -> Result<Alignment, AlignError> {
     let states: HashMap<_, _> = states
         .iter()
         .map(|state| (state.id.as_str(), state))
         .collect();
-    let mut sessions = ctx.sessions_of(sandbox);
-    sessions.sort_by_key(|session| session.age_key());
     let mut alignment = Alignment::default();
-    let mut representatives: HashMap<String, String> = HashMap::new();
-    for session in &sessions {
-        let observation = match representatives.get(&session.spec.id) {
+    let mut representatives: HashMap<&str, String> = HashMap::new();
+    for session in sessions {
+        let id = session.spec.id.as_str();
+        let observation = match representatives.get(id) {
             Some(older) => Observation::Duplicate(older.clone()),
             None => {
-                representatives.insert(session.spec.id.clone(), session.name_any());
-                open(
-                    session,
-                    states.get(session.spec.id.as_str()).copied(),
-                    pod,
-                    ctx,
-                )
-                .await?
+                representatives.insert(id, session.name_any());
+                open(session, states.get(id).copied(), pod, ctx).await?
             }
         };
-        match &observation {
-            Observation::Refused(_) => alignment.retry = true,
-            _ => alignment.settled.extend(session.uid()),
+        if matches!(observation, Observation::Refused(_)) {
+            alignment.retry = true;
+        } else {
+            alignment.settled.extend(session.uid());
         }
         alignment.observations.push((session.clone(), observation));
-    }
-    let owners: BTreeSet<_> = sessions
-        .iter()
-        .filter_map(|session| session.owner_name())
-        .collect();
-    for state in states.values() {
-        if let Some(owner) = state
-            .owner
-            .as_ref()
-            .filter(|owner| !owners.contains(*owner))
-        {
-            close(state, owner, pod, ctx).await?;
-        }
     }
     Ok(alignment)
 }
@@ -126,17 +123,14 @@ async fn open(
         return Ok(Observation::Open);
     }
     // The facade creates a resource after its session, which may have ended since.
-    let follows = session
-        .labels()
-        .get(labels::MANAGED_BY)
-        .is_some_and(|by| by == MANAGED_BY);
+    let existing = is_managed(&session.metadata);
     let new = NewSession {
-        existing: follows,
+        existing,
         ..NewSession::applied(session)
     };
     match ctx.agents.open(pod, new).await {
         Ok(()) => Ok(Observation::Open),
-        Err(AgentError::NotFound(_)) if follows => {
+        Err(AgentError::NotFound(_)) if existing => {
             ctx.writer.delete(session).await?;
             Ok(Observation::Ended)
         }
@@ -147,6 +141,27 @@ async fn open(
         Err(AgentError::Unsuitable(_)) => Ok(Observation::Refused("its image has no shell")),
         Err(_) => Ok(Observation::Refused("its agent does not take it")),
     }
+}
+
+/// Closes the sessions whose resource is gone. A session without an owner never had one.
+async fn close_orphans(
+    sessions: &[Arc<SandboxSession>],
+    states: &[SessionState],
+    pod: &PodRef,
+    ctx: &Context,
+) -> Result<(), AlignError> {
+    let owners: BTreeSet<_> = sessions
+        .iter()
+        .filter_map(|session| session.owner_name())
+        .collect();
+    for state in states {
+        if let Some(owner) = &state.owner
+            && !owners.contains(owner)
+        {
+            close(state, owner, pod, ctx).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Closes a session if the API server confirms that its resource is gone: a closed
@@ -160,8 +175,7 @@ async fn close(
     if let Some((name, uid)) = owner.split_once('/') {
         let living: Option<SandboxSession> = ctx.writer.read(&pod.namespace, name).await?;
         let same = |living: &SandboxSession| {
-            living.metadata.uid.as_deref() == Some(uid)
-                && living.metadata.deletion_timestamp.is_none()
+            living.metadata.uid.as_deref() == Some(uid) && !is_ending(&living.metadata)
         };
         if living.as_ref().is_some_and(same) {
             return Ok(());

@@ -14,7 +14,7 @@ pub mod orphan;
 mod status;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -22,9 +22,11 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
 use self::status::{Observation, status, worth_writing};
-use crate::backoff::Backoff;
+use crate::backoff::RetryDelays;
 use hutch_api::{Sandbox, SandboxSession, annotations};
 use hutch_core::interfaces::{PodRef, Sessions};
+use hutch_core::objects::is_ending;
+use hutch_core::sync::Lock;
 use hutch_kube::apply::{Error, Writer};
 use hutch_kube::caches::Caches;
 
@@ -38,19 +40,15 @@ pub struct Context {
     pub writer: Writer,
     pub agents: Arc<dyn Sessions>,
     /// Delays the next attempt for a sandbox whose agent did not answer.
-    pub retries: Backoff,
+    pub retries: RetryDelays,
     /// Pods and resources that need no further alignment.
-    pub aligned: Mutex<Aligned>,
+    pub aligned: Lock<Aligned>,
 }
 
 /// The pod's UID and the UIDs of its aligned resources, by UID of the sandbox.
 type Aligned = HashMap<String, (String, BTreeSet<String>)>;
 
 impl Context {
-    fn aligned(&self) -> MutexGuard<'_, Aligned> {
-        self.aligned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The resources of the sandbox's sessions, without those that are being deleted
     /// and those that an earlier sandbox of the same name owns.
     fn sessions_of(&self, sandbox: &Sandbox) -> Vec<Arc<SandboxSession>> {
@@ -66,7 +64,7 @@ impl Context {
         all.retain(|session| {
             Some(session.spec.sandbox_name.as_str()) == name
                 && session.metadata.namespace == sandbox.metadata.namespace
-                && session.metadata.deletion_timestamp.is_none()
+                && !is_ending(&session.metadata)
                 && !of_another(session)
         });
         all
@@ -98,8 +96,8 @@ fn uids(sessions: &[Arc<SandboxSession>]) -> BTreeSet<String> {
 /// Aligns the sessions of one sandbox with its SandboxSessions.
 pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: &Context) -> Result<Action, Error> {
     let uid = sandbox.uid().unwrap_or_default();
-    if sandbox.metadata.deletion_timestamp.is_some() {
-        ctx.aligned().remove(&uid);
+    if is_ending(&sandbox.metadata) {
+        ctx.aligned.lock().remove(&uid);
         return Ok(Action::await_change());
     }
     let sessions = ctx.sessions_of(&sandbox);
@@ -111,7 +109,7 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: &Context) -> Result<Action, E
     };
     let never = sessions.is_empty() && !sandbox.annotations().contains_key(annotations::SESSIONS);
     let now = (pod.uid.clone(), uids(&sessions));
-    if never || ctx.aligned().get(&uid) == Some(&now) {
+    if never || ctx.aligned.lock().get(&uid) == Some(&now) {
         return Ok(Action::await_change());
     }
     align::adopt(&sandbox, &sessions, ctx).await?;
@@ -120,7 +118,8 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: &Context) -> Result<Action, E
             for (session, observation) in &alignment.observations {
                 ctx.report(session, observation).await?;
             }
-            ctx.aligned()
+            ctx.aligned
+                .lock()
                 .insert(uid.clone(), (pod.uid, alignment.settled));
             if alignment.retry {
                 return Ok(Action::requeue(ctx.retries.failed(&uid)));

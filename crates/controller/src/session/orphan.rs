@@ -9,6 +9,7 @@ use kube::runtime::controller::Action;
 use super::Context;
 use super::status::Observation;
 use hutch_api::SandboxSession;
+use hutch_core::objects::is_ending;
 use hutch_kube::apply::Error;
 
 pub async fn reconcile(session: Arc<SandboxSession>, ctx: &Context) -> Result<Action, Error> {
@@ -17,7 +18,7 @@ pub async fn reconcile(session: Arc<SandboxSession>, ctx: &Context) -> Result<Ac
         .caches
         .sandboxes
         .get(&namespace, &session.spec.sandbox_name);
-    if sandbox.is_none() && session.metadata.deletion_timestamp.is_none() {
+    if sandbox.is_none() && !is_ending(&session.metadata) {
         ctx.report(&session, &Observation::NoSandbox).await?;
     }
     Ok(Action::await_change())

@@ -4,6 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use hutch_api::{SandboxSession, SandboxSessionStatus};
 use hutch_core::conditions::{READY, carry_over, condition};
+use hutch_core::reasons::Reason;
 
 /// The state of a session, as its condition reports it. It never contains a text of
 /// the agent: that may differ each time, and each difference would be a write.
@@ -25,55 +26,56 @@ pub enum Observation {
     Open,
 }
 
+impl Observation {
+    const fn reason(&self) -> Reason {
+        match self {
+            Self::NoSandbox => Reason::SandboxNotFound,
+            Self::Duplicate(_) => Reason::Duplicate,
+            Self::NotReady => Reason::SandboxNotReady,
+            Self::Unreachable => Reason::SandboxUnreachable,
+            Self::Refused(_) => Reason::Refused,
+            Self::Ended => Reason::Ended,
+            Self::Open => Reason::Open,
+        }
+    }
+
+    fn message(&self, session: &SandboxSession) -> String {
+        let (sandbox, id) = (&session.spec.sandbox_name, &session.spec.id);
+        match self {
+            Self::NoSandbox => format!("there is no sandbox {sandbox}"),
+            Self::Duplicate(other) => format!(
+                "{other} stands for the session {id:?} of {sandbox} already: delete one of the two"
+            ),
+            Self::NotReady => format!("the sandbox {sandbox} is not ready yet"),
+            Self::Unreachable => format!(
+                "the agent of {sandbox} cannot be asked: may Hutch exec into pods of this namespace?"
+            ),
+            Self::Refused(why) => {
+                format!("the sandbox {sandbox} does not take the session: {why}")
+            }
+            Self::Ended => "the session has ended".to_owned(),
+            Self::Open => "commands can be run in the session; one that comes while the sandbox sleeps wakes it".to_owned(),
+        }
+    }
+}
+
 /// The fields of the status that the controller owns.
 pub fn status(
     session: &SandboxSession,
     observation: &Observation,
     now: Timestamp,
 ) -> SandboxSessionStatus {
-    let (sandbox, id) = (&session.spec.sandbox_name, &session.spec.id);
-    let (ready, reason, message) = match observation {
-        Observation::NoSandbox => (
-            false,
-            "SandboxNotFound",
-            format!("there is no sandbox {sandbox}"),
-        ),
-        Observation::Duplicate(other) => (
-            false,
-            "Duplicate",
-            format!(
-                "{other} stands for the session {id:?} of {sandbox} already: delete one of the two"
-            ),
-        ),
-        Observation::NotReady => (
-            false,
-            "SandboxNotReady",
-            format!("the sandbox {sandbox} is not ready yet"),
-        ),
-        Observation::Unreachable => (
-            false,
-            "SandboxUnreachable",
-            format!(
-                "the agent of {sandbox} cannot be asked: may Hutch exec into pods of this namespace?"
-            ),
-        ),
-        Observation::Refused(why) => (
-            false,
-            "Refused",
-            format!("the sandbox {sandbox} does not take the session: {why}"),
-        ),
-        Observation::Ended => (false, "Ended", "the session has ended".to_owned()),
-        Observation::Open => (
-            true,
-            "Open",
-            "commands can be run in the session; one that comes while the sandbox sleeps wakes it"
-                .to_owned(),
-        ),
-    };
     let old = session.status.as_ref();
     let kept = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
     let generation = session.metadata.generation;
-    let ready = condition(READY, Some(ready), reason, message, generation, now);
+    let ready = condition(
+        READY,
+        Some(*observation == Observation::Open),
+        observation.reason().as_str(),
+        observation.message(session),
+        generation,
+        now,
+    );
     SandboxSessionStatus {
         conditions: carry_over(kept, vec![ready]),
         observed_generation: generation,
@@ -110,7 +112,7 @@ mod tests {
     fn a_session_reports_its_obstacle_and_reports_it_once() {
         let mut session = session();
         let first = status(&session, &Observation::NoSandbox, at(1));
-        assert_eq!(first.conditions[0].reason, "SandboxNotFound");
+        assert!(first.conditions[0].reason == Reason::SandboxNotFound);
         assert!(worth_writing(&session, &first));
         session.status = Some(first);
         let again = status(&session, &Observation::NoSandbox, at(9));
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_facade_has_written_is_no_reason_to_write() {
+    fn a_change_by_the_facade_needs_no_write() {
         let mut session = session();
         let observation = Observation::Open;
         let open = status(&session, &observation, at(1));

@@ -1,4 +1,4 @@
-//! Who is behind a credential.
+//! Authentication of credentials.
 
 use std::sync::Arc;
 
@@ -7,24 +7,24 @@ use thiserror::Error;
 
 use crate::access::Principal;
 
-/// Why a credential leads to nobody.
+/// The reason why a credential has no principal.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum AccessError {
-    /// It is nobody's: malformed, unknown or revoked, which is told to nobody.
+    /// It is malformed, unknown or revoked. Clients do not learn which.
     #[error("the credential is not known")]
     Unknown,
-    /// It is somebody's who may not use sandboxes there.
+    /// Its owner has no permission to use sandboxes in the namespace.
     #[error("{0}")]
     Forbidden(String),
-    /// It cannot be checked now.
+    /// It cannot be checked at present.
     #[error("credentials cannot be checked now")]
     Unavailable,
 }
 
-/// Tells who presents a credential.
+/// Authenticates credentials.
 pub trait Authenticator: Send + Sync {
-    /// The principal behind a credential. One that may act in several namespaces
-    /// acts in `namespace`, or in the facade's where that is `None`.
+    /// The principal of a credential. A principal with several namespaces acts in
+    /// `namespace`, or in the facade's own if that is `None`.
     fn authenticate<'a>(
         &'a self,
         credential: &'a str,

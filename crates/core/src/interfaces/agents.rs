@@ -1,6 +1,5 @@
-//! The agents in the sandboxes' pods: commands, sessions, files and searches. A
-//! call that cannot reach its agent has had no effect; one whose answer is lost
-//! may have.
+//! The agents in the pods: commands, sessions, files and searches. A call that does not reach
+//! its agent has no effect. A call whose answer is lost may have had its effect.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,55 +14,55 @@ use crate::files::{FileKind, FilePath};
 use crate::search::{SearchLimits, SearchOutput, Tree, TreeLimits};
 use hutch_api::SandboxSession;
 
-/// What is going on in a sandbox, as its agent tells.
+/// The activity in a sandbox, as its agent reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Activity {
-    /// Commands that have not ended.
+    /// Number of running commands.
     pub running: u32,
-    /// Processes that outlived their command.
+    /// Number of processes that have outlived their command.
     pub background: u32,
-    /// Since the last command started or ended.
+    /// Time since the last start or end of a command.
     pub idle: Duration,
 }
 
-/// Everything that agents do.
+/// All calls of an agent.
 pub trait Agents: Commands + Sessions + Files + Search {}
 
 impl<T: Commands + Sessions + Files + Search> Agents for T {}
 
-/// Running commands.
+/// Calls that run commands.
 pub trait Commands: Send + Sync {
-    /// Runs one command and waits for its end. It runs at most once: an error
-    /// after it was handed over is [`AgentError::Lost`].
+    /// Runs one command and waits for its end. It runs at most once: an error after the agent
+    /// got it is [`AgentError::Lost`].
     fn exec<'a>(
         &'a self,
         pod: &'a PodRef,
         request: ExecRequest,
     ) -> BoxFuture<'a, Result<ExecOutcome, AgentError>>;
 
-    /// What is going on in that pod; `None` where it cannot be told. Does not
-    /// open a channel that is not open.
+    /// The activity in that pod. `None` if it is unknown, for instance because no channel to
+    /// the pod is open. This call opens none.
     fn activity<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Option<Activity>>;
 }
 
-/// A session to be made.
+/// A session to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewSession {
-    /// The id that clients call it by.
+    /// The ID that clients use.
     pub id: String,
-    /// First working directory. Unset: the workspace.
+    /// First working directory. `None`: the workspace.
     pub cwd: Option<String>,
-    /// First environment, on top of the sandbox's.
+    /// First variables, in addition to the sandbox's.
     pub env: BTreeMap<String, String>,
-    /// Name of the resource that stands for it, if one does. With it, a session
-    /// that exists is given this owner and is no error.
+    /// Name of the session's SandboxSession, if it has one. An existing session then gets
+    /// this owner, and is no error.
     pub owner: Option<String>,
-    /// Make none: [`AgentError::NotFound`] where there is no such session.
+    /// If true, no session is opened: [`AgentError::NotFound`] if it does not exist.
     pub existing: bool,
 }
 
 impl NewSession {
-    /// The session that a resource describes, which becomes its owner.
+    /// The session of a SandboxSession, which becomes its owner.
     pub fn applied(session: &SandboxSession) -> Self {
         let env = session.spec.env.iter();
         Self {
@@ -78,30 +77,30 @@ impl NewSession {
     }
 }
 
-/// A session, as its agent tells.
+/// A session, as its agent reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionState {
-    /// The id that clients call it by.
+    /// The ID that clients use.
     pub id: String,
-    /// Its working directory, as the kernel has it.
+    /// Its working directory, in the form of the kernel.
     pub cwd: Bytes,
-    /// Since a command of it started or ended.
+    /// Time since the last start or end of one of its commands.
     pub idle: Duration,
-    /// Name of the resource that stands for it, if one does.
+    /// Name of its SandboxSession, if it has one.
     pub owner: Option<String>,
 }
 
-/// Sessions: a shell's state from command to command.
+/// Calls about sessions.
 pub trait Sessions: Send + Sync {
-    /// Makes a session; [`AgentError::Exists`] where there is one.
+    /// Opens a session. [`AgentError::Exists`] if it exists.
     fn open<'a>(
         &'a self,
         pod: &'a PodRef,
         session: NewSession,
     ) -> BoxFuture<'a, Result<(), AgentError>>;
 
-    /// Ends a session and its command; with `owner` only if it is that owner's.
-    /// [`AgentError::NotFound`] where there is none. `default` begins anew.
+    /// Ends a session and its command. With an `owner`, only a session of that owner.
+    /// [`AgentError::NotFound`] if there is none. The session `default` starts again, empty.
     fn close<'a>(
         &'a self,
         pod: &'a PodRef,
@@ -109,8 +108,8 @@ pub trait Sessions: Send + Sync {
         owner: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(), AgentError>>;
 
-    /// Sets exported variables in the order of the session's commands, and
-    /// returns whether the session was made for it.
+    /// Sets exported variables after the session's earlier commands. Returns true if the
+    /// session was opened for it.
     fn set_variables<'a>(
         &'a self,
         pod: &'a PodRef,
@@ -118,7 +117,7 @@ pub trait Sessions: Send + Sync {
         env: BTreeMap<String, String>,
     ) -> BoxFuture<'a, Result<bool, AgentError>>;
 
-    /// All sessions, `default` among them.
+    /// All sessions, with `default`.
     fn list<'a>(&'a self, pod: &'a PodRef) -> BoxFuture<'a, Result<Vec<SessionState>, AgentError>>;
 
     /// One session, if it exists.
@@ -129,9 +128,9 @@ pub trait Sessions: Send + Sync {
     ) -> BoxFuture<'a, Result<Option<SessionState>, AgentError>>;
 }
 
-/// Files of a sandbox.
+/// Calls about files.
 pub trait Files: Send + Sync {
-    /// The bytes of a regular file; [`AgentError::Full`] past `limit` bytes.
+    /// The content of a regular file. [`AgentError::Full`] if it has more than `limit` bytes.
     fn read<'a>(
         &'a self,
         pod: &'a PodRef,
@@ -139,7 +138,7 @@ pub trait Files: Send + Sync {
         limit: u64,
     ) -> BoxFuture<'a, Result<Bytes, AgentError>>;
 
-    /// Makes or replaces a file, wholly or not at all; parents are made.
+    /// Creates or replaces a file atomically. Missing parents are created.
     fn write<'a>(
         &'a self,
         pod: &'a PodRef,
@@ -147,16 +146,16 @@ pub trait Files: Send + Sync {
         content: Bytes,
     ) -> BoxFuture<'a, Result<(), AgentError>>;
 
-    /// Makes a folder; with `recursive` its parents too, and one that exists is
-    /// no error.
-    fn make_folder<'a>(
+    /// Creates a directory. If `recursive` is true, missing parents are created and an
+    /// existing directory is no error.
+    fn make_directory<'a>(
         &'a self,
         pod: &'a PodRef,
         path: &'a FilePath,
         recursive: bool,
     ) -> BoxFuture<'a, Result<(), AgentError>>;
 
-    /// Gives a file or folder another path.
+    /// Moves a file or directory to another path.
     fn rename<'a>(
         &'a self,
         pod: &'a PodRef,
@@ -164,35 +163,33 @@ pub trait Files: Send + Sync {
         to: &'a FilePath,
     ) -> BoxFuture<'a, Result<(), AgentError>>;
 
-    /// Deletes one name that is no folder.
+    /// Deletes a file that is no directory.
     fn delete<'a>(
         &'a self,
         pod: &'a PodRef,
         path: &'a FilePath,
     ) -> BoxFuture<'a, Result<(), AgentError>>;
 
-    /// What is at a path, symbolic links followed.
+    /// The kind of file at a path. Symbolic links are followed.
     fn stat<'a>(
         &'a self,
         pod: &'a PodRef,
         path: &'a FilePath,
     ) -> BoxFuture<'a, Result<FileKind, AgentError>>;
 
-    /// The names in a folder without `.` and `..`, in no particular order, as
-    /// the kernel has them.
-    fn list_folder<'a>(
+    /// The names in a directory without `.` and `..`, in no particular order.
+    fn list_directory<'a>(
         &'a self,
         pod: &'a PodRef,
         path: &'a FilePath,
     ) -> BoxFuture<'a, Result<Vec<Bytes>, AgentError>>;
 }
 
-/// Searches in the files of a sandbox. No shell and no program of the sandbox
-/// has a part in them: patterns and paths are what they are.
+/// Calls that search files. The agent searches by itself, without a shell or a program of the
+/// sandbox, so patterns and paths need no quoting.
 pub trait Search: Send + Sync {
-    /// What `grep -r PATTERN PATH` would print; trouble with the pattern or the
-    /// path is part of that. [`AgentError::Invalid`] for a pattern that is too
-    /// long or holds a NUL.
+    /// The output of `grep -r PATTERN PATH`, with its messages about the pattern or the path.
+    /// [`AgentError::Invalid`] if the pattern is too long or contains a NUL.
     fn grep<'a>(
         &'a self,
         pod: &'a PodRef,
@@ -201,7 +198,7 @@ pub trait Search: Send + Sync {
         limits: SearchLimits,
     ) -> BoxFuture<'a, Result<SearchOutput, AgentError>>;
 
-    /// What `find PATH -name NAME` would print, sorted; errors as with `grep`.
+    /// The sorted output of `find PATH -name NAME`. Errors as for `grep`.
     fn glob<'a>(
         &'a self,
         pod: &'a PodRef,
@@ -210,8 +207,8 @@ pub trait Search: Send + Sync {
         limits: SearchLimits,
     ) -> BoxFuture<'a, Result<SearchOutput, AgentError>>;
 
-    /// A folder and all below it, without hidden entries, `node_modules` and
-    /// `__pycache__`. [`AgentError::NotFound`] where nothing is at the path.
+    /// A directory and everything below it, without hidden entries, `node_modules` and
+    /// `__pycache__`. [`AgentError::NotFound`] if the path does not exist.
     fn tree<'a>(
         &'a self,
         pod: &'a PodRef,

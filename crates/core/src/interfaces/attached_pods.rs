@@ -5,24 +5,24 @@ use futures::future::BoxFuture;
 
 use super::{PodRef, ResourceError};
 
-/// Such a pod, as the cache has it.
+/// An attached pod, from the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttachedPod {
     /// Its container runs.
     Runs(PodRef),
-    /// Not yet, or not at this moment, and why.
+    /// Its container does not run now. The text says why.
     Waits(String),
 }
 
-/// The labelled pods of one namespace.
+/// The attached pods of one namespace.
 pub trait AttachedPods: Send + Sync {
-    /// The pod of that name, if it is one, neither ends nor has ended.
+    /// The attached pod of that name, if it is not ending and has not ended.
     fn get(&self, name: &str) -> Option<AttachedPod>;
 
-    /// Whether there is such a pod, as the API server has it now. Any text is a name.
+    /// True if the API server has such a pod now. `name` may be any text.
     fn exists<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>>;
 
-    /// Changes its value after every change of any of them; 0 until the cache has
-    /// been filled once.
+    /// A counter that grows with every change of any attached pod. 0 until the cache has its
+    /// first listing.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 }

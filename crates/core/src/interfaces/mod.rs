@@ -1,6 +1,5 @@
-//! The interfaces behind which Kubernetes, the agents and the database lie.
-//! `service` knows nothing else of them; `cluster`, `link` and `db` implement
-//! them.
+//! The interfaces to Kubernetes, the agents and the database. `hutch-service` uses them.
+//! `hutch-store`, `hutch-link` and `hutch-db` implement them.
 
 mod access;
 mod agents;
@@ -22,8 +21,7 @@ pub use resources::{
 
 use hutch_api::{CONTAINER, Sandbox};
 
-/// A pod at one moment of its life: the same name may later belong to another pod,
-/// the UID never does.
+/// A pod. Another pod may later have the same name, but never the same UID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodRef {
     /// Namespace of the pod.
@@ -34,12 +32,12 @@ pub struct PodRef {
     pub uid: String,
     /// Container that the agent runs in.
     pub container: String,
-    /// Somebody else made it: its agent has to be brought.
+    /// True for an attached pod. Hutch brings the agent into it.
     pub attached: bool,
 }
 
 impl PodRef {
-    /// The pod of a sandbox that answers commands; `None` of any other.
+    /// The pod of a sandbox that answers commands; `None` for any other sandbox.
     pub fn ready(sandbox: &Sandbox) -> Option<Self> {
         let status = sandbox.status.as_ref()?;
         status.phase.answers().then_some(())?;

@@ -1,6 +1,5 @@
-//! The shared database as the service sees it, and what keeping its
-//! `projects.container_name` true needs of the cluster. Both ends are behind
-//! traits: the database may be away at any time, and nobody waits for it.
+//! The shared database, and the sandboxes of its projects. The database may be away at any
+//! time, and no request waits for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,59 +13,59 @@ use super::ResourceError;
 use crate::reasons::Reason;
 use hutch_api::Sandbox;
 
-/// A project, as its row has it. Empty texts count as unset.
+/// A row of `projects`. Empty texts count as unset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Project {
     /// `projects.id`.
     pub id: String,
-    /// The pod that its conversations use.
+    /// The name of the pod that its conversations use.
     pub container_name: Option<String>,
-    /// Working directory of its commands. Unset also where the column is missing.
+    /// Working directory of its commands. `None` as well if the column is missing.
     pub workdir_path: Option<String>,
 }
 
-/// Whether projects can be looked up.
+/// The state of the connection to the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integration {
     /// The database answers.
     Connected,
-    /// Standalone: there is a database, and it does not answer.
+    /// A database is configured and does not answer. Hutch works without it.
     Away,
-    /// Standalone: there is no database in the settings.
+    /// No database is configured.
     NotConfigured,
 }
 
-/// How it stands with the database.
+/// The state of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatabaseState {
-    /// Whether projects can be looked up.
+    /// The state of the connection.
     pub integration: Integration,
-    /// Since when that is so.
+    /// Time since which the connection has had this state.
     pub since: Timestamp,
-    /// The last error of any kind, also of a database that answers. It has no
-    /// password in it.
+    /// The last error of any kind, even if the database answers now. It contains no
+    /// password.
     pub last_error: Option<String>,
 }
 
-/// Why the database gave no answer. No text has a password in it.
+/// The reason why the database gave no answer. No text contains a password.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum DatabaseError {
-    /// It cannot be reached, refuses us, or there is none.
+    /// It cannot be reached, refuses the connection, or is not configured.
     #[error("the database is away: {0}")]
     Away(String),
-    /// A table or column that is needed is missing, or of another type.
+    /// A table or column is missing or has another type.
     #[error("the database's schema does not fit: {0}")]
     Schema(String),
-    /// The role lacks a right.
+    /// The role lacks a permission.
     #[error("the database does not allow it: {0}")]
     Forbidden(String),
-    /// The server takes no writes: a standby, or one that was demoted.
+    /// The server accepts no writes. It is a standby, or was demoted.
     #[error("the database takes no writes: {0}")]
     ReadOnly(String),
-    /// Somebody else holds the row, or there is more to do than can be done.
+    /// Another client has locked the row, or too many calls are in progress.
     #[error("the database is busy: {0}")]
     Busy(String),
-    /// The server refuses the statement for a reason of its own: a trigger, say.
+    /// The server rejects the statement for another reason, such as a trigger.
     #[error("the database refuses it: {0}")]
     Refused(String),
 }
@@ -96,67 +95,60 @@ impl DatabaseError {
     }
 }
 
-/// Looking up projects. A call takes at most two seconds to get a connection that
-/// is free and two for the statement; before the database was ever tried, it waits
-/// for that as well. While the database is known to be away every call answers
-/// [`DatabaseError::Away`] at once.
+/// Looks up projects. A call waits at most two seconds for a free connection and two for the
+/// statement. It also waits for the very first connection attempt. While the database is away,
+/// every call returns [`DatabaseError::Away`] at once.
 pub trait Projects: Send + Sync {
-    /// How it stands with the database.
+    /// The state of the database.
     fn state(&self) -> DatabaseState;
 
-    /// The project of a conversation; `None` where no row has that id, or the
-    /// row has no project.
+    /// The project of a conversation. `None` if no row has that ID, or the row has no project.
     fn of_session<'a>(
         &'a self,
         session: &'a str,
     ) -> BoxFuture<'a, Result<Option<Project>, DatabaseError>>;
 
-    /// The project of that id; `None` where there is no such row.
+    /// The project with that ID, if there is a row.
     fn get<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Project>, DatabaseError>>;
 }
 
-/// What is told on a Sandbox about its project's row.
+/// The report about a project's row, which is written on the project's sandbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProjectReport {
-    /// The project whose row speaks of the sandbox.
+    /// The ID of the project.
     pub project: String,
-    /// `DatabaseSynced`.
+    /// The condition `DatabaseSynced`.
     pub condition: Condition,
 }
 
-/// The Sandboxes of the one namespace that projects are about, for who keeps
-/// `projects.container_name` true.
+/// The sandboxes of the one namespace that has projects, for the projector.
 pub trait ProjectSandboxes: Send + Sync {
-    /// How much longer this replica may write: `None` unless it leads and its
-    /// caches have been filled.
+    /// How much longer this replica may write. `None` if it does not lead, or its cache has no
+    /// first listing yet.
     fn may_write(&self) -> Option<Duration>;
 
-    /// All of them, as the cache has them.
+    /// All sandboxes of the cache.
     fn all(&self) -> Vec<Arc<Sandbox>>;
 
     /// True if there is a sandbox of that name that does not decode. `all` may lack it.
     fn is_unreadable(&self, name: &str) -> bool;
 
-    /// Changes its value after every change of any sandbox.
+    /// A counter that grows with every change of any sandbox.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 
-    /// Whether a pod of that name, ours or not, is there and neither ends nor
-    /// has ended: as the API server has it now. Any text is a name.
+    /// True if the API server has a pod of that name now, Hutch's or not, that is not ending
+    /// and has not ended. `name` may be any text.
     fn pod_lives<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, ResourceError>>;
 
-    /// Writes the report on the sandbox, or takes it off. A sandbox that is gone
-    /// is no error.
+    /// Writes the report on the sandbox, or removes it. A sandbox that does not exist is no
+    /// error.
     fn report<'a>(
         &'a self,
         sandbox: &'a Sandbox,
         report: Option<&'a ProjectReport>,
     ) -> BoxFuture<'a, Result<(), ResourceError>>;
 
-    /// An event that a person should look at.
-    fn warn<'a>(
-        &'a self,
-        sandbox: &'a Sandbox,
-        reason: &'a str,
-        note: &'a str,
-    ) -> BoxFuture<'a, ()>;
+    /// Writes an event of type Warning.
+    fn warn<'a>(&'a self, sandbox: &'a Sandbox, reason: Reason, note: &'a str)
+    -> BoxFuture<'a, ()>;
 }

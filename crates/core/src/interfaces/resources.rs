@@ -1,5 +1,5 @@
-//! The custom resources of one namespace: read from caches that watches keep
-//! current, written in the name of the facade.
+//! The custom resources of one namespace, as the facade uses them. Reads come from caches that
+//! watches keep current.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,90 +8,88 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::buckets::S3Credentials;
+use crate::s3::S3Credentials;
 use hutch_api::{Bucket, Lifecycle, Sandbox, SandboxSession, SandboxSpec, SecretRef};
 
-/// Why a resource could not be read or written.
+/// The reason why a resource could not be read or written.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ResourceError {
-    /// The API server refuses the object; the text says why.
+    /// The API server rejects the object. The text says why.
     #[error("{0}")]
     Invalid(String),
-    /// The service may not do this.
+    /// The facade lacks a permission.
     #[error("the cluster does not allow it: {0}")]
     Forbidden(String),
-    /// Not now; the same may work later.
+    /// The API server is not available. A retry may succeed.
     #[error("the cluster cannot be reached: {0}")]
     Unavailable(String),
 }
 
-/// A sandbox to be created.
+/// A sandbox to create.
 #[derive(Clone, Debug)]
 pub struct NewSandbox {
     /// Name of the resource.
     pub name: String,
-    /// Annotations that say whose it is.
+    /// Annotations that name its owner.
     pub notes: BTreeMap<&'static str, String>,
-    /// What it is to be.
+    /// Its spec.
     pub spec: SandboxSpec,
 }
 
-/// The Sandbox resources of one namespace, read from a cache that a watch keeps
-/// current.
+/// The Sandbox resources of one namespace.
 pub trait Sandboxes: Send + Sync {
-    /// The sandbox of that name, as the cache has it.
+    /// The sandbox of that name, from the cache.
     fn get(&self, name: &str) -> Option<Arc<Sandbox>>;
 
-    /// The sandbox of that name, as the API server has it now. Any text is a name.
+    /// The sandbox of that name, from the API server. `name` may be any text.
     fn fetch<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>>;
 
-    /// The sandbox of that UID, as the API server has it now.
+    /// The sandbox with that UID, from the API server.
     fn fetch_by_uid<'a>(
         &'a self,
         uid: &'a str,
     ) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>>;
 
-    /// All of them, as the cache has it.
+    /// All sandboxes, from the cache.
     fn all(&self) -> Vec<Arc<Sandbox>>;
 
-    /// How many there are, as the cache has it.
+    /// The number of sandboxes in the cache.
     fn count(&self) -> usize;
 
-    /// How many of them answer commands, as the cache has it.
+    /// The number of sandboxes in the cache that answer commands.
     fn awake(&self) -> usize;
 
-    /// Resolves at the next change of any sandbox after `changes` was made, and
-    /// at every one after it. Its value is 0 until the cache has been filled once.
+    /// A counter that grows with every change of any sandbox. 0 until the cache has its first
+    /// listing.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 
-    /// Creates the sandbox, or returns the one that has its name.
+    /// Creates the sandbox, or returns the existing one of that name.
     fn create(&self, new: NewSandbox) -> BoxFuture<'_, Result<Sandbox, ResourceError>>;
 
-    /// Sets the sandbox's lifecycle; `false` where it does not exist.
+    /// Sets the sandbox's lifecycle. Returns false if the sandbox does not exist.
     fn set_lifecycle<'a>(
         &'a self,
         name: &'a str,
         lifecycle: &'a Lifecycle,
     ) -> BoxFuture<'a, Result<bool, ResourceError>>;
 
-    /// Adds a bucket to the sandbox's spec; `false` where the sandbox does not
-    /// exist, or has a bucket of that name.
+    /// Adds a bucket to the sandbox's spec. Returns false if the sandbox does not exist, or has
+    /// a bucket of that name.
     fn add_bucket<'a>(
         &'a self,
         name: &'a str,
         bucket: &'a Bucket,
     ) -> BoxFuture<'a, Result<bool, ResourceError>>;
 
-    /// Takes the bucket of that name out of the sandbox's spec; `false` where
-    /// there is none.
+    /// Removes the bucket of that name from the sandbox's spec. Returns false if there is none.
     fn remove_bucket<'a>(
         &'a self,
         name: &'a str,
         bucket: &'a str,
     ) -> BoxFuture<'a, Result<bool, ResourceError>>;
 
-    /// Records that the sandbox was in use at `at`, and as a part of which trace it
-    /// wakes, if it does; `false` where it does not exist.
+    /// Records that the sandbox was in use at `at`. If that wakes it, `trace` is the trace that
+    /// the wake belongs to. Returns false if the sandbox does not exist.
     fn record_activity<'a>(
         &'a self,
         name: &'a str,
@@ -99,8 +97,8 @@ pub trait Sandboxes: Send + Sync {
         trace: Option<String>,
     ) -> BoxFuture<'a, Result<bool, ResourceError>>;
 
-    /// Deletes the sandbox with that UID, after everything that belongs to it;
-    /// `false` where it does not exist.
+    /// Deletes the sandbox with that UID after all objects that it owns. Returns false if it
+    /// does not exist.
     fn delete<'a>(
         &'a self,
         name: &'a str,
@@ -108,41 +106,41 @@ pub trait Sandboxes: Send + Sync {
     ) -> BoxFuture<'a, Result<bool, ResourceError>>;
 }
 
-/// What a SandboxSession tells of a session that lives in an agent.
+/// The part of a SandboxSession's status that comes from the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRecord {
     /// Its working directory.
     pub cwd: String,
-    /// When it was last used.
+    /// Time of its last use.
     pub used: Timestamp,
 }
 
-/// The SandboxSession resources of the same namespace.
+/// The SandboxSession resources of one namespace.
 pub trait SessionRecords: Send + Sync {
-    /// Changes its value after every change of any of them; 0 until the cache has
-    /// been filled once.
+    /// A counter that grows with every change of any SandboxSession. 0 until the cache has its
+    /// first listing.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 
-    /// The resource that stands for a session, as the cache has it: of several,
-    /// the oldest. One that is ending is none.
+    /// The SandboxSession of a session, from the cache. If there are several, the oldest. One
+    /// that is being deleted does not count.
     fn find(&self, sandbox: &str, id: &str) -> Option<Arc<SandboxSession>>;
 
-    /// Makes the resource of a session that its agent has, owned by the sandbox;
-    /// none where another has its name, which may be one that is ending.
+    /// Creates the SandboxSession of a session that the agent has. The sandbox owns it. Returns
+    /// `None` if its name is taken, maybe by one that is being deleted.
     fn create<'a>(
         &'a self,
         sandbox: &'a Sandbox,
         id: &'a str,
     ) -> BoxFuture<'a, Result<Option<SandboxSession>, ResourceError>>;
 
-    /// Writes what is known of the session, where the resource still exists.
+    /// Writes the state of the session, if its SandboxSession still exists.
     fn record<'a>(
         &'a self,
         session: &'a SandboxSession,
         record: &'a SessionRecord,
     ) -> BoxFuture<'a, Result<(), ResourceError>>;
 
-    /// Deletes the resource that was seen, and no other of its name.
+    /// Deletes this SandboxSession, and no other one of the same name.
     fn delete<'a>(
         &'a self,
         session: &'a SandboxSession,

@@ -16,7 +16,7 @@ pub async fn create(State(service): State<Arc<Service>>, call: Call) -> Response
         return answer::error(400, "project_name is required");
     };
     let language = call.body.name("backend_language");
-    let backend = match service.create_backend(name, language).await {
+    let backend = match service.backends.create(name, language).await {
         Ok(backend) => backend,
         Err(error) => return failed(&error),
     };
@@ -48,7 +48,7 @@ pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> Response
     let Some(container) = call.body.name("container_id") else {
         return answer::error(400, "container_id is required");
     };
-    match service.delete_backend(container).await {
+    match service.backends.delete(container).await {
         Ok(true) => answer::ok(json!({"message": format!("Project {container} deleted")})),
         Ok(false) => {
             let message = format!("{container} was not made for a project and stays");
@@ -77,7 +77,7 @@ pub async fn configure_domain(State(service): State<Arc<Service>>, call: Call) -
     else {
         return answer::error(400, "frontend_port must be a port's number");
     };
-    let routed = service.route_backend(container, (subdomain, domain), port);
+    let routed = service.backends.route(container, (subdomain, domain), port);
     match routed.await {
         Ok(host) => {
             let message = format!("{host} leads to port {port}");

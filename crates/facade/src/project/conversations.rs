@@ -14,14 +14,14 @@ use hutch_service::Service;
 
 /// `GET /sessions`.
 pub async fn list(State(service): State<Arc<Service>>) -> Response {
-    let ids = service.conversations();
+    let ids = service.projects.conversations();
     let count = ids.len();
     answer::ok(json!({"sessions": ids, "count": count}))
 }
 
 /// `POST /sessions/cleanup`.
 pub async fn end_all(State(service): State<Arc<Service>>) -> Response {
-    match service.end_conversations().await {
+    match service.projects.end_conversations().await {
         Ok(ended) => answer::ok(json!({"message": format!("Cleaned up {ended} sessions")})),
         Err(error) => answer::failure(&error),
     }
@@ -38,7 +38,7 @@ pub async fn end(
     }
     context.set_subject(&id);
     let result = |text: &str| answer::ok(json!({"message": format!("Session {id} {text}")}));
-    match service.end_conversation(&id).await {
+    match service.projects.end_conversation(&id).await {
         Ok(true) => result("removed"),
         Ok(false) => result("not found"),
         Err(error) => answer::failure(&error),

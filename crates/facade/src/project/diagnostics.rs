@@ -47,13 +47,14 @@ async fn find(service: &Service, call: &Call) -> Result<(Diagnosis, bool), Respo
     if file.is_some_and(|file| file.contains('\0')) {
         return Err(answer::error(400, "file_path contains a NUL"));
     }
-    let place = service.conversation(conversation).await;
+    let place = service.projects.conversation(conversation).await;
+    let toolchains = &service.toolchains;
     let failed = |error: ServiceError| answer::failure(&error);
     let files = match file {
         Some(file) => vec![file.to_owned()],
-        None => service.sources(&place).await.map_err(failed)?,
+        None => toolchains.sources(&place).await.map_err(failed)?,
     };
-    let found = service.diagnose(&place, &files).await.map_err(failed)?;
+    let found = toolchains.diagnose(&place, &files).await.map_err(failed)?;
     Ok((found, file.is_none()))
 }
 

@@ -18,9 +18,7 @@ pub async fn execute(State(service): State<Arc<Service>>, call: Call) -> Respons
         return answer::error(400, "session_id and command are required");
     };
     let timeout = match call.body.get("timeout").map(timeout).transpose() {
-        Ok(timeout) => timeout
-            .flatten()
-            .unwrap_or_else(|| service.execute_timeout()),
+        Ok(timeout) => timeout.flatten(),
         Err(text) => return answer::error(400, text),
     };
     let directory = call.body.name("working_dir");
@@ -28,8 +26,9 @@ pub async fn execute(State(service): State<Arc<Service>>, call: Call) -> Respons
         return answer::error(400, "working_dir contains a NUL");
     }
     let language = call.body.name("language").unwrap_or("bash");
-    let place = service.conversation(conversation).await;
-    let run = service.run_code(&place, language, command, directory, timeout);
+    let place = service.projects.conversation(conversation).await;
+    let toolchains = &service.toolchains;
+    let run = toolchains.run_code(&place, language, command, directory, timeout);
     match run.await {
         Ok(outcome) => answer::ok(json!({
             "stdout": String::from_utf8_lossy(&outcome.stdout),

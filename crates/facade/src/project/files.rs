@@ -34,7 +34,7 @@ async fn file<'a>(service: &Service, call: &'a Call) -> Result<(Place, &'a str),
         .conversation()
         .ok_or("session_id and file_path are required")?;
     let path = path(call, "file_path")?;
-    Ok((service.conversation(conversation).await, path))
+    Ok((service.projects.conversation(conversation).await, path))
 }
 
 /// `POST /file/read`.
@@ -43,7 +43,11 @@ pub async fn read(State(service): State<Arc<Service>>, call: Call) -> Response {
         Ok(file) => file,
         Err(text) => return answer::error(400, &text),
     };
-    match service.read_file(&place.target, place.path(path)).await {
+    match service
+        .work
+        .read_file(&place.target, place.path(path))
+        .await
+    {
         Ok(content) => answer::ok(json!({"content": String::from_utf8_lossy(&content)})),
         Err(ServiceError::Agent(AgentError::Full(text))) => answer::error(413, &text),
         Err(error) => answer::failure(&error),
@@ -65,6 +69,7 @@ pub async fn write(State(service): State<Arc<Service>>, call: Call) -> Response 
     };
     let content = content.to_owned().into();
     match service
+        .work
         .write_file(&place.target, place.path(path), &content)
         .await
     {
@@ -78,7 +83,7 @@ pub async fn list(State(service): State<Arc<Service>>, call: Call) -> Response {
     let Some(conversation) = call.conversation() else {
         return answer::error(400, "session_id is required");
     };
-    let place = service.conversation(conversation).await;
+    let place = service.projects.conversation(conversation).await;
     let path = match call.text("path") {
         None => place.workdir.as_str(),
         Some(_) => match path(&call, "path") {
@@ -86,7 +91,11 @@ pub async fn list(State(service): State<Arc<Service>>, call: Call) -> Response {
             Err(text) => return answer::error(400, &text),
         },
     };
-    match service.list_folder(&place.target, place.path(path)).await {
+    match service
+        .work
+        .list_directory(&place.target, place.path(path))
+        .await
+    {
         Ok(names) => {
             let shown = names.iter().filter(|name| !name.starts_with(b"."));
             let shown: Vec<_> = shown.map(|name| String::from_utf8_lossy(name)).collect();
@@ -114,7 +123,9 @@ pub async fn edit(State(service): State<Arc<Service>>, call: Call) -> Response {
             None => return answer::error(400, "replace_all must be true or false"),
         },
     };
-    let edit = service.edit_file(&place.target, place.path(path), (old, new), all);
+    let edit = service
+        .work
+        .edit_file(&place.target, place.path(path), (old, new), all);
     match edit.await {
         Ok(()) => answer::ok(json!({"message": format!("File {path} edited successfully")})),
         Err(error @ EditError::NotFound(_)) => answer::error(400, &error.to_string()),

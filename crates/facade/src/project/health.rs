@@ -16,9 +16,9 @@ pub async fn health(
     State(service): State<Arc<Service>>,
     context: Option<Extension<Arc<RequestContext>>>,
 ) -> Json<Value> {
-    let mut health = json!({"status": "ok", "active_sessions": service.awake()});
+    let mut health = json!({"status": "ok", "active_sessions": service.acquirer.awake()});
     if context.is_some_and(|context| context.may_see_projects()) {
-        let database = service.database();
+        let database = service.projects.database();
         health["database"] = json!({
             "state": match database.integration {
                 Integration::Connected => "connected",

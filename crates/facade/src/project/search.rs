@@ -10,19 +10,19 @@ use super::answer;
 use super::call::Call;
 use hutch_core::agent::AgentError;
 use hutch_core::search::{TreeEntry, TreeKind};
-use hutch_service::{Service, ServiceError, Wanted};
+use hutch_service::{SearchKind, Service, ServiceError};
 
 /// `POST /file/grep`.
 pub async fn grep(State(service): State<Arc<Service>>, call: Call) -> Response {
-    search(&service, &call, Wanted::Lines).await
+    search(&service, &call, SearchKind::Lines).await
 }
 
 /// `POST /file/glob`.
 pub async fn glob(State(service): State<Arc<Service>>, call: Call) -> Response {
-    search(&service, &call, Wanted::Names).await
+    search(&service, &call, SearchKind::Names).await
 }
 
-async fn search(service: &Service, call: &Call, wanted: Wanted) -> Response {
+async fn search(service: &Service, call: &Call, kind: SearchKind) -> Response {
     let Some(conversation) = call.conversation() else {
         return answer::error(400, "session_id is required");
     };
@@ -33,8 +33,8 @@ async fn search(service: &Service, call: &Call, wanted: Wanted) -> Response {
     if pattern.contains('\0') || path.is_some_and(|path| path.contains('\0')) {
         return answer::error(400, "pattern and path contain no NUL");
     }
-    let place = service.conversation(conversation).await;
-    match service.search(&place, wanted, pattern, path).await {
+    let place = service.projects.conversation(conversation).await;
+    match service.work.search(&place, kind, pattern, path).await {
         Ok(output) => answer::ok(json!({
             "stdout": String::from_utf8_lossy(&output.stdout),
             "stderr": String::from_utf8_lossy(&output.stderr),
@@ -48,8 +48,8 @@ async fn search(service: &Service, call: &Call, wanted: Wanted) -> Response {
 pub async fn tree(State(service): State<Arc<Service>>, call: Call) -> Response {
     let conversation = call.query.text("session_id");
     let place = match (conversation, call.query.text("project_id")) {
-        (Some(conversation), _) => service.conversation(conversation).await,
-        (None, Some(project)) => match service.project(project).await {
+        (Some(conversation), _) => service.projects.conversation(conversation).await,
+        (None, Some(project)) => match service.projects.project(project).await {
             Ok(Some(place)) => place,
             Ok(None) => return answer::error(404, &format!("there is no project {project}")),
             Err(error) => return answer::error(503, &error.to_string()),
@@ -60,7 +60,7 @@ pub async fn tree(State(service): State<Arc<Service>>, call: Call) -> Response {
     if path.is_some_and(|path| path.contains('\0')) {
         return answer::error(400, "path contains a NUL");
     }
-    match service.tree(&place, path).await {
+    match service.work.tree(&place, path).await {
         Ok(tree) => {
             let root = path.unwrap_or(&place.workdir);
             let mut fields = json!({"tree": nested(root, &tree.entries)});

@@ -7,10 +7,7 @@ use axum::response::Response;
 use super::envelope::Data;
 use super::sandbox_id::SandboxId;
 use crate::body::{Fields, Query};
-
-/// Agents accept no longer session ID. The facade checks it too, so that it never stores
-/// a longer one.
-const MAX_SESSION_ID_BYTES: usize = 512;
+use hutch_core::exec::MAX_SESSION_ID_BYTES;
 
 pub struct Call {
     /// The sandbox ID.

@@ -43,9 +43,10 @@ async fn run(service: &Service, call: &Call, session: Option<&str>) -> Response 
         Err(text) => return data().fail(400, &text),
     };
     let timeout = options.timeout;
-    let mut request = options.request(command, service.max_output());
+    let mut request = options.request(command, service.work.limits.max_output);
     request.session = session.map(str::to_owned);
-    match service.exec(&service.tenant(&call.id), request).await {
+    let target = service.acquirer.tenant(&call.id);
+    match service.work.exec(&target, request).await {
         Ok(outcome) => {
             let mut result = ExecResult::new(command, timeout, &outcome);
             if let Some(session) = session {

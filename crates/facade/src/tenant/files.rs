@@ -90,7 +90,8 @@ pub async fn write(State(service): State<Arc<Service>>, mut call: Call) -> Handl
     };
     Ok(
         match service
-            .write_file(&service.tenant(&call.id), path, &content)
+            .work
+            .write_file(&service.acquirer.tenant(&call.id), path, &content)
             .await
         {
             Ok(()) => data()
@@ -120,7 +121,11 @@ pub async fn read(State(service): State<Arc<Service>>, call: Call) -> HandlerRes
     let wanted = Encoding::parse(&call)?;
     let data = || call.data().with("path", path.path);
     Ok(
-        match service.read_file(&service.tenant(&call.id), path).await {
+        match service
+            .work
+            .read_file(&service.acquirer.tenant(&call.id), path)
+            .await
+        {
             Ok(content) => content_answer(&call.id, path.path, &content, wanted),
             Err(ServiceError::Agent(AgentError::NotFound(_))) => {
                 data().with("exists", false).fail(404, "File not found")
@@ -172,7 +177,8 @@ pub async fn make_directory(State(service): State<Arc<Service>>, call: Call) -> 
     let data = || call.data().with("path", path.path);
     Ok(
         match service
-            .make_folder(&service.tenant(&call.id), path, recursive)
+            .work
+            .make_directory(&service.acquirer.tenant(&call.id), path, recursive)
             .await
         {
             Ok(()) => data()
@@ -206,7 +212,11 @@ async fn change_path(
         data.with(fields[1], new.path)
     };
     Ok(
-        match service.rename(&service.tenant(&call.id), old, new).await {
+        match service
+            .work
+            .rename(&service.acquirer.tenant(&call.id), old, new)
+            .await
+        {
             Ok(()) => data().with(done, true).ok(),
             Err(ServiceError::Agent(AgentError::NotFound(text))) => data()
                 .with(done, false)
@@ -222,7 +232,11 @@ pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> HandlerR
     let path = path(&call, "path")?;
     let data = || call.data().with("path", path.path);
     Ok(
-        match service.delete_file(&service.tenant(&call.id), path).await {
+        match service
+            .work
+            .delete_file(&service.acquirer.tenant(&call.id), path)
+            .await
+        {
             Ok(()) => data().with("deleted", true).ok(),
             Err(ServiceError::Agent(AgentError::NotFound(_))) => data()
                 .with("deleted", false)
@@ -238,7 +252,11 @@ pub async fn exists(State(service): State<Arc<Service>>, call: Call) -> HandlerR
     let path = path(&call, "path")?;
     let data = call.data().with("path", path.path);
     Ok(
-        match service.path_exists(&service.tenant(&call.id), path).await {
+        match service
+            .work
+            .path_exists(&service.acquirer.tenant(&call.id), path)
+            .await
+        {
             Ok(exists) => data.with("exists", exists).ok(),
             Err(error) => failed(data, &error),
         },

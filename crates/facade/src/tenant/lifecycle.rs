@@ -44,10 +44,14 @@ async fn initialize(
     any_case: bool,
     change: &LifecycleChange,
 ) -> Result<Value, ServiceError> {
-    let target = service.ensure(id, any_case, change).await?;
+    let target = if any_case {
+        service.acquirer.ensure_any_case(id, change).await?
+    } else {
+        service.acquirer.ensure(id, change).await?
+    };
     let command = "echo ready";
-    let request = ExecRequest::script(command, service.max_output());
-    let outcome = service.exec(&target, request).await?;
+    let request = ExecRequest::script(command, service.work.limits.max_output);
+    let outcome = service.work.exec(&target, request).await?;
     Ok(json!(ExecResult::new(command, None, &outcome)))
 }
 
@@ -84,8 +88,12 @@ fn duration(value: &Value) -> Result<String, String> {
 
 /// `DELETE /lifecycle`. It succeeds for a sandbox that does not exist.
 pub async fn destroy(State(service): State<Arc<Service>>, call: Call) -> Response {
-    match service.destroy(&service.tenant(&call.id)).await {
-        Ok(()) => call.data().with("destroyed", true).ok(),
+    match service
+        .acquirer
+        .destroy(&service.acquirer.tenant(&call.id))
+        .await
+    {
+        Ok(_) => call.data().with("destroyed", true).ok(),
         Err(error) => call
             .data()
             .with("destroyed", false)

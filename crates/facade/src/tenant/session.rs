@@ -12,6 +12,7 @@ use super::options::{cwd, env};
 use super::result::now;
 use crate::body::Fields;
 use hutch_core::agent::AgentError;
+use hutch_core::exec::MAX_SESSION_ID_BYTES;
 use hutch_core::interfaces::NewSession;
 use hutch_service::{Service, ServiceError};
 
@@ -35,7 +36,8 @@ pub async fn create(State(service): State<Arc<Service>>, call: Call) -> Response
         Err(text) => return data().with("created", false).fail(400, &text),
     };
     match service
-        .open_session(&service.tenant(&call.id), session)
+        .sessions
+        .open(&service.acquirer.tenant(&call.id), session)
         .await
     {
         Ok(()) => data()
@@ -52,7 +54,9 @@ pub async fn create(State(service): State<Arc<Service>>, call: Call) -> Response
 
 fn parse(id: &str, fields: &Fields) -> Result<NewSession, String> {
     if is_too_long(id) {
-        return Err("the id is too long: at most 512 bytes".to_owned());
+        return Err(format!(
+            "the id is too long: at most {MAX_SESSION_ID_BYTES} bytes"
+        ));
     }
     Ok(NewSession {
         id: id.to_owned(),
@@ -81,7 +85,11 @@ pub async fn delete(State(service): State<Arc<Service>>, call: Call) -> Response
         return call.data().fail(400, text);
     };
     let data = || call.data().with("sessionId", id);
-    match service.close_session(&service.tenant(&call.id), id).await {
+    match service
+        .sessions
+        .close(&service.acquirer.tenant(&call.id), id)
+        .await
+    {
         Ok(()) => data().with("success", true).with("timestamp", now()).ok(),
         Err(ServiceError::Agent(AgentError::NotFound(_))) => data()
             .with("deleted", false)
@@ -112,8 +120,8 @@ pub async fn set_env(State(service): State<Arc<Service>>, call: Call) -> Respons
         Ok(variables) => variables,
         Err(text) => return data().fail(400, &text),
     };
-    let target = service.tenant(&call.id);
-    match service.set_session_variables(&target, id, variables).await {
+    let target = service.acquirer.tenant(&call.id);
+    match service.sessions.set_variables(&target, id, variables).await {
         Ok(created) => {
             let data = data().with("envVars", given.clone()).with("set", true);
             if created {
@@ -128,7 +136,11 @@ pub async fn set_env(State(service): State<Arc<Service>>, call: Call) -> Respons
 
 /// `GET /api/session/list`.
 pub async fn list(State(service): State<Arc<Service>>, call: Call) -> Response {
-    match service.session_ids(&service.tenant(&call.id)).await {
+    match service
+        .sessions
+        .ids(&service.acquirer.tenant(&call.id))
+        .await
+    {
         Ok(ids) => envelope::answer(&ids, 200, "ok"),
         Err(error) => failed(call.data(), &error),
     }

@@ -7,17 +7,19 @@
 //! | --- | --- |
 //! | `node_service` | validates the kubelet's calls |
 //! | `volume`, `flags`, `secrets` | read a volume's handle, options and Secret |
+//! | `error` | the reasons why a volume cannot be mounted |
 //! | `publisher` | stages and publishes volumes with the mount core |
-//! | `heal`, `containers` | repair volumes whose mounter has died, also in running containers |
+//! | `repair`, `containers` | repair volumes whose mounter has died, also in running containers |
 //! | `identity` | the driver's name, and its registration with the kubelet |
 //! | `server`, `socket` | gRPC over unix sockets |
 
 mod containers;
+mod error;
 mod flags;
-mod heal;
 mod identity;
 mod node_service;
 mod publisher;
+mod repair;
 mod secrets;
 mod server;
 mod socket;
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::codegen::Service;
 
 use super::{Mounts, Refusals};
+use hutch_core::s3::AllowedEndpoints;
 use hutch_core::sync::KeyedMutex;
 use identity::Identity;
 use node_service::NodeService;
@@ -52,8 +55,8 @@ pub struct CsiSettings {
     pub node: String,
     /// The kubelet's directory, at the same path as for the kubelet itself.
     pub kubelet: PathBuf,
-    /// True if endpoints without TLS are allowed.
-    pub allow_http: bool,
+    /// The endpoints that are allowed.
+    pub endpoints: AllowedEndpoints,
 }
 
 /// The reason why the driver does not run.
@@ -61,7 +64,7 @@ pub struct CsiSettings {
 pub enum ServeError {
     /// A socket cannot be opened.
     #[error(
-        "the socket {path}: {source}; is the kubelet's folder another (--kubelet-dir), or is no CSI driver wanted (--no-csi)?"
+        "the socket {path}: {source}; if the kubelet has another directory, set --kubelet-dir; if no CSI driver is needed, set --no-csi"
     )]
     Socket {
         path: String,
@@ -91,7 +94,7 @@ impl Csi {
         client: Client,
         refusals: Refusals,
     ) -> Self {
-        let publisher = Publisher::adopt(mounts, settings.allow_http).await;
+        let publisher = Publisher::adopt(mounts, settings.endpoints).await;
         Self(Arc::new(Driver {
             settings,
             publisher,
@@ -101,7 +104,7 @@ impl Csi {
         }))
     }
 
-    /// Serves the kubelet and heals volumes until `shutdown`. Then it removes its
+    /// Serves the kubelet and repairs volumes until `shutdown`. Then it removes its
     /// registration and answers the calls in progress. All mounts stay.
     ///
     /// # Errors
@@ -109,7 +112,7 @@ impl Csi {
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         tokio::select! {
             served = self.answer(shutdown) => served,
-            () = self.0.heal() => Ok(()),
+            () = self.0.run_repairs() => Ok(()),
         }
     }
 
@@ -134,20 +137,20 @@ impl Csi {
         let identity_service = IdentityServer::new(identity.clone());
         let unregistered = CancellationToken::new();
         let answering = server::serve(&csi, unregistered.clone(), move |request| {
-            let (mut about, mut calls) = (identity_service.clone(), node_service.clone());
+            let (mut identity, mut node) = (identity_service.clone(), node_service.clone());
             async move {
                 if request.uri().path().starts_with(IDENTITY) {
-                    about.call(request).await
+                    identity.call(request).await
                 } else {
                     // It answers unknown paths with UNIMPLEMENTED.
-                    calls.call(request).await
+                    node.call(request).await
                 }
             }
         });
         let registering = async {
-            let about = RegistrationServer::new(identity);
+            let service = RegistrationServer::new(identity);
             server::serve(&registration, shutdown, move |request| {
-                about.clone().call(request)
+                service.clone().call(request)
             })
             .await;
             drop(registration);

@@ -4,36 +4,26 @@
 
 use std::collections::HashMap;
 
+use super::error::VolumeError;
 use super::volume::{InvalidVolume, Volume};
 use crate::{Owner, Source};
-use hutch_api::{BucketProvider, credentials};
-use hutch_core::buckets::S3Credentials;
-
-const MAX_VALUE_BYTES: usize = 1024;
+use hutch_api::credentials;
+use hutch_core::s3::{AllowedEndpoints, EndpointError, S3Credentials, UnusableKey};
 
 /// Builds the source of a volume's mount.
 ///
 /// # Errors
 /// When credentials or the endpoint are missing, empty or malformed, or when the endpoint
-/// has no TLS and `allow_http` is false.
+/// is not allowed.
 pub(super) fn source(
     volume: Volume,
     secrets: &HashMap<String, String>,
-    allow_http: bool,
-) -> Result<Source, InvalidVolume> {
-    let endpoint = value(secrets, credentials::ENDPOINT)?;
-    checked(endpoint, allow_http)?;
-    let region = match secrets.get(credentials::REGION).map(|text| text.trim()) {
-        None | Some("") => None,
-        Some(_) => Some(value(secrets, credentials::REGION)?.to_owned()),
-    };
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if !region
-        .iter()
-        .all(|region: &String| region.chars().all(word))
-    {
-        return Err(InvalidVolume::of("the Secret's region is none"));
-    }
+    endpoints: AllowedEndpoints,
+) -> Result<Source, VolumeError> {
+    let endpoint = endpoint(secrets, endpoints)?;
+    let credentials =
+        S3Credentials::from_secret(|key| secrets.get(key).map(|text| text.as_bytes()));
+    let credentials = credentials.map_err(|UnusableKey(key)| unusable(secrets, key))?;
     let mut options = volume.options;
     if let Some(umask) = volume.umask {
         options.push(format!("umask={umask:04o}"));
@@ -42,19 +32,14 @@ pub(super) fn source(
         }
     }
     Ok(Source {
-        endpoint: endpoint.to_owned(),
-        region,
+        endpoint,
+        region: region(secrets)?,
         bucket: volume.bucket,
         prefix: volume.prefix.map(|prefix| format!("/{prefix}")),
-        // A volume names no provider. The controller writes the provider's options into the
-        // volume's options.
-        provider: BucketProvider::Other,
+        provider: volume.provider,
         read_only: volume.read_only,
         options,
-        credentials: S3Credentials {
-            access_key_id: value(secrets, credentials::ACCESS_KEY_ID)?.to_owned(),
-            secret_access_key: value(secrets, credentials::SECRET_ACCESS_KEY)?.to_owned(),
-        },
+        credentials,
         owner: Owner {
             uid: volume.uid.unwrap_or(0),
             gid: volume.gid.unwrap_or(0),
@@ -62,53 +47,71 @@ pub(super) fn source(
     })
 }
 
-/// A required value of one line. It is trimmed, because a value made with `echo` ends in a
-/// newline.
-fn value<'a>(secrets: &'a HashMap<String, String>, key: &str) -> Result<&'a str, InvalidVolume> {
-    let text = secrets.get(key).map_or("", |text| text.trim());
-    if text.is_empty() {
-        return Err(InvalidVolume::of(format!(
+/// The value of a key without white space around it, because a value made with `echo` ends in
+/// a newline.
+fn trimmed<'a>(secrets: &'a HashMap<String, String>, key: &str) -> &'a str {
+    secrets.get(key).map_or("", |text| text.trim())
+}
+
+fn endpoint(
+    secrets: &HashMap<String, String>,
+    allowed: AllowedEndpoints,
+) -> Result<String, VolumeError> {
+    let endpoint = trimmed(secrets, credentials::ENDPOINT);
+    if endpoint.is_empty() {
+        return Err(unusable(secrets, credentials::ENDPOINT).into());
+    }
+    match allowed.check(endpoint) {
+        Ok(()) => Ok(endpoint.to_owned()),
+        Err(EndpointError::Insecure) => Err(VolumeError::Insecure(format!(
+            "{endpoint} is http, so keys and data can be read on their way; use https, or start hutch-node with --allow-http-buckets"
+        ))),
+        Err(EndpointError::Malformed) => {
+            let text = "the Secret's endpoint is not a URL such as https://s3.example.com";
+            Err(InvalidVolume::of(text).into())
+        }
+    }
+}
+
+/// The region, which is optional.
+fn region(secrets: &HashMap<String, String>) -> Result<Option<String>, InvalidVolume> {
+    let region = trimmed(secrets, credentials::REGION);
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if !region.chars().all(plain) {
+        return Err(InvalidVolume::of("the Secret's region is not a valid name"));
+    }
+    Ok((!region.is_empty()).then(|| region.to_owned()))
+}
+
+/// The error for a key that is missing or has an unusable value.
+fn unusable(secrets: &HashMap<String, String>, key: &str) -> InvalidVolume {
+    InvalidVolume::of(if trimmed(secrets, key).is_empty() {
+        format!(
             "the volume's Secret (nodeStageSecretRef and nodePublishSecretRef) has no `{key}`: it needs {}, {} and {}",
             credentials::ACCESS_KEY_ID,
             credentials::SECRET_ACCESS_KEY,
             credentials::ENDPOINT,
-        )));
-    }
-    let plain = |c: char| c.is_ascii_graphic() && !(key == credentials::ACCESS_KEY_ID && c == ':');
-    if text.len() > MAX_VALUE_BYTES || !text.chars().all(plain) {
-        return Err(InvalidVolume::of(format!(
-            "the `{key}` in the volume's Secret has characters that none has, or too many"
-        )));
-    }
-    Ok(text)
-}
-
-/// Checks that the endpoint is a URL that may be used.
-fn checked(endpoint: &str, allow_http: bool) -> Result<(), InvalidVolume> {
-    let uri = endpoint.parse::<http::Uri>().ok();
-    let scheme = uri.as_ref().and_then(http::Uri::scheme_str);
-    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
-    let whole = |uri: &http::Uri| uri.query().is_none() && !endpoint.contains(['@', ',', '\\']);
-    if host.is_empty() || !uri.as_ref().is_some_and(whole) {
-        return Err(InvalidVolume::of(
-            "the Secret's endpoint is no URL such as https://s3.example.com",
-        ));
-    }
-    match scheme {
-        Some("https") => Ok(()),
-        Some("http") if allow_http => Ok(()),
-        Some("http") => Err(InvalidVolume::of(format!(
-            "InsecureEndpoint: {endpoint} is http, over which keys and data are open to all; use https, or start hutch-node with --allow-http-buckets"
-        ))),
-        _ => Err(InvalidVolume::of(
-            "the Secret's endpoint is neither https nor http",
-        )),
-    }
+        )
+    } else {
+        format!(
+            "the `{key}` in the volume's Secret is unusable: it has white space or other special characters, or more than 1024 bytes"
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use super::*;
+    use crate::s3fs::S3fs;
+    use hutch_api::{Bucket, BucketProvider, SecretRef};
+    use hutch_core::buckets;
+    use hutch_core::s3::{PROVIDER_ATTRIBUTE, provider_name, provider_options};
+
+    const HTTP: AllowedEndpoints = AllowedEndpoints::HttpAndHttps;
+    const HTTPS: AllowedEndpoints = AllowedEndpoints::Https;
 
     fn secrets(pairs: &[(&str, &str)]) -> HashMap<String, String> {
         let mut all: HashMap<String, String> = [
@@ -124,7 +127,7 @@ mod tests {
         all
     }
 
-    fn read(pairs: &[(&str, &str)], allow_http: bool) -> Result<Source, InvalidVolume> {
+    fn read(pairs: &[(&str, &str)], endpoints: AllowedEndpoints) -> Result<Source, VolumeError> {
         let volume = Volume {
             bucket: "my-bucket".into(),
             prefix: Some("a/b".into()),
@@ -132,12 +135,12 @@ mod tests {
             uid: Some(1000),
             ..Volume::default()
         };
-        source(volume, &secrets(pairs), allow_http)
+        source(volume, &secrets(pairs), endpoints)
     }
 
     #[test]
     fn volume_and_secret_make_a_mount() {
-        let source = read(&[(credentials::REGION, "eu-1\n")], false).unwrap();
+        let source = read(&[(credentials::REGION, "eu-1\n")], HTTPS).unwrap();
         assert_eq!(source.prefix.as_deref(), Some("/a/b"));
         assert_eq!(source.region.as_deref(), Some("eu-1"));
         assert_eq!(source.options, ["umask=0027", "mp_umask=0027"]);
@@ -160,7 +163,7 @@ mod tests {
             (credentials::ENDPOINT, "https://s3,passwd_file=leak"),
             (credentials::REGION, "eu,leak"),
         ] {
-            let text = read(&[(key, wrong)], true).unwrap_err().to_string();
+            let text = read(&[(key, wrong)], HTTP).unwrap_err().to_string();
             assert!(!text.contains("leak"), "{text}");
         }
     }
@@ -168,8 +171,91 @@ mod tests {
     #[test]
     fn an_endpoint_without_tls_needs_permission() {
         let plain = [(credentials::ENDPOINT, "http://10.0.0.1:7070")];
-        assert!(read(&plain, true).is_ok());
-        let text = read(&plain, false).unwrap_err().to_string();
+        assert!(read(&plain, HTTP).is_ok());
+        let text = read(&plain, HTTPS).unwrap_err().to_string();
         assert!(text.contains("--allow-http-buckets"), "{text}");
+    }
+
+    fn bucket(provider: BucketProvider) -> Bucket {
+        Bucket {
+            name: "data".into(),
+            bucket: "my-bucket".into(),
+            prefix: Some("/a/b/".into()),
+            endpoint: "https://s3.example.com".into(),
+            region: Some("eu-1".into()),
+            provider,
+            mount_path: "/mnt/data".into(),
+            read_only: true,
+            options: vec!["multipart_size=64".into()],
+            credentials_secret_ref: SecretRef {
+                name: "keys".into(),
+                namespace: None,
+            },
+        }
+    }
+
+    /// The arguments of s3fs without their order. The umask of a volume is not compared: the
+    /// controllers set it for volumes only.
+    fn arguments(source: &Source) -> BTreeSet<String> {
+        let (point, key_file) = (Path::new("/point"), Path::new("/keys"));
+        let command = S3fs::default().command(source, "label", point, key_file);
+        let mut arguments: BTreeSet<_> = command.unwrap().into_iter().collect();
+        arguments.remove("umask=0022");
+        arguments
+    }
+
+    fn live(bucket: &Bucket) -> BTreeSet<String> {
+        let secrets = secrets(&[]);
+        let credentials = S3Credentials::from_secret(|key| Some(secrets.get(key)?.as_bytes()));
+        let owner = Owner {
+            uid: 1000,
+            gid: 1000,
+        };
+        arguments(&Source::of_bucket(bucket, credentials.unwrap(), owner))
+    }
+
+    /// The same bucket as a volume with the options of the spec and `more`.
+    fn as_volume(bucket: &Bucket, more: &[&str]) -> BTreeSet<String> {
+        let mut options = vec!["uid=1000", "gid=1000", "umask=0022", "ro"];
+        options.extend(more);
+        options.extend(bucket.options.iter().map(String::as_str));
+        let options: Vec<_> = options
+            .iter()
+            .map(|option| format!("-o {option}"))
+            .collect();
+        let attributes = [
+            ("mounter", "s3fs".to_owned()),
+            ("options", options.join(" ")),
+            (
+                PROVIDER_ATTRIBUTE,
+                provider_name(bucket.provider).to_owned(),
+            ),
+        ];
+        let attributes = attributes
+            .map(|(key, value)| (key.to_owned(), value))
+            .into();
+        let volume = Volume::read(&buckets::handle(bucket), &attributes).unwrap();
+        let region = bucket.region.as_deref().unwrap_or_default();
+        let values = [
+            (credentials::ENDPOINT, &*bucket.endpoint),
+            (credentials::REGION, region),
+        ];
+        arguments(&source(volume, &secrets(&values), HTTPS).unwrap())
+    }
+
+    #[test]
+    fn a_bucket_has_the_same_arguments_as_a_live_mount_and_as_a_volume() {
+        for provider in [
+            BucketProvider::S3,
+            BucketProvider::R2,
+            BucketProvider::Gcs,
+            BucketProvider::Other,
+        ] {
+            let bucket = bucket(provider);
+            assert_eq!(as_volume(&bucket, &[]), live(&bucket), "{provider:?}");
+            // Controllers may also write the provider's options themselves.
+            let written = as_volume(&bucket, provider_options(provider));
+            assert_eq!(written, live(&bucket), "{provider:?}");
+        }
     }
 }

@@ -6,6 +6,9 @@
 use std::collections::HashMap;
 
 use super::flags::{Flag, flags, words};
+use hutch_api::BucketProvider;
+use hutch_core::buckets::is_bucket_name;
+use hutch_core::s3::{PROVIDER_ATTRIBUTE, parse_provider};
 
 /// Attributes of a volume.
 const MOUNTER: &str = "mounter";
@@ -18,6 +21,8 @@ pub(super) struct Volume {
     pub bucket: String,
     /// Only objects below this prefix. It has no slash at either end.
     pub prefix: Option<String>,
+    /// The kind of S3 service. It decides the default options of s3fs.
+    pub provider: BucketProvider,
     pub read_only: bool,
     /// Owner of all files.
     pub uid: Option<u32>,
@@ -58,12 +63,13 @@ impl Volume {
     ///
     /// # Errors
     /// When the handle has no valid bucket name, the prefix has `.` or `..` segments, the
-    /// mounter is unknown, or the options cannot be parsed.
+    /// provider or the mounter is unknown, or the options cannot be parsed.
     pub fn read(handle: &str, attributes: &HashMap<String, String>) -> Result<Self, InvalidVolume> {
         let (bucket, prefix) = split_handle(handle)?;
         let mut volume = Self {
             bucket: bucket.to_owned(),
             prefix: prefix.map(ToOwned::to_owned),
+            provider: provider(attributes)?,
             ..Self::default()
         };
         let syntax = match attributes.get(MOUNTER).map_or("", String::as_str) {
@@ -72,7 +78,7 @@ impl Volume {
             "rclone" => OptionSyntax::Rclone,
             other => {
                 return invalid(format!(
-                    "attribute mounter: `{other}` is none of s3fs, geesefs and rclone, all of which mean s3fs here"
+                    "attribute mounter: `{other}` is not s3fs, geesefs or rclone (each of them means s3fs here)"
                 ));
             }
         };
@@ -101,7 +107,7 @@ impl Volume {
                 (OptionSyntax::Geesefs | OptionSyntax::Rclone, name) if name.starts_with('-') => {}
                 (_, name) => {
                     return invalid(format!(
-                        "attribute options: `{name}` is no option of s3fs; what is needed looks like `-o key=value`"
+                        "attribute options: `{name}` is not an option of s3fs; options have the form `-o key=value`"
                     ));
                 }
             }
@@ -135,20 +141,26 @@ impl Volume {
     }
 }
 
+fn provider(attributes: &HashMap<String, String>) -> Result<BucketProvider, InvalidVolume> {
+    let Some(name) = attributes.get(PROVIDER_ATTRIBUTE) else {
+        return Ok(BucketProvider::Other);
+    };
+    parse_provider(name).ok_or_else(|| {
+        InvalidVolume::of(format!(
+            "attribute {PROVIDER_ATTRIBUTE}: `{name}` is not r2, s3, gcs or other"
+        ))
+    })
+}
+
 /// Splits a handle at its first slash into bucket and prefix.
 fn split_handle(handle: &str) -> Result<(&str, Option<&str>), InvalidVolume> {
     let (bucket, prefix) = match handle.split_once('/') {
         Some((bucket, prefix)) => (bucket, Some(prefix)),
         None => (handle, None),
     };
-    let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let named = (3..=63).contains(&bucket.len())
-        && bucket.starts_with(end)
-        && bucket.ends_with(end)
-        && bucket.chars().all(|c| end(c) || c == '.' || c == '-');
-    if !named {
+    if !is_bucket_name(bucket) {
         return invalid(format!(
-            "volumeHandle `{handle}`: what is needed is `bucket` or `bucket/prefix`, and `{bucket}` is no bucket's name"
+            "volumeHandle `{handle}`: it must be `bucket` or `bucket/prefix`, and `{bucket}` is not a valid bucket name"
         ));
     }
     let plain =
@@ -277,6 +289,18 @@ mod tests {
         assert!(rclone.read_only);
         assert_eq!(rclone.umask, Some(0o077));
         assert!(read("my-bucket", "goofys", "").is_err());
+    }
+
+    #[test]
+    fn a_volume_may_name_its_provider() {
+        let read = |name: &str| {
+            let attributes = [(PROVIDER_ATTRIBUTE.to_owned(), name.to_owned())].into();
+            Volume::read("my-bucket", &attributes).map(|volume| volume.provider)
+        };
+        assert_eq!(read("s3"), Ok(BucketProvider::S3));
+        assert!(read("S3").is_err());
+        let without = Volume::read("my-bucket", &HashMap::new()).unwrap();
+        assert_eq!(without.provider, BucketProvider::Other);
     }
 
     #[test]

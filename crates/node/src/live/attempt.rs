@@ -1,182 +1,252 @@
-//! The attempts to mount one bucket in one container, and the time of the next one.
+//! The state of one bucket of the spec in one container, and its transitions. Pure: the time
+//! is an argument.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Live;
-use super::id::MountId;
-use super::mount::Failure;
-use super::status::Observation;
-use crate::container::Container;
-use crate::mounts::InUse;
-use hutch_api::Bucket;
-use hutch_core::buckets::{self, reasons};
+use super::status::{BucketFailure, Observation};
+use hutch_core::backoff::Backoff;
 
-/// Wait after the first failed attempt. It doubles with each further failure.
+/// Wait after the first failed attempt.
 const MIN_RETRY: Duration = Duration::from_secs(1);
-/// Longest wait between two attempts.
-const MAX_RETRY: Duration = Duration::from_secs(30);
+/// Wait before the next attempt. It doubles with each failure.
+const RETRY: Backoff = Backoff::new(MIN_RETRY, Duration::from_secs(30));
 
-/// How often the Secret of a mounted bucket is checked for other credentials.
-pub(super) const REKEY_INTERVAL: Duration = Duration::from_secs(30);
+/// Interval of the checks of a mounted bucket's Secret for other credentials.
+pub const REKEY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The stage of a live mount in one container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttemptState {
-    /// No attempt has succeeded in this container.
-    NeverMounted,
-    /// The last attempt succeeded. Its mounter may have died since.
-    Mounted,
-    /// An attempt succeeded earlier, and the last one failed.
-    Lost,
-}
-
-impl AttemptState {
-    /// True if it has ever been mounted in this container.
-    pub fn was_mounted(self) -> bool {
-        self != Self::NeverMounted
-    }
-}
-
-/// The volume of a bucket that is a volume of the pod. A live bucket stays at `Expected`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VolumeState {
-    /// It was mounted at the last look, or nobody has looked yet.
-    Expected,
-    /// It was not mounted at the last look.
-    Missing,
-    /// Somebody has unmounted it in the container. The bucket is a live mount instead until
-    /// the entry or the container changes.
-    ReplacedByLiveMount,
-}
-
-/// The attempts to mount one entry of the spec in one container.
-#[derive(Clone)]
-pub struct MountAttempt {
+/// One entry of the spec in one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryKey {
     /// Digest of the spec's entry.
     pub digest: String,
     /// The container's ID.
     pub container: String,
+}
+
+/// The attempts to mount one entry of the spec in one container. A change of the entry or
+/// the container starts a new one.
+pub struct MountAttempt {
+    pub entry: EntryKey,
+    /// The earliest time of the next attempt to mount the bucket.
+    next: Instant,
     state: AttemptState,
-    pub volume: VolumeState,
-    /// If mounted: when its Secret is checked for other credentials.
-    pub rekey: Instant,
-    /// Reason and text why other credentials in its Secret are not used.
-    pub rekey_failure: Option<(String, String)>,
-    failures: u32,
-    /// If not mounted: the time of the next attempt.
-    pub next: Instant,
-    /// The observation to report. `None` if there is none yet.
-    pub observed: Option<Observation>,
+}
+
+/// The stage of a bucket. A live mount begins with `Pending`, a volume of the pod with
+/// `Volume`.
+#[derive(Debug, PartialEq, Eq)]
+enum AttemptState {
+    /// It is a volume of the pod.
+    Volume {
+        sight: LastSight,
+        observed: Option<Observation>,
+    },
+    /// It is a live mount, and no attempt has ended yet. If it replaces a volume, `observed`
+    /// is the last observation of that volume.
+    Pending { observed: Option<Observation> },
+    /// The last attempt failed.
+    Failed {
+        history: MountHistory,
+        /// Failures in a row.
+        failures: u32,
+        observed: Observation,
+    },
+    /// The last attempt succeeded. Its mounter may have died since.
+    Mounted {
+        /// The time of the next check of its Secret for other credentials.
+        rekey: Instant,
+        /// The reason why other credentials in its Secret are not used.
+        rekey_failure: Option<BucketFailure>,
+        observed: Observation,
+    },
+}
+
+/// The past of a live mount in one container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountHistory {
+    NeverMounted,
+    MountedBefore,
+}
+
+/// The result of the last look at a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastSight {
+    /// It was mounted, or nobody has looked yet.
+    Mounted,
+    Missing,
+}
+
+/// The result of a look at a volume's path in the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VolumeSight {
+    Mounted,
+    Missing,
+    /// The bucket is there as a live mount.
+    LiveMount,
 }
 
 impl MountAttempt {
-    /// The state before the first attempt. A change of the entry or the container starts
-    /// anew.
-    pub fn new(bucket: &Bucket, container: &str) -> Self {
+    /// A live mount before its first attempt, which is due now.
+    pub fn live(entry: EntryKey, now: Instant) -> Self {
         Self {
-            digest: buckets::digest(bucket),
-            container: container.to_owned(),
-            state: AttemptState::NeverMounted,
-            volume: VolumeState::Expected,
-            rekey: Instant::now() + REKEY_INTERVAL,
-            rekey_failure: None,
-            failures: 0,
-            next: Instant::now(),
+            entry,
+            next: now,
+            state: AttemptState::Pending { observed: None },
+        }
+    }
+
+    /// A volume of the pod before the first look at it.
+    pub fn volume(entry: EntryKey, now: Instant) -> Self {
+        let state = AttemptState::Volume {
+            sight: LastSight::Mounted,
             observed: None,
+        };
+        Self {
+            entry,
+            next: now,
+            state,
         }
     }
 
-    /// True if both are for the same entry of the spec in the same container.
-    pub fn is_for(&self, other: &Self) -> bool {
-        self.digest == other.digest && self.container == other.container
+    /// True if the bucket is a volume of the pod and no live mount has replaced it.
+    pub fn is_volume(&self) -> bool {
+        matches!(self.state, AttemptState::Volume { .. })
     }
 
-    /// True if the last attempt succeeded.
+    /// True if it is a live mount and the last attempt succeeded.
     pub fn is_mounted(&self) -> bool {
-        self.state == AttemptState::Mounted
+        matches!(self.state, AttemptState::Mounted { .. })
     }
 
-    /// The observation of a mount that answers.
-    pub fn healthy(&self) -> Observation {
-        Observation {
-            failure: self.rekey_failure.clone(),
-            ..Observation::mounted()
+    /// True if the volume was missing at the last look.
+    pub fn is_missing(&self) -> bool {
+        let AttemptState::Volume { sight, .. } = &self.state else {
+            return false;
+        };
+        *sight == LastSight::Missing
+    }
+
+    /// The time until the next attempt may start.
+    pub fn wait(&self, now: Instant) -> Duration {
+        self.next.saturating_duration_since(now)
+    }
+
+    /// The observation to report. `None` if there is none yet.
+    pub fn observed(&self) -> Option<&Observation> {
+        match &self.state {
+            AttemptState::Volume { observed, .. } | AttemptState::Pending { observed } => {
+                observed.as_ref()
+            }
+            AttemptState::Failed { observed, .. } | AttemptState::Mounted { observed, .. } => {
+                Some(observed)
+            }
         }
     }
 
-    fn succeeded(&mut self) {
-        self.state = AttemptState::Mounted;
-        self.failures = 0;
-        self.rekey = Instant::now() + REKEY_INTERVAL;
-        self.rekey_failure = None;
+    /// The past of the live mount before the next attempt.
+    pub fn history(&self) -> MountHistory {
+        match self.state {
+            AttemptState::Volume { .. } | AttemptState::Pending { .. } => {
+                MountHistory::NeverMounted
+            }
+            AttemptState::Failed { history, .. } => history,
+            AttemptState::Mounted { .. } => MountHistory::MountedBefore,
+        }
     }
 
-    fn failed(&mut self, observed: Observation) {
-        if self.state == AttemptState::Mounted {
-            self.state = AttemptState::Lost;
+    /// Records a look at the volume. A volume that is missing at two looks in a row was
+    /// unmounted in the container. The bucket is then a live mount until the entry or the
+    /// container changes, and its first attempt is due.
+    pub fn see_volume(&mut self, seen: VolumeSight) {
+        let AttemptState::Volume { sight, observed } = &mut self.state else {
+            return;
+        };
+        match (seen, *sight) {
+            (VolumeSight::Mounted, _) => *sight = LastSight::Mounted,
+            (VolumeSight::Missing, LastSight::Mounted) => *sight = LastSight::Missing,
+            (VolumeSight::Missing, LastSight::Missing) | (VolumeSight::LiveMount, _) => {
+                let observed = observed.take();
+                self.state = AttemptState::Pending { observed };
+            }
         }
-        let wait = MIN_RETRY
-            .saturating_mul(1 << self.failures.min(8))
-            .min(MAX_RETRY);
-        self.next = Instant::now() + wait;
-        self.failures += 1;
-        self.observed = Some(observed);
+    }
+
+    /// Records that a volume or a mounted bucket answers.
+    pub fn answers(&mut self) {
+        self.observe(Observation::mounted());
+    }
+
+    /// Records a check of a volume or a mounted bucket. A failure to use other credentials
+    /// is reported as long as the bucket answers.
+    pub fn observe(&mut self, seen: Observation) {
+        match &mut self.state {
+            AttemptState::Volume { observed, .. } => *observed = Some(seen),
+            AttemptState::Mounted {
+                observed,
+                rekey_failure,
+                ..
+            } => {
+                *observed = Observation {
+                    failure: seen.failure.or_else(|| rekey_failure.clone()),
+                    ..seen
+                };
+            }
+            AttemptState::Pending { .. } | AttemptState::Failed { .. } => {}
+        }
+    }
+
+    /// True if it is mounted and its Secret is to be checked now, or within `early`. The next
+    /// check is due after the whole interval.
+    pub fn take_rekey(&mut self, now: Instant, early: Duration) -> bool {
+        match &mut self.state {
+            AttemptState::Mounted { rekey, .. } if *rekey <= now + early => {
+                *rekey = now + REKEY_INTERVAL;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Records the result of a check of the Secret.
+    pub fn rekeyed(&mut self, failure: Option<BucketFailure>) {
+        if let AttemptState::Mounted { rekey_failure, .. } = &mut self.state {
+            *rekey_failure = failure;
+        }
+    }
+
+    /// Records that an attempt has succeeded.
+    pub fn mounted(&mut self, now: Instant) {
+        self.state = AttemptState::Mounted {
+            rekey: now + REKEY_INTERVAL,
+            rekey_failure: None,
+            observed: Observation::mounted(),
+        };
+    }
+
+    /// Records that an attempt has failed. Returns the number of failures in a row.
+    pub fn failed(&mut self, now: Instant, observed: Observation) -> u32 {
+        let before = match self.state {
+            AttemptState::Failed { failures, .. } => failures,
+            _ => 0,
+        };
+        let failures = before.saturating_add(1);
+        self.next = now + RETRY.after(failures);
+        self.state = AttemptState::Failed {
+            history: self.history(),
+            failures,
+            observed,
+        };
+        failures
+    }
+
+    /// Records that the container ended during an attempt. That is no failure.
+    pub fn container_gone(&mut self, now: Instant) {
+        self.next = now + MIN_RETRY;
     }
 }
 
-impl Live {
-    /// Replaces a mounted bucket's credentials with those that its Secret has now. Returns
-    /// the reason and text if they are not used.
-    pub(super) async fn rekey(
-        self,
-        id: MountId,
-        bucket: Bucket,
-        inside: Container,
-        in_use: InUse,
-    ) -> Option<(String, String)> {
-        match self.renew(&id, &bucket, inside, in_use).await {
-            Ok(true) => {
-                tracing::info!(%id, "goes on with the Secret's new keys");
-                self.0.health.answered(&id.to_string());
-                None
-            }
-            Ok(false) | Err(Failure::Gone) => None,
-            Err(Failure::Observed(observed)) if observed.reason() == reasons::BUSY => {
-                tracing::debug!(%id, "new keys wait until the mount is not in use");
-                None
-            }
-            Err(Failure::Observed(observed)) => {
-                let (reason, error) = observed.failure?;
-                let text = format!("it goes on with the keys that it has: {error}");
-                Some((reason, text))
-            }
-        }
-    }
-
-    /// Tries to mount the bucket in the container.
-    pub(super) async fn attempt(
-        self,
-        id: MountId,
-        bucket: Bucket,
-        inside: Container,
-        mut attempt: MountAttempt,
-    ) -> MountAttempt {
-        match self.mount(&id, &bucket, inside, attempt.state).await {
-            Ok(()) => {
-                tracing::info!(%id, "mounted");
-                self.0.health.answered(&id.to_string());
-                attempt.succeeded();
-                attempt.observed = Some(Observation::mounted());
-            }
-            Err(Failure::Gone) => attempt.next = Instant::now() + MIN_RETRY,
-            Err(Failure::Observed(observed)) => {
-                let reason = observed.reason();
-                tracing::info!(%id, reason, attempts = attempt.failures + 1, "not mounted");
-                attempt.failed(observed);
-            }
-        }
-        attempt
-    }
-}
+#[cfg(test)]
+#[path = "attempt_tests.rs"]
+mod tests;

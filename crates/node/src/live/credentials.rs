@@ -1,14 +1,11 @@
 //! Reads a bucket's S3 credentials from the Secret that its entry names. They are read for
 //! each mount and not kept.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use hutch_api::{Bucket, credentials, labels};
-use hutch_core::buckets::S3Credentials;
+use hutch_api::{Bucket, labels};
+use hutch_core::s3::S3Credentials;
 use hutch_kube::apply::{self, Writer};
 
 /// The reason why no credentials were read.
@@ -31,10 +28,10 @@ pub async fn read(
     bucket: &Bucket,
 ) -> Result<S3Credentials, CredentialsError> {
     let reference = &bucket.credentials_secret_ref;
-    let place = reference.namespace.as_deref().unwrap_or(namespace);
+    let home = reference.namespace.as_deref().unwrap_or(namespace);
     let name = &reference.name;
-    let elsewhere = place != namespace;
-    let secret = match writer.read::<Secret>(place, name).await {
+    let elsewhere = home != namespace;
+    let secret = match writer.read::<Secret>(home, name).await {
         Ok(secret) => secret.filter(|secret| !elsewhere || is_for(secret, uid)),
         Err(apply::Error::Forbidden(text)) if !elsewhere => {
             return Err(CredentialsError::Unusable(text));
@@ -47,14 +44,12 @@ pub async fn read(
         } else {
             ""
         };
-        let text = format!("there is no Secret {name} in the namespace {place}{why}");
+        let text = format!("there is no Secret {name} in the namespace {home}{why}");
         return Err(CredentialsError::Unusable(text));
     };
     let data = secret.data.unwrap_or_default();
-    Ok(S3Credentials {
-        access_key_id: key(&data, name, credentials::ACCESS_KEY_ID)?,
-        secret_access_key: key(&data, name, credentials::SECRET_ACCESS_KEY)?,
-    })
+    S3Credentials::from_secret(|key| data.get(key).map(|value| value.0.as_slice()))
+        .map_err(|error| CredentialsError::Unusable(format!("the Secret {name} {error}")))
 }
 
 fn is_for(secret: &Secret, uid: &str) -> bool {
@@ -62,24 +57,4 @@ fn is_for(secret: &Secret, uid: &str) -> bool {
         .labels()
         .get(labels::SANDBOX_UID)
         .is_some_and(|owner| owner == uid)
-}
-
-/// A key in the form that the mounter's credentials file allows: one line without a colon,
-/// because a colon separates the two keys there.
-fn key(
-    data: &BTreeMap<String, ByteString>,
-    secret: &str,
-    name: &str,
-) -> Result<String, CredentialsError> {
-    let value = data
-        .get(name)
-        .map(|value| String::from_utf8_lossy(&value.0));
-    let value = value.as_deref().map(str::trim).unwrap_or_default();
-    let usable = |c: char| c.is_ascii_graphic() && c != ':';
-    if value.is_empty() || !value.chars().all(usable) {
-        return Err(CredentialsError::Unusable(format!(
-            "the Secret {secret} has no usable {name}"
-        )));
-    }
-    Ok(value.to_owned())
 }

@@ -4,19 +4,20 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 
 use super::id::MountId;
 use crate::mounts::{Health, ProbeTarget, Probes};
-use crate::{Error, Mounts, Process, volume};
+use crate::{Error, Mounts, Process};
+use hutch_core::sync::Lock;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// One of this many checks also probes the S3 service.
 const SERVICE_EVERY: u64 = 3;
-/// How many changes a slow listener may fall behind before it misses some.
+/// Changes by which a slow receiver may fall behind before it misses some.
 const BACKLOG: usize = 256;
 
 /// Checks all live mounts, and the buckets of the sandboxes that are volumes. Cheap to clone.
@@ -24,8 +25,8 @@ const BACKLOG: usize = 256;
 pub struct HealthMonitor {
     mounts: Mounts,
     /// The errors of unhealthy mounts by ID.
-    failures: Arc<Mutex<HashMap<String, Error>>>,
-    volumes: Arc<Mutex<HashMap<String, MonitoredVolume>>>,
+    failures: Arc<Lock<HashMap<String, Error>>>,
+    volumes: Arc<Lock<HashMap<String, MonitoredVolume>>>,
     changes: broadcast::Sender<String>,
 }
 
@@ -36,7 +37,13 @@ struct MonitoredVolume {
     path: PathBuf,
     probes: Arc<Probes>,
     /// The result of the last check.
-    state: Option<Result<(), Error>>,
+    last: Option<Result<(), Error>>,
+}
+
+impl MonitoredVolume {
+    fn failure(&self) -> Option<&Error> {
+        self.last.as_ref()?.as_ref().err()
+    }
 }
 
 impl HealthMonitor {
@@ -56,27 +63,27 @@ impl HealthMonitor {
 
     /// The error of an unhealthy mount.
     pub fn failure(&self, id: &str) -> Option<Error> {
-        self.failures().get(id).cloned()
+        self.failures.lock().get(id).cloned()
     }
 
     /// Records that a new mount has just answered. An error of the mount before it is dropped.
     pub fn answered(&self, id: &str) {
-        self.failures().remove(id);
+        self.failures.lock().remove(id);
     }
 
     /// The last result for the volume at `path` in the container of that process. The first
     /// call starts to monitor the volume. `None` until the first check has ended.
     pub fn volume(&self, id: &str, process: Process, path: &Path) -> Option<Result<(), Error>> {
-        let mut volumes = self.volumes();
-        let same = |known: &&MonitoredVolume| known.process == process && known.path == path;
-        if let Some(known) = volumes.get(id).filter(same) {
-            return known.state.clone();
+        let mut volumes = self.volumes.lock();
+        let same = |volume: &&MonitoredVolume| volume.process == process && volume.path == path;
+        if let Some(volume) = volumes.get(id).filter(same) {
+            return volume.last.clone();
         }
         let new = MonitoredVolume {
             process,
             path: path.to_owned(),
             probes: Arc::default(),
-            state: None,
+            last: None,
         };
         volumes.insert(id.to_owned(), new);
         drop(volumes);
@@ -92,14 +99,16 @@ impl HealthMonitor {
         for round in 1.. {
             ticks.tick().await;
             let ids = self.mounts.ids();
-            self.failures().retain(|id, _| ids.contains(id));
+            self.failures.lock().retain(|id, _| ids.contains(id));
             for id in ids.into_iter().filter(|id| MountId::parse(id).is_some()) {
-                let target = target(round, self.failure(&id).is_some());
+                let target = target(round, LastCheck::of(self.failure(&id).as_ref()));
                 tokio::spawn(self.clone().check_mount(id, target));
             }
-            self.volumes().retain(|_, volume| volume.process.runs());
-            for (id, volume) in self.volumes().iter() {
-                let target = target(round, matches!(volume.state, Some(Err(_))));
+            self.volumes
+                .lock()
+                .retain(|_, volume| volume.process.runs());
+            for (id, volume) in self.volumes.lock().iter() {
+                let target = target(round, LastCheck::of(volume.failure()));
                 tokio::spawn(self.clone().check_volume(id.clone(), target));
             }
         }
@@ -108,13 +117,13 @@ impl HealthMonitor {
     async fn check_mount(self, id: String, target: ProbeTarget) {
         let health = self.mounts.check(&id, target).await;
         let changed = match health {
-            Health::Healthy => self.failures().remove(&id).is_some(),
+            Health::Healthy => self.failures.lock().remove(&id).is_some(),
             Health::Dead => {
-                self.failures().remove(&id);
+                self.failures.lock().remove(&id);
                 true
             }
             Health::Unhealthy(error) => {
-                self.failures().insert(id.clone(), error.clone()) != Some(error)
+                self.failures.lock().insert(id.clone(), error.clone()) != Some(error)
             }
         };
         if changed {
@@ -128,14 +137,14 @@ impl HealthMonitor {
             path,
             probes,
             ..
-        }) = self.volumes().get(&id).cloned()
+        }) = self.volumes.lock().get(&id).cloned()
         else {
             return;
         };
-        let state = Some(volume::check(&probes, process, &path, target).await);
-        let changed = match self.volumes().get_mut(&id) {
-            Some(now) if Arc::ptr_eq(&now.probes, &probes) && now.state != state => {
-                now.state = state;
+        let result = Some(probes.check(process, &path, target).await);
+        let changed = match self.volumes.lock().get_mut(&id) {
+            Some(now) if Arc::ptr_eq(&now.probes, &probes) && now.last != result => {
+                now.last = result;
                 true
             }
             _ => false,
@@ -149,19 +158,25 @@ impl HealthMonitor {
         // It fails only if no receiver exists.
         let _ = self.changes.send(id);
     }
+}
 
-    fn failures(&self) -> MutexGuard<'_, HashMap<String, Error>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// The result of the check before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastCheck {
+    /// It succeeded, or there was none.
+    Passed,
+    Failed,
+}
 
-    fn volumes(&self) -> MutexGuard<'_, HashMap<String, MonitoredVolume>> {
-        self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+impl LastCheck {
+    fn of(failure: Option<&Error>) -> Self {
+        failure.map_or(Self::Passed, |_| Self::Failed)
     }
 }
 
 /// The part that a round probes. An unhealthy mount is always probed up to the service.
-fn target(round: u64, unhealthy: bool) -> ProbeTarget {
-    if round.is_multiple_of(SERVICE_EVERY) || unhealthy {
+fn target(round: u64, last: LastCheck) -> ProbeTarget {
+    if round.is_multiple_of(SERVICE_EVERY) || last == LastCheck::Failed {
         ProbeTarget::Service
     } else {
         ProbeTarget::Mounter

@@ -6,28 +6,33 @@
 //! | --- | --- |
 //! | `worker` | one sandbox, from its pod's start to its end |
 //! | `running`, `align` | a running container; aligns its mounts with the spec |
-//! | `attempt`, `mount` | mounts one bucket in one container, and retries |
+//! | `steps`, `tasks` | the next step for one bucket; the running tasks |
+//! | `attempt` | the state of one bucket in one container (pure) |
+//! | `mount` | mounts one bucket in one container |
 //! | `credentials` | reads a bucket's Secret |
 //! | `volume_refusals` | reports volumes that the kubelet could not mount, before the container runs |
-//! | `status`, `report` | builds the status entries (pure) and writes them |
+//! | `status`, `entries`, `report` | build the status entries and write them |
 //! | `health` | checks the mounts |
 //! | `id` | the IDs of live mounts |
 
 mod align;
 mod attempt;
 mod credentials;
+mod entries;
 mod health;
 mod id;
 mod mount;
 mod report;
 mod running;
 mod status;
+mod steps;
+mod tasks;
 mod volume_refusals;
 mod worker;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::StreamExt;
 use kube::Client;
@@ -38,6 +43,8 @@ use tokio_util::task::TaskTracker;
 use super::{Error, Mounts, Process, Refusals};
 use health::HealthMonitor;
 use hutch_api::managers;
+use hutch_core::s3::AllowedEndpoints;
+use hutch_core::sync::Lock;
 use hutch_kube::apply::Writer;
 use hutch_kube::events::Events;
 use hutch_kube::lease::Leadership;
@@ -49,8 +56,8 @@ use worker::Worker;
 /// Settings for all live mounts.
 #[derive(Clone, Debug)]
 pub struct LiveSettings {
-    /// True if endpoints without TLS are allowed.
-    pub allow_http: bool,
+    /// The endpoints that are allowed.
+    pub endpoints: AllowedEndpoints,
 }
 
 /// Live mounts of this node. Cheap to clone.
@@ -66,7 +73,7 @@ struct Inner {
     settings: LiveSettings,
     refusals: Refusals,
     /// Wakes each worker when something has changed.
-    workers: Mutex<HashMap<ObjectKey, Arc<Notify>>>,
+    workers: Lock<HashMap<ObjectKey, Arc<Notify>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -91,7 +98,7 @@ impl Live {
             writer,
             settings,
             refusals,
-            workers: Mutex::default(),
+            workers: Lock::default(),
             tasks: TaskTracker::new(),
             stop,
         }))
@@ -108,7 +115,7 @@ impl Live {
         let mut deaths = inner.mounts.deaths();
         let mut health_changes = inner.health.changes();
         inner.caches.wait_until_synced().await;
-        self.look_at_everything();
+        self.wake_all();
         let health = inner.health.clone().run();
         inner
             .tasks
@@ -118,48 +125,50 @@ impl Live {
                 () = inner.stop.cancelled() => break,
                 change = changes.next() => match change.as_deref() {
                     Some(Change::One { namespace: Some(namespace), name, .. }) => {
-                        self.look_at(ObjectKey::new(namespace, name));
+                        self.wake_worker(ObjectKey::new(namespace, name));
                     }
-                    Some(_) => self.look_at_everything(),
+                    Some(_) => self.wake_all(),
                     None => break,
                 },
-                id = deaths.recv() => self.look_at_mount(id),
-                id = health_changes.recv() => self.look_at_mount(id),
+                id = deaths.recv() => self.wake_worker_of(id),
+                id = health_changes.recv() => self.wake_worker_of(id),
             }
         }
         inner.tasks.close();
         inner.tasks.wait().await;
     }
 
-    fn look_at_mount(&self, id: Result<String, broadcast::error::RecvError>) {
+    /// Wakes the worker of a mount's sandbox, or all workers if messages were missed.
+    fn wake_worker_of(&self, id: Result<String, broadcast::error::RecvError>) {
         match id.map(|id| MountId::parse(&id)) {
-            Ok(Some(id)) => self.look_at(id.key),
+            Ok(Some(id)) => self.wake_worker(id.key),
             // A mount of the CSI driver.
             Ok(None) => {}
-            Err(_) => self.look_at_everything(),
+            Err(_) => self.wake_all(),
         }
     }
 
-    /// Looks at every pod of this node, and at the mounts that an earlier process has left.
-    fn look_at_everything(&self) {
+    /// Wakes the workers of all pods of this node, and of the mounts that an earlier process has
+    /// left.
+    fn wake_all(&self) {
         let pods = self.0.caches.pods.store().state();
         for pod in pods {
             let meta = &pod.metadata;
             if let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) {
-                self.look_at(ObjectKey::new(namespace, name));
+                self.wake_worker(ObjectKey::new(namespace, name));
             }
         }
         for id in self.0.mounts.ids() {
             if let Some(id) = MountId::parse(&id) {
-                self.look_at(id.key);
+                self.wake_worker(id.key);
             }
         }
     }
 
     /// Wakes the sandbox's worker. If none exists, one is started, unless the sandbox has
     /// neither a pod nor mounts here.
-    fn look_at(&self, key: ObjectKey) {
-        let mut workers = self.workers();
+    fn wake_worker(&self, key: ObjectKey) {
+        let mut workers = self.0.workers.lock();
         if let Some(worker) = workers.get(&key) {
             worker.notify_one();
             return;
@@ -180,7 +189,7 @@ impl Live {
     /// Removes the worker's entry and returns `true`, unless the sandbox has a pod or mounts
     /// here again.
     fn retire(&self, key: &ObjectKey) -> bool {
-        let mut workers = self.workers();
+        let mut workers = self.0.workers.lock();
         let idle = self.0.caches.pods.get(&key.namespace, &key.name).is_none()
             && self.mounted(key).is_empty();
         if idle {
@@ -194,13 +203,6 @@ impl Live {
         let ids = self.0.mounts.ids().into_iter();
         let ids = ids.filter_map(|id| MountId::parse(&id));
         ids.filter(|id| id.key == *key).collect()
-    }
-
-    fn workers(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, Arc<Notify>>> {
-        self.0
-            .workers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Unmounts a volume of the pod in the container.

@@ -2,21 +2,24 @@
 //! pod or as a live mount.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::attempt::{MountAttempt, VolumeState};
-use super::id::MountId;
-use super::worker::Worker;
+use super::Live;
+use super::attempt::{EntryKey, MountAttempt, VolumeSight};
+use super::id::{MountId, ObjectKey};
 use crate::container::Container;
-use crate::mounts::Occupant;
+use crate::mounts::MountedBucket;
 use hutch_api::{Bucket, Mechanism, Sandbox};
 use hutch_core::buckets;
 
 /// A running container with its pod and sandbox.
 pub struct RunningContainer<'a> {
-    pub sandbox: &'a Sandbox,
+    pub live: Live,
+    pub key: ObjectKey,
+    pub sandbox: Arc<Sandbox>,
     pub pod: &'a Pod,
     /// The container's ID from the pod's status.
     pub id: &'a str,
@@ -25,83 +28,68 @@ pub struct RunningContainer<'a> {
 
 impl RunningContainer<'_> {
     /// The mount ID of a bucket.
-    pub fn id_of(&self, worker: &Worker, bucket: &str) -> MountId {
+    pub fn mount_id(&self, bucket: &str) -> MountId {
         MountId {
-            key: worker.key.clone(),
+            key: self.key.clone(),
             uid: self.sandbox.uid().unwrap_or_default(),
             bucket: bucket.to_owned(),
         }
     }
 
+    /// The key of a bucket's entry in this container.
+    pub fn entry_key(&self, bucket: &Bucket) -> EntryKey {
+        EntryKey {
+            digest: buckets::digest(bucket),
+            container: self.id.to_owned(),
+        }
+    }
+
     /// The spec's entry with this name.
-    fn entry(&self, bucket: &str) -> Option<&Bucket> {
+    pub fn entry(&self, bucket: &str) -> Option<&Bucket> {
         let mut all = self.sandbox.spec.buckets.iter();
         all.find(|own| own.name == bucket)
     }
 
-    /// True if the spec has a bucket with this name.
-    pub fn has(&self, bucket: &str) -> bool {
-        self.entry(bucket).is_some()
-    }
-
     /// True if the spec requires this live mount. A bucket that is a volume of the pod needs
     /// one only if a live mount has replaced the volume.
-    pub fn wants(&self, worker: &Worker, id: &MountId) -> bool {
+    pub fn wants(&self, id: &MountId, attempt: Option<&MountAttempt>) -> bool {
         let Some(bucket) = self.entry(&id.bucket) else {
             return false;
         };
+        let is_live = buckets::mechanism(self.pod, &bucket.name) == Mechanism::Live;
         let replaced = || {
-            let attempt = worker.attempts.get(&bucket.name);
-            attempt.is_some_and(|attempt| attempt.volume == VolumeState::ReplacedByLiveMount)
-                || self.is_at(worker, id, bucket)
+            attempt.is_some_and(|attempt| !attempt.is_volume()) || self.is_live_mounted(id, bucket)
         };
-        let live = buckets::mechanism(self.pod, &bucket.name) == Mechanism::Live;
-        self.sandbox.uid().as_ref() == Some(&id.uid) && (live || replaced())
+        self.sandbox.uid().as_ref() == Some(&id.uid) && (is_live || replaced())
     }
 
     /// True if the live mount is at the spec's path.
-    fn is_at(&self, worker: &Worker, id: &MountId, bucket: &Bucket) -> bool {
+    fn is_live_mounted(&self, id: &MountId, bucket: &Bucket) -> bool {
         let path = Path::new(&bucket.mount_path);
-        let there = worker.live.0.mounts.occupant(self.container.init, path);
-        there == Occupant::Ours(id.to_string())
+        self.mounted_at(path) == MountedBucket::Own(id.to_string())
     }
 
     /// True if a volume of the pod is mounted at the path, and not a live mount.
-    pub fn has_volume_at(&self, worker: &Worker, path: &str) -> bool {
-        let mounts = &worker.live.0.mounts;
-        match mounts.occupant(self.container.init, Path::new(path)) {
-            Occupant::Nobody => false,
-            Occupant::Ours(id) => MountId::parse(&id).is_none(),
-            Occupant::Other => true,
+    pub fn has_volume_at(&self, path: &str) -> bool {
+        match self.mounted_at(Path::new(path)) {
+            MountedBucket::None => false,
+            MountedBucket::Own(id) => MountId::parse(&id).is_none(),
+            MountedBucket::Foreign => true,
         }
     }
 
-    /// True if the bucket is a volume of the pod that is mounted in the container or may
-    /// still appear. A volume that is missing at two looks in a row was unmounted there, and
-    /// a live mount replaces it.
-    pub fn comes_as_volume(
-        &self,
-        worker: &Worker,
-        id: &MountId,
-        attempt: &mut MountAttempt,
-    ) -> bool {
-        let Some(path) = buckets::volume_path(self.pod, &id.bucket) else {
-            return false;
-        };
-        if attempt.volume == VolumeState::ReplacedByLiveMount {
-            return false;
-        }
-        let is_live = self
-            .entry(&id.bucket)
-            .is_some_and(|own| self.is_at(worker, id, own));
-        let missing = !self.has_volume_at(worker, path);
-        attempt.volume = if is_live || (missing && attempt.volume == VolumeState::Missing) {
-            VolumeState::ReplacedByLiveMount
-        } else if missing {
-            VolumeState::Missing
+    /// Looks for a volume of the pod in the container. `path` is the volume's mount path.
+    pub fn look_for_volume(&self, bucket: &Bucket, path: &str) -> VolumeSight {
+        if self.is_live_mounted(&self.mount_id(&bucket.name), bucket) {
+            VolumeSight::LiveMount
+        } else if self.has_volume_at(path) {
+            VolumeSight::Mounted
         } else {
-            VolumeState::Expected
-        };
-        attempt.volume != VolumeState::ReplacedByLiveMount
+            VolumeSight::Missing
+        }
+    }
+
+    fn mounted_at(&self, path: &Path) -> MountedBucket {
+        self.live.0.mounts.mounted_at(self.container.init, path)
     }
 }

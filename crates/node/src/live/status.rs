@@ -3,19 +3,25 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::attempt::AttemptState;
+use super::attempt::MountHistory;
 use crate::Error;
 use hutch_api::{BucketPhase, BucketStatus, Mechanism};
-use hutch_core::buckets::reasons;
+use hutch_core::reasons::Reason;
 
 const MAX_ERROR_CHARS: usize = 300;
+
+/// A failure as the status reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketFailure {
+    pub reason: Reason,
+    pub text: String,
+}
 
 /// The observed state of a bucket of the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
     pub phase: BucketPhase,
-    /// Reason and text of the failure.
-    pub failure: Option<(String, String)>,
+    pub failure: Option<BucketFailure>,
 }
 
 impl Observation {
@@ -29,7 +35,7 @@ impl Observation {
 
     /// The bucket cannot be unmounted because a process uses it.
     pub fn busy(error: &Error) -> Self {
-        Self::failure(BucketPhase::Busy, reasons::BUSY, error.to_string())
+        Self::failure(BucketPhase::Busy, Reason::Busy, error.to_string())
     }
 
     /// The bucket is mounted but does not answer.
@@ -50,9 +56,9 @@ impl Observation {
         Self::failure(BucketPhase::Degraded, error.reason(), text)
     }
 
-    /// The bucket could not be mounted. `before` is the state before the attempt.
-    pub fn not_mounted(error: &Error, before: AttemptState) -> Self {
-        let phase = if before.was_mounted() {
+    /// The bucket could not be mounted. `history` is from before the attempt.
+    pub fn not_mounted(error: &Error, history: MountHistory) -> Self {
+        let phase = if history == MountHistory::MountedBefore {
             BucketPhase::Degraded
         } else if error.needs_a_change() {
             BucketPhase::Failed
@@ -62,17 +68,17 @@ impl Observation {
         Self::failure(phase, error.reason(), error.to_string())
     }
 
-    /// The failure's reason, or an empty string.
-    pub fn reason(&self) -> &str {
-        self.failure.as_ref().map_or("", |(reason, _)| reason)
+    /// The failure's reason.
+    pub fn reason(&self) -> Option<Reason> {
+        self.failure.as_ref().map(|failure| failure.reason)
     }
 
     /// A failure. A long text is cut.
-    pub fn failure(phase: BucketPhase, reason: &str, text: String) -> Self {
+    pub fn failure(phase: BucketPhase, reason: Reason, text: String) -> Self {
         let text = text.chars().take(MAX_ERROR_CHARS).collect();
         Self {
             phase,
-            failure: Some((reason.to_owned(), text)),
+            failure: Some(BucketFailure { reason, text }),
         }
     }
 }
@@ -100,7 +106,9 @@ pub fn entry(
         before.phase == observed.phase && before.container_id.as_deref() == fields.container
     });
     let since = same.and_then(|before| before.since.clone());
-    let (reason, error) = observed.failure.unzip();
+    let failure = observed.failure;
+    let failure = failure.map(|failure| (failure.reason.into(), failure.text));
+    let (reason, error) = failure.unzip();
     BucketStatus {
         name: fields.name.to_owned(),
         phase: observed.phase,
@@ -161,11 +169,11 @@ mod tests {
     fn a_failed_attempt_is_pending_failed_or_degraded() {
         let away = Error::Unreachable("x".into());
         let wrong = Error::AccessDenied("x".into());
-        let phase = |error, before| Observation::not_mounted(error, before).phase;
-        let never = AttemptState::NeverMounted;
+        let phase = |error, history| Observation::not_mounted(error, history).phase;
+        let (never, before) = (MountHistory::NeverMounted, MountHistory::MountedBefore);
         assert_eq!(phase(&away, never), BucketPhase::Pending);
         assert_eq!(phase(&wrong, never), BucketPhase::Failed);
-        assert_eq!(phase(&wrong, AttemptState::Mounted), BucketPhase::Degraded);
-        assert_eq!(phase(&away, AttemptState::Lost), BucketPhase::Degraded);
+        assert_eq!(phase(&wrong, before), BucketPhase::Degraded);
+        assert_eq!(phase(&away, before), BucketPhase::Degraded);
     }
 }

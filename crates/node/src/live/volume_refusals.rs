@@ -8,14 +8,15 @@ use k8s_openapi::api::core::v1::Pod;
 use super::status::{self, EntryFields, Observation};
 use super::worker::{IDLE_INTERVAL, RETRY_INTERVAL, Worker};
 use hutch_api::{Bucket, BucketPhase, BucketStatus, Mechanism, Sandbox};
-use hutch_core::buckets::{self, reasons};
+use hutch_core::buckets;
+use hutch_core::reasons::Reason;
 
 /// Reasons that stay until a user changes something.
-const FINAL_REASONS: [&str; 4] = [
-    reasons::ACCESS_DENIED,
-    reasons::NO_SUCH_BUCKET,
-    reasons::INSECURE,
-    reasons::BAD_OPTION,
+const FINAL_REASONS: [Reason; 4] = [
+    Reason::AccessDenied,
+    Reason::NoSuchBucket,
+    Reason::InsecureEndpoint,
+    Reason::BadOption,
 ];
 
 impl Worker {
@@ -30,7 +31,7 @@ impl Worker {
                 .filter_map(|bucket| self.refused(&sandbox, pod, bucket))
                 .collect();
             if !entries.is_empty() {
-                self.report(&sandbox, entries).await;
+                self.reporter.report(&sandbox, entries).await;
             }
         }
         RETRY_INTERVAL
@@ -38,10 +39,10 @@ impl Worker {
 
     fn refused(&self, sandbox: &Sandbox, pod: &Pod, bucket: &Bucket) -> Option<BucketStatus> {
         buckets::volume_path(pod, &bucket.name)?;
-        let made = pod.metadata.creation_timestamp.as_ref()?.0;
+        let created = pod.metadata.creation_timestamp.as_ref()?.0;
         let refusals = &self.live.0.refusals;
-        let refusal = refusals.since(&buckets::handle(bucket), made)?;
-        let phase = if FINAL_REASONS.contains(&refusal.reason.as_str()) {
+        let refusal = refusals.since(&buckets::handle(bucket), created)?;
+        let phase = if FINAL_REASONS.contains(&refusal.reason) {
             BucketPhase::Failed
         } else {
             BucketPhase::Pending
@@ -52,8 +53,8 @@ impl Worker {
             container: None,
             mechanism: Mechanism::Csi,
         };
-        let observed = Observation::failure(phase, &refusal.reason, refusal.text);
-        let before = self.reported.before(sandbox, &bucket.name);
+        let observed = Observation::failure(phase, refusal.reason, refusal.text);
+        let before = self.reporter.before(sandbox, &bucket.name);
         Some(status::entry(&fields, observed, before, Timestamp::now()))
     }
 }

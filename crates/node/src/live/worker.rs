@@ -2,7 +2,7 @@
 //! time, starts the missing steps, reports changes, and ends when the pod and its mounts
 //! are gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +10,18 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::Live;
 use super::attempt::MountAttempt;
 use super::id::{MountId, ObjectKey};
-use super::report::Reported;
+use super::mount::Failure;
+use super::report::{Cleared, Reporter};
+use super::tasks::{Finished, Purpose, TaskResult, Tasks};
 use crate::Error;
 use crate::container::Container;
-use hutch_core::buckets;
+use hutch_core::reasons::Reason;
+use hutch_core::{buckets, objects};
 
 /// Wait before the next look while something is unfinished, such as a busy mount.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,19 +29,9 @@ pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_RETRY: Duration = Duration::from_millis(200);
 /// Longest time between two looks. It covers changes that no watch reports.
 pub(super) const IDLE_INTERVAL: Duration = Duration::from_secs(10);
-/// How long after the end of its grace period a pod's mounts are aborted, even if they are in
+/// Time from the end of a pod's grace period until its mounts are aborted, even if they are in
 /// use. A process that waits for a hung S3 service cannot be killed and would block the pod.
 const ABORT_DELAY: Duration = Duration::from_secs(5);
-
-/// The result of a task.
-pub(super) enum TaskResult {
-    /// An attempt to mount a bucket.
-    Attempted(String, MountAttempt),
-    /// A check of a mounted bucket's Secret: reason and text if its credentials are not used.
-    Rekeyed(String, Option<(String, String)>),
-    /// An attempt to unmount.
-    Closed(MountId, Result<(), Error>),
-}
 
 /// The worker of one sandbox.
 pub struct Worker {
@@ -48,20 +40,21 @@ pub struct Worker {
     wake: Arc<Notify>,
     /// The attempts for the buckets of the spec, by name of the bucket.
     pub(super) attempts: HashMap<String, MountAttempt>,
-    pub(super) reported: Reported,
-    /// Unwanted mounts that are in use, with the time of the next try to unmount.
-    pub(super) busy: HashMap<MountId, (Error, Instant)>,
-    /// Mounts that are being unmounted.
-    pub(super) closing: HashSet<MountId>,
+    pub(super) tasks: Tasks,
+    /// Unwanted mounts that are in use.
+    pub(super) busy: HashMap<MountId, BusyMount>,
     /// The container and its ID, after it was found.
     pub(super) container: Option<(String, Container)>,
-    /// ID of the last container that ran.
-    pub(super) last_container: Option<String>,
-    tasks: JoinSet<TaskResult>,
-    /// The running tasks by mount ID.
-    running_tasks: HashMap<String, AbortHandle>,
+    pub(super) reporter: Reporter,
     /// The time since when the pod is gone.
     gone_since: Option<Instant>,
+}
+
+/// A mount that could not be unmounted.
+pub(super) struct BusyMount {
+    pub error: Error,
+    /// The time of the next attempt to unmount it.
+    pub next: Instant,
 }
 
 /// The stage of the pod's life.
@@ -76,20 +69,24 @@ enum PodStage {
     Running(String),
 }
 
+/// A pod that has ended may still exist as an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PodObject {
+    Exists,
+    Deleted,
+}
+
 impl Worker {
     pub fn new(live: Live, key: ObjectKey, wake: Arc<Notify>) -> Self {
         Self {
+            reporter: Reporter::new(live.clone(), key.clone()),
             live,
             key,
             wake,
             attempts: HashMap::new(),
-            reported: Reported::default(),
+            tasks: Tasks::default(),
             busy: HashMap::new(),
-            closing: HashSet::new(),
             container: None,
-            last_container: None,
-            tasks: JoinSet::new(),
-            running_tasks: HashMap::new(),
             gone_since: None,
         }
     }
@@ -104,57 +101,45 @@ impl Worker {
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = wait => {}
-                Some(result) = self.tasks.join_next() => self.finish(result),
-            }
-        }
-    }
-
-    /// Starts a task for a mount, unless one is running for it.
-    pub(super) fn start(
-        &mut self,
-        id: String,
-        task: impl Future<Output = TaskResult> + Send + 'static,
-    ) {
-        if !self.running_tasks.contains_key(&id) {
-            let handle = self.tasks.spawn(task);
-            self.running_tasks.insert(id, handle);
-        }
-    }
-
-    /// Aborts the running task of a mount. The task's work may remain half done.
-    pub(super) fn cancel(&mut self, id: &str) {
-        if let Some(task) = self.running_tasks.remove(id) {
-            task.abort();
-            self.closing.retain(|closing| closing.to_string() != id);
-        }
-    }
-
-    fn finish(&mut self, result: Result<TaskResult, tokio::task::JoinError>) {
-        self.running_tasks.retain(|_, task| !task.is_finished());
-        match result {
-            Ok(TaskResult::Attempted(bucket, attempt)) => {
-                let same = |now: &&mut MountAttempt| now.is_for(&attempt);
-                if let Some(now) = self.attempts.get_mut(&bucket).filter(same) {
-                    *now = attempt;
-                }
-            }
-            Ok(TaskResult::Rekeyed(bucket, failure)) => {
-                if let Some(now) = self.attempts.get_mut(&bucket) {
-                    now.rekey_failure = failure;
-                }
-            }
-            Ok(TaskResult::Closed(id, closed)) => {
-                self.closing.remove(&id);
-                match closed {
-                    Ok(()) => drop(self.busy.remove(&id)),
-                    Err(error) => {
-                        let next = Instant::now() + RETRY_INTERVAL;
-                        drop(self.busy.insert(id, (error, next)));
+                Some(ended) = self.tasks.join_next() => {
+                    if let Some(finished) = ended {
+                        self.finish(finished);
                     }
                 }
             }
-            // The task was cancelled.
-            Err(_) => {}
+        }
+    }
+
+    /// Records the result of a task.
+    fn finish(
+        &mut self,
+        Finished {
+            id,
+            purpose,
+            result,
+        }: Finished,
+    ) {
+        let attempt = self.attempts.get_mut(&id.bucket);
+        let attempt = attempt.filter(|now| purpose == Purpose::Mount(now.entry.clone()));
+        let now = Instant::now();
+        match (result, attempt) {
+            (TaskResult::Attempted(Ok(())), Some(attempt)) => attempt.mounted(now),
+            (TaskResult::Attempted(Err(Failure::Gone)), Some(attempt)) => {
+                attempt.container_gone(now);
+            }
+            (TaskResult::Attempted(Err(Failure::Observed(observed))), Some(attempt)) => {
+                let reason = observed.reason().map(Reason::as_str);
+                let attempts = attempt.failed(now, observed);
+                tracing::info!(%id, reason, attempts, "not mounted");
+            }
+            (TaskResult::Rekeyed(failure), Some(attempt)) => attempt.rekeyed(failure),
+            // The spec has changed meanwhile.
+            (TaskResult::Attempted(_) | TaskResult::Rekeyed(_), None) => {}
+            (TaskResult::Unmounted(Ok(())), _) => drop(self.busy.remove(&id)),
+            (TaskResult::Unmounted(Err(error)), _) => {
+                let next = now + RETRY_INTERVAL;
+                self.busy.insert(id, BusyMount { error, next });
+            }
         }
     }
 
@@ -170,42 +155,42 @@ impl Worker {
         if pod.is_some() {
             self.gone_since = None;
         }
-        match stage(pod.as_deref()) {
-            PodStage::Gone => self.close_all(pod.is_none()).await,
-            PodStage::Ending(left) if left.is_zero() => {
+        match (stage(pod.as_deref()), pod) {
+            (PodStage::Gone, pod) => {
+                let object = pod.map_or(PodObject::Deleted, |_| PodObject::Exists);
+                self.close_all(object).await
+            }
+            (PodStage::Ending(left), _) if left.is_zero() => {
                 self.abort_all().await;
                 Some(RETRY_INTERVAL)
             }
-            PodStage::Ending(left) => {
+            (PodStage::Ending(left), _) => {
                 self.reset();
                 Some(left)
             }
-            PodStage::Waiting => match pod {
-                Some(pod) => Some(self.report_refusals(&pod).await),
-                None => None,
-            },
-            PodStage::Running(container) => match pod {
-                Some(pod) => {
-                    self.last_container = Some(container.clone());
-                    Some(self.align(&pod, &container).await)
-                }
-                None => None,
-            },
+            (PodStage::Waiting, Some(pod)) => Some(self.report_refusals(&pod).await),
+            (PodStage::Running(container), Some(pod)) => {
+                self.reporter.container_runs(&container);
+                Some(self.align(&pod, &container).await)
+            }
+            (PodStage::Waiting | PodStage::Running(_), None) => None,
         }
     }
 
-    /// Unmounts everything after the pod has ended. `deleted` is true if the pod object is
-    /// gone as well. Then the worker may end.
-    async fn close_all(&mut self, deleted: bool) -> Option<Duration> {
+    /// Unmounts everything after the pod has ended. If the pod object is deleted as well, the
+    /// worker may end then.
+    async fn close_all(&mut self, object: PodObject) -> Option<Duration> {
         self.reset();
         let since = *self.gone_since.get_or_insert_with(Instant::now);
         let ids = self.live.mounted(&self.key);
         if ids.is_empty() {
-            let settled = self.clear_report().await || since.elapsed() > ABORT_DELAY;
-            return match (settled, deleted) {
-                (true, true) => None,
-                (true, false) => Some(IDLE_INTERVAL),
-                (false, _) => Some(STATUS_RETRY),
+            let cleared = self.reporter.clear().await;
+            if cleared == Cleared::Retry && since.elapsed() <= ABORT_DELAY {
+                return Some(STATUS_RETRY);
+            }
+            return match object {
+                PodObject::Exists => Some(IDLE_INTERVAL),
+                PodObject::Deleted => None,
             };
         }
         if since.elapsed() > ABORT_DELAY * 2 {
@@ -223,10 +208,8 @@ impl Worker {
     /// Cancels all tasks and drops the state of the container.
     fn reset(&mut self) {
         self.tasks.abort_all();
-        self.running_tasks.clear();
         self.attempts.clear();
         self.busy.clear();
-        self.closing.clear();
         self.container = None;
     }
 
@@ -234,7 +217,7 @@ impl Worker {
     async fn abort_all(&mut self) {
         self.reset();
         for id in self.live.mounted(&self.key) {
-            tracing::warn!(%id, "ended a mount that keeps its pod from ending");
+            tracing::warn!(%id, "ended a mount that blocked the end of its pod");
             self.live.0.mounts.abort(&id.to_string()).await;
         }
     }
@@ -244,11 +227,7 @@ fn stage(pod: Option<&Pod>) -> PodStage {
     let Some(pod) = pod else {
         return PodStage::Gone;
     };
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Succeeded" | "Failed")) {
+    if objects::has_ended(pod) {
         return PodStage::Gone;
     }
     if let Some(time) = &pod.metadata.deletion_timestamp {

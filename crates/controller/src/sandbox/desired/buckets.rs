@@ -1,5 +1,5 @@
-//! Which buckets come as volumes of the pod, what of them is refused, and what the
-//! pod has of each. `csi` has the objects behind them.
+//! The buckets of a spec that are volumes of the pod. `csi` builds the objects behind such a
+//! volume.
 
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Volume, VolumeMount,
@@ -10,15 +10,18 @@ use super::placement::Volumes;
 use super::pod::USER;
 use crate::context::BucketSettings;
 use crate::sandbox::problem::Problem;
-use hutch_api::{Bucket, BucketProvider, MANAGED_BY, Sandbox, labels};
-use hutch_core::buckets::{digest, handle, reasons};
+use hutch_api::{Bucket, Sandbox, labels};
+use hutch_core::buckets::{digest, handle};
 use hutch_core::names;
+use hutch_core::objects::{claim_of, is_managed, is_owned_by, is_unusable};
+use hutch_core::reasons::Reason;
+use hutch_core::s3::{EndpointError, provider_options};
 
-/// MiB that geesefs may keep in the node's memory per mount; its own default is
-/// 1000, and that memory is nobody's limit.
-const GEESEFS_MEMORY: u32 = 256;
+/// Memory of the node in MiB that geesefs may use per mount. Its own default is 1000, and no
+/// limit of a pod covers that memory.
+const GEESEFS_MEMORY_MIB: u32 = 256;
 
-/// A bucket of the spec that comes as a volume of the pod.
+/// A bucket of the spec that is a volume of the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketVolume {
     /// The entry of the spec.
@@ -27,20 +30,39 @@ pub struct BucketVolume {
     pub namespace: String,
     /// Name of the claim.
     pub claim: String,
-    /// What is mounted.
+    /// The CSI volume handle: bucket and prefix.
     pub handle: String,
-    /// The driver that mounts it.
+    /// The CSI driver that mounts it.
     pub(super) driver: String,
-    pub(super) mounter: &'static str,
+    pub(super) mounter: Mounter,
     pub(super) options: String,
-    /// Driver, handle, credentials: what two sandboxes must agree on.
+    /// Driver, handle, Secret, endpoint and region. Sandboxes share a volume only if these
+    /// are equal.
     source: String,
 }
 
-/// The buckets of the spec that a pod made now gets as volumes.
+/// The program that mounts a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mounter {
+    /// The driver of `hutch-node` uses it.
+    S3fs,
+    /// Other drivers use it.
+    Geesefs,
+}
+
+impl Mounter {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::S3fs => "s3fs",
+            Self::Geesefs => "geesefs",
+        }
+    }
+}
+
+/// The buckets of the spec that are volumes of a new pod.
 ///
 /// # Errors
-/// What stands in the way of such a pod.
+/// A bucket that cannot be a volume.
 pub fn volumes(
     sandbox: &Sandbox,
     settings: &BucketSettings,
@@ -51,7 +73,7 @@ pub fn volumes(
     for bucket in &sandbox.spec.buckets {
         let live = match which {
             Volumes::None => true,
-            Volumes::Declared => comes_live(bucket, &namespace, settings),
+            Volumes::Declared => is_live_mount(bucket, &namespace, settings),
             Volumes::All => false,
         };
         if live {
@@ -61,7 +83,7 @@ pub fn volumes(
         let volume = BucketVolume::new(bucket, &namespace, settings);
         if let Some(twin) = volumes.iter().find(|other| other.handle == volume.handle) {
             return Err(Problem::failed(
-                reasons::HANDLE_IN_USE,
+                Reason::HandleInUse,
                 format!(
                     "buckets {} and {} are both {}: a pod cannot have the same volume twice",
                     twin.bucket.name, bucket.name, volume.handle
@@ -73,48 +95,63 @@ pub fn volumes(
     Ok(volumes)
 }
 
-/// Whether `hutch-node` is to mount it though a driver could. What a client
-/// mounted while the sandbox ran (its Secret is in the operator's namespace) stays
-/// as it was asked for: as a volume it would exclude every other sandbox that
-/// mounted the same bucket in the same way, with a Secret of its own. And options
-/// of s3fs mean nothing to another mounter.
-fn comes_live(bucket: &Bucket, namespace: &str, settings: &BucketSettings) -> bool {
-    let of_a_client = bucket.credentials_secret_ref.namespace.as_ref();
-    of_a_client.is_some_and(|own| *own == settings.operator_namespace && own != namespace)
-        || (!settings.own_driver() && !bucket.options.is_empty())
+/// True if `hutch-node` mounts the bucket although a driver could. There are two cases:
+///
+/// - A client mounted it over REST, so its Secret is in the operator's namespace. As a volume
+///   it would conflict with every other sandbox that mounts the same bucket, because each has
+///   a Secret of its own.
+/// - It has options of s3fs, which another mounter does not know.
+fn is_live_mount(bucket: &Bucket, namespace: &str, settings: &BucketSettings) -> bool {
+    let secret_namespace = bucket.credentials_secret_ref.namespace.as_ref();
+    let by_client =
+        secret_namespace.is_some_and(|of| *of == settings.operator_namespace && of != namespace);
+    by_client || (!settings.own_driver() && !bucket.options.is_empty())
 }
 
 fn check(bucket: &Bucket, settings: &BucketSettings) -> Result<(), Problem> {
     let name = &bucket.name;
-    if bucket.endpoint.starts_with("http://") && !settings.allow_http {
+    settings
+        .endpoints
+        .check(&bucket.endpoint)
+        .map_err(|error| endpoint_problem(name, error))?;
+    if !settings.own_driver() && !bucket.options.is_empty() {
         return Err(Problem::failed(
-            reasons::INSECURE,
-            format!(
-                "bucket {name}: its endpoint is http, so keys and data could be read on their way: use https, or start Hutch with --allow-http-buckets"
-            ),
-        ));
-    }
-    let own = settings.own_driver();
-    if !own && !bucket.options.is_empty() {
-        return Err(Problem::failed(
-            reasons::BAD_OPTION,
+            Reason::BadOption,
             format!(
                 "bucket {name}: its options are those of s3fs, and {} mounts with geesefs: remove them, or run hutch-node",
                 settings.csi_driver
             ),
         ));
     }
-    // They travel in one text, in which a double quote cannot be written.
+    // The driver gets all options as one text, which cannot contain a double quote.
     if bucket.options.iter().any(|option| option.contains('"')) {
         return Err(Problem::failed(
-            reasons::BAD_OPTION,
+            Reason::BadOption,
             format!("bucket {name}: an option must not contain a double quote"),
         ));
     }
     Ok(())
 }
 
-/// Names of the claims that the spec could lead to, whatever stands in the way.
+fn endpoint_problem(bucket: &str, error: EndpointError) -> Problem {
+    match error {
+        EndpointError::Insecure => Problem::failed(
+            Reason::InsecureEndpoint,
+            format!(
+                "bucket {bucket}: its endpoint is http, so keys and data could be read on their way: use https, or start Hutch with --allow-http-buckets"
+            ),
+        ),
+        EndpointError::Malformed => Problem::failed(
+            Reason::BadOption,
+            format!(
+                "bucket {bucket}: its endpoint is not a URL of the form https://host[:port][/path]"
+            ),
+        ),
+    }
+}
+
+/// Names of the claims that the buckets of the spec have if they are volumes. Buckets with a
+/// problem are included.
 pub fn claim_names(sandbox: &Sandbox, settings: &BucketSettings) -> Vec<String> {
     let namespace = sandbox.namespace().unwrap_or_default();
     let all = sandbox.spec.buckets.iter();
@@ -127,9 +164,9 @@ impl BucketVolume {
         let secret = &bucket.credentials_secret_ref;
         let (driver, handle) = (settings.csi_driver.clone(), handle(bucket));
         let (mounter, options) = if settings.own_driver() {
-            ("s3fs", s3fs(bucket))
+            (Mounter::S3fs, s3fs_options(bucket))
         } else {
-            ("geesefs", geesefs(bucket))
+            (Mounter::Geesefs, geesefs_options(bucket))
         };
         let source = [
             driver.as_str(),
@@ -152,13 +189,13 @@ impl BucketVolume {
         }
     }
 
-    /// Name of the volume, and of its Secret.
+    /// Name of the volume and of its Secret, for a namespace with that UID.
     pub fn name(&self, namespace_uid: &str) -> String {
         names::bucket_pv(namespace_uid, &self.source, &self.options)
     }
 
-    /// The pod's volume, and where the container has it.
-    pub fn in_pod(&self) -> (Volume, VolumeMount) {
+    /// The volume in the pod's spec, and its mount in the container.
+    pub fn pod_volume(&self) -> (Volume, VolumeMount) {
         let name = names::bucket_volume(&self.bucket.name);
         let volume = Volume {
             name: name.clone(),
@@ -177,33 +214,28 @@ impl BucketVolume {
         (volume, mount)
     }
 
-    /// What the pod says of it: `name=digest`.
-    pub fn note(&self) -> String {
+    /// The entry in the pod's annotation: `name=digest`.
+    pub fn annotation(&self) -> String {
         format!("{}={}", self.bucket.name, digest(&self.bucket))
     }
 
-    /// Whether that is the volume of the claim.
-    pub fn is(&self, other: &PersistentVolume) -> bool {
-        let claim = other.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
-        is_ours(other)
-            && claim.is_some_and(|claim| {
-                claim.namespace.as_deref() == Some(&self.namespace)
-                    && claim.name.as_deref() == Some(&self.claim)
-            })
+    /// True if Hutch created the other volume for the same claim.
+    pub fn matches(&self, other: &PersistentVolume) -> bool {
+        is_managed(&other.metadata) && claim_of(other) == Some((&*self.namespace, &*self.claim))
     }
 
-    /// That `other` is in the way.
-    pub fn in_use(&self, other: &PersistentVolume) -> Problem {
+    /// The problem that `other` is in use.
+    pub fn conflict(&self, other: &PersistentVolume) -> Problem {
         let claim = other.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
         let here = claim.is_some_and(|claim| claim.namespace.as_deref() == Some(&self.namespace));
-        // Of another namespace no more is told than that there is one.
+        // The message must not reveal a name from another namespace.
         let whose = if here {
             format!("volume {} of this namespace", other.name_any())
         } else {
             "a volume of another namespace".to_owned()
         };
         Problem::failed(
-            reasons::HANDLE_IN_USE,
+            Reason::HandleInUse,
             format!(
                 "bucket {}: {} is used by {whose}, with other credentials or in another mode, and on a node both would be one mount: use the same Secret, endpoint, region, mode and options, or another prefix",
                 self.bucket.name, self.handle
@@ -211,55 +243,52 @@ impl BucketVolume {
         )
     }
 
-    /// Whether that volume is in the way: the kubelet takes volumes of one handle
-    /// for one, so that the second would have the mount, and with it the keys, of
-    /// the first. Only our driver mounts anew for each mode.
-    pub fn clashes(&self, other: &PersistentVolume) -> bool {
+    /// True if no pod may use this volume while `other` exists. The kubelet treats volumes
+    /// with the same handle as one volume, so the second one would get the mount, and with it
+    /// the credentials, of the first one. Only the driver of `hutch-node` has a mount per
+    /// mode.
+    pub fn conflicts_with(&self, other: &PersistentVolume) -> bool {
         let Some(spec) = &other.spec else {
             return false;
         };
         let csi = spec.csi.as_ref();
         let same =
             csi.is_some_and(|csi| csi.driver == self.driver && csi.volume_handle == self.handle);
-        let phase = other.status.as_ref().and_then(|s| s.phase.as_deref());
-        // Without a claim no pod can have it.
-        if !same || matches!(phase, Some("Released" | "Failed")) {
+        if !same || is_unusable(other) {
             return false;
         }
         let claim = spec.claim_ref.as_ref();
         let claim = claim.filter(|claim| claim.namespace.as_deref() == Some(&self.namespace));
         let name = claim.and_then(|claim| claim.name.as_deref());
-        let Some(name) = name.filter(|_| is_ours(other)) else {
+        let Some(name) = name.filter(|_| is_managed(&other.metadata)) else {
             return true;
         };
-        let stem = |name: &str| name.rsplit_once('-').map(|(stem, _)| stem.to_owned());
-        let other_mode = self.mounter == "s3fs" && stem(name) == stem(&self.claim);
+        // The part before the last `-` is the digest of the source, the rest that of the
+        // options.
+        let source = |name: &str| name.rsplit_once('-').map(|(source, _)| source.to_owned());
+        let other_mode = self.mounter == Mounter::S3fs && source(name) == source(&self.claim);
         name != self.claim && !other_mode
     }
 }
 
-/// Whether Hutch made the volume.
-pub fn is_ours(volume: &PersistentVolume) -> bool {
-    volume.labels().get(labels::MANAGED_BY).map(String::as_str) == Some(MANAGED_BY)
-}
-
-/// Whether `claim` is of a bucket, and the sandbox is among its owners.
-pub fn uses(sandbox: &Sandbox, claim: &PersistentVolumeClaim) -> bool {
-    let mut owners = claim.owner_references().iter();
+/// True if `claim` is the claim of a bucket and the sandbox is one of its owners.
+pub fn is_owner(sandbox: &Sandbox, claim: &PersistentVolumeClaim) -> bool {
+    let uid = sandbox.metadata.uid.as_deref();
     claim.labels().contains_key(labels::VOLUME)
-        && owners.any(|owner| Some(&owner.uid) == sandbox.metadata.uid.as_ref())
+        && uid.is_some_and(|uid| is_owned_by(&claim.metadata, uid))
 }
 
-/// Options of geesefs: everything belongs to the sandbox's user.
-fn geesefs(bucket: &Bucket) -> String {
+/// Options of geesefs. All files belong to the sandbox's user.
+fn geesefs_options(bucket: &Bucket) -> String {
     let read_only = if bucket.read_only { " -o ro" } else { "" };
     format!(
-        "--memory-limit {GEESEFS_MEMORY} --uid {USER} --gid {USER} --dir-mode 0755 --file-mode 0644{read_only}"
+        "--memory-limit {GEESEFS_MEMORY_MIB} --uid {USER} --gid {USER} --dir-mode 0755 --file-mode 0644{read_only}"
     )
 }
 
-/// The same of s3fs, with what the provider needs and what the spec says.
-fn s3fs(bucket: &Bucket) -> String {
+/// Options of s3fs: the owner of all files, then those that the provider needs, then those of
+/// the spec. An option of the spec replaces the provider's.
+fn s3fs_options(bucket: &Bucket) -> String {
     let mut options = vec![
         format!("uid={USER}"),
         format!("gid={USER}"),
@@ -268,18 +297,13 @@ fn s3fs(bucket: &Bucket) -> String {
     if bucket.read_only {
         options.push("ro".to_owned());
     }
-    let own = |key: &str| {
-        bucket
-            .options
-            .iter()
-            .any(|o| o.split('=').next() == Some(key))
+    let in_spec = |key: &str| {
+        let mut all = bucket.options.iter();
+        all.any(|option| option.split('=').next() == Some(key))
     };
-    let provider = match bucket.provider {
-        BucketProvider::R2 => Some("nomixupload"),
-        BucketProvider::Other => Some("use_path_request_style"),
-        BucketProvider::S3 | BucketProvider::Gcs => None,
-    };
-    options.extend(provider.filter(|key| !own(key)).map(str::to_owned));
+    let defaults = provider_options(bucket.provider).iter();
+    let defaults = defaults.filter(|option| !in_spec(option));
+    options.extend(defaults.map(|option| (*option).to_owned()));
     options.extend(bucket.options.iter().cloned());
     let all: Vec<_> = options
         .iter()

@@ -1,6 +1,6 @@
-//! The volume, the claim and the Secret of a bucket, field by field as CSI-s3 has
-//! them: static, of no storage class, never deleted with their data. The keys are
-//! an argument: who reads them is not here.
+//! The volume, the claim and the Secret of a bucket, with the fields of CSI-s3. The volume is
+//! static and has no storage class. A deletion of these objects never deletes data. Pure: the
+//! credentials are an argument.
 
 use std::collections::BTreeMap;
 
@@ -14,23 +14,16 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 
-use super::buckets::BucketVolume;
+use super::buckets::{BucketVolume, Mounter};
 use crate::context::BucketSettings;
 use hutch_api::{MANAGED_BY, Sandbox, credentials, labels};
+use hutch_core::s3::{PROVIDER_ATTRIBUTE, S3Credentials, provider_name};
 
-/// A bucket has no size; this little one fits into every quota.
+/// Kubernetes requires a size, but a bucket has none. This one fits into every quota.
 const SIZE: &str = "1Mi";
 
-/// The credentials, as the user's Secret has them.
-pub struct Keys {
-    /// The access key's id.
-    pub id: ByteString,
-    /// The access key itself.
-    pub secret: ByteString,
-}
-
 impl BucketVolume {
-    /// The volume, for the namespace of that UID.
+    /// The PersistentVolume, for a namespace with that UID.
     pub fn persistent_volume(
         &self,
         namespace_uid: &str,
@@ -41,11 +34,10 @@ impl BucketVolume {
             name: Some(name.clone()),
             namespace: Some(settings.operator_namespace.clone()),
         });
-        let attributes = [("mounter", self.mounter), ("options", &self.options)];
         PersistentVolume {
             metadata: ObjectMeta {
                 name: Some(name),
-                labels: Some(label(labels::MANAGED_BY, MANAGED_BY)),
+                labels: Some(entry(labels::MANAGED_BY, MANAGED_BY)),
                 ..Default::default()
             },
             spec: Some(PersistentVolumeSpec {
@@ -64,11 +56,7 @@ impl BucketVolume {
                 csi: Some(CSIPersistentVolumeSource {
                     driver: self.driver.clone(),
                     volume_handle: self.handle.clone(),
-                    volume_attributes: Some(
-                        attributes
-                            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                            .into(),
-                    ),
+                    volume_attributes: Some(self.attributes()),
                     node_stage_secret_ref: secret.clone(),
                     node_publish_secret_ref: secret,
                     read_only: Some(self.bucket.read_only),
@@ -80,8 +68,20 @@ impl BucketVolume {
         }
     }
 
-    /// The claim of that volume. Every sandbox that uses it owns it, and none
-    /// controls it: it goes with the last of them.
+    /// The attributes for the driver. Only the driver of `hutch-node` knows the provider.
+    fn attributes(&self) -> BTreeMap<String, String> {
+        let mut attributes = BTreeMap::new();
+        attributes.extend(entry("mounter", self.mounter.name()));
+        attributes.extend(entry("options", &self.options));
+        if self.mounter == Mounter::S3fs {
+            let provider = provider_name(self.bucket.provider);
+            attributes.extend(entry(PROVIDER_ATTRIBUTE, provider));
+        }
+        attributes
+    }
+
+    /// The claim of that volume. Every sandbox that uses it is an owner, and none is the
+    /// controller. So the garbage collector deletes it after the last of them.
     pub fn persistent_volume_claim(
         &self,
         namespace_uid: &str,
@@ -92,7 +92,7 @@ impl BucketVolume {
             metadata: ObjectMeta {
                 name: Some(self.claim.clone()),
                 namespace: Some(self.namespace.clone()),
-                labels: Some(of_volume(&name)),
+                labels: Some(volume_labels(&name)),
                 owner_references: Some(sandbox.owner_ref(&()).into_iter().collect()),
                 ..Default::default()
             },
@@ -112,12 +112,23 @@ impl BucketVolume {
     }
 
     /// The Secret of that volume, in the operator's namespace.
-    pub fn secret(&self, namespace_uid: &str, keys: Keys, settings: &BucketSettings) -> Secret {
+    pub fn secret(
+        &self,
+        namespace_uid: &str,
+        keys: &S3Credentials,
+        settings: &BucketSettings,
+    ) -> Secret {
         let name = self.name(namespace_uid);
         let text = |text: &str| ByteString(text.as_bytes().to_vec());
         let mut data = BTreeMap::from([
-            (credentials::ACCESS_KEY_ID.to_owned(), keys.id),
-            (credentials::SECRET_ACCESS_KEY.to_owned(), keys.secret),
+            (
+                credentials::ACCESS_KEY_ID.to_owned(),
+                text(&keys.access_key_id),
+            ),
+            (
+                credentials::SECRET_ACCESS_KEY.to_owned(),
+                text(&keys.secret_access_key),
+            ),
             (
                 credentials::ENDPOINT.to_owned(),
                 text(&self.bucket.endpoint),
@@ -128,7 +139,7 @@ impl BucketVolume {
         }
         Secret {
             metadata: ObjectMeta {
-                labels: Some(of_volume(&name)),
+                labels: Some(volume_labels(&name)),
                 name: Some(name),
                 namespace: Some(settings.operator_namespace.clone()),
                 ..Default::default()
@@ -152,13 +163,13 @@ fn storage() -> BTreeMap<String, Quantity> {
     [("storage".to_owned(), Quantity(SIZE.to_owned()))].into()
 }
 
-fn label(key: &str, value: &str) -> BTreeMap<String, String> {
+fn entry(key: &str, value: &str) -> BTreeMap<String, String> {
     [(key.to_owned(), value.to_owned())].into()
 }
 
-fn of_volume(name: &str) -> BTreeMap<String, String> {
-    let mut labels = label(labels::MANAGED_BY, MANAGED_BY);
-    labels.extend(label(labels::VOLUME, name));
+fn volume_labels(name: &str) -> BTreeMap<String, String> {
+    let mut labels = entry(labels::MANAGED_BY, MANAGED_BY);
+    labels.extend(entry(labels::VOLUME, name));
     labels
 }
 

@@ -25,15 +25,15 @@ fn volume(driver: &str, change: impl FnOnce(&mut Bucket)) -> BucketVolume {
         .remove(0)
 }
 
-fn keys() -> Keys {
-    Keys {
-        id: ByteString(b"id".to_vec()),
-        secret: ByteString(b"key".to_vec()),
+fn keys() -> S3Credentials {
+    S3Credentials {
+        access_key_id: "id".into(),
+        secret_access_key: "key".into(),
     }
 }
 
 #[test]
-fn the_volume_for_k8s_csi_s3_is_as_its_contract_says_field_by_field() {
+fn a_volume_for_k8s_csi_s3_has_exactly_the_fields_of_its_contract() {
     let volume = volume(YANDEX, |bucket| bucket.prefix = Some("/a/b/".into()));
     let (name, claim) = (volume.name("ns-uid"), volume.claim.clone());
     let made = volume.persistent_volume("ns-uid", &settings(YANDEX));
@@ -69,7 +69,7 @@ fn the_volume_for_k8s_csi_s3_is_as_its_contract_says_field_by_field() {
 }
 
 #[test]
-fn its_claim_belongs_to_every_sandbox_and_is_controlled_by_none() {
+fn every_sandbox_is_an_owner_of_the_claim_and_none_controls_it() {
     let volume = volume(YANDEX, |_| ());
     let owner = sandbox(|_| ());
     let name = volume.name("ns-uid");
@@ -97,9 +97,9 @@ fn its_claim_belongs_to_every_sandbox_and_is_controlled_by_none() {
 }
 
 #[test]
-fn its_secret_has_the_four_keys_and_no_region_that_nobody_named() {
+fn the_secret_has_four_keys_or_three_without_a_region() {
     let volume = volume(YANDEX, |bucket| bucket.region = Some("eu-1".into()));
-    let secret = volume.secret("ns-uid", keys(), &settings(YANDEX));
+    let secret = volume.secret("ns-uid", &keys(), &settings(YANDEX));
     assert_eq!(secret.metadata.name, Some(volume.name("ns-uid")));
     assert_eq!(secret.metadata.namespace.as_deref(), Some("hutch-system"));
     assert_eq!(secret.type_.as_deref(), Some("Opaque"));
@@ -115,12 +115,12 @@ fn its_secret_has_the_four_keys_and_no_region_that_nobody_named() {
     });
     assert_eq!(data, wanted);
     let volume = self::volume(YANDEX, |_| ());
-    let secret = volume.secret("ns-uid", keys(), &settings(YANDEX));
+    let secret = volume.secret("ns-uid", &keys(), &settings(YANDEX));
     assert_eq!(secret.data.unwrap().len(), 3);
 }
 
 #[test]
-fn a_read_only_bucket_is_so_in_every_place() {
+fn a_read_only_bucket_is_read_only_in_every_object() {
     for (driver, options) in [
         (
             YANDEX,
@@ -142,13 +142,13 @@ fn a_read_only_bucket_is_so_in_every_place() {
         assert_eq!(csi.volume_attributes.unwrap()["options"], options);
         let claim = volume.persistent_volume_claim("u", &sandbox(|_| ()));
         assert_eq!(claim.spec.unwrap().access_modes.unwrap(), ["ReadOnlyMany"]);
-        let (_, mount) = volume.in_pod();
+        let (_, mount) = volume.pod_volume();
         assert_eq!((mount.read_only, mount.sub_path), (Some(true), None));
     }
 }
 
 #[test]
-fn our_own_driver_mounts_with_s3fs_and_the_options_of_the_spec_win() {
+fn the_driver_of_hutch_node_uses_s3fs_and_the_options_of_the_spec_win() {
     let driver = hutch_api::CSI_DRIVER;
     let volume = volume(driver, |bucket| {
         bucket.provider = hutch_api::BucketProvider::R2;
@@ -160,6 +160,7 @@ fn our_own_driver_mounts_with_s3fs_and_the_options_of_the_spec_win() {
         .unwrap();
     let attributes = spec.csi.unwrap().volume_attributes.unwrap();
     assert_eq!(attributes["mounter"], "s3fs");
+    assert_eq!(attributes["provider"], "r2");
     assert_eq!(
         attributes["options"],
         "-o uid=1000 -o gid=1000 -o umask=0022 -o multipart_size=64 -o nomixupload"
@@ -167,7 +168,7 @@ fn our_own_driver_mounts_with_s3fs_and_the_options_of_the_spec_win() {
 }
 
 #[test]
-fn everything_that_a_mount_depends_on_is_in_the_names() {
+fn the_name_of_a_volume_depends_on_everything_that_a_mount_depends_on() {
     let name = |namespace: &str, driver: &str, change: fn(&mut Bucket)| {
         volume(driver, change).name(namespace)
     };

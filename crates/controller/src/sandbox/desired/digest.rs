@@ -1,14 +1,13 @@
-//! Whether a pod was made from another spec than the present one: a digest of
-//! each field that cannot change without a new pod, kept on the pod. Only what
-//! the user wrote goes in, so that a new release of the operator with other
-//! defaults neither replaces pods nor says that they should be.
+//! Digests of the spec's fields that cannot change without a new pod. The pod keeps them in an
+//! annotation, so that a later change of the spec is noticed. Defaults of the operator are not
+//! part of them: a new release with other defaults must not make every pod outdated. Pure.
 
 use serde::Serialize;
 
 use hutch_api::{Persistence, SandboxSpec};
 use hutch_core::names;
 
-/// Digests by field, as the annotation holds them: `image=… command=…`.
+/// The annotation of a new pod: `image=… command=…`.
 pub fn of(spec: &SandboxSpec) -> String {
     let fields: Vec<_> = fields(spec)
         .into_iter()
@@ -17,8 +16,8 @@ pub fn of(spec: &SandboxSpec) -> String {
     fields.join(" ")
 }
 
-/// The fields of `spec` that differ from those that `recorded` tells of. A field
-/// that the record does not have is of a later release and counts as unchanged.
+/// The fields of `spec` that differ from those in the annotation `recorded`. A field that the
+/// annotation does not have comes from a later release and counts as unchanged.
 pub fn changed(recorded: &str, spec: &SandboxSpec) -> Vec<&'static str> {
     let before = |name: &str| {
         recorded
@@ -35,7 +34,7 @@ pub fn changed(recorded: &str, spec: &SandboxSpec) -> Vec<&'static str> {
 
 fn fields(spec: &SandboxSpec) -> [(&'static str, String); 10] {
     let workspace = &spec.workspace;
-    // The size of a claim can change live, that of an emptyDir cannot.
+    // A claim can grow while it is used, an emptyDir cannot.
     let size = (workspace.persistence == Persistence::Ephemeral).then_some(&workspace.size);
     [
         ("image", digest(&spec.image)),
@@ -52,7 +51,7 @@ fn fields(spec: &SandboxSpec) -> [(&'static str, String); 10] {
 }
 
 fn digest(value: &impl Serialize) -> String {
-    // These types are plain data: writing them as JSON cannot fail.
+    // These types are plain data, so the serialization cannot fail.
     let json = serde_json::to_vec(value).unwrap_or_default();
     names::digest(&json, 8)
 }
@@ -63,7 +62,7 @@ mod tests {
     use hutch_api::{Lifecycle, Project};
 
     #[test]
-    fn what_needs_a_new_pod_is_told_by_name() {
+    fn a_changed_field_that_needs_a_new_pod_is_named() {
         let before = SandboxSpec::default();
         let recorded = of(&before);
         assert!(changed(&recorded, &before).is_empty());
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_live_is_no_change() {
+    fn a_field_that_needs_no_new_pod_counts_as_unchanged() {
         let before = SandboxSpec::default();
         let mut after = before.clone();
         after.suspended = true;
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_release_is_compared_as_far_as_it_goes() {
+    fn an_annotation_of_another_release_is_compared_by_its_known_fields() {
         let spec = SandboxSpec::default();
         assert!(changed("", &spec).is_empty());
         assert_eq!(changed("image=old future=x", &spec), ["image"]);

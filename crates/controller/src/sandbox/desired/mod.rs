@@ -1,7 +1,15 @@
-//! What the objects of a sandbox should look like: pure functions of the spec,
-//! the settings and what the nodes can do. No client, no clock, no async.
-//! `hutch-wire` is imported here, and nowhere else in the controllers, for where
-//! the agent expects its things in a pod.
+//! The objects of a sandbox as they should be: pure functions of the spec, the settings and the
+//! abilities of the nodes. No client, no clock, no async. Only this module of the controllers
+//! imports `hutch-wire`, which has the agent's paths in a pod.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `pod` | the pod |
+//! | `placement` | the profile, the delivery of the agent, and the buckets that are volumes |
+//! | `resources`, `quantity` | requests and limits |
+//! | `workspace` | the claim of the workspace |
+//! | `buckets`, `csi` | the volumes of buckets |
+//! | `digest` | the fields that need a new pod |
 
 pub mod buckets;
 pub mod csi;
@@ -18,7 +26,7 @@ use kube::{Resource, ResourceExt};
 
 use hutch_api::{MANAGED_BY, Sandbox, labels};
 
-/// The labels of everything that is made for `sandbox`.
+/// The labels of the objects that Hutch creates for `sandbox`.
 fn labels_of(sandbox: &Sandbox) -> BTreeMap<String, String> {
     [
         (labels::MANAGED_BY, MANAGED_BY.to_owned()),
@@ -30,8 +38,8 @@ fn labels_of(sandbox: &Sandbox) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// Whether the object belongs to the very sandbox: by owner reference, or where
-/// it has no controller (a retained claim), by label.
+/// True if the object belongs to this sandbox, by UID: its controller is the sandbox. For an
+/// object without a controller, such as a retained claim, the label decides.
 pub fn belongs<K: Resource>(object: &K, sandbox: &Sandbox) -> bool {
     let Some(uid) = sandbox.uid() else {
         return false;

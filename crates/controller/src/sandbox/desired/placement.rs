@@ -1,6 +1,6 @@
-//! Which profile a pod gets and how the agent comes into it, from what the nodes
-//! that could take the pod can do. Decided once per pod: an existing pod stays
-//! as it was made when nodes come and go.
+//! Decides about a new pod: its profile, the delivery of the agent, and the buckets that are
+//! volumes. The decision depends on the nodes that could take the pod. It is made once per pod,
+//! so changes of the nodes do not affect an existing pod. Pure.
 
 use std::sync::Arc;
 
@@ -13,99 +13,113 @@ use crate::context::{BucketSettings, Delivery, PodSettings};
 use crate::sandbox::problem::Problem;
 use hutch_api::parts::{TaintEffect, TolerationOperator};
 use hutch_api::{SandboxSpec, SecurityProfile, Toleration};
+use hutch_core::reasons::Reason;
 
-/// What is decided about a pod before it is made.
+/// The decision about a new pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// Who the sandbox's processes are.
+    /// The isolation of the sandbox's processes.
     pub profile: SecurityProfile,
-    /// Whether the agent comes as an image volume, else by init container.
+    /// True if an image volume delivers the agent, false if an init container does.
     pub image_volume: bool,
-    /// Which of its buckets are volumes of the pod.
+    /// The buckets that are volumes of the pod.
     pub volumes: Volumes,
 }
 
-/// Which buckets of a sandbox come as volumes of its pod.
+/// The buckets of a sandbox that are volumes of its pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Volumes {
-    /// None: a user namespace takes no FUSE volumes, or no driver can mount them.
+    /// None: a pod with a user namespace cannot have FUSE volumes, or no driver can mount
+    /// them.
     #[default]
     None,
-    /// Those that a volume serves well; `hutch-node` mounts the others.
+    /// Those that suit a volume. `hutch-node` mounts the others.
     Declared,
-    /// All: there is a driver and no `hutch-node`.
+    /// All: the nodes have a driver and no `hutch-node`.
     All,
 }
 
-/// What the nodes are known to have.
+/// All nodes and their CSI drivers.
 #[derive(Clone, Copy)]
-pub struct Known<'a> {
-    /// The nodes.
+pub struct ClusterNodes<'a> {
     pub nodes: &'a [Arc<Node>],
-    /// Their CSI drivers.
+    /// The CSI drivers of each node.
     pub drivers: &'a [Arc<CSINode>],
 }
 
 /// First release of the API server that has image volumes on by default.
 const IMAGE_VOLUMES_SINCE: (u32, u32) = (1, 35);
 
-/// Decides for `spec`, or says why no pod can be made.
+/// Decides about a new pod for `spec`.
+///
+/// # Errors
+/// The reason why no pod can be created.
 pub fn decide(
     spec: &SandboxSpec,
     settings: &PodSettings,
     runtime: Option<&RuntimeClass>,
-    known: Known,
+    cluster: ClusterNodes,
 ) -> Result<Placement, Problem> {
-    let nodes = candidates(spec, runtime, known.nodes);
+    let nodes = candidates(spec, runtime, cluster.nodes);
     let handler = runtime.map_or("", |class| class.handler.as_str());
-    let able = |node: &&Node| user_namespaces(node, handler);
-    let all_able = !nodes.is_empty() && nodes.iter().all(able);
-    let profile = match spec.security_profile.or(settings.default_profile) {
-        Some(SecurityProfile::Root) if !nodes.iter().any(able) => {
-            return Err(Problem::failed(
-                "UserNamespacesUnsupported",
-                "securityProfile Root needs a node with user namespaces (containerd 2.0, runc 1.2 and Linux 6.3 or newer), and no node that could take the pod has them: use securityProfile Restricted, or upgrade the nodes",
-            ));
-        }
-        Some(profile) => profile,
-        None if all_able => SecurityProfile::Root,
-        None => SecurityProfile::Restricted,
-    };
-    let image_volume = match settings.delivery {
-        Delivery::Image => true,
-        Delivery::Init => false,
-        Delivery::Auto => {
-            // Runtimes in a virtual machine or with a kernel of their own may
-            // lack image volumes without saying so.
-            let plain = matches!(handler, "" | "runc" | "crun");
-            plain
-                && settings.server_version >= IMAGE_VOLUMES_SINCE
-                && !nodes.is_empty()
-                && nodes.iter().all(|node| image_volumes(node))
-        }
-    };
+    let profile = profile(spec, settings, &nodes, handler)?;
     let volumes = match profile {
         SecurityProfile::Restricted if !spec.buckets.is_empty() => {
-            volumes(&nodes, known.drivers, &settings.buckets)
+            volumes(&nodes, cluster.drivers, &settings.buckets)
         }
         _ => Volumes::None,
     };
     Ok(Placement {
         profile,
-        image_volume,
+        image_volume: image_volume(settings, &nodes, handler),
         volumes,
     })
 }
 
-/// The scheduler does not ask which node has a driver, so that every node has to
-/// have it.
+fn profile(
+    spec: &SandboxSpec,
+    settings: &PodSettings,
+    nodes: &[&Node],
+    handler: &str,
+) -> Result<SecurityProfile, Problem> {
+    let able = |node: &&Node| has_user_namespaces(node, handler);
+    let all_able = !nodes.is_empty() && nodes.iter().all(able);
+    match spec.security_profile.or(settings.default_profile) {
+        Some(SecurityProfile::Root) if !nodes.iter().any(able) => Err(Problem::failed(
+            Reason::UserNamespacesUnsupported,
+            "securityProfile Root needs a node with user namespaces (containerd 2.0, runc 1.2 and Linux 6.3 or newer), and no node that could take the pod has them: use securityProfile Restricted, or upgrade the nodes",
+        )),
+        Some(profile) => Ok(profile),
+        None if all_able => Ok(SecurityProfile::Root),
+        None => Ok(SecurityProfile::Restricted),
+    }
+}
+
+/// True if an image volume delivers the agent.
+fn image_volume(settings: &PodSettings, nodes: &[&Node], handler: &str) -> bool {
+    match settings.delivery {
+        Delivery::Image => true,
+        Delivery::Init => false,
+        Delivery::Auto => {
+            // Runtimes in a virtual machine or with a kernel of their own may lack image
+            // volumes without reporting it.
+            matches!(handler, "" | "runc" | "crun")
+                && settings.server_version >= IMAGE_VOLUMES_SINCE
+                && !nodes.is_empty()
+                && nodes.iter().all(|node| has_image_volumes(node))
+        }
+    }
+}
+
+/// The buckets that are volumes. Every node must have the driver, because the scheduler does
+/// not consider drivers.
 fn volumes(nodes: &[&Node], drivers: &[Arc<CSINode>], settings: &BucketSettings) -> Volumes {
     let everywhere = |driver: &str| {
         let has = |node: &&Node| {
-            let mut known = drivers.iter();
-            known.any(|known| {
-                known.metadata.name == node.metadata.name
-                    && known.spec.drivers.iter().any(|own| own.name == driver)
+            let mut all = drivers.iter();
+            all.any(|on_node| {
+                on_node.metadata.name == node.metadata.name
+                    && on_node.spec.drivers.iter().any(|own| own.name == driver)
             })
         };
         !nodes.is_empty() && nodes.iter().all(has)
@@ -120,22 +134,22 @@ fn volumes(nodes: &[&Node], drivers: &[Arc<CSINode>], settings: &BucketSettings)
     }
 }
 
-/// The nodes that the scheduler could choose from; where taints leave none (a
-/// node that is not ready yet, say), those that match the selectors.
+/// The nodes that could take the pod. If taints exclude all of them, for instance because a
+/// node is not ready yet, the nodes that match the selectors.
 fn candidates<'a>(
     spec: &SandboxSpec,
     runtime: Option<&RuntimeClass>,
     nodes: &'a [Arc<Node>],
 ) -> Vec<&'a Node> {
     let scheduling = runtime.and_then(|class| class.scheduling.as_ref());
-    let theirs = scheduling.and_then(|scheduling| scheduling.node_selector.as_ref());
+    let of_runtime = scheduling.and_then(|scheduling| scheduling.node_selector.as_ref());
     let matching: Vec<&Node> = nodes
         .iter()
         .map(Arc::as_ref)
         .filter(|node| {
             let carries = |(key, value): (&String, &String)| node.labels().get(key) == Some(value);
             spec.node_selector.iter().all(carries)
-                && theirs.is_none_or(|selector| selector.iter().all(carries))
+                && of_runtime.is_none_or(|selector| selector.iter().all(carries))
         })
         .collect();
     let open: Vec<&Node> = matching
@@ -172,25 +186,25 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     effect && key && value
 }
 
-/// Whether the kubelet reports user namespaces for the handler; the default
-/// handler has an empty name.
-fn user_namespaces(node: &Node, handler: &str) -> bool {
+/// True if the kubelet reports user namespaces for the runtime handler. The default handler
+/// has an empty name.
+fn has_user_namespaces(node: &Node, handler: &str) -> bool {
     let status = node.status.as_ref();
     let handlers = status.and_then(|status| status.runtime_handlers.as_ref());
     handlers.is_some_and(|handlers| {
         handlers
             .iter()
-            .filter(|known| known.name.as_deref().unwrap_or_default() == handler)
-            .any(|known| {
-                let features = known.features.as_ref();
+            .filter(|own| own.name.as_deref().unwrap_or_default() == handler)
+            .any(|own| {
+                let features = own.features.as_ref();
                 features.and_then(|features| features.user_namespaces) == Some(true)
             })
     })
 }
 
-/// Whether the node's runtime can mount an image as a volume with its files
-/// executable: containerd 2.1, CRI-O 1.31.
-fn image_volumes(node: &Node) -> bool {
+/// True if the node's runtime can mount an image as a volume with executable files:
+/// containerd 2.1, CRI-O 1.31.
+fn has_image_volumes(node: &Node) -> bool {
     let status = node.status.as_ref();
     let Some(info) = status.and_then(|status| status.node_info.as_ref()) else {
         return false;

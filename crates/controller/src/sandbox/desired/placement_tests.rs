@@ -47,8 +47,8 @@ fn tainted(mut node: Node, effect: &str) -> Node {
     node
 }
 
-fn known(nodes: &[Arc<Node>]) -> Known<'_> {
-    Known {
+fn cluster(nodes: &[Arc<Node>]) -> ClusterNodes<'_> {
+    ClusterNodes {
         nodes,
         drivers: &[],
     }
@@ -56,21 +56,21 @@ fn known(nodes: &[Arc<Node>]) -> Known<'_> {
 
 fn decided(spec: &SandboxSpec, nodes: Vec<Node>) -> Result<Placement, Problem> {
     let nodes: Vec<_> = nodes.into_iter().map(Arc::new).collect();
-    decide(spec, &settings(), None, known(&nodes))
+    decide(spec, &settings(), None, cluster(&nodes))
 }
 
 const NEW: &str = "containerd://2.4.2";
 const OLD: &str = "containerd://1.6.20~ds1";
 
 #[test]
-fn able_nodes_give_root_and_an_image_volume() {
+fn a_pod_is_root_with_an_image_volume_if_all_nodes_support_both() {
     let placement = decided(&SandboxSpec::default(), vec![node(NEW, true)]).unwrap();
     assert_eq!(placement.profile, SecurityProfile::Root);
     assert!(placement.image_volume);
 }
 
 #[test]
-fn one_node_that_cannot_is_enough_to_fall_back() {
+fn a_pod_is_restricted_if_one_node_has_no_user_namespaces() {
     let placement = decided(
         &SandboxSpec::default(),
         vec![node(NEW, true), node(OLD, false)],
@@ -81,14 +81,14 @@ fn one_node_that_cannot_is_enough_to_fall_back() {
 }
 
 #[test]
-fn without_any_node_the_cautious_choice_is_made() {
+fn without_nodes_a_pod_is_restricted_and_has_an_init_container() {
     let placement = decided(&SandboxSpec::default(), vec![]).unwrap();
     assert_eq!(placement.profile, SecurityProfile::Restricted);
     assert!(!placement.image_volume);
 }
 
 #[test]
-fn nodes_that_cannot_take_the_pod_have_no_say() {
+fn a_node_that_cannot_take_the_pod_does_not_count() {
     let mut other = node(OLD, false);
     other.labels_mut().insert("disk".into(), "slow".into());
     let mut spec = SandboxSpec::default();
@@ -116,7 +116,7 @@ fn nodes_that_cannot_take_the_pod_have_no_say() {
 }
 
 #[test]
-fn a_node_that_is_only_not_ready_yet_is_asked_all_the_same() {
+fn a_node_that_is_not_ready_yet_counts_if_there_is_no_other() {
     let starting = tainted(node(NEW, true), "NoSchedule");
     let placement = decided(&SandboxSpec::default(), vec![starting]).unwrap();
     assert_eq!(placement.profile, SecurityProfile::Root);
@@ -129,25 +129,25 @@ fn root_without_user_namespaces_is_refused_with_advice() {
         ..Default::default()
     };
     let problem = decided(&spec, vec![node(OLD, false)]).unwrap_err();
-    assert_eq!(problem.reason, "UserNamespacesUnsupported");
+    assert_eq!(problem.reason, Reason::UserNamespacesUnsupported);
     assert!(problem.failed && problem.message.contains("Restricted"));
     assert!(decided(&spec, vec![node(OLD, false), node(NEW, true)]).is_ok());
 }
 
 #[test]
-fn the_handler_of_the_runtime_class_is_the_one_that_counts() {
+fn the_handler_of_the_runtime_class_decides() {
     let nodes = [Arc::new(node(NEW, true))];
     let class = |handler: &str| RuntimeClass {
         handler: handler.into(),
         ..Default::default()
     };
     let spec = SandboxSpec::default();
-    let runc = decide(&spec, &settings(), Some(&class("runc")), known(&nodes)).unwrap();
+    let runc = decide(&spec, &settings(), Some(&class("runc")), cluster(&nodes)).unwrap();
     assert_eq!(
         (runc.profile, runc.image_volume),
         (SecurityProfile::Root, true)
     );
-    let kata = decide(&spec, &settings(), Some(&class("kata")), known(&nodes)).unwrap();
+    let kata = decide(&spec, &settings(), Some(&class("kata")), cluster(&nodes)).unwrap();
     assert_eq!(
         (kata.profile, kata.image_volume),
         (SecurityProfile::Restricted, false)
@@ -164,7 +164,7 @@ fn an_old_server_or_the_setting_decides_the_delivery() {
             delivery,
             ..settings()
         };
-        decide(&spec, &settings, None, known(&nodes))
+        decide(&spec, &settings, None, cluster(&nodes))
             .unwrap()
             .image_volume
     };
@@ -184,12 +184,12 @@ fn runtime_versions_are_read_as_the_kubelet_writes_them() {
         ("docker://29.0.0", false),
         ("", false),
     ] {
-        assert_eq!(image_volumes(&node(runtime, true)), able, "{runtime}");
+        assert_eq!(has_image_volumes(&node(runtime, true)), able, "{runtime}");
     }
 }
 
 #[test]
-fn buckets_are_volumes_where_every_node_has_the_driver_and_nobody_is_root() {
+fn buckets_are_volumes_of_a_restricted_pod_if_every_node_has_the_driver() {
     let settings = PodSettings {
         buckets: BucketSettings {
             csi_driver: "ru.yandex.s3.csi".into(),
@@ -211,11 +211,11 @@ fn buckets_are_volumes_where_every_node_has_the_driver_and_nobody_is_root() {
             ..Default::default()
         };
         let drivers = [Arc::new(csi_node("a", a)), Arc::new(csi_node("b", b))];
-        let known = Known {
+        let cluster = ClusterNodes {
             nodes: &nodes,
             drivers: &drivers,
         };
-        decide(&spec, &settings, None, known).unwrap().volumes
+        decide(&spec, &settings, None, cluster).unwrap().volumes
     };
     let restricted = |a: &[&str], b: &[&str]| decided(SecurityProfile::Restricted, a, b);
     assert_eq!(restricted(&[yandex], &[yandex]), Volumes::All);

@@ -27,14 +27,12 @@ const GRACE_SECONDS: i64 = 5;
 pub(super) const USER: i64 = 1000;
 /// Size of the emptyDir that an init container copies the agent into.
 const AGENT_SIZE: &str = "64Mi";
-/// Names of the volumes.
 const WORKSPACE: &str = "workspace";
 const AGENT: &str = "agent";
-/// What package managers do: give files to users (CHOWN, FOWNER, FSETID), write
-/// where root may though the mode does not say so (DAC_OVERRIDE), run their
-/// downloads as another user (SETUID, SETGID: apt's `_apt`) and end those
-/// (KILL), set file capabilities of what they install (SETFCAP), enter a chroot
-/// (SYS_CHROOT); and a server may take a port below 1024 (NET_BIND_SERVICE).
+/// Capabilities of uid 0. Package managers change the owner of files (CHOWN, FOWNER, FSETID),
+/// ignore file modes (DAC_OVERRIDE), download as another user (SETUID, SETGID: apt's `_apt`)
+/// and kill those processes (KILL), set file capabilities (SETFCAP) and enter a chroot
+/// (SYS_CHROOT). Servers bind ports below 1024 (NET_BIND_SERVICE).
 const CAPABILITIES: [&str; 10] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -48,7 +46,7 @@ const CAPABILITIES: [&str; 10] = [
     "SYS_CHROOT",
 ];
 
-/// The pod for `sandbox` as `placement` decided, with `buckets` as volumes.
+/// The pod for `sandbox`. `buckets` are its volumes.
 pub fn pod(
     sandbox: &Sandbox,
     settings: &PodSettings,
@@ -62,7 +60,7 @@ pub fn pod(
             name: Some(names::pod(&sandbox.name_any())),
             namespace: sandbox.namespace(),
             labels: Some(labels_of(sandbox)),
-            annotations: Some(recorded(sandbox, buckets)),
+            annotations: Some(annotations_of(sandbox, buckets)),
             owner_references: Some(sandbox.owner_reference().into_iter().collect()),
             ..Default::default()
         },
@@ -86,8 +84,8 @@ pub fn pod(
     }
 }
 
-/// What the pod says of how it was made, and for which project.
-fn recorded(sandbox: &Sandbox, buckets: &[BucketVolume]) -> BTreeMap<String, String> {
+/// The pod's annotations: the parts of the spec that it was created from, and its project.
+fn annotations_of(sandbox: &Sandbox, buckets: &[BucketVolume]) -> BTreeMap<String, String> {
     let mut notes = BTreeMap::from([(
         annotations::POD_DIGEST.to_owned(),
         digest::of(&sandbox.spec),
@@ -99,7 +97,7 @@ fn recorded(sandbox: &Sandbox, buckets: &[BucketVolume]) -> BTreeMap<String, Str
         }
     }
     if !buckets.is_empty() {
-        let all: Vec<_> = buckets.iter().map(BucketVolume::note).collect();
+        let all: Vec<_> = buckets.iter().map(BucketVolume::annotation).collect();
         notes.insert(annotations::BUCKETS.to_owned(), all.join(" "));
     }
     if let Some(project) = &sandbox.spec.project {
@@ -139,7 +137,7 @@ fn container(
             ..Default::default()
         },
     ];
-    mounts.extend(buckets.iter().map(|bucket| bucket.in_pod().1));
+    mounts.extend(buckets.iter().map(|bucket| bucket.pod_volume().1));
     Container {
         name: CONTAINER.to_owned(),
         image: Some(image(spec, settings).to_owned()),
@@ -158,12 +156,13 @@ fn container(
     }
 }
 
-/// The image that a new pod would run.
+/// The image of a new pod.
 pub fn image<'a>(spec: &'a SandboxSpec, settings: &'a PodSettings) -> &'a str {
     spec.image.as_deref().unwrap_or(&settings.default_image)
 }
 
-/// The user's variables, and a home where uid 1000 may have none in the image.
+/// The user's variables. Profile Restricted sets HOME as well, because uid 1000 may have no
+/// home in the image.
 fn environment(spec: &SandboxSpec, restricted: bool) -> Vec<EnvVar> {
     let variable = |name: &str, value: &str| EnvVar {
         name: name.to_owned(),
@@ -181,13 +180,13 @@ fn environment(spec: &SandboxSpec, restricted: bool) -> Vec<EnvVar> {
     variables
 }
 
-/// `text` so that Kubernetes expands nothing in it: `$(NAME)` is its syntax in
-/// commands and values, and `$$` is one dollar.
+/// Escapes `text`, so that Kubernetes expands nothing in it: `$(NAME)` is its syntax for a
+/// variable in commands and values, and `$$` is one dollar.
 fn literal(text: &str) -> String {
     text.replace('$', "$$")
 }
 
-/// Copies the agent out of the operator's image where images cannot be volumes.
+/// The init container that copies the agent out of the operator's image.
 fn installer(settings: &PodSettings, restricted: bool) -> Container {
     let amount = |cpu: &str, memory: &str| Compute {
         cpu: Some(cpu.to_owned()),
@@ -258,13 +257,13 @@ fn volumes(
         ..Default::default()
     };
     let mut all = vec![workspace, agent];
-    all.extend(buckets.iter().map(|bucket| bucket.in_pod().0));
+    all.extend(buckets.iter().map(|bucket| bucket.pod_volume().0));
     all
 }
 
-/// The group that the kubelet gives the workspace to. With it, it would walk every
-/// object of a bucket whose driver lets it (k8s-csi-s3 does: `fsGroupPolicy` File);
-/// ours does not, so that the workspace keeps its group there.
+/// The group that the kubelet gives all volumes to. If the driver of a bucket allows it
+/// (k8s-csi-s3 does: `fsGroupPolicy` File), the kubelet would walk every object of the bucket,
+/// so such a pod has no group. The driver of `hutch-node` does not allow it.
 fn fs_group(settings: &PodSettings, buckets: &[BucketVolume]) -> Option<i64> {
     (buckets.is_empty() || settings.buckets.own_driver()).then_some(USER)
 }
@@ -282,7 +281,7 @@ fn pod_security(restricted: bool, fs_group: Option<i64>) -> PodSecurityContext {
         context.run_as_user = Some(USER);
         context.run_as_group = Some(USER);
         context.fs_group = fs_group;
-        // The whole tree is walked only when its root has another group.
+        // The kubelet walks the tree only if its root has another group.
         context.fs_group_change_policy = fs_group.map(|_| "OnRootMismatch".to_owned());
     } else {
         context.run_as_user = Some(0);

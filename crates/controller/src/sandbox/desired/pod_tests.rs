@@ -4,7 +4,7 @@ use crate::sandbox::desired::placement::Volumes;
 use crate::sandbox::fixtures::{bucket, sandbox, settings};
 use hutch_api::{EnvVar as Variable, Persistence, Project};
 
-fn made(sandbox: &Sandbox, profile: SecurityProfile, image_volume: bool) -> Pod {
+fn built(sandbox: &Sandbox, profile: SecurityProfile, image_volume: bool) -> Pod {
     pod(
         sandbox,
         &settings(),
@@ -18,16 +18,16 @@ fn made(sandbox: &Sandbox, profile: SecurityProfile, image_volume: bool) -> Pod 
 }
 
 fn root(sandbox: &Sandbox) -> PodSpec {
-    made(sandbox, SecurityProfile::Root, true).spec.unwrap()
+    built(sandbox, SecurityProfile::Root, true).spec.unwrap()
 }
 
 fn restricted(sandbox: &Sandbox) -> PodSpec {
-    made(sandbox, SecurityProfile::Restricted, false)
+    built(sandbox, SecurityProfile::Restricted, false)
         .spec
         .unwrap()
 }
 
-/// What Pod Security asks of "restricted", by its own words:
+/// Asserts the rules of the Pod Security level "restricted":
 /// kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
 fn assert_restricted(spec: &PodSpec) {
     let pod = spec.security_context.as_ref().unwrap();
@@ -56,7 +56,7 @@ fn assert_restricted(spec: &PodSpec) {
 }
 
 #[test]
-fn the_restricted_profile_is_pod_security_restricted_to_the_letter() {
+fn the_restricted_profile_meets_pod_security_restricted() {
     let spec = restricted(&sandbox(|_| ()));
     assert_restricted(&spec);
     let context = spec.security_context.unwrap();
@@ -68,7 +68,7 @@ fn the_restricted_profile_is_pod_security_restricted_to_the_letter() {
 }
 
 #[test]
-fn uid_0_never_comes_without_a_user_namespace() {
+fn uid_0_always_has_a_user_namespace() {
     let spec = root(&sandbox(|_| ()));
     assert_eq!(spec.security_context.unwrap().run_as_user, Some(0));
     assert_eq!(spec.host_users, Some(false));
@@ -93,7 +93,7 @@ fn uid_0_never_comes_without_a_user_namespace() {
 }
 
 #[test]
-fn nothing_of_the_cluster_reaches_into_a_sandbox() {
+fn a_sandbox_gets_no_token_and_no_service_links_and_has_limits() {
     for spec in [root(&sandbox(|_| ())), restricted(&sandbox(|_| ()))] {
         assert_eq!(spec.automount_service_account_token, Some(false));
         assert_eq!(spec.enable_service_links, Some(false));
@@ -123,7 +123,7 @@ fn nothing_of_the_cluster_reaches_into_a_sandbox() {
 }
 
 #[test]
-fn the_agent_runs_as_pid_1_with_the_users_program_as_its_child() {
+fn the_agent_is_the_command_and_the_users_program_its_argument() {
     let with = sandbox(|spec| spec.command = vec!["serve".into(), "$(HOME) $$x".into()]);
     let spec = root(&with);
     assert_eq!(
@@ -143,7 +143,7 @@ fn the_agent_runs_as_pid_1_with_the_users_program_as_its_child() {
 }
 
 #[test]
-fn the_agent_is_an_image_volume_or_copied_once() {
+fn an_image_volume_or_an_init_container_delivers_the_agent() {
     let volume = |spec: &PodSpec| spec.volumes.as_ref().unwrap()[1].clone();
     let mount = |spec: &PodSpec| spec.containers[0].volume_mounts.as_ref().unwrap()[2].clone();
     let image = root(&sandbox(|_| ()));
@@ -167,7 +167,7 @@ fn the_agent_is_an_image_volume_or_copied_once() {
 }
 
 #[test]
-fn workspace_and_state_share_a_volume_side_by_side() {
+fn the_workspace_and_the_state_are_directories_of_one_volume() {
     let spec = root(&sandbox(|spec| spec.workspace.mount_path = "/data".into()));
     let mounts: Vec<_> = spec.containers[0].volume_mounts.as_ref().unwrap()[..2]
         .iter()
@@ -196,7 +196,7 @@ fn workspace_and_state_share_a_volume_side_by_side() {
 }
 
 #[test]
-fn values_reach_the_sandbox_as_they_are_written() {
+fn dollars_in_values_are_escaped() {
     let with = sandbox(|spec| {
         spec.env = vec![Variable {
             name: "PRICE".into(),
@@ -209,7 +209,7 @@ fn values_reach_the_sandbox_as_they_are_written() {
 }
 
 #[test]
-fn uid_1000_has_a_home_unless_the_user_says_where() {
+fn uid_1000_has_its_home_in_the_workspace_unless_the_spec_sets_it() {
     let home = |spec: PodSpec| {
         let env = spec.containers[0].env.clone().unwrap();
         let homes: Vec<_> = env.into_iter().filter(|v| v.name == "HOME").collect();
@@ -227,7 +227,7 @@ fn uid_1000_has_a_home_unless_the_user_says_where() {
 }
 
 #[test]
-fn every_field_that_is_accepted_has_its_effect() {
+fn every_field_of_the_spec_has_its_effect() {
     let mut full = sandbox(|spec| {
         spec.image = Some("node:22".into());
         spec.runtime_class_name = Some("gvisor".into());
@@ -243,7 +243,7 @@ fn every_field_that_is_accepted_has_its_effect() {
     });
     full.annotations_mut()
         .insert(annotations::RESTART.into(), "7".into());
-    let pod = made(&full, SecurityProfile::Root, true);
+    let pod = built(&full, SecurityProfile::Root, true);
     assert_eq!(pod.annotations()[annotations::PROJECT], "p/1");
     assert_eq!(pod.annotations()[annotations::RESTART], "7");
     let spec = pod.spec.unwrap();
@@ -258,7 +258,7 @@ fn every_field_that_is_accepted_has_its_effect() {
 
 #[test]
 fn a_pod_is_owned_by_the_sandbox_and_named_after_it() {
-    let pod = made(&sandbox(|_| ()), SecurityProfile::Root, true);
+    let pod = built(&sandbox(|_| ()), SecurityProfile::Root, true);
     assert_eq!(pod.name_any(), "box");
     let owner = &pod.owner_references()[0];
     assert_eq!(
@@ -269,7 +269,7 @@ fn a_pod_is_owned_by_the_sandbox_and_named_after_it() {
 }
 
 #[test]
-fn buckets_are_volumes_of_a_pod_that_gives_no_bucket_to_its_group() {
+fn a_pod_with_bucket_volumes_gives_no_bucket_to_its_group() {
     let mut read_only = bucket("docs");
     read_only.read_only = true;
     let sandbox = sandbox(|spec| spec.buckets = vec![bucket("data"), read_only]);
@@ -311,7 +311,7 @@ fn buckets_are_volumes_of_a_pod_that_gives_no_bucket_to_its_group() {
 }
 
 #[test]
-fn a_namespace_can_have_limits_of_its_own() {
+fn a_namespace_can_have_its_own_limits() {
     let mut settings = settings();
     let small = Compute {
         cpu: Some("500m".into()),

@@ -1,7 +1,7 @@
-//! Amounts as Kubernetes writes them, as far as the schema lets them in.
+//! Quantities of Kubernetes, in the forms that the CRD's schema accepts.
 
-/// The amount in thousandths: `500m` is 500, `1Ki` is 1,024,000. `None` for what
-/// the schema does not let in.
+/// The quantity in thousandths: `500m` is 500, `1Ki` is 1,024,000. `None` for a text that the
+/// schema does not accept.
 pub fn milli(text: &str) -> Option<u128> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let scale: u128 = match &text[digits.len()..] {
@@ -28,12 +28,12 @@ pub fn milli(text: &str) -> Option<u128> {
     Some(amount)
 }
 
-/// Whether `a` is more than `b`; `false` where either cannot be read.
+/// True if `a` is more than `b`. False if one of them is malformed.
 pub fn exceeds(a: &str, b: &str) -> bool {
     matches!((milli(a), milli(b)), (Some(a), Some(b)) if a > b)
 }
 
-/// The sum, in bytes.
+/// The sum of the quantities in whole units, rounded up. Malformed ones count as zero.
 pub fn sum(amounts: &[&str]) -> String {
     let total: u128 = amounts.iter().filter_map(|text| milli(text)).sum();
     total.div_ceil(1000).to_string()

@@ -1,5 +1,5 @@
-//! Requests and limits of the sandbox's container: the spec's, else the
-//! operator's, made to fit together.
+//! Requests and limits of the sandbox's container. They come from the spec, or else from the
+//! operator's settings. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,12 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::quantity;
 use hutch_api::{Compute, Persistence, SandboxSpec};
 
-/// Requests and limits for `spec`. A default limit yields to a higher request of
-/// the spec, a default request to a lower limit. `extra` is the size of emptyDirs
-/// of ours: Kubernetes counts them into the pod's disk limit.
+/// Name of the disk in requests and limits.
+const DISK: &str = "ephemeral-storage";
+
+/// Requests and limits for `spec`. `limits` and `requests` are the defaults. A default limit
+/// grows to a higher request of the spec. A default request shrinks to a lower limit. `extra`
+/// has the sizes of Hutch's own emptyDirs, because Kubernetes counts them into the disk limit.
 pub fn requirements(
     spec: &SandboxSpec,
     limits: &Compute,
@@ -21,48 +24,55 @@ pub fn requirements(
     let empty = Compute::default();
     let own_limits = spec.resources.limits.as_ref().unwrap_or(&empty);
     let own_requests = spec.resources.requests.as_ref().unwrap_or(&empty);
-    let mut made = ResourceRequirements::default();
-    let mut upper = BTreeMap::new();
-    let mut lower = BTreeMap::new();
-    let fields: [(&str, Field); 3] = [
-        ("cpu", |compute| compute.cpu.as_ref()),
-        ("memory", |compute| compute.memory.as_ref()),
-        ("ephemeral-storage", |compute| {
-            compute.ephemeral_storage.as_ref()
-        }),
-    ];
-    for (name, field) in fields {
+    let (mut upper, mut lower) = (BTreeMap::new(), BTreeMap::new());
+    for (name, field) in FIELDS {
         let (limit, request) = fit(
             (field(own_limits), field(limits)),
             (field(own_requests), field(requests)),
         );
-        if let Some(mut limit) = limit {
-            if name == "ephemeral-storage" {
-                let mut parts = extra.to_vec();
-                if spec.workspace.persistence == Persistence::Ephemeral {
-                    parts.push(&spec.workspace.size);
-                }
-                if !parts.is_empty() {
-                    parts.push(&limit);
-                    limit = quantity::sum(&parts);
-                }
+        let limit = limit.map(|limit| {
+            if name == DISK {
+                disk_limit(spec, limit, extra)
+            } else {
+                limit
             }
-            upper.insert(name.to_owned(), Quantity(limit));
-        }
-        if let Some(request) = request {
-            lower.insert(name.to_owned(), Quantity(request));
-        }
+        });
+        upper.extend(limit.map(|limit| (name.to_owned(), Quantity(limit))));
+        lower.extend(request.map(|request| (name.to_owned(), Quantity(request))));
     }
-    made.limits = Some(upper);
-    made.requests = Some(lower);
-    made
+    ResourceRequirements {
+        limits: Some(upper),
+        requests: Some(lower),
+        ..Default::default()
+    }
 }
 
-/// One of the amounts.
+/// The disk limit with all emptyDirs of the pod: `extra` and an ephemeral workspace.
+fn disk_limit(spec: &SandboxSpec, limit: String, extra: &[&str]) -> String {
+    let mut parts = extra.to_vec();
+    if spec.workspace.persistence == Persistence::Ephemeral {
+        parts.push(&spec.workspace.size);
+    }
+    if parts.is_empty() {
+        return limit;
+    }
+    parts.push(&limit);
+    quantity::sum(&parts)
+}
+
+/// Selects one quantity.
 type Field = fn(&Compute) -> Option<&String>;
+
+const FIELDS: [(&str, Field); 3] = [
+    ("cpu", |compute| compute.cpu.as_ref()),
+    ("memory", |compute| compute.memory.as_ref()),
+    (DISK, |compute| compute.ephemeral_storage.as_ref()),
+];
+
+/// A quantity of the spec, and its default.
 type Choice<'a> = (Option<&'a String>, Option<&'a String>);
 
-/// Limit and request out of (own, default) pairs.
+/// The limit and the request.
 fn fit(limit: Choice, request: Choice) -> (Option<String>, Option<String>) {
     let upper = match (limit, request) {
         ((None, Some(default)), (Some(request), _)) if quantity::exceeds(request, default) => {
@@ -102,13 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_spec_leaves_out_gets_the_defaults() {
+    fn a_field_that_is_not_set_gets_the_default() {
         let spec = SandboxSpec::default();
         assert_eq!(made(&spec, &[]), ["10m/1", "32Mi/1Gi", "1Mi/1Mi"]);
     }
 
     #[test]
-    fn a_default_yields_to_what_the_spec_says() {
+    fn a_default_adapts_to_the_spec() {
         let spec = SandboxSpec {
             resources: Resources {
                 limits: Some(compute(None, Some("16Mi"), None)),

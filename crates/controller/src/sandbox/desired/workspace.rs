@@ -1,4 +1,4 @@
-//! The claim of a persistent workspace, and what of it can change live.
+//! The claim of a persistent workspace, and the patches for an existing claim.
 
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
@@ -11,15 +11,16 @@ use serde_json::{Value, json};
 use super::{labels_of, quantity};
 use hutch_api::{Persistence, ReclaimPolicy, Sandbox, labels};
 use hutch_core::names;
+use hutch_core::objects::{is_bound, is_owned_by};
 
-/// Name of the sandbox's claim; `None` where the workspace is ephemeral.
+/// Name of the sandbox's claim; `None` if the workspace is ephemeral.
 pub fn claim_name(sandbox: &Sandbox) -> Option<String> {
     let persistent = sandbox.spec.workspace.persistence == Persistence::Persistent;
     persistent.then(|| names::claim(&sandbox.name_any(), &sandbox.uid().unwrap_or_default()))
 }
 
-/// The claim as it is created. A retained one has no owner from the beginning:
-/// the garbage collector would delete an owned one with its sandbox.
+/// The claim of a new sandbox; `None` if the workspace is ephemeral. A retained claim has no
+/// owner, because the garbage collector deletes an owned claim with its sandbox.
 pub fn claim(sandbox: &Sandbox) -> Option<PersistentVolumeClaim> {
     let workspace = &sandbox.spec.workspace;
     let retained = workspace.reclaim_policy == ReclaimPolicy::Retain;
@@ -49,18 +50,17 @@ pub fn claim(sandbox: &Sandbox) -> Option<PersistentVolumeClaim> {
     })
 }
 
-/// What has to change on the claim for its reclaim policy to be the spec's.
+/// The patch that gives the claim the reclaim policy of the spec; `None` if it has that.
 pub fn reclaim_patch(sandbox: &Sandbox, claim: &PersistentVolumeClaim) -> Option<Value> {
     let uid = sandbox.uid()?;
-    let ours = |reference: &&_| owner_uid(reference) == uid;
-    let owned = claim.owner_references().iter().any(|r| ours(&r));
+    let owned = is_owned_by(&claim.metadata, &uid);
     let labelled = claim.labels().contains_key(labels::RETAINED);
     let retain = sandbox.spec.workspace.reclaim_policy == ReclaimPolicy::Retain;
     if retain != owned && retain == labelled {
         return None;
     }
     let mut owners = claim.owner_references().to_vec();
-    owners.retain(|reference| !ours(&reference));
+    owners.retain(|owner| owner.uid != uid);
     if !retain {
         owners.extend(sandbox.owner_reference());
     }
@@ -70,25 +70,15 @@ pub fn reclaim_patch(sandbox: &Sandbox, claim: &PersistentVolumeClaim) -> Option
     }))
 }
 
-fn owner_uid(reference: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference) -> &str {
-    &reference.uid
-}
-
-/// What has to change on the claim for it to be as large as the spec says.
+/// The patch that gives the claim the size of the spec; `None` if it is large enough, or not
+/// bound. Only a bound claim can grow, and the event of its binding starts a new reconcile.
 pub fn resize_patch(sandbox: &Sandbox, claim: &PersistentVolumeClaim) -> Option<Value> {
     let wanted = &sandbox.spec.workspace.size;
-    let bound = claim
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref())
-        == Some("Bound");
-    // Only a bound claim can grow; one that is not bound yet is looked at again
-    // when it is.
-    (bound && quantity::exceeds(wanted, requested(claim)?))
+    (is_bound(claim) && quantity::exceeds(wanted, requested(claim)?))
         .then(|| json!({ "spec": { "resources": { "requests": { "storage": wanted } } } }))
 }
 
-/// The size that the claim asks for.
+/// The size that the claim requests.
 pub fn requested(claim: &PersistentVolumeClaim) -> Option<&str> {
     let resources = claim.spec.as_ref()?.resources.as_ref()?;
     Some(&resources.requests.as_ref()?.get("storage")?.0)
@@ -131,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_goes_with_its_sandbox_unless_it_is_retained() {
+    fn a_claim_is_deleted_with_its_sandbox_unless_it_is_retained() {
         let delete = claim(&sandbox(ReclaimPolicy::Delete)).unwrap();
         assert_eq!(delete.owner_references()[0].uid, "uid-1");
         assert_eq!(delete.owner_references()[0].controller, Some(true));
@@ -144,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_changes_live_in_both_directions() {
+    fn the_reclaim_policy_of_a_claim_can_change_both_ways() {
         let (delete, retain) = (
             sandbox(ReclaimPolicy::Delete),
             sandbox(ReclaimPolicy::Retain),

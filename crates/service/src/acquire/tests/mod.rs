@@ -1,0 +1,5 @@
+mod activity;
+mod attached_pods;
+mod lifecycle;
+mod reach;
+mod usable;
