@@ -144,10 +144,10 @@ async fn a_request_without_a_valid_key_gets_the_same_answer_on_every_route() {
     // Only keys of the project API show the state of the database.
     let scope = ["--scope", "project"];
     let project = world.live_key(&url, "acme", &world.namespace, &scope).await;
-    for (key, told) in [(&key, json!(null)), (&project, json!(false))] {
+    for (key, reported) in [(&key, json!(null)), (&project, json!(false))] {
         let bearer = format!("Bearer {key}");
         let health = get(&format!("{url}/health"), &[("authorization", &bearer)]).await;
-        assert_eq!(health.body["database"]["configured"], told);
+        assert_eq!(health.body["database"]["configured"], reported);
     }
     let made = world.sandboxes().list(&Default::default()).await.unwrap();
     assert!(made.items.is_empty());
@@ -252,8 +252,11 @@ async fn the_facades_own_s3_credentials_serve_its_own_namespace_only() {
     ] {
         let tenant = Tenant::new(&with_user(&url, &key), "none");
         let answer = tenant.post("/mount-bucket", wanted.clone()).await;
-        let said = answer.body.to_string();
-        assert!(answer.status == status && said.contains(text), "{said}");
+        let printed = answer.body.to_string();
+        assert!(
+            answer.status == status && printed.contains(text),
+            "{printed}"
+        );
     }
 }
 
@@ -284,10 +287,10 @@ fn the_facade_does_not_start_on_the_network_without_keys() {
     command.args(["facade", "--listen", "0.0.0.0:0", "--insecure-no-auth"]);
     let output = command.output().unwrap();
     assert!(!output.status.success());
-    let said = String::from_utf8(output.stderr).unwrap();
+    let printed = String::from_utf8(output.stderr).unwrap();
     assert!(
-        said.contains("hutch keys create") && said.contains("127.0.0.1"),
-        "{said}"
+        printed.contains("hutch keys create") && printed.contains("127.0.0.1"),
+        "{printed}"
     );
 }
 

@@ -217,14 +217,14 @@ async fn every_request_has_an_audit_line_without_content_or_key() {
     };
     let write = &lines[0];
     common(write);
-    let told = [
+    let reported = [
         &write["method"],
         &write["route"],
         &write["sandbox"],
         &write["status"],
     ];
     assert_eq!(
-        told,
+        reported,
         [
             &json!("POST"),
             &json!("/files/write"),

@@ -259,8 +259,8 @@ async fn the_facades_own_s3_credentials_serve_requests_without_any_and_stay_secr
     let objects = world
         .kubectl(&["get", "sbx,pods,events,pv,pvc", "-o", "yaml"], "")
         .unwrap();
-    for said in [objects, hutch.log(), node.hutch().log()] {
-        assert!(!said.contains(&s3.secret_key));
+    for output in [objects, hutch.log(), node.hutch().log()] {
+        assert!(!output.contains(&s3.secret_key));
     }
 }
 

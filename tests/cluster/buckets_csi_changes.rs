@@ -79,8 +79,12 @@ async fn a_volume_with_a_wrong_key_reports_it_and_is_mounted_when_the_secret_is_
     s3.put("data", "file", "text");
     world.change_secret("keys", &s3.access_key, "wrong").await;
     restricted(&world, "s", &[s3.bucket("data", "/mnt/data")], IDLE).await;
-    let told = world.condition("s", "Ready", "AccessDenied").await;
-    assert!(told.message.contains("bucket data"), "{}", told.message);
+    let reported = world.condition("s", "Ready", "AccessDenied").await;
+    assert!(
+        reported.message.contains("bucket data"),
+        "{}",
+        reported.message
+    );
     let sandbox = world.sandboxes().get("s").await.unwrap();
     let status = sandbox.status.unwrap();
     assert_eq!(status.phase, Phase::Failed);
@@ -106,8 +110,8 @@ async fn a_volume_with_a_wrong_key_reports_it_and_is_mounted_when_the_secret_is_
     let kinds = "sbx,pods,events,pvc,pv";
     let objects = world.kubectl(&["get", kinds, "-o", "yaml"], "").unwrap();
     let logs = [hutch.log(), node.hutch().log()];
-    for said in [inside, objects].into_iter().chain(logs) {
-        assert!(!said.contains(key), "{said}");
+    for output in [inside, objects].into_iter().chain(logs) {
+        assert!(!output.contains(key), "{output}");
     }
     ends(&world, &node, "s").await;
 }

@@ -172,14 +172,14 @@ async fn a_handle_that_is_in_use_is_refused_until_it_is_free() {
         .unwrap();
     buckets.restricted("box", json!({}));
     let status = buckets.in_phase("box", Phase::Failed, "HandleInUse").await;
-    let told = buckets
+    let reported = buckets
         .world
         .condition("box", "BucketsReady", "HandleInUse")
         .await;
     assert!(
-        told.message.contains("another namespace"),
+        reported.message.contains("another namespace"),
         "{}",
-        told.message
+        reported.message
     );
     assert_eq!(status.pod_name, None);
     assert!(buckets.left().await.is_empty());
@@ -192,14 +192,14 @@ async fn a_handle_that_is_in_use_is_refused_until_it_is_free() {
     let (_, claim) = buckets.made("box").await;
     // Another Secret of the same namespace counts as other credentials, too.
     buckets.restricted("other", json!({"credentialsSecretRef": {"name": "others"}}));
-    let told = buckets
+    let reported = buckets
         .world
         .condition("other", "Ready", "HandleInUse")
         .await;
     assert!(
-        told.message.contains(&volume_of(&claim)),
+        reported.message.contains(&volume_of(&claim)),
         "{}",
-        told.message
+        reported.message
     );
     buckets.world.delete("box").await;
     buckets.made("other").await;
@@ -229,14 +229,14 @@ async fn bad_keys_and_endpoints_are_reported_and_a_pod_is_created_when_they_are_
     let _hutch = buckets.controller(&csi, &node).await;
     let endpoint = json!({"endpoint": "http://s3.example.com"});
     buckets.restricted("http", endpoint);
-    let told = buckets
+    let reported = buckets
         .world
         .condition("http", "BucketsReady", "InsecureEndpoint")
         .await;
     assert!(
-        told.message.contains("--allow-http-buckets"),
+        reported.message.contains("--allow-http-buckets"),
         "{}",
-        told.message
+        reported.message
     );
     let foreign = json!({"credentialsSecretRef": {"name": "keys", "namespace": "default"}});
     buckets.restricted("foreign", foreign);
@@ -246,12 +246,12 @@ async fn bad_keys_and_endpoints_are_reported_and_a_pod_is_created_when_they_are_
         .await;
 
     buckets.restricted("box", json!({}));
-    let told = buckets
+    let reported = buckets
         .world
         .condition("box", "Ready", "NoCredentials")
         .await;
     for word in ["Secret keys", "accessKeyID", "secretAccessKey"] {
-        assert!(told.message.contains(word), "{}", told.message);
+        assert!(reported.message.contains(word), "{}", reported.message);
     }
     assert!(buckets.left().await.is_empty());
     buckets.keys("keys").await;

@@ -54,8 +54,8 @@ async fn changed_s3_credentials_are_used_in_the_running_sandbox_once_they_work()
 
     // Wrong credentials are reported, and the mount stays in use.
     world.change_secret("keys", &s3.access_key, "wrong").await;
-    let told = world.not_mounted("s", "data", "AccessDenied").await;
-    assert_eq!(told.phase, BucketPhase::Mounted);
+    let reported = world.not_mounted("s", "data", "AccessDenied").await;
+    assert_eq!(reported.phase, BucketPhase::Mounted);
     assert_eq!(node.mounter("data"), mounter);
     assert_eq!(node.mounters().len(), 1, "nothing is left of the trial");
     let write = "echo 1 > /mnt/data/file; cat /mnt/data/file";

@@ -180,23 +180,23 @@ async fn install_upgrade_and_uninstall_leave_sandboxes_alone() {
     let own = ["--take-ownership", "--force-conflicts"];
     let directory = tempfile::tempdir().unwrap();
     let earlier = earlier(directory.path());
-    let said = release.apply_chart(&earlier, "install", TAGS[0], &values, &own);
+    let output = release.apply_chart(&earlier, "install", TAGS[0], &values, &own);
     let manifest = ["get", "manifest", release.name()];
     assert!(release.helm(&manifest, "").unwrap().contains(BEFORE));
     assert!(
-        said.contains("helm uninstall` keeps all sandboxes"),
-        "{said}"
+        output.contains("helm uninstall` keeps all sandboxes"),
+        "{output}"
     );
-    assert!(said.contains(&format!("{}: 5 sandboxes of size lite", release.tenant)));
+    assert!(output.contains(&format!("{}: 5 sandboxes of size lite", release.tenant)));
 
     let url = release.keyed_url("tenant").await;
     let client = Tenant::new(&url, "alice");
     assert_eq!(client.stdout("echo $((40 + 2))").await, "42");
     client.stdout_in("s", "kept=before; cd /tmp").await;
-    let said = release
+    let output = release
         .helm(&["test", release.name(), "--logs"], "")
         .unwrap();
-    assert!(said.contains("'stdout': '42'"), "{said}");
+    assert!(output.contains("'stdout': '42'"), "{output}");
 
     let pods = Api::<Pod>::namespaced(kept.0.client.clone(), &release.tenant);
     let sandboxes = Api::<Sandbox>::namespaced(kept.0.client.clone(), &release.tenant);
@@ -216,11 +216,11 @@ async fn install_upgrade_and_uninstall_leave_sandboxes_alone() {
     let definition = release.home.kubectl(&definition, "").unwrap();
     assert!(definition.contains(NOW), "{definition}");
 
-    let said = release
+    let output = release
         .helm(&["uninstall", release.name(), "--wait"], "")
         .unwrap();
     for kind in ["CustomResourceDefinition", "Namespace", "NetworkPolicy"] {
-        assert!(said.contains(&format!("[{kind}]")), "{said}");
+        assert!(output.contains(&format!("[{kind}]")), "{output}");
     }
     assert!(
         sandboxes

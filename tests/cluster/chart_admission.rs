@@ -46,8 +46,8 @@ impl Judge<'_> {
     /// rule.
     async fn refuses(&self, user: Option<&str>, object: &Value, words: &str) {
         eventually(&format!("refused: {words}"), async || {
-            let said = self.create(user, object).err()?;
-            said.contains(words).then_some(())
+            let output = self.create(user, object).err()?;
+            output.contains(words).then_some(())
         })
         .await;
     }
@@ -128,8 +128,8 @@ async fn pods_keep_to_their_profile_and_only_hutch_sets_its_labels() {
     let label = |label: &str| world.kubectl(&["label", "pvc", &claim, "--overwrite", label], "");
     label("mine=1").unwrap();
     for theft in ["hutch.dev/sandbox-", "hutch.dev/sandbox-uid=other"] {
-        let said = label(theft).unwrap_err();
-        assert!(said.contains("are Hutch's to set"), "{said}");
+        let output = label(theft).unwrap_err();
+        assert!(output.contains("are Hutch's to set"), "{output}");
     }
 }
 
@@ -158,8 +158,8 @@ async fn a_tenant_gets_its_quota_and_no_more() {
     );
 
     // One sandbox more than the quota allows, also through REST.
-    let said = world.apply(&manifest("second", json!({}))).unwrap_err();
-    assert!(said.contains("exceeded quota"), "{said}");
+    let output = world.apply(&manifest("second", json!({}))).unwrap_err();
+    assert!(output.contains("exceeded quota"), "{output}");
     let answer = tenant.about("b").create().await;
     assert!(answer.status >= 400, "{:#}", answer.body);
     let text = answer.body["message"].as_str().unwrap();

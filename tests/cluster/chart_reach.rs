@@ -37,10 +37,10 @@ async fn the_service_uses_the_current_certificate_of_its_secret() {
     let tenant = world.namespace.clone();
     let release = Release { home, tenant };
     let facade = json!({"replicas": 1, "tls": {"secret": SECRET}});
-    let said = release.apply("install", TAGS[0], &json!({"facade": facade}), &[]);
+    let output = release.apply("install", TAGS[0], &json!({"facade": facade}), &[]);
     assert!(
-        said.contains("curl -k https://localhost:8787/exec"),
-        "{said}"
+        output.contains("curl -k https://localhost:8787/exec"),
+        "{output}"
     );
 
     let key = release.key("acme", &[]);
@@ -106,9 +106,9 @@ async fn a_hutch_that_watches_the_whole_cluster_serves_its_tenants_only() {
     let nobodys = elsewhere.sandboxes().get("nobodys").await.unwrap();
     assert_eq!(nobodys.status, None);
     let answer = clients[2].create().await;
-    let said = answer.body["message"].as_str().unwrap_or_default();
+    let output = answer.body["message"].as_str().unwrap_or_default();
     assert!(
-        said.contains("the cluster does not allow it"),
+        output.contains("the cluster does not allow it"),
         "{:#}",
         answer.body
     );

@@ -304,7 +304,7 @@ async fn a_terminating_pod_is_not_ready_again_while_its_watch_lags() {
     let ends = |pod: &Pod| pod.meta().deletion_timestamp.is_some();
     world.object(&names::sandbox("late"), ends).await;
     assert_eq!(tenant.stdout("echo awake").await, "awake");
-    let told = world.events().await;
-    let lost = told.iter().any(|(reason, _)| reason == "PodLost");
-    assert!(!lost, "it was ready meanwhile: {told:#?}");
+    let reported = world.events().await;
+    let lost = reported.iter().any(|(reason, _)| reason == "PodLost");
+    assert!(!lost, "it was ready meanwhile: {reported:#?}");
 }

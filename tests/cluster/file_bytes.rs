@@ -180,8 +180,8 @@ async fn a_new_content_keeps_the_mode_of_its_file() {
     for mode in ["640", "600", "755"] {
         let path = format!("/workspace/{mode}");
         tenant.write(&path, "#!/bin/sh\necho new\n").await.ok();
-        let told = tenant.stdout(&format!("stat -c %a {mode}")).await;
-        assert_eq!(told, mode);
+        let reported = tenant.stdout(&format!("stat -c %a {mode}")).await;
+        assert_eq!(reported, mode);
     }
     assert_eq!(tenant.stdout("./755").await, "new");
     tenant.write("/workspace/fresh", "x").await.ok();

@@ -44,8 +44,8 @@ async fn the_operators_image_runs_without_root_and_contains_the_agent() {
     });
     let version = json!({"name": "c", "image": image, "args": ["--version"],
         "securityContext": restricted()});
-    let said = world.ran("version", version).await;
-    assert_eq!(said, format!("hutch {}\n", env!("CARGO_PKG_VERSION")));
+    let output = world.ran("version", version).await;
+    assert_eq!(output, format!("hutch {}\n", env!("CARGO_PKG_VERSION")));
     let agent = json!({"name": "c", "image": image, "command": ["/hutch-agent", "--version"],
         "securityContext": restricted()});
     assert!(world.ran("agent", agent).await.starts_with("hutch-agent "));
@@ -58,12 +58,12 @@ async fn the_nodes_image_has_its_mounter() {
     import(world.environment, |archive| programs().node(image, archive));
     let script = "s3fs --version && fusermount --version && /hutch-node --help";
     let container = json!({"name": "c", "image": image, "command": ["sh", "-c", script]});
-    let said = world.ran("mounter", container).await;
+    let output = world.ran("mounter", container).await;
     assert!(
-        said.contains("Amazon Simple Storage Service File System V1.9"),
-        "{said}"
+        output.contains("Amazon Simple Storage Service File System V1.9"),
+        "{output}"
     );
-    assert!(said.contains("--kubelet-dir"), "{said}");
+    assert!(output.contains("--kubelet-dir"), "{output}");
 }
 
 /// Answers every query for an IPv4 address with this one, and all others with no record

@@ -56,9 +56,9 @@ async fn a_lost_pod_is_replaced_by_one_with_the_same_data() {
             // The status that the kubelet writes when it evicts a pod for lack of a
             // resource.
             _ => {
-                let told = json!({"status": {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}});
+                let reported = json!({"status": {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}});
                 let params = PatchParams::default();
-                let patch = Patch::Merge(&told);
+                let patch = Patch::Merge(&reported);
                 pods.patch_status(&name, &params, &patch).await.unwrap();
             }
         }
@@ -69,9 +69,9 @@ async fn a_lost_pod_is_replaced_by_one_with_the_same_data() {
     let pods = history.check(&last).await;
     assert_eq!(pods[&uid], 5, "one pod for each loss");
     let events = world.events().await;
-    let told =
+    let reported =
         |(reason, text): &(String, String)| reason == "PodLost" && text.contains("low on resource");
-    assert!(events.iter().any(told), "{events:?}");
+    assert!(events.iter().any(reported), "{events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -275,14 +275,14 @@ async fn a_change_that_needs_a_new_pod_waits_for_one() {
     let changes =
         json!({"env": [{"name": "A", "value": "1"}], "resources": {"limits": {"memory": "200Mi"}}});
     world.patch("box", json!({"spec": changes})).await;
-    let told = world
+    let reported = world
         .condition("box", "RestartPending", "SpecChanged")
         .await;
-    assert_eq!(told.status, "True");
+    assert_eq!(reported.status, "True");
     for word in ["env", "resources", "hutch.dev/restart"] {
-        assert!(told.message.contains(word), "{}", told.message);
+        assert!(reported.message.contains(word), "{}", reported.message);
     }
-    assert!(!told.message.contains("image"), "{}", told.message);
+    assert!(!reported.message.contains("image"), "{}", reported.message);
     let sandbox = world.ready("box").await;
     assert_eq!(pod_uid(&sandbox), first, "it goes on with the old one");
 

@@ -122,8 +122,8 @@ async fn a_labelled_pod_serves_commands_and_is_not_changed() {
         let set = "UPDATE projects SET workdir_path = '/root' WHERE id";
         postgres.sql(&format!("{set} = '{project}'")).await;
         eventually("the project's directory is used", async || {
-            let said = backend.stdout("pwd").await;
-            (said == "/root\n").then_some(())
+            let output = backend.stdout("pwd").await;
+            (output == "/root\n").then_some(())
         })
         .await;
 
@@ -152,8 +152,8 @@ async fn a_labelled_pod_serves_commands_and_is_not_changed() {
 
 /// Commands, files and searches in the container's own directory.
 async fn work(backend: &Backend, pod: &str) {
-    let said = backend.stdout("hostname; pwd; (sleep 1000 &); x=1").await;
-    assert_eq!(said, format!("{pod}\n/srv/app\n"));
+    let output = backend.stdout("hostname; pwd; (sleep 1000 &); x=1").await;
+    assert_eq!(output, format!("{pod}\n/srv/app\n"));
     backend.write("a/b.txt", "old text\n").await.ok();
     assert_eq!(backend.text("/srv/app/a/b.txt").await, "old text\n");
     let edit = json!({"file_path": "a/b.txt", "old_string": "old", "new_string": "new"});
@@ -178,8 +178,8 @@ async fn work(backend: &Backend, pod: &str) {
     let code = json!({"command": "import os; print(os.getcwd())", "language": "python"});
     match pod {
         "python" => {
-            let said = backend.call("/execute", code).await.ok();
-            assert_eq!(said["stdout"], "/srv/app\n");
+            let output = backend.call("/execute", code).await.ok();
+            assert_eq!(output["stdout"], "/srv/app\n");
             backend.write("bad.py", "x = (\n").await.ok();
             let found = backend.call("/diagnostic", json!({})).await.ok();
             assert_eq!(found["diagnostics"][0]["file_path"], "bad.py", "{found:#}");
@@ -230,10 +230,10 @@ async fn many_requests_at_once_to_one_of_several_containers_start_one_agent() {
     known(&one, "pair").await;
     known(&two, "pair").await;
     let code = "echo $WHO $(id -u) $(hostname); echo one >> /tmp/all";
-    let said = join_all(all.iter().map(|backend| backend.stdout(code))).await;
+    let output = join_all(all.iter().map(|backend| backend.stdout(code))).await;
     assert!(
-        said.iter().all(|said| said == "main 1000 pair\n"),
-        "{said:?}"
+        output.iter().all(|output| output == "main 1000 pair\n"),
+        "{output:?}"
     );
     assert_eq!(one.about("c-0").stdout("wc -l < /tmp/all").await, "16\n");
     one_agent(&one.about("c-0")).await;
@@ -249,8 +249,8 @@ async fn many_requests_at_once_to_one_of_several_containers_start_one_agent() {
         .await
         .unwrap();
     eventually("the other container is used", async || {
-        let said = one.about("c-0").stdout("echo $WHO $(id -u)").await;
-        (said == "side 0\n").then_some(())
+        let output = one.about("c-0").stdout("echo $WHO $(id -u)").await;
+        (output == "side 0\n").then_some(())
     })
     .await;
     one_agent(&one.about("c-0")).await;
@@ -277,8 +277,8 @@ async fn a_restarted_container_gets_an_agent_again() {
         all.is_some_and(|all| all[0].restart_count == 1)
     };
     world.object("mortal", restarted).await;
-    let said = backend.stdout("ls; hostname").await;
-    assert_eq!(said, "mortal\n");
+    let output = backend.stdout("ls; hostname").await;
+    assert_eq!(output, "mortal\n");
     one_agent(&backend).await;
     assert_eq!(world.count().await, 0);
 }

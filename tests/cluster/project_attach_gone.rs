@@ -37,8 +37,8 @@ async fn a_command_whose_pod_is_deleted_fails_and_the_next_one_has_a_sandbox() {
         backend.stdout("hostname").await
     };
     let (lost, host) = tokio::join!(slow, goes);
-    let said = lost.fails(500);
-    assert!(said.contains("lost"), "{said}");
+    let output = lost.fails(500);
+    assert!(output.contains("lost"), "{output}");
     let made = of_project(&world, "P").await;
     assert_eq!(made.len(), 1);
     assert_eq!(Some(host.trim()), made[0].metadata.name.as_deref());

@@ -64,11 +64,11 @@ async fn an_unsuitable_container_is_refused_with_advice() {
         runs(&world, id).await;
         let (_hutch, backend) = hutch(&world, &postgres, binary, &format!("s-{id}")).await;
         let begin = Instant::now();
-        let told = backend
+        let reported = backend
             .call("/execute", json!({"command": "true"}))
             .await
             .fails(503);
-        assert!(told.contains(wanted), "{id}: {told}");
+        assert!(reported.contains(wanted), "{id}: {reported}");
         // The error is known at once, and nothing is retried.
         assert!(
             begin.elapsed() < Duration::from_secs(5),
@@ -87,10 +87,10 @@ async fn an_unsuitable_container_is_refused_with_advice() {
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     let (_hutch, backend) = world.with_backend("s-pending", &flags).await;
     until(&backend, "connected").await;
-    let told = backend
+    let reported = backend
         .call("/execute", json!({"command": "true"}))
         .await
         .fails(503);
-    assert!(told.contains("container main: Pending"), "{told}");
+    assert!(reported.contains("container main: Pending"), "{reported}");
     assert_eq!(world.count().await, 0);
 }

@@ -82,11 +82,11 @@ async fn a_backend_gets_a_running_sandbox_of_its_language_with_two_ports() {
         let service = service_of(&world, &pod).await;
         for (field, target) in [("frontend_port", 5173), ("backend_port", 8888)] {
             let port = port_to(&service, target).unwrap();
-            let told = &made[field];
+            let reported = &made[field];
             // Without a language there is no backend that could have a port.
             if field == "frontend_port" || image == OTHER {
                 let reached = port.node_port.unwrap_or(port.port);
-                assert_eq!(*told, reached, "{field}: {made:#} {service:#?}");
+                assert_eq!(*reported, reached, "{field}: {made:#} {service:#?}");
             }
         }
     }
@@ -155,11 +155,11 @@ async fn a_server_in_the_sandbox_is_reached_at_the_returned_ports() {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(2));
         let http = http.build().unwrap();
         let what = format!("{url} answers");
-        let said = eventually(&what, async || {
+        let output = eventually(&what, async || {
             http.get(&url).send().await.ok()?.text().await.ok()
         })
         .await;
-        assert_eq!(said, format!("on {port}\n"));
+        assert_eq!(output, format!("on {port}\n"));
     }
 }
 
@@ -270,7 +270,10 @@ async fn a_domain_leads_to_a_port_of_the_sandbox_and_is_deleted_with_it() {
         }
         let port = port_to(&service, 5173).unwrap();
         let reached = port.node_port.unwrap_or(port.port);
-        assert_eq!(made["frontend_port"], reached, "a port that was told stays");
+        assert_eq!(
+            made["frontend_port"], reached,
+            "a port that was returned stays"
+        );
     }
     let body = json!({"container_id": name});
     backend.post("/projects/delete", body).await.ok();
@@ -342,10 +345,10 @@ async fn a_host_leads_to_one_sandbox_and_is_free_again_after_it() {
         200 => (&names[0], &names[1], both.1),
         _ => (&names[1], &names[0], both.0),
     };
-    let said = refused.fails(400);
+    let output = refused.fails(400);
     assert!(
-        said.contains("shop.example.org") && said.contains(first),
-        "{said}"
+        output.contains("shop.example.org") && output.contains(first),
+        "{output}"
     );
     let routes = async || {
         let all = world.api::<Ingress>().list(&ListParams::default()).await;

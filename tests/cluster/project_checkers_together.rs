@@ -91,10 +91,10 @@ async fn a_go_file_is_checked_with_its_module_if_it_has_one() {
     )
     .await;
     let without = found(&backend, "m/main.go").await;
-    let said = without[0]["message"].as_str().unwrap();
+    let output = without[0]["message"].as_str().unwrap();
     assert!(
-        said.contains("no required module provides package"),
-        "{said}"
+        output.contains("no required module provides package"),
+        "{output}"
     );
     assert_eq!(
         without[0]["range"]["start"],

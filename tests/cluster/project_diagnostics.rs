@@ -55,7 +55,8 @@ fn lines(body: &Value) -> Vec<(String, Vec<u64>)> {
 fn in_file(body: &Value, path: &str) -> Vec<u64> {
     let bare = path.trim_start_matches("/sandbox/");
     let all = lines(body);
-    let same = |told: &String| told == path || told.trim_start_matches("/sandbox/") == bare;
+    let same =
+        |reported: &String| reported == path || reported.trim_start_matches("/sandbox/") == bare;
     let found: Vec<_> = all.iter().filter(|file| same(&file.0)).collect();
     assert!(found.len() <= 1, "{path}: {all:?}");
     found.first().map(|file| file.1.clone()).unwrap_or_default()

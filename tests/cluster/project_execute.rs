@@ -130,9 +130,9 @@ async fn output_is_returned_byte_for_byte_and_stdin_is_empty() {
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     for (language, code, stdout, stderr) in PRINTED {
         let result = backend.run_in(language, code).await;
-        let said = (&result["stdout"], &result["stderr"], &result["exit_code"]);
+        let output = (&result["stdout"], &result["stderr"], &result["exit_code"]);
         let wanted = (&json!(stdout), &json!(stderr), &json!(0));
-        assert_eq!(said, wanted, "{language}: {code}");
+        assert_eq!(output, wanted, "{language}: {code}");
     }
     // A leading dash is the name of a command that does not exist, never an option.
     for language in ["bash", "sh"] {
@@ -203,9 +203,9 @@ async fn code_past_its_timeout_answers_124_with_its_output() {
             let fields = json!({"command": code, "language": language, "timeout": timeout});
             let result = backend.call("/execute", fields).await.ok();
             let took = begin.elapsed();
-            let said = (&result["stdout"], &result["stderr"], &result["exit_code"]);
+            let output = (&result["stdout"], &result["stderr"], &result["exit_code"]);
             let wanted = (&json!("before\n"), &json!("oops\n"), &json!(124));
-            assert_eq!(said, wanted, "{language} {timeout}");
+            assert_eq!(output, wanted, "{language} {timeout}");
             let least = if timeout == 1 { 1 } else { 3 };
             assert!(
                 took >= Duration::from_secs(least),
@@ -269,9 +269,9 @@ async fn code_longer_than_an_argument_may_be_runs_like_any_other() {
         format!("x = {long:?}\nimport sys\nprint(len(x), repr(sys.stdin.read()))\nsys.exit(5)");
     assert!(code.len() > 200 << 10);
     let result = backend.run_in("python", &code).await;
-    let said = (&result["stdout"], &result["stderr"], &result["exit_code"]);
+    let output = (&result["stdout"], &result["stderr"], &result["exit_code"]);
     assert_eq!(
-        said,
+        output,
         (
             &json!(format!("{} ''\n", long.len())),
             &json!(""),
@@ -284,9 +284,9 @@ async fn code_longer_than_an_argument_may_be_runs_like_any_other() {
             "y".repeat(300_000)
         );
         let result = backend.run_in(language, &code).await;
-        let said = (&result["stdout"], &result["exit_code"]);
+        let output = (&result["stdout"], &result["exit_code"]);
         assert_eq!(
-            said,
+            output,
             (&json!("/sandbox\n300001\n"), &json!(6)),
             "{language}"
         );
@@ -359,9 +359,9 @@ async fn first_requests_of_one_conversation_at_once_make_one_sandbox() {
         let backend = backend.clone();
         async move { backend.stdout(&format!("echo {i} >> all; echo {i}")).await }
     };
-    let said = join_all((0..20).map(run)).await;
+    let output = join_all((0..20).map(run)).await;
     let wanted: Vec<_> = (0..20).map(|i| format!("{i}\n")).collect();
-    assert_eq!(said, wanted);
+    assert_eq!(output, wanted);
     assert_eq!(backend.stdout("sort -n all").await, wanted.concat());
     assert_eq!((world.count().await, world.live_pods().await.len()), (1, 1));
 }

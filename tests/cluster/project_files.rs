@@ -63,8 +63,8 @@ async fn a_file_is_read_as_it_was_written_and_its_directories_are_created() {
         let shown: String = content.chars().take(20).collect();
         for path in ["a/b/c.txt", "/tmp/x/y.txt", "./d", "a/../e"] {
             let body = backend.write(path, content).await.ok();
-            let told = format!("File {path} written successfully");
-            assert_eq!(body["message"], told, "{shown:?}");
+            let reported = format!("File {path} written successfully");
+            assert_eq!(body["message"], reported, "{shown:?}");
             assert_eq!(backend.text(path).await, content, "{path} {shown:?}");
         }
         // A relative path begins at the working directory.

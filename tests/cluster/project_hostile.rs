@@ -55,8 +55,8 @@ async fn a_shell_that_floods_costs_no_memory_and_is_probed_once_for_all_waiting_
     }
     let after = hutch.resident();
     assert!(after < before + MAX_GROWTH_BYTES, "{before} became {after}");
-    let said = ["exec", "flood", "--", "/bin/cat", "/asked"];
-    assert_eq!(world.kubectl(&said, "").unwrap(), "4\n6\n");
+    let output = ["exec", "flood", "--", "/bin/cat", "/asked"];
+    assert_eq!(world.kubectl(&output, "").unwrap(), "4\n6\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +106,7 @@ async fn a_missing_working_directory_and_a_missing_shell_are_different_errors() 
     runs(&world, "lost").await;
     let (_hutch, backend) = hutch(&world, &postgres, &agent_binary(), "s-P").await;
     known(&backend, "lost").await;
-    let told = backend.call("/execute", json!({"command": "true"})).await;
-    let told = told.fails(503);
-    assert!(told.contains("working directory is gone"), "{told}");
+    let reported = backend.call("/execute", json!({"command": "true"})).await;
+    let reported = reported.fails(503);
+    assert!(reported.contains("working directory is gone"), "{reported}");
 }

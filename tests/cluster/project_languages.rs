@@ -98,7 +98,7 @@ const LANGUAGES: [Language; 3] = [
     },
 ];
 
-fn said(result: &Value) -> (&str, &str, i64) {
+fn output(result: &Value) -> (&str, &str, i64) {
     (
         result["stdout"].as_str().unwrap(),
         result["stderr"].as_str().unwrap(),
@@ -115,19 +115,19 @@ async fn node_ruby_and_go_run_by_every_name_in_the_directory_of_commands_with_em
         for name in language.names {
             let result = backend.run_in(name, language.two).await;
             let two = if name.starts_with("go") { "2 0" } else { "2" };
-            assert_eq!(said(&result), (two, "", 0), "{name}");
+            assert_eq!(output(&result), (two, "", 0), "{name}");
         }
         let name = language.names[0];
         let result = backend.run_in(name, language.stdin).await;
-        assert_eq!(said(&result), ("0\n", "", 0), "{name}");
+        assert_eq!(output(&result), ("0\n", "", 0), "{name}");
         let result = backend.run_in(name, language.directory).await;
-        assert_eq!(said(&result), ("/sandbox\n", "", 0), "{name}");
+        assert_eq!(output(&result), ("/sandbox\n", "", 0), "{name}");
         for directory in ["/tmp/it's $(id)", "/"] {
             let fields =
                 json!({"command": language.directory, "language": name, "working_dir": directory});
             let result = backend.call("/execute", fields).await.ok();
             let directory = format!("{directory}\n");
-            assert_eq!(said(&result), (directory.as_str(), "", 0), "{name}");
+            assert_eq!(output(&result), (directory.as_str(), "", 0), "{name}");
         }
     }
     let look = "ls -A /tmp /sandbox";
@@ -146,7 +146,7 @@ async fn code_of_any_language_fails_with_its_own_exit_code_and_text() {
         let name = language.names[0];
         for (code, exit_code, word) in language.fails {
             let result = backend.run_in(name, code).await;
-            let (_, stderr, ended) = said(&result);
+            let (_, stderr, ended) = output(&result);
             assert_eq!(ended, i64::from(*exit_code), "{code}: {result:#}");
             assert!(stderr.contains(word), "{code}: {stderr}");
             assert_eq!(stderr.is_empty(), word.is_empty(), "{code}: {stderr}");
@@ -173,7 +173,7 @@ async fn code_of_any_language_may_have_any_bytes_and_be_of_any_length() {
         for code in [language.quotes, &long] {
             let result = backend.run_in(name, code).await;
             let wanted = "it's $(id) `id` $HOME \\ \"q\" 用户";
-            let (stdout, stderr, exit_code) = said(&result);
+            let (stdout, stderr, exit_code) = output(&result);
             assert_eq!((stdout, exit_code), (wanted, 0), "{name}: {stderr}");
         }
     }
@@ -199,13 +199,13 @@ async fn a_timeout_ends_all_processes_of_code_in_any_language() {
         let name = language.names[0];
         let fields = json!({"command": language.waits, "language": name, "timeout": 10});
         let result = backend.call("/execute", fields).await.ok();
-        assert_eq!(said(&result), ("before\n", "oops\n", 124), "{name}");
+        assert_eq!(output(&result), ("before\n", "oops\n", 124), "{name}");
     }
     // The timeout may also pass while a compiler runs.
     let code = "package main; import _ \"net/http\"; func main() {}";
     let fields = json!({"command": code, "language": "go", "timeout": 0.05});
     let result = backend.call("/execute", fields).await.ok();
-    assert_eq!(said(&result).2, 124, "{result:#}");
+    assert_eq!(output(&result).2, 124, "{result:#}");
     let running = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -oE 'sleep 60[0]|compil[e]|hutch-[0-9a-f-]{36}'; true";
     assert_eq!(backend.stdout(running).await, "", "nothing of it goes on");
 }
@@ -228,8 +228,8 @@ async fn go_code_uses_the_packages_of_the_module_that_it_starts_in() {
     let within =
         |directory: &str| json!({"command": code, "language": "go", "working_dir": directory});
     let result = backend.call("/execute", within("shop")).await.ok();
-    assert_eq!(said(&result), ("", "7\n", 0));
+    assert_eq!(output(&result), ("", "7\n", 0));
     let result = backend.call("/execute", within("/tmp")).await.ok();
-    assert_eq!(said(&result).2, 1, "{result:#}");
-    assert!(said(&result).1.contains("go.mod"), "{result:#}");
+    assert_eq!(output(&result).2, 1, "{result:#}");
+    assert!(output(&result).1.contains("go.mod"), "{result:#}");
 }

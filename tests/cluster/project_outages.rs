@@ -46,8 +46,8 @@ async fn a_service_that_starts_without_its_database_connects_later() {
     until(&backend, "standalone").await;
     let health = backend.get("/health", &[]).await.ok();
     assert_eq!(health["active_sessions"], 1);
-    for told in ["since", "last_error"] {
-        let text = health["database"][told].as_str();
+    for reported in ["since", "last_error"] {
+        let text = health["database"][reported].as_str();
         assert!(text.is_some_and(|text| !text.is_empty()), "{health:#}");
     }
     assert_eq!(of_project(&world, "P").await.len(), 0);

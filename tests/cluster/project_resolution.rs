@@ -145,15 +145,15 @@ async fn all_conversations_of_a_project_share_one_sandbox_however_they_start() {
     let start = |(project, backend): &(&'static str, Backend)| {
         let (project, backend) = (*project, backend.clone());
         async move {
-            let said = backend.stdout("echo here >> /sandbox/all; hostname").await;
-            (project, said.trim_end().to_owned())
+            let output = backend.stdout("echo here >> /sandbox/all; hostname").await;
+            (project, output.trim_end().to_owned())
         }
     };
-    let said = join_all(all.iter().map(start)).await;
+    let output = join_all(all.iter().map(start)).await;
     for (project, times) in [("P", 16), ("Q", 8)] {
-        let mut hosts: Vec<_> = said.iter().filter(|said| said.0 == project).collect();
+        let mut hosts: Vec<_> = output.iter().filter(|output| output.0 == project).collect();
         hosts.dedup();
-        assert_eq!(hosts.len(), 1, "{said:?}");
+        assert_eq!(hosts.len(), 1, "{output:?}");
         let pod = named(&world, &postgres, project, |_| true).await;
         assert_eq!(pod.name_any(), hosts[0].1);
         let member = &all.iter().find(|it| it.0 == project).unwrap().1;
@@ -280,19 +280,19 @@ async fn a_live_sandbox_that_a_person_named_is_honoured() {
     postgres
         .sql("UPDATE projects SET container_name = 'theirs', workdir_path = '/var/tmp'")
         .await;
-    let said = backend.stdout("hostname; pwd; touch mark").await;
-    assert_eq!(said, "theirs\n/var/tmp\n");
+    let output = backend.stdout("hostname; pwd; touch mark").await;
+    assert_eq!(output, "theirs\n/var/tmp\n");
     let body = backend.call("/file/list", json!({})).await.ok();
     assert_eq!(body["files"], json!(["mark"]));
     // A relative directory starts at the project's directory, which is not the sandbox's.
     let fields = json!({"command": "pwd", "working_dir": "sub"});
     backend.stdout("mkdir sub").await;
-    let said = backend.call("/execute", fields).await.ok();
-    assert_eq!(said["stdout"], "/var/tmp/sub\n", "{said:#}");
+    let output = backend.call("/execute", fields).await.ok();
+    assert_eq!(output["stdout"], "/var/tmp/sub\n", "{output:#}");
     backend.stdout("rmdir sub").await;
     // Two projects may have the same container.
-    let said = backend.about("s-Q").stdout("hostname; pwd; ls").await;
-    assert_eq!(said, "theirs\n/var/tmp\nmark\n");
+    let output = backend.about("s-Q").stdout("hostname; pwd; ls").await;
+    assert_eq!(output, "theirs\n/var/tmp\nmark\n");
     assert_eq!((world.count().await, postgres.writes().await.len()), (1, 0));
 
     // A container that a backend has created for itself is such a one, too.
@@ -304,8 +304,8 @@ async fn a_live_sandbox_that_a_person_named_is_honoured() {
         .sql(&format!("{set} = '{name}' WHERE id = 'Q'"))
         .await;
     eventually("the project's conversation moves there", async || {
-        let said = backend.about("s-Q").stdout("hostname; pwd").await;
-        (said == format!("{name}\n/workspace\n")).then_some(())
+        let output = backend.about("s-Q").stdout("hostname; pwd").await;
+        (output == format!("{name}\n/workspace\n")).then_some(())
     })
     .await;
     assert_eq!(postgres.container("P").await.as_deref(), Some("theirs"));

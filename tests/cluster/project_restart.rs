@@ -41,8 +41,8 @@ async fn the_first_request_to_a_new_process_finds_the_existing_sandboxes() {
         let hutch = world.hutch_on(world.environment, "facade", &flags);
         // It listens. Its caches may still be empty.
         let backend = Backend::new(&hutch.url().await, session);
-        let (said, sessions) = tokio::join!(backend.stdout("hostname"), backend.sessions());
-        assert_eq!(said, format!("{pod}\n"));
+        let (output, sessions) = tokio::join!(backend.stdout("hostname"), backend.sessions());
+        assert_eq!(output, format!("{pod}\n"));
         assert_eq!(sessions, ["own"]);
     }
     assert_eq!(world.count().await, 2);
@@ -79,8 +79,8 @@ async fn the_project_api_does_not_delete_a_tenants_sandbox() {
     for sandbox in world.sandboxes().list(&Default::default()).await.unwrap() {
         for id in [sandbox.metadata.name, sandbox.metadata.uid] {
             let body = json!({"container_id": id});
-            let told = backend.post("/projects/delete", body).await.ok();
-            let message = told["message"].as_str().unwrap();
+            let reported = backend.post("/projects/delete", body).await.ok();
+            let message = reported["message"].as_str().unwrap();
             assert!(message.ends_with("stays"), "{message}");
             let body = json!({"container_id": id, "subdomain": "s", "frontend_port": 80, "domain": "d.org"});
             let reply = backend.post("/projects/configure-domain", body).await;

@@ -55,8 +55,8 @@ async fn a_row_names_the_pod_while_it_runs_and_nothing_else_is_touched() {
     world.create("box", spec("P")).await;
     world.ready("box").await;
     row(&postgres, "P", Some("box")).await;
-    let told = world.condition("box", SYNCED, "Synced").await;
-    assert_eq!(told.status, "True");
+    let reported = world.condition("box", SYNCED, "Synced").await;
+    assert_eq!(reported.status, "True");
     let updated = postgres.sql("SELECT updated_at FROM projects").await[0].get::<i64, _>(0);
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
     assert!((now - 60_000..=now).contains(&updated), "{updated}");
@@ -117,10 +117,10 @@ async fn a_name_that_another_program_set_stays_while_that_pod_lives() {
         .await;
     world.create("box", spec("P")).await;
     world.ready("box").await;
-    let told = world.condition("box", SYNCED, "SetByOthers").await;
+    let reported = world.condition("box", SYNCED, "SetByOthers").await;
     assert!(
-        told.status == "True" && told.message.contains("theirs"),
-        "{told:?}"
+        reported.status == "True" && reported.message.contains("theirs"),
+        "{reported:?}"
     );
     assert!(postgres.writes().await.is_empty());
     world

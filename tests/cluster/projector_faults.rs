@@ -21,8 +21,8 @@ async fn changes_during_an_outage_of_the_database_are_synced_later() {
     world.create("other", spec("Q")).await;
     world.ready("box").await;
     world.ready("other").await;
-    let told = world.condition("box", SYNCED, "DatabaseAway").await;
-    assert_eq!(told.status, "False");
+    let reported = world.condition("box", SYNCED, "DatabaseAway").await;
+    assert_eq!(reported.status, "False");
     assert!(
         hutch.log().contains("running standalone because"),
         "{}",
@@ -40,8 +40,11 @@ async fn changes_during_an_outage_of_the_database_are_synced_later() {
         answer.text().await.unwrap()
     };
     assert!(hutch.metric("hutch_database_connected").await > 0.5);
-    let told = readiness().await;
-    assert!(told.contains("database: connected since "), "{told}");
+    let reported = readiness().await;
+    assert!(
+        reported.contains("database: connected since "),
+        "{reported}"
+    );
 
     // The database ends in the middle, and changes happen meanwhile.
     postgres.down("QUIT");
@@ -49,10 +52,10 @@ async fn changes_during_an_outage_of_the_database_are_synced_later() {
         (hutch.metric("hutch_database_connected").await < 0.5).then_some(())
     })
     .await;
-    let told = readiness().await;
+    let reported = readiness().await;
     assert!(
-        told.starts_with("ok\n") && told.contains("database: away since "),
-        "{told}"
+        reported.starts_with("ok\n") && reported.contains("database: away since "),
+        "{reported}"
     );
     world.suspend("box").await;
     world.gone::<Pod>("box").await;
@@ -181,8 +184,8 @@ async fn a_statement_that_the_database_refuses_is_reported_and_retried() {
         } else {
             world.resume("box").await;
         }
-        let told = world.condition("box", SYNCED, reason).await;
-        assert_eq!(told.status, "False");
+        let reported = world.condition("box", SYNCED, reason).await;
+        assert_eq!(reported.status, "False");
         postgres.sql(end).await;
         world.condition("box", SYNCED, "Synced").await;
         let wanted = (!asleep).then_some("box");
@@ -219,9 +222,9 @@ async fn a_locked_row_stops_no_other_and_no_writer_loses_a_change() {
     // The write of the other program came first, and Hutch saw it before it was replaced:
     // the name is that of no pod.
     row(&postgres, "A", Some("a")).await;
-    let told = postgres
+    let reported = postgres
         .sql("SELECT container_name FROM writes WHERE project = 'A' ORDER BY number")
         .await;
-    let told: Vec<Option<&str>> = told.iter().map(|row| row.get(0)).collect();
-    assert_eq!(told, [Some("by-hand"), Some("a")]);
+    let reported: Vec<Option<&str>> = reported.iter().map(|row| row.get(0)).collect();
+    assert_eq!(reported, [Some("by-hand"), Some("a")]);
 }

@@ -63,9 +63,9 @@ async fn a_bucket_can_be_mounted_after_make_up_and_make_down_leaves_nothing() {
         let up = tokio::task::spawn_blocking(move || quickstart(&at, &[]));
         up.await.unwrap().unwrap()
     };
-    let said = up().await;
-    assert!(said.contains("mounted by hutch-node"), "{said}");
-    let words: Vec<_> = said.split_whitespace().collect();
+    let printed = up().await;
+    assert!(printed.contains("mounted by hutch-node"), "{printed}");
+    let words: Vec<_> = printed.split_whitespace().collect();
     let url = words.iter().skip_while(|word| **word != "URL").nth(1);
     let tenant = Tenant::new(url.unwrap(), "first");
     let keys = json!({"accessKeyId": s3.access_key, "secretAccessKey": s3.secret_key});

@@ -64,14 +64,14 @@ async fn settle(world: &World, tenant: &crate::support::Tenant) {
         .await
         .unwrap();
 
-    let told = async |name: &str, kind: &str, reason: &str| {
+    let reported = async |name: &str, kind: &str, reason: &str| {
         world.condition(name, kind, reason).await;
     };
-    told("grown", "WorkspaceReady", "ResizeRefused").await;
-    told("changed", "RestartPending", "SpecChanged").await;
-    told("suspended", "Ready", "Suspended").await;
-    told("image", "Ready", "ImagePullFailed").await;
-    told("node", "Ready", "UserNamespacesUnsupported").await;
+    reported("grown", "WorkspaceReady", "ResizeRefused").await;
+    reported("changed", "RestartPending", "SpecChanged").await;
+    reported("suspended", "Ready", "Suspended").await;
+    reported("image", "Ready", "ImagePullFailed").await;
+    reported("node", "Ready", "UserNamespacesUnsupported").await;
     let asleep = |s: &Sandbox| {
         let status = s.status.as_ref();
         status.is_some_and(|s| s.phase == Phase::Suspended && s.pod_name.is_none())

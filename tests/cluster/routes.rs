@@ -116,8 +116,8 @@ async fn a_request_without_a_required_value_is_refused_and_creates_no_sandbox() 
     ] {
         for body in ["", "{", "null", "[1]", "not json"] {
             let data = tenant.send(Method::POST, path, body).await.refused(400);
-            let told = text.is_none_or(|text| data["error"] == text);
-            assert!(told, "{path} with {body:?}: {data:#}");
+            let reported = text.is_none_or(|text| data["error"] == text);
+            assert!(reported, "{path} with {body:?}: {data:#}");
         }
     }
     for (path, method) in [

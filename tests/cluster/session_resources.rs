@@ -174,8 +174,8 @@ async fn a_session_waits_for_its_sandbox_and_is_deleted_with_it() {
     let sandbox = names::sandbox("late");
     let spec = json!({"sandboxName": sandbox, "id": "early", "cwd": "/tmp"});
     world.apply(&session("early", spec)).unwrap();
-    let told = |session: &SandboxSession| ready(session).is_some();
-    let early = world.object::<SandboxSession>("early", told).await;
+    let reported = |session: &SandboxSession| ready(session).is_some();
+    let early = world.object::<SandboxSession>("early", reported).await;
     let condition = ready(&early).unwrap();
     assert_eq!(
         (condition.status.as_str(), condition.reason.as_str()),
@@ -197,7 +197,7 @@ async fn a_session_waits_for_its_sandbox_and_is_deleted_with_it() {
     // Without its sandbox, nothing blocks the deletion of a resource.
     let spec = json!({"sandboxName": "never", "id": "s"});
     world.apply(&session("orphan", spec)).unwrap();
-    world.object::<SandboxSession>("orphan", told).await;
+    world.object::<SandboxSession>("orphan", reported).await;
     let api = world.api::<SandboxSession>();
     let params = DeleteParams::default();
     api.delete("orphan", &params).await.unwrap();

@@ -81,8 +81,8 @@ async fn a_changed_certificate_is_used_only_if_it_is_valid() {
 
     std::fs::write(&certificate, "nonsense").unwrap();
     eventually("the log says that it is not used", async || {
-        let said = "the new TLS certificate is not used";
-        hutch.log().contains(said).then_some(())
+        let printed = "the new TLS certificate is not used";
+        hutch.log().contains(printed).then_some(())
     })
     .await;
     assert_eq!(ask(&keyed, &second), Some(200));

@@ -70,8 +70,8 @@ async fn a_request_is_one_trace_from_the_client_to_the_controllers() {
     };
     assert_eq!(named(&spans, "exec").filter(failed), None);
     // The text of a command is private.
-    let told = format!("{spans:?}");
-    assert!(!told.contains("of-the-client"), "{told}");
+    let reported = format!("{spans:?}");
+    assert!(!reported.contains("of-the-client"), "{reported}");
 
     let metrics = hutch.metrics().await;
     for operation in ["create", "connect", "exec"] {

@@ -151,9 +151,9 @@ async fn an_ephemeral_workspace_has_no_claim_and_reports_the_consequence() {
         .unwrap();
     let sandbox = world.ready(&name).await;
     assert_eq!(sandbox.status.as_ref().unwrap().claim_name, None);
-    let told = condition(&sandbox, "WorkspaceReady").unwrap();
+    let reported = condition(&sandbox, "WorkspaceReady").unwrap();
     assert_eq!(
-        (told.status.as_str(), told.reason.as_str()),
+        (reported.status.as_str(), reported.reason.as_str()),
         ("True", "Ephemeral")
     );
     assert!(world.claim_names().await.is_empty());
@@ -179,12 +179,12 @@ async fn a_workspace_that_cannot_grow_reports_the_reason_and_stays_in_use() {
     world
         .patch("box", json!({"spec": {"workspace": {"size": "2Gi"}}}))
         .await;
-    let told = world
+    let reported = world
         .condition("box", "WorkspaceReady", "ResizeRefused")
         .await;
-    assert_eq!(told.status, "True");
+    assert_eq!(reported.status, "True");
     for word in ["1Gi", "2Gi"] {
-        assert!(told.message.contains(word), "{}", told.message);
+        assert!(reported.message.contains(word), "{}", reported.message);
     }
     world.ready("box").await;
 }
@@ -203,10 +203,10 @@ async fn a_claim_deleted_by_hand_is_reported_and_created_again_at_the_next_start
         .delete(&claim, &DeleteParams::default())
         .await
         .unwrap();
-    let told = world
+    let reported = world
         .condition(&name, "WorkspaceReady", "ClaimTerminating")
         .await;
-    assert!(told.message.contains(&claim), "{}", told.message);
+    assert!(reported.message.contains(&claim), "{}", reported.message);
     // The pod protects the claim: the data can be copied until the pod is deleted.
     assert!(
         world
@@ -318,9 +318,9 @@ async fn a_workspace_that_is_closed_to_the_user_of_the_sandbox_is_reported() {
     let workspace = json!({"storageClassName": world.namespace, "size": "1Gi"});
     let spec = json!({"securityProfile": "Restricted", "workspace": workspace});
     world.apply(&manifest("box", spec)).unwrap();
-    let told =
+    let reported =
         |sandbox: &Sandbox| condition(sandbox, "Ready").is_some_and(|c| c.reason == "AgentExited");
-    let sandbox = world.sandbox("box", told).await;
+    let sandbox = world.sandbox("box", reported).await;
     let ready = condition(&sandbox, "Ready").unwrap();
     assert!(
         ready

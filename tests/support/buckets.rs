@@ -84,7 +84,7 @@ impl World {
     /// Runs a script in the sandbox, and returns its output.
     pub fn inside(&self, name: &str, script: &str) -> Result<String, String> {
         let arguments = ["exec", name, "-c", "sandbox", "--", "sh", "-c", script];
-        let said = self.kubectl(&arguments, "")?;
-        Ok(said.trim_end().to_owned())
+        let output = self.kubectl(&arguments, "")?;
+        Ok(output.trim_end().to_owned())
     }
 }

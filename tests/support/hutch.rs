@@ -166,16 +166,16 @@ impl Hutch {
         if let Err(installed) = &self.process {
             return installed.url.clone();
         }
-        self.said("REST on ").await
+        self.logged_after("REST on ").await
     }
 
     /// Base URL of probes and metrics.
     pub async fn ops(&self) -> String {
-        self.said("probes and metrics on ").await
+        self.logged_after("probes and metrics on ").await
     }
 
     /// Waits for `text` in the log, and returns the word that follows it.
-    async fn said(&self, text: &str) -> String {
+    async fn logged_after(&self, text: &str) -> String {
         for _ in 0..PROCESS_TIMEOUT.as_millis() / 20 {
             let log = self.log();
             let found = log.lines().find_map(|line| line.split_once(text));
@@ -184,7 +184,7 @@ impl Hutch {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("hutch never said `{text}`; its log:\n{}", self.log());
+        panic!("hutch never logged `{text}`; its log:\n{}", self.log());
     }
 
     /// The log so far.

@@ -80,10 +80,10 @@ impl World {
 
     /// The condition of that type, once it has that reason.
     pub async fn condition(&self, name: &str, kind: &str, reason: &str) -> Condition {
-        let told = |sandbox: &Sandbox| {
+        let reported = |sandbox: &Sandbox| {
             condition(sandbox, kind).is_some_and(|found| found.reason == reason)
         };
-        let sandbox = self.sandbox(name, told).await;
+        let sandbox = self.sandbox(name, reported).await;
         condition(&sandbox, kind).unwrap().clone()
     }
 
