@@ -38,6 +38,7 @@
 //! | `cache` | Wait for a change of the cache. |
 //! | `periodic` | Periodic work on many sandboxes. |
 //! | `error` | The errors that most use cases share. |
+//! | `fakes` | The interfaces in memory, for unit tests. |
 //!
 //! Two loops run in the background ([`Service::run_recorders`]). Requests only note in
 //! memory what has happened. The loops write it to the cluster later, so no request
@@ -70,7 +71,7 @@ pub use projects::Projects;
 pub use sessions::Sessions;
 pub use target::{Target, Templates};
 pub use toolchains::{Diagnosis, Finding, LanguageError, MAX_FILES, Toolchains};
-pub use work::{Base, ClientPath, EditError, Limits, SearchKind, Work};
+pub use work::{Base, ClientPath, EditError, Limits, Occurrences, SearchKind, Work};
 
 use tokio::sync::watch;
 
@@ -163,8 +164,6 @@ impl Service {
             with.agents,
             settings.limits,
         ));
-        let output = settings.limits.max_output;
-        let toolchains = Toolchains::new(work.clone(), output, settings.execute_timeout);
         Arc::new(Self {
             buckets: Arc::new(Buckets::new(
                 acquirer.clone(),
@@ -181,7 +180,7 @@ impl Service {
                 with.exposures,
                 settings.backends,
             ),
-            toolchains,
+            toolchains: Toolchains::new(work.clone(), settings.limits, settings.execute_timeout),
             acquirer,
             sessions,
             work,

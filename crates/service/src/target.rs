@@ -202,3 +202,97 @@ pub(super) fn annotation<'a>(sandbox: &'a Sandbox, key: &str) -> Option<&'a str>
     let annotations = sandbox.metadata.annotations.as_ref()?;
     annotations.get(key).map(String::as_str)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn templates() -> Templates {
+        let mut templates = Templates::default();
+        templates.tenant.image = Some("tenant".to_owned());
+        templates.project.image = Some("project".to_owned());
+        templates.project.workspace.mount_path = "/project".to_owned();
+        templates
+    }
+
+    /// The sandbox that a target creates, as the API server has it.
+    fn made_by(target: &Target) -> Sandbox {
+        let new = target.new_sandbox(&templates()).unwrap();
+        let mut sandbox = Sandbox::new(&new.name, new.spec);
+        let notes = new.notes.into_iter();
+        let notes = notes.map(|(key, value)| (key.to_owned(), value));
+        sandbox.metadata.annotations = Some(notes.collect());
+        sandbox
+    }
+
+    fn project() -> Project {
+        Project {
+            id: "7".to_owned(),
+            ..Project::default()
+        }
+    }
+
+    #[test]
+    fn every_owner_recognizes_the_sandbox_that_it_creates_and_no_other() {
+        let all = [
+            Target::tenant("a"),
+            Target::tenant_any_case("B"),
+            Target::conversation("a"),
+            Target::project(&project(), "/app"),
+        ];
+        for target in &all {
+            let sandbox = made_by(target);
+            for other in &all {
+                assert_eq!(other.matches(&sandbox), other == target, "{other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_spelling_matches_a_sandbox_that_was_made_for_all() {
+        let sandbox = made_by(&Target::tenant_any_case("Box"));
+        assert!(Target::tenant("BOX").matches(&sandbox));
+        let sandbox = made_by(&Target::tenant("box"));
+        assert!(!Target::tenant("BOX").matches(&sandbox));
+    }
+
+    #[test]
+    fn a_sandbox_without_an_id_belongs_to_every_id_of_its_name() {
+        let sandbox = Sandbox::new("x", SandboxSpec::default());
+        assert!(Target::tenant("a").matches(&sandbox));
+        assert!(!Target::conversation("a").matches(&sandbox));
+    }
+
+    #[test]
+    fn the_workspace_of_a_project_is_mounted_at_its_directory() {
+        let spec = made_by(&Target::project(&project(), "/app")).spec;
+        assert_eq!(spec.workspace.mount_path, "/app");
+        assert_eq!(spec.project.map(|it| it.id).as_deref(), Some("7"));
+        assert_eq!(spec.image.as_deref(), Some("project"));
+    }
+
+    #[test]
+    fn a_backend_has_its_own_image_or_that_of_the_tenant_api() {
+        let image = |image: Option<&str>| {
+            let target = Target::backend("My app", image.map(str::to_owned));
+            made_by(&target).spec.image
+        };
+        assert_eq!(image(Some("golang")).as_deref(), Some("golang"));
+        assert_eq!(image(None).as_deref(), Some("tenant"));
+    }
+
+    #[test]
+    fn two_backends_of_one_title_have_different_names() {
+        let name = || Target::backend("My app", None).name;
+        assert_ne!(name(), name());
+    }
+
+    #[test]
+    fn a_sandbox_known_by_its_name_and_an_attached_pod_are_never_created() {
+        let named = Target::named("x", None);
+        let pod = Target::attached_pod("x", &project());
+        for target in [named, pod] {
+            assert!(target.new_sandbox(&templates()).is_none());
+        }
+    }
+}

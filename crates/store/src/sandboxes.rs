@@ -145,10 +145,6 @@ impl Sandboxes for SandboxStore {
         all
     }
 
-    fn count(&self) -> usize {
-        self.all().len()
-    }
-
     fn awake(&self) -> usize {
         // Read the version first. If the cache changes while we count, the stored
         // version is stale and the next call counts again.

@@ -53,9 +53,6 @@ pub trait Sandboxes: Send + Sync {
     /// All sandboxes, from the cache.
     fn all(&self) -> Vec<Arc<Sandbox>>;
 
-    /// The number of sandboxes in the cache.
-    fn count(&self) -> usize;
-
     /// The number of sandboxes in the cache that answer commands.
     fn awake(&self) -> usize;
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::answer;
 use super::call::Call;
 use hutch_core::agent::AgentError;
 use hutch_core::files::MAX_PATH_BYTES;
-use hutch_service::{EditError, Place, Service, ServiceError};
+use hutch_service::{EditError, Occurrences, Place, Service, ServiceError};
 
 /// The path in a field, not trimmed.
 ///
@@ -116,16 +116,14 @@ pub async fn edit(State(service): State<Arc<Service>>, call: Call) -> Response {
     let (Some(old), Some(new)) = (text("old_string"), text("new_string")) else {
         return answer::error(400, "old_string and new_string are required");
     };
-    let all = match call.body.get("replace_all") {
-        None => false,
-        Some(all) => match all.as_bool() {
-            Some(all) => all,
-            None => return answer::error(400, "replace_all must be true or false"),
-        },
+    let which = match call.body.get("replace_all").map(Value::as_bool) {
+        None | Some(Some(false)) => Occurrences::First,
+        Some(Some(true)) => Occurrences::All,
+        Some(None) => return answer::error(400, "replace_all must be true or false"),
     };
     let edit = service
         .work
-        .edit_file(&place.target, place.path(path), (old, new), all);
+        .edit_file(&place.target, place.path(path), (old, new), which);
     match edit.await {
         Ok(()) => answer::ok(json!({"message": format!("File {path} edited successfully")})),
         Err(error @ EditError::NotFound(_)) => answer::error(400, &error.to_string()),

@@ -88,7 +88,7 @@ impl Creator {
         });
         let others = creating.keys().filter(|other| *other != name).count();
         let limit = self.max_sandboxes;
-        if self.sandboxes.count() + others >= limit {
+        if self.sandboxes.all().len() + others >= limit {
             return Err(ServiceError::Limit(limit));
         }
         let begun = || Creation::now(false);

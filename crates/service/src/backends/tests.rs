@@ -116,7 +116,7 @@ async fn a_backend_is_deleted_by_its_name_or_its_uid() {
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_another_replica_has_just_created_is_found() {
     let fakes = Fakes::new();
-    fakes.sandboxes.set_behind(true);
+    fakes.sandboxes.hold_cache();
     let uid = put_backend(&fakes, "one");
     assert!(fakes.service.backends.delete(&uid).await.unwrap());
     assert!(fakes.sandboxes.stored("one").is_none());

@@ -111,7 +111,7 @@ async fn a_mount_is_a_secret_and_an_entry_in_the_spec_and_waits_until_it_is_moun
     assert_eq!(buckets[0].provider, hutch_api::BucketProvider::R2);
     assert!(buckets[0].read_only);
     let secret = &buckets[0].credentials_secret_ref.name;
-    assert_eq!(fakes.secrets.names(), [secret.clone()]);
+    assert_eq!(fakes.secrets.names(), std::slice::from_ref(secret));
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,7 +140,7 @@ async fn the_second_of_two_mounts_at_one_path_fails_and_takes_its_secret_back() 
     assert!(matches!(error, BucketError::Invalid(_)));
     assert_eq!(fakes.secrets.made(), 2);
     let left = &spec_buckets(&fakes, &target)[0].credentials_secret_ref;
-    assert_eq!(fakes.secrets.names(), [left.name.clone()]);
+    assert_eq!(fakes.secrets.names(), std::slice::from_ref(&left.name));
 }
 
 #[tokio::test(start_paused = true)]

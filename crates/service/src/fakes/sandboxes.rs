@@ -102,9 +102,14 @@ impl FakeSandboxes {
         self.changed();
     }
 
-    /// Lets the cache stay behind, or follow again.
-    pub fn set_behind(&self, is_behind: bool) {
-        self.state.lock().is_behind = is_behind;
+    /// Lets the cache no longer follow the API server.
+    pub fn hold_cache(&self) {
+        self.state.lock().is_behind = true;
+    }
+
+    /// Lets the cache follow the API server again.
+    pub fn release_cache(&self) {
+        self.state.lock().is_behind = false;
         self.changed();
     }
 
@@ -281,10 +286,6 @@ impl Sandboxes for FakeSandboxes {
 
     fn all(&self) -> Vec<Arc<Sandbox>> {
         self.state.lock().cache.values().cloned().collect()
-    }
-
-    fn count(&self) -> usize {
-        self.state.lock().cache.len()
     }
 
     fn awake(&self) -> usize {

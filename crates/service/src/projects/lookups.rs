@@ -63,3 +63,32 @@ impl Lookups {
         before.as_deref() != Some(sandbox)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_lookup_is_dropped_when_there_are_too_many() {
+        let lookups = Lookups::default();
+        lookups.set("oldest", None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for number in 1..MAX_LOOKUPS {
+            lookups.set(&number.to_string(), None);
+        }
+        assert!(lookups.get("oldest").is_some());
+        lookups.set("newest", None);
+        assert!(lookups.get("oldest").is_none());
+        assert!(lookups.get("1").is_some() && lookups.get("newest").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sandbox_of_a_conversation_is_logged_once_until_it_changes() {
+        let lookups = Lookups::default();
+        lookups.set("c", None);
+        assert!(lookups.note_logged("c", "one"));
+        lookups.set("c", None);
+        assert!(!lookups.note_logged("c", "one"));
+        assert!(lookups.note_logged("c", "two"));
+    }
+}

@@ -101,12 +101,12 @@ async fn a_project_whose_row_names_nothing_works_in_its_oldest_sandbox() {
 #[tokio::test(start_paused = true)]
 async fn a_sandbox_of_a_row_that_the_cache_lacks_is_waited_for() {
     let fakes = Fakes::new();
-    fakes.sandboxes.set_behind(true);
+    fakes.sandboxes.hold_cache();
     fakes.sandboxes.put_ready("box");
     fakes.database.put("c", project(Some("box"), None));
     let follow = async {
         sleep(Duration::from_secs(2)).await;
-        fakes.sandboxes.set_behind(false);
+        fakes.sandboxes.release_cache();
     };
     let begin = Instant::now();
     let (place, ()) = tokio::join!(place(&fakes), follow);

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, ready};
 
 use super::{Runner, Toolchains};
 use crate::fakes::outcome;
-use crate::{Place, ServiceError};
+use crate::{Limits, Place, ServiceError};
 use hutch_core::agent::AgentError;
 use hutch_core::exec::{ExecOutcome, ExecRequest, Program};
 use hutch_core::search::Tree;
@@ -36,7 +36,11 @@ impl FakeRunner {
     /// A sandbox without any program, and toolchains that use it.
     pub fn new() -> (Arc<Self>, Toolchains) {
         let runner = Arc::new(Self::default());
-        let toolchains = Toolchains::new(runner.clone(), 1000, EXECUTE_TIMEOUT);
+        let limits = Limits {
+            max_output: 1000,
+            max_file: 1000,
+        };
+        let toolchains = Toolchains::new(runner.clone(), limits, EXECUTE_TIMEOUT);
         (runner, toolchains)
     }
 

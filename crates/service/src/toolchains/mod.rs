@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::{Place, ServiceError};
+use crate::{Limits, Place, ServiceError};
 use hutch_core::exec::{ExecOutcome, ExecRequest};
 use hutch_core::search::Tree;
 
@@ -70,10 +70,10 @@ pub struct Toolchains {
 }
 
 impl Toolchains {
-    pub(crate) fn new(runner: Arc<dyn Runner>, max_output: u64, execute_timeout: Duration) -> Self {
+    pub(crate) fn new(runner: Arc<dyn Runner>, limits: Limits, execute_timeout: Duration) -> Self {
         Self {
             runner,
-            max_output,
+            max_output: limits.max_output,
             execute_timeout,
         }
     }

@@ -8,6 +8,15 @@ use crate::ServiceError;
 use crate::target::Target;
 use hutch_core::agent::AgentError;
 
+/// The occurrences of a text that an edit replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occurrences {
+    /// The first one.
+    First,
+    /// All of them.
+    All,
+}
+
 /// Why a file was not edited. The file is unchanged, unless a write was
 /// [`Lost`](AgentError::Lost).
 #[derive(Debug, Error)]
@@ -24,8 +33,7 @@ pub enum EditError {
 }
 
 impl Work {
-    /// Replaces `old` in a file by `new`: the first occurrence, or with `all` every
-    /// one. If `old` is empty, `new` becomes the whole content. A file that does not
+    /// Replaces `old` in a file by `new`. If `old` is empty, `new` becomes the whole content. A file that does not
     /// exist counts as empty. Edits in one sandbox run one after another in this
     /// process, so that none overwrites another.
     ///
@@ -36,7 +44,7 @@ impl Work {
         target: &Target,
         path: ClientPath<'_>,
         (old, new): (&str, &str),
-        all: bool,
+        which: Occurrences,
     ) -> Result<(), EditError> {
         // The lock is per sandbox, not per path: one file can have several paths.
         let _edit = self.edits.lock(target.name.clone()).await;
@@ -50,7 +58,7 @@ impl Work {
                 }
                 read => read?,
             };
-            let edited = replace(&before, old.as_bytes(), new.as_bytes(), all);
+            let edited = replace(&before, old.as_bytes(), new.as_bytes(), which);
             edited.ok_or_else(|| EditError::NotFound(path.path.to_owned()))?
         };
         Ok(self.write_file(target, path, &content.into()).await?)
@@ -58,10 +66,11 @@ impl Work {
 }
 
 /// Replaces `old`, which must not be empty. `None` if `text` does not contain it.
-fn replace(text: &[u8], old: &[u8], new: &[u8], all: bool) -> Option<Vec<u8>> {
+fn replace(text: &[u8], old: &[u8], new: &[u8], which: Occurrences) -> Option<Vec<u8>> {
     let mut edited = Vec::with_capacity(text.len());
     let mut rest = text;
     let mut found = false;
+    let all = which == Occurrences::All;
     while let Some(place) = find(rest, old).filter(|_| all || !found) {
         found = true;
         edited.extend_from_slice(&rest[..place]);
@@ -78,20 +87,21 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::Occurrences::{All, First};
     use super::*;
 
-    fn edited(text: &str, old: &str, new: &str, all: bool) -> Option<String> {
-        let edited = replace(text.as_bytes(), old.as_bytes(), new.as_bytes(), all);
+    fn edited(text: &str, old: &str, new: &str, which: Occurrences) -> Option<String> {
+        let edited = replace(text.as_bytes(), old.as_bytes(), new.as_bytes(), which);
         edited.map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     #[test]
     fn the_first_or_every_occurrence_is_replaced_and_new_text_is_not_searched() {
-        assert_eq!(edited("aXbX", "X", "XX", false).as_deref(), Some("aXXbX"));
-        assert_eq!(edited("aXbX", "X", "XX", true).as_deref(), Some("aXXbXX"));
-        assert_eq!(edited("aaa", "aa", "b", true).as_deref(), Some("ba"));
-        assert_eq!(edited("ü\n", "\n", "", true).as_deref(), Some("ü"));
-        assert_eq!(edited("abc", "X", "", true), None);
-        assert_eq!(edited("", "X", "", false), None);
+        assert_eq!(edited("aXbX", "X", "XX", First).as_deref(), Some("aXXbX"));
+        assert_eq!(edited("aXbX", "X", "XX", All).as_deref(), Some("aXXbXX"));
+        assert_eq!(edited("aaa", "aa", "b", All).as_deref(), Some("ba"));
+        assert_eq!(edited("ü\n", "\n", "", All).as_deref(), Some("ü"));
+        assert_eq!(edited("abc", "X", "", All), None);
+        assert_eq!(edited("", "X", "", First), None);
     }
 }

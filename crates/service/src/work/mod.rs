@@ -14,7 +14,7 @@ use hutch_core::exec::{ExecOutcome, ExecRequest};
 use hutch_core::interfaces::Agents;
 use hutch_core::sync::KeyedMutex;
 
-pub use edit::EditError;
+pub use edit::{EditError, Occurrences};
 pub use files::{Base, ClientPath};
 pub use search::SearchKind;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::fakes::{Fakes, pod_of};
-use crate::{Base, ClientPath, EditError, SearchKind, ServiceError, Target};
+use crate::{Base, ClientPath, EditError, Occurrences, SearchKind, ServiceError, Target};
 use hutch_core::agent::AgentError;
 
 fn at(path: &str) -> ClientPath<'_> {
@@ -25,7 +25,8 @@ fn in_session(path: &str) -> ClientPath<'_> {
 
 async fn edit(fakes: &Fakes, target: &Target, old: &str, new: &str) -> Result<(), EditError> {
     let work = &fakes.service.work;
-    work.edit_file(target, at("f"), (old, new), false).await
+    work.edit_file(target, at("f"), (old, new), Occurrences::First)
+        .await
 }
 
 #[tokio::test(start_paused = true)]

@@ -128,7 +128,7 @@ async fn a_missing_sandbox_is_deleted_already() {
 #[tokio::test(start_paused = true)]
 async fn a_sandbox_that_the_cache_does_not_show_yet_can_be_deleted() {
     let (fakes, target) = (Fakes::new(), Target::tenant("a"));
-    fakes.sandboxes.set_behind(true);
+    fakes.sandboxes.hold_cache();
     fakes.sandboxes.put(&target.name);
     assert!(fakes.service.acquirer.destroy(&target).await.unwrap());
     assert!(fakes.sandboxes.stored(&target.name).is_none());

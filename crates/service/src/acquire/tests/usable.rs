@@ -58,13 +58,13 @@ async fn a_clock_that_is_behind_the_one_of_the_sleep_still_wakes_the_sandbox() {
 async fn a_wake_that_the_cache_does_not_show_yet_is_not_repeated() {
     let (fakes, target) = (Fakes::new(), Target::tenant("a"));
     fakes.sandboxes.put_asleep(&target.name, Timestamp::now());
-    fakes.sandboxes.set_behind(true);
+    fakes.sandboxes.hold_cache();
     let cluster = async {
         for _ in 0..5 {
             sleep(Duration::from_secs(1)).await;
             fakes.sandboxes.report_other_change();
         }
-        fakes.sandboxes.set_behind(false);
+        fakes.sandboxes.release_cache();
         fakes.sandboxes.start_controller(Duration::ZERO);
     };
     let (pod, ()) = tokio::join!(acquire(&fakes, &target), cluster);
@@ -149,10 +149,10 @@ async fn a_missing_sandbox_is_created_once_although_many_ask_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_created_sandbox_that_the_cache_lacks_is_not_created_again() {
     let (fakes, target) = (Fakes::new(), Target::tenant("a"));
-    fakes.sandboxes.set_behind(true);
+    fakes.sandboxes.hold_cache();
     let follow = async {
         sleep(Duration::from_secs(5)).await;
-        fakes.sandboxes.set_behind(false);
+        fakes.sandboxes.release_cache();
         fakes.sandboxes.start_controller(Duration::ZERO);
     };
     let first = acquire(&fakes, &target);
@@ -212,7 +212,7 @@ async fn the_limit_counts_sandboxes_that_the_cache_does_not_show_yet() {
     settings.acquire.max_sandboxes = 2;
     let fakes = Fakes::with(settings);
     fakes.sandboxes.put_ready("other");
-    fakes.sandboxes.set_behind(true);
+    fakes.sandboxes.hold_cache();
     let first = Target::tenant("a");
     let refused = async {
         sleep(Duration::from_secs(1)).await;
