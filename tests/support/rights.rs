@@ -13,7 +13,7 @@ use super::chart::Release;
 /// Component, API group, resource with subresource, and verb.
 pub type Right = (String, String, String, String);
 
-/// What the roles of these components allow.
+/// The permissions of the roles of these components.
 pub async fn given(release: &Release, components: &[&str]) -> BTreeSet<Right> {
     let (client, name) = (&release.home.client, release.name());
     let own = ListParams::default().labels(&format!("app.kubernetes.io/instance={name}"));

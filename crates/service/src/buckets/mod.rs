@@ -291,7 +291,7 @@ impl Buckets {
                 None => Some(Ok(())),
                 Some(status) if status.phase == BucketPhase::Busy => {
                     let text = format!(
-                        "{path} is in use, and stays mounted: leave the folder, close its files"
+                        "{path} is in use, and stays mounted: leave the directory, close its files"
                     );
                     Some(Err(BucketError::Busy(text)))
                 }

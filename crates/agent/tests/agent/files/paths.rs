@@ -98,7 +98,7 @@ async fn a_directory_where_a_file_is_meant_is_refused() {
             scene.write(path, b"").await.unwrap_err(),
         ] {
             assert_eq!(refused.code(), Code::FailedPrecondition, "{path}");
-            assert!(refused.message().contains("is a folder"), "{refused}");
+            assert!(refused.message().contains("is a directory"), "{refused}");
         }
     }
     for path in ["a/", "a/b", "a/b/c"] {
@@ -121,7 +121,7 @@ async fn a_directory_where_a_file_is_meant_is_refused() {
     assert_eq!(refused.code(), Code::NotFound);
     assert_eq!(
         refused.message(),
-        "cannot read \"none\": there is no such file or folder"
+        "cannot read \"none\": there is no such file or directory"
     );
 }
 
