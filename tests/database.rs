@@ -1,5 +1,5 @@
-//! Looking up projects in a real PostgreSQL server: what rows mean, and how long
-//! anybody waits for a database that is not as it should be. No cluster.
+//! Look-ups of projects in a real PostgreSQL server: the meaning of rows, and how long a
+//! request waits for a database that does not work. No cluster.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -19,8 +19,8 @@ use proxy::Proxy;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sqlx::Row;
 
-/// A moment: what a caller may wait for a database that is known to be away.
-const MOMENT: Duration = Duration::from_millis(50);
+/// The longest time that a caller may wait for a database that is known to be away.
+const FAIL_FAST_LIMIT: Duration = Duration::from_millis(50);
 
 fn open(target: Target) -> Arc<Database> {
     let database = Database::new(Some(target), &mut Registry::default());
@@ -81,7 +81,7 @@ async fn an_older_or_newer_schema_is_read_as_far_as_possible() {
     postgres.project("P").await;
     let database = opened(&postgres);
     assert!(database.get("P").await.unwrap().is_some());
-    // Under a connection that has prepared its statements.
+    // The schema changes under a connection with prepared statements.
     postgres
         .sql("ALTER TABLE projects DROP COLUMN workdir_path; ALTER TABLE projects ADD COLUMN newer TEXT")
         .await;
@@ -102,7 +102,7 @@ async fn an_older_or_newer_schema_is_read_as_far_as_possible() {
         "{error}"
     );
     assert!(!error.away());
-    // It is there, after all.
+    // The database itself is connected.
     assert_eq!(database.state().integration, Integration::Connected);
     postgres.sql("REVOKE SELECT ON sessions FROM crush").await;
     postgres
@@ -135,7 +135,7 @@ async fn a_restart_is_survived_and_an_outage_is_answered_at_once() {
     postgres.project("P").await;
     let database = opened(&postgres);
     assert!(database.get("P").await.unwrap().is_some());
-    // The connections die, the server is there: nobody notices.
+    // The connections end and the server is up again: no request notices it.
     postgres.down("QUIT");
     postgres.up(&[]).await;
     assert!(database.get("P").await.unwrap().is_some());
@@ -145,7 +145,7 @@ async fn a_restart_is_survived_and_an_outage_is_answered_at_once() {
     assert_eq!(database.state().integration, Integration::Away);
     let begin = Instant::now();
     let error = database.get("P").await.unwrap_err();
-    assert!(error.away() && begin.elapsed() < MOMENT, "{error}");
+    assert!(error.away() && begin.elapsed() < FAIL_FAST_LIMIT, "{error}");
     assert!(database.state().last_error.is_some());
     postgres.up(&[]).await;
     let begin = Instant::now();
@@ -161,7 +161,7 @@ async fn a_black_hole_costs_one_deadline_and_then_nothing() {
     let proxy = Proxy::to(postgres.port).await;
     let database = open(postgres.target(proxy.port, "123456", "disable"));
     assert!(database.get("P").await.unwrap().is_some());
-    proxy.black_hole(true);
+    proxy.swallow_all();
     let begin = Instant::now();
     let calls = (0..40).map(|_| database.get("P"));
     let answers = futures::future::join_all(calls).await;
@@ -178,10 +178,10 @@ async fn a_black_hole_costs_one_deadline_and_then_nothing() {
     for _ in 0..100 {
         let begin = Instant::now();
         assert!(database.get("P").await.unwrap_err().away());
-        assert!(begin.elapsed() < MOMENT, "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < FAIL_FAST_LIMIT, "{:?}", begin.elapsed());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    proxy.black_hole(false);
+    proxy.pass_all();
     let begin = Instant::now();
     until(&database, Integration::Connected).await;
     assert!(
@@ -223,9 +223,9 @@ async fn without_settings_there_is_no_database() {
 #[tokio::test]
 async fn every_sslmode_has_the_meaning_of_postgresql() {
     let mut postgres = Postgres::stopped().await;
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let (ours, other) = (authority("ours"), authority("other"));
-    let path = |name: &str| folder.path().join(name).display().to_string();
+    let path = |name: &str| directory.path().join(name).display().to_string();
     std::fs::write(path("ours"), ours.pem()).unwrap();
     std::fs::write(path("other"), other.pem()).unwrap();
     let data = postgres.data();
@@ -262,7 +262,7 @@ async fn every_sslmode_has_the_meaning_of_postgresql() {
     let rows = postgres.sql("SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND usename = 'crush'").await;
     assert!(rows[0].get::<i64, _>(0) >= 5);
 
-    // And a server that knows no TLS, or does not want it.
+    // A server that does not accept TLS.
     postgres.down("INT");
     std::fs::write(data.join("pg_hba.conf"), default).unwrap();
     postgres.up(&[]).await;

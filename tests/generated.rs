@@ -1,11 +1,11 @@
-//! What is generated from the types is what the types say.
+//! Generated files are up to date with the types they are generated from.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::path::Path;
 
-/// Larger ones come near what an API server takes, and nobody reads them.
-const LARGEST: usize = 40 << 10;
+/// A larger definition comes near the limit of the API server, and is hard to read.
+const MAX_DEFINITION_BYTES: usize = 40 << 10;
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -16,15 +16,15 @@ fn read(path: &str) -> String {
 fn the_manifests_in_crds_and_in_the_chart_are_those_of_the_types() {
     for crd in hutch_api::definitions() {
         let wanted = serde_yaml_ng::to_string(&crd).unwrap();
-        for folder in ["crds", "charts/hutch/files/crds"] {
-            let path = format!("{folder}/{}.yaml", crd.spec.names.plural);
+        for directory in ["crds", "charts/hutch/files/crds"] {
+            let path = format!("{directory}/{}.yaml", crd.spec.names.plural);
             assert!(
                 read(&path) == wanted,
                 "{path} is not up to date: run `make generate`"
             );
         }
         let (name, size) = (&crd.spec.names.plural, wanted.len());
-        assert!(size < LARGEST, "{name} has {size} bytes");
+        assert!(size < MAX_DEFINITION_BYTES, "{name} has {size} bytes");
     }
 }
 

@@ -11,7 +11,7 @@ use support::postgres::Postgres;
 use support::world::eventually;
 use support::{World, audit};
 
-const MANY: usize = 100;
+const PROJECTS: usize = 100;
 
 async fn rows(postgres: &Postgres) -> Vec<(String, String)> {
     let named = "SELECT id, container_name FROM projects WHERE container_name IS NOT NULL";
@@ -22,7 +22,7 @@ async fn rows(postgres: &Postgres) -> Vec<(String, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_is_synced_with_one_write_when_a_hundred_projects_start_at_once() {
     let (world, postgres) = (World::new("many").await, Postgres::start().await);
-    for i in 0..MANY {
+    for i in 0..PROJECTS {
         postgres.project(&format!("P{i}")).await;
     }
     let flags = postgres.flags(postgres.port);
@@ -39,9 +39,9 @@ async fn every_row_is_synced_with_one_write_when_a_hundred_projects_start_at_onc
             world.create(&format!("box-{i}"), spec).await;
         }
     };
-    futures::future::join_all((0..MANY).map(create)).await;
+    futures::future::join_all((0..PROJECTS).map(create)).await;
     let mut followed = 0;
-    while followed < MANY {
+    while followed < PROJECTS {
         followed = eventually("one more row follows", async || {
             let now = rows(&postgres).await.len();
             (now > followed).then_some(now)
@@ -51,7 +51,7 @@ async fn every_row_is_synced_with_one_write_when_a_hundred_projects_start_at_onc
     for (project, container) in rows(&postgres).await {
         assert_eq!(container, project.replace('P', "box-"));
     }
-    assert_eq!(postgres.writes().await.len(), MANY);
+    assert_eq!(postgres.writes().await.len(), PROJECTS);
     // A sandbox needs a few writes of its status until its row is synced, and none after.
     let writes = audit::writes(world.environment, &world.namespace);
     let statuses = writes

@@ -1,5 +1,5 @@
-//! Buckets: how soon a mount is usable, and what flows through it compared with the
-//! same mounter on the machine itself, both against the same local S3 server.
+//! Buckets: the time until a mount is usable, and its throughput compared with the same
+//! mounter on the machine, both with the same local S3 server.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -15,9 +15,9 @@ use crate::support::world::eventually;
 use crate::support::{S3, Tenant, World};
 
 const MOUNTS: usize = 20;
-/// MiB that are written and read; a debug build measures nothing.
+/// MiB that are written and read. A debug build only checks that the bench works.
 const SIZE: usize = if cfg!(debug_assertions) { 16 } else { 256 };
-/// How often; the medians are compared.
+/// The number of runs. The medians are compared.
 const PASSES: usize = 12;
 
 pub async fn measure(report: &mut Report) {
@@ -40,8 +40,8 @@ pub async fn measure(report: &mut Report) {
     tenant.destroy().await.ok();
 }
 
-/// Gives the sandbox the CPU weight of a process of the machine, with which it is
-/// compared: one that asks for next to nothing yields to the S3 server and the mounter.
+/// Gives the sandbox the CPU weight of a process of the machine, with which it is compared.
+/// With a small CPU request it would yield to the S3 server and the mounter.
 async fn weigh(world: &World) {
     let name = names::sandbox("buckets");
     let pod = |sandbox: &Sandbox| sandbox.status.as_ref().and_then(|it| it.pod_uid.clone());
@@ -94,11 +94,11 @@ async fn mounts(tenant: &Tenant, s3: &S3, report: &mut Report) {
     });
 }
 
-/// Writes and reads by turns, and each first as often as the other, so that whatever
-/// else the machine does hits both.
+/// Both sides take turns, and each is first equally often, so that other load of the
+/// machine affects both.
 async fn flow(tenant: &Tenant, s3: &S3, report: &mut Report) {
-    let folder = tempfile::tempdir().unwrap();
-    let (mut plain, point) = on_the_machine(folder.path(), s3).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (mut plain, point) = on_the_machine(directory.path(), s3).await;
     let (mut inside, mut outside) = (Passes::default(), Passes::default());
     let file = point.join("outside").display().to_string();
     let exec = async |script: &str| drop(tenant.stdout(script).await);
@@ -170,8 +170,8 @@ async fn shell(script: &str) {
 }
 
 /// `s3fs` with the arguments of `hutch-node`, except for the owner of the files.
-async fn on_the_machine(folder: &Path, s3: &S3) -> (Child, std::path::PathBuf) {
-    let (keys, point) = (folder.join("keys"), folder.join("point"));
+async fn on_the_machine(directory: &Path, s3: &S3) -> (Child, std::path::PathBuf) {
+    let (keys, point) = (directory.join("keys"), directory.join("point"));
     std::fs::write(&keys, format!("{}:{}\n", s3.access_key, s3.secret_key)).unwrap();
     std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::create_dir(&point).unwrap();

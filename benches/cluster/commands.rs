@@ -1,4 +1,4 @@
-//! Commands: through the facade, and by a fresh exec of the API server each.
+//! Commands through the facade, and commands with a new exec of the API server each.
 
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,8 @@ pub async fn measure(world: &World, tenant: &Tenant, report: &mut Report) {
     tenant.create().await.ok();
     let pod = world.sandbox_of("bench").await.name_any();
     let (mut fresh, mut facade) = (Vec::new(), Vec::new());
-    // In turns, so that whatever else the machine does hits both alike; many of a
-    // kind in a row, as what a fresh exec leaves to be cleared away goes on after
-    // its answer.
+    // Both kinds take turns, so that other load of the machine affects both. Each turn has
+    // many of one kind, because the cleanup after a fresh exec continues after its answer.
     for _ in 0..TURNS {
         for _ in 0..FRESH / TURNS {
             fresh.push(exec_afresh(world, &pod).await);
@@ -53,7 +52,7 @@ pub async fn exec_through(tenant: &Tenant) -> Duration {
     began.elapsed()
 }
 
-/// What a service does that runs each command by an exec of its own.
+/// A service that runs each command with its own exec.
 async fn exec_afresh(world: &World, pod: &str) -> Duration {
     let began = Instant::now();
     let params = AttachParams::default().container("sandbox").stderr(false);

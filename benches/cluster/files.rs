@@ -32,7 +32,7 @@ fn add(report: &mut Report, name: &str, value: f64, target: Option<(&str, bool)>
     });
 }
 
-/// Median milliseconds of files of that size, that many times.
+/// The median in milliseconds for files of that size, over that many runs.
 async fn write_and_read(tenant: &Tenant, (size, times): (usize, usize)) -> (f64, f64) {
     let path = format!("/workspace/{size}.txt");
     let (mut writes, mut reads) = (Vec::new(), Vec::new());

@@ -15,7 +15,8 @@ pub async fn measure(
     [controller, facade]: [&Hutch; 2],
     report: &mut Report,
 ) {
-    // Before a hundred more: one that has run hundreds of commands.
+    // The agent of a sandbox that has run hundreds of commands, before the others are
+    // started.
     let agent = resident(agent_pid(world, "bench").await);
     stream::iter(0..SANDBOXES)
         .map(|number| {

@@ -1,5 +1,5 @@
-//! Projects: how soon a row names the pod that has become ready, with a real
-//! PostgreSQL server, and what a conversation's command costs beyond a tenant's.
+//! Projects: the time until a row names a pod that has become Ready, with a real PostgreSQL
+//! server, and the cost of a conversation's command beyond a tenant's.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,13 +18,13 @@ use crate::report::{Measure, Report, Times};
 use crate::start::is_ready;
 use crate::support::backend::Backend;
 use crate::support::postgres::Postgres;
-use crate::support::world::{PATIENCE, eventually};
+use crate::support::world::{WAIT_TIMEOUT, eventually};
 use crate::support::{Tenant, World};
 use hutch_core::names;
 
-/// A debug build measures nothing: there it is enough that this works.
+/// A debug build only checks that the bench works.
 const SANDBOXES: usize = if cfg!(debug_assertions) { 8 } else { 100 };
-/// As many as are ready within a few seconds.
+/// The number that becomes ready within a few seconds.
 const AT_ONCE: usize = 10;
 const COMMANDS: usize = if cfg!(debug_assertions) { 50 } else { 500 };
 
@@ -80,7 +80,7 @@ async fn lags_of(world: &World, postgres: &Postgres, batch: &[String]) -> Vec<Du
                 FROM projects WHERE container_name IS NOT NULL";
     let mut lags = Vec::new();
     for row in postgres.sql(text).await {
-        // The watch of this process may be the slower one.
+        // The watch of this process may be slower than that of the projector.
         if let Some(ready) = ready.get(row.get::<&str, _>(0)) {
             lags.push(Duration::from_secs_f64(
                 (row.get::<f64, _>(1) - ready).max(0.0),
@@ -104,7 +104,7 @@ async fn when_ready(world: &World, pods: &[String]) -> HashMap<String, f64> {
     let mut ready = HashMap::new();
     let mut seen = std::pin::pin!(seen);
     while ready.len() < pods.len() {
-        let next = tokio::time::timeout(PATIENCE, seen.next()).await;
+        let next = tokio::time::timeout(WAIT_TIMEOUT, seen.next()).await;
         let pod: Pod = next.expect("a pod becomes Ready").unwrap().unwrap();
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
         ready.entry(pod.name_any()).or_insert(now);
@@ -112,7 +112,7 @@ async fn when_ready(world: &World, pods: &[String]) -> HashMap<String, f64> {
     ready
 }
 
-/// A conversation's command against a tenant's in the very same pod.
+/// Compares a conversation's command with a tenant's in the same pod.
 async fn added(postgres: &Postgres, tenant: &Tenant, url: &str, report: &mut Report) {
     tenant.create().await.ok();
     postgres.project("known").await;
@@ -124,7 +124,7 @@ async fn added(postgres: &Postgres, tenant: &Tenant, url: &str, report: &mut Rep
     let conversation = Backend::new(url, "s-known");
     assert_eq!(conversation.stdout("hostname").await.trim_end(), name);
     let (mut execute, mut exec) = (Vec::new(), Vec::new());
-    // By turns, so that whatever else the machine does hits both alike.
+    // Both take turns, so that other load of the machine affects both.
     for _ in 0..COMMANDS {
         exec.push(exec_through(tenant).await);
         let began = Instant::now();

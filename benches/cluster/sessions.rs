@@ -1,4 +1,4 @@
-//! Sessions: commands in one, commands in many, and their beginning and end.
+//! Sessions: commands in one session and in many, creation and deletion.
 
 use std::time::{Duration, Instant};
 

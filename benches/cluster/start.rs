@@ -1,5 +1,5 @@
-//! A cold start, from the first request to the first command's answer, against
-//! the bare pod that it comes to: the same spec, the same volumes.
+//! A cold start, from the first request to the first command's answer, compared with a bare
+//! pod of the same spec and volumes.
 
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,7 @@ pub async fn measure(world: &World, tenant: &Tenant, report: &mut Report) {
     }
 }
 
-/// Claim and pod as Hutch makes them, from the first POST to Ready.
+/// Creates claim and pod as Hutch does. Measures from the first POST to Ready.
 async fn start_bare(
     world: &World,
     number: usize,
@@ -113,7 +113,8 @@ async fn start_bare(
     pods.delete(&name, &Default::default()).await.unwrap();
     world.gone::<Pod>(&name).await;
     claims.delete(&name, &Default::default()).await.unwrap();
-    // As a sandbox's end is waited for: the next start has the machine to itself.
+    // Waits for the end, as a sandbox's deletion does: the next start has the machine to
+    // itself.
     world.gone::<PersistentVolumeClaim>(&name).await;
     took
 }

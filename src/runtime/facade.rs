@@ -12,6 +12,7 @@ use super::config::{bucket_credentials, project_template};
 use crate::settings::{Access, Facade, ProjectPorts};
 use hutch_api::{SandboxSpec, managers};
 use hutch_core::interfaces::Authenticator;
+use hutch_core::s3::AllowedEndpoints;
 use hutch_db::Database;
 use hutch_facade::tls::Identity;
 use hutch_facade::{AuthSettings, HttpMetrics};
@@ -183,7 +184,7 @@ impl Process {
             execute_timeout: facade.execute_timeout,
             buckets: BucketSettings {
                 credentials: bucket_credentials(&facade),
-                allow_http: self.buckets.allow_http_buckets,
+                endpoints: AllowedEndpoints::with_http(self.buckets.allow_http_buckets),
             },
             backends: BackendSettings {
                 images: facade.project_images.into_iter().collect(),

@@ -1,5 +1,5 @@
-//! Who gets in, and where to: every way to present a key, wrong keys, scopes, and
-//! tenants who do not exist for each other.
+//! Authentication and rights: every way to present a key, wrong keys, scopes, and tenants
+//! that do not see each other.
 
 use std::process::Command;
 
@@ -43,7 +43,7 @@ async fn tenants_with_the_same_sandbox_id_do_not_see_each_other() {
     bob.exec_in("default", "export WHO=bob").await.ok();
     assert_eq!(alice.stdout_in("default", "echo $WHO").await, "");
 
-    // Also not by the name of the resource, nor by a header.
+    // Neither the name of the resource nor a header helps.
     let name = one.sandbox_of("same").await.metadata.name.unwrap();
     let key = one.live_key(&url, "bob", &two.namespace, &[]).await;
     let elsewhere = [
@@ -141,13 +141,13 @@ async fn a_request_without_a_valid_key_gets_the_same_answer_on_every_route() {
     every_route_asks(&url).await;
     let health = get(&format!("{url}/health"), &[]).await;
     assert_eq!(health.body, json!({"status": "ok", "active_sessions": 0}));
-    // How it stands with the database is told to those who may use projects.
+    // Only keys of the project API show the state of the database.
     let scope = ["--scope", "project"];
     let project = world.live_key(&url, "acme", &world.namespace, &scope).await;
-    for (key, told) in [(&key, json!(null)), (&project, json!(false))] {
+    for (key, reported) in [(&key, json!(null)), (&project, json!(false))] {
         let bearer = format!("Bearer {key}");
         let health = get(&format!("{url}/health"), &[("authorization", &bearer)]).await;
-        assert_eq!(health.body["database"]["configured"], told);
+        assert_eq!(health.body["database"]["configured"], reported);
     }
     let made = world.sandboxes().list(&Default::default()).await.unwrap();
     assert!(made.items.is_empty());
@@ -252,8 +252,11 @@ async fn the_facades_own_s3_credentials_serve_its_own_namespace_only() {
     ] {
         let tenant = Tenant::new(&with_user(&url, &key), "none");
         let answer = tenant.post("/mount-bucket", wanted.clone()).await;
-        let said = answer.body.to_string();
-        assert!(answer.status == status && said.contains(text), "{said}");
+        let printed = answer.body.to_string();
+        assert!(
+            answer.status == status && printed.contains(text),
+            "{printed}"
+        );
     }
 }
 
@@ -284,10 +287,10 @@ fn the_facade_does_not_start_on_the_network_without_keys() {
     command.args(["facade", "--listen", "0.0.0.0:0", "--insecure-no-auth"]);
     let output = command.output().unwrap();
     assert!(!output.status.success());
-    let said = String::from_utf8(output.stderr).unwrap();
+    let printed = String::from_utf8(output.stderr).unwrap();
     assert!(
-        said.contains("hutch keys create") && said.contains("127.0.0.1"),
-        "{said}"
+        printed.contains("hutch keys create") && printed.contains("127.0.0.1"),
+        "{printed}"
     );
 }
 

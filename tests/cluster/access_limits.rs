@@ -1,4 +1,4 @@
-//! How much a key may ask for, and what is written about it.
+//! The limits of a key, and the audit lines of requests.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::support::access::{get, id, knock, knock_with, secret, with_user};
 use crate::support::backend::Backend;
 use crate::support::hutch::KEYED;
-use crate::support::world::{PATIENCE, eventually};
+use crate::support::world::{WAIT_TIMEOUT, eventually};
 use crate::support::{Hutch, Tenant, World};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,10 +55,10 @@ async fn more_requests_at_once_than_a_key_may_have_are_refused_until_one_ends() 
     let one = tenant.begin_in("one", "/tmp/one", wait).await;
     let two = tokio::spawn({
         let tenant = tenant.clone();
-        // A knock may have the place at that moment.
+        // Another request may hold the place at that moment.
         async move {
             let placed = async { while tenant.exec_in("two", wait).await.status == 429 {} };
-            let placed = tokio::time::timeout(PATIENCE, placed).await;
+            let placed = tokio::time::timeout(WAIT_TIMEOUT, placed).await;
             placed.expect("the second command has a place");
         }
     });
@@ -66,7 +66,7 @@ async fn more_requests_at_once_than_a_key_may_have_are_refused_until_one_ends() 
         (knock_with(&url, &key).await == 429).then_some(())
     })
     .await;
-    // A client that goes away gives its place back.
+    // A client that disconnects frees its place.
     two.abort();
     eventually("a place is free", async || {
         (knock_with(&url, &key).await == 200).then_some(())
@@ -92,7 +92,7 @@ async fn a_request_that_takes_too_long_ends() {
     answer.fails(504, "the request was not done within 5s");
     assert_eq!(tenant.stdout("echo fine").await, "fine");
     let backend = Backend::new(&with_user(&url, &key), "talk");
-    // On a busy machine a sandbox starts for longer than a request may take.
+    // On a busy machine the start of a sandbox takes longer than the request timeout.
     eventually("code runs", async || {
         let reply = backend.call("/execute", json!({"command": "true"})).await;
         (reply.status == 200).then_some(())
@@ -134,7 +134,7 @@ async fn a_body_counts_against_the_budgets_of_its_namespace_and_of_the_process()
     };
     write(&also).await.fails(400, "Missing path");
 
-    // Of unknown length: it may be as large as any.
+    // The length is unknown, so the body may be as large as any.
     let head = format!(
         "POST /exec HTTP/1.1\r\nhost: a\r\nx-sandbox-id: box\r\n\
          authorization: Bearer {key}\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -151,7 +151,7 @@ async fn a_body_counts_against_the_budgets_of_its_namespace_and_of_the_process()
     let busy = write(&elsewhere).await;
     busy.fails(503, "too many bytes are being worked on, try again");
 
-    // The command waits for a sandbox that nobody makes.
+    // The command waits for its sandbox, which no controller creates.
     let body = json!({"command": "true"}).to_string();
     let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
     slow.write_all(chunks.as_bytes()).await.unwrap();
@@ -188,7 +188,7 @@ async fn every_request_has_an_audit_line_without_content_or_key() {
     tenant.write("file-name", "c0ntent").await.ok();
     assert_eq!(tenant.stdout("echo c0ntent | tr c C").await, "C0ntent");
     let backend = Backend::new(&with_user(&url, &key), "talk\nINFO forged");
-    // What another contract's header says is not what it is about.
+    // The header of the other contract does not change the subject of the request.
     let elsewhere = [("x-sandbox-id", "innocent")];
     let bearer = format!("Bearer {key}");
     let headers = [&[("authorization", bearer.as_str())][..], &elsewhere].concat();
@@ -217,14 +217,14 @@ async fn every_request_has_an_audit_line_without_content_or_key() {
     };
     let write = &lines[0];
     common(write);
-    let told = [
+    let reported = [
         &write["method"],
         &write["route"],
         &write["sandbox"],
         &write["status"],
     ];
     assert_eq!(
-        told,
+        reported,
         [
             &json!("POST"),
             &json!("/files/write"),

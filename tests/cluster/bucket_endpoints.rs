@@ -1,4 +1,4 @@
-//! S3 services behind `/mount-bucket` that hang, swallow everything, or speak TLS.
+//! S3 services behind `/mount-bucket` that hang, swallow everything, or use TLS.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::support::proxy::Proxy;
 use crate::support::{S3, World};
 
 /// How long the service hangs.
-const HANG: Duration = Duration::from_secs(60);
+const HANG_TIME: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_hangs_for_a_minute_disturbs_no_other_and_works_again() {
@@ -40,10 +40,10 @@ async fn a_service_that_hangs_for_a_minute_disturbs_no_other_and_works_again() {
         assert_eq!(a.stdout("ls /mnt").await, "data");
         assert_eq!(b.stdout("echo on").await, "on");
         if round == 0 {
-            // One whose command hangs in the bucket goes like any other.
+            // A sandbox whose command hangs in the bucket is deleted like any other.
             c.destroy().await.ok();
         }
-        if begun.elapsed() >= HANG {
+        if begun.elapsed() >= HANG_TIME {
             break;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -69,21 +69,21 @@ async fn a_service_that_swallows_everything_is_given_up_and_leaves_nothing() {
     let (s3, node) = (S3::start().await, world.node().await);
     let (_hutch, a) = tenant(&world, &[]).await;
     let proxy = Proxy::to(s3.port).await;
-    proxy.black_hole(true);
+    proxy.swallow_all();
     let url = format!("http://127.0.0.1:{}", proxy.port);
     let through = async || mount(&a, &s3, |body| body["options"]["endpoint"] = json!(url)).await;
     let data = through().await.refused(500);
     let error = data["error"].as_str().unwrap();
     assert!(error.contains("not answered"), "{error}");
     nothing_is_left(&world, &node, &a).await;
-    proxy.black_hole(false);
+    proxy.pass_all();
     through().await.ok();
     assert_eq!(a.stdout("echo x > /mnt/data/x; cat /mnt/data/x").await, "x");
 }
 
-/// An authority, and a certificate of its for 127.0.0.1: the files of the authority's
-/// certificate, the server's, and the server's key.
-fn authority(folder: &Path, name: &str) -> [PathBuf; 3] {
+/// Creates a certificate authority and its certificate for 127.0.0.1. Returns the files of
+/// the authority's certificate, the server's certificate and the server's key.
+fn authority(directory: &Path, name: &str) -> [PathBuf; 3] {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params
@@ -99,7 +99,7 @@ fn authority(folder: &Path, name: &str) -> [PathBuf; 3] {
     let mut number = 0;
     texts.map(|text| {
         number += 1;
-        let file = folder.join(format!("{name}-{number}.pem"));
+        let file = directory.join(format!("{name}-{number}.pem"));
         std::fs::write(&file, text).unwrap();
         file
     })
@@ -108,11 +108,11 @@ fn authority(folder: &Path, name: &str) -> [PathBuf; 3] {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_with_tls_is_used_when_the_node_trusts_it_and_refused_when_not() {
     let world = World::new("tls").await;
-    // Not below /tmp: what runs in a sandbox has one of its own.
-    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
-    let [known, certificate, key] = authority(folder.path(), "known");
+    // Not below /tmp, because every sandbox has its own /tmp.
+    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    let [known, certificate, key] = authority(directory.path(), "known");
     let trusted = S3::start_on("127.0.0.1", Some((certificate, key))).await;
-    let [_, certificate, key] = authority(folder.path(), "unknown");
+    let [_, certificate, key] = authority(directory.path(), "unknown");
     let untrusted = S3::start_on("127.0.0.1", Some((certificate, key))).await;
     let known = known.display().to_string();
     let node = world.node_with(&["--ca-file", &known]).await;

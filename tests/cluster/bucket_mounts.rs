@@ -49,7 +49,7 @@ pub async fn mount(tenant: &Tenant, s3: &S3, change: impl FnOnce(&mut Value)) ->
     tenant.post("/mount-bucket", body).await
 }
 
-/// No entry, Secret, process or folder.
+/// Checks that no entry, Secret, process or directory is left.
 pub async fn nothing_is_left(world: &World, node: &Node, tenant: &Tenant) {
     assert!(world.sandbox_of("a").await.spec.buckets.is_empty());
     assert!(secrets(world).await.is_empty());
@@ -137,7 +137,7 @@ async fn a_failed_mount_reports_the_reason_and_leaves_nothing() {
         assert_eq!(data["mounted"], false);
         nothing_is_left(&world, &node, &tenant).await;
     }
-    // And the sandbox is as good as before.
+    // The sandbox works as before.
     mount(&tenant, &s3, |_| {}).await.ok();
 }
 
@@ -198,13 +198,9 @@ async fn a_mount_comes_back_with_the_sandbox() {
     mount(&tenant, &s3, |_| {}).await.ok();
     tenant.stdout("echo 1 > /mnt/data/one").await;
     let name = world.sandbox_of("a").await.metadata.name.unwrap();
-    world
-        .patch(&name, json!({"spec": {"suspended": true}}))
-        .await;
+    world.suspend(&name).await;
     world.gone::<k8s_openapi::api::core::v1::Pod>(&name).await;
-    world
-        .patch(&name, json!({"spec": {"suspended": false}}))
-        .await;
+    world.resume(&name).await;
     crate::support::world::eventually("the sandbox is back", async || {
         let answer = tenant
             .post("/exec", json!({"command": "cat /mnt/data/one"}))
@@ -253,7 +249,7 @@ async fn the_facades_own_s3_credentials_serve_requests_without_any_and_stay_secr
         "{{ env; cat /proc/*/environ /proc/*/cmdline /proc/mounts; mount; }} 2>/dev/null | tr '\\0' '\\n' | grep -cF {0}; grep -rlF {0} / --exclude-dir=proc --exclude-dir=sys 2>/dev/null",
         s3.secret_key
     );
-    // Its own command line has it, once.
+    // The command line of this search contains the key, once.
     let found = tenant.run(&search).await;
     let found = found["stdout"].as_str().unwrap();
     assert!(
@@ -263,8 +259,8 @@ async fn the_facades_own_s3_credentials_serve_requests_without_any_and_stay_secr
     let objects = world
         .kubectl(&["get", "sbx,pods,events,pv,pvc", "-o", "yaml"], "")
         .unwrap();
-    for said in [objects, hutch.log(), node.hutch().log()] {
-        assert!(!said.contains(&s3.secret_key));
+    for output in [objects, hutch.log(), node.hutch().log()] {
+        assert!(!output.contains(&s3.secret_key));
     }
 }
 

@@ -1,5 +1,5 @@
-//! `/mount-bucket` and `/unmount-bucket` where nothing comes to be mounted: what
-//! makes no sense is refused in the contract's order and words, and leaves nothing.
+//! `/mount-bucket` and `/unmount-bucket` without a mount: invalid requests are refused in
+//! the contract's order and with its texts, and leave nothing.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::tenant::Answer;
 use crate::support::{Tenant, World};
 
-/// A request that makes sense.
+/// A valid request.
 fn sensible() -> Value {
     json!({
         "bucket": "my-bucket",

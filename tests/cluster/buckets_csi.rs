@@ -14,7 +14,7 @@ async fn begin(test: &str) -> (World, S3, Node) {
     (world, s3, node)
 }
 
-/// Waits until nothing is left of the volumes: no mount, folder, process, record.
+/// Waits until nothing is left of the volumes: no mount, directory, process or record.
 async fn all_gone(world: &World, node: &Node, pods: &[Pod]) {
     eventually("nothing is left of the volumes", async || {
         let mut left = world.on_the_host(pods);
@@ -149,8 +149,8 @@ async fn a_volume_that_cannot_be_mounted_reports_the_reason_and_leaves_nothing()
     }
     let mut pods = Vec::new();
     for (volume, words) in &cases {
-        let said = world.complaint(&volume.name, words).await;
-        assert!(!said.contains(&s3.secret_key), "{said}");
+        let output = world.complaint(&volume.name, words).await;
+        assert!(!output.contains(&s3.secret_key), "{output}");
         pods.push(world.pods().get(&volume.name).await.unwrap());
     }
     assert!(!node.hutch().log().contains(&s3.secret_key));

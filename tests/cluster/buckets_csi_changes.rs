@@ -1,11 +1,10 @@
-//! Buckets that are volumes of Restricted sandboxes, and what changes under them:
-//! spec, keys, the S3 service, the other sandboxes that share them.
+//! Buckets as volumes of Restricted sandboxes, and changes of their spec, their keys, their
+//! S3 service and the other sandboxes that share them.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
 use rustix::process::Signal;
-use serde_json::json;
 
 use crate::buckets_csi_sandbox::{begin, restricted};
 use crate::support::World;
@@ -17,7 +16,7 @@ use hutch_api::{BucketPhase, Mechanism, Phase, Sandbox};
 const IDLE: &str = "sleep infinity";
 const FUSE: &str = "grep -c fuse /proc/mounts || true";
 
-/// Deletes the sandbox, which leaves nothing.
+/// Deletes the sandbox, and checks that nothing is left.
 async fn ends(world: &World, node: &Node, name: &str) {
     let pod = world.pods().get(name).await.unwrap();
     world.delete(name).await;
@@ -52,8 +51,7 @@ async fn a_volume_that_the_spec_drops_is_unmounted_in_the_running_pod_and_can_re
     assert_eq!(world.inside("s", FUSE).unwrap(), "0");
     assert_eq!(s3.get("data", "file").unwrap(), "kept\n");
 
-    // Its mounter is there as long as the pod is, and what heals it leaves the
-    // container alone.
+    // Its mounter runs as long as the pod exists. A repair does not restart the container.
     let before = node.mounters();
     before.iter().for_each(|one| one.signal(Signal::KILL));
     eventually("the volume is healed on the host", async || {
@@ -81,8 +79,12 @@ async fn a_volume_with_a_wrong_key_reports_it_and_is_mounted_when_the_secret_is_
     s3.put("data", "file", "text");
     world.change_secret("keys", &s3.access_key, "wrong").await;
     restricted(&world, "s", &[s3.bucket("data", "/mnt/data")], IDLE).await;
-    let told = world.condition("s", "Ready", "AccessDenied").await;
-    assert!(told.message.contains("bucket data"), "{}", told.message);
+    let reported = world.condition("s", "Ready", "AccessDenied").await;
+    assert!(
+        reported.message.contains("bucket data"),
+        "{}",
+        reported.message
+    );
     let sandbox = world.sandboxes().get("s").await.unwrap();
     let status = sandbox.status.unwrap();
     assert_eq!(status.phase, Phase::Failed);
@@ -101,15 +103,15 @@ async fn a_volume_with_a_wrong_key_reports_it_and_is_mounted_when_the_secret_is_
     assert_eq!(world.inside("s", "cat /mnt/data/file").unwrap(), "text");
     world.mounted("s", "data").await;
 
-    // And in all of this no key was told to anybody.
+    // No text has contained a key.
     let search = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/mounts | tr '\\0' '\\n'; \
                   grep -rs '' /etc /tmp /run /workspace 2> /dev/null; env";
     let inside = world.inside("s", search).unwrap();
     let kinds = "sbx,pods,events,pvc,pv";
     let objects = world.kubectl(&["get", kinds, "-o", "yaml"], "").unwrap();
     let logs = [hutch.log(), node.hutch().log()];
-    for said in [inside, objects].into_iter().chain(logs) {
-        assert!(!said.contains(key), "{said}");
+    for output in [inside, objects].into_iter().chain(logs) {
+        assert!(!output.contains(key), "{output}");
     }
     ends(&world, &node, "s").await;
 }
@@ -120,14 +122,13 @@ async fn a_volume_comes_back_with_the_sandbox_and_with_another_pod() {
     restricted(&world, "s", &[s3.bucket("data", "/mnt/data")], IDLE).await;
     world.ready("s").await;
     world.inside("s", "echo 1 > /mnt/data/file").unwrap();
-    let asleep = |asleep: bool| json!({"spec": {"suspended": asleep}});
-    world.patch("s", asleep(true)).await;
+    world.suspend("s").await;
     world.gone::<Pod>("s").await;
     eventually("nothing is mounted meanwhile", async || {
         node.left().is_empty().then_some(())
     })
     .await;
-    world.patch("s", asleep(false)).await;
+    world.resume("s").await;
     world.ready("s").await;
     assert_eq!(world.inside("s", "cat /mnt/data/file").unwrap(), "1");
 
@@ -165,7 +166,8 @@ async fn sandboxes_share_a_volume_that_outlives_each_of_them_and_is_used_again()
     assert_eq!(node.mounters(), mounters);
     world.mounted("two", "data").await;
 
-    // The last one goes while no controller runs: the volume is released, not gone.
+    // The last sandbox is deleted while no controller runs: the volume is released and
+    // still exists.
     hutch.kill();
     let claims = world.claims().list(&ListParams::default()).await.unwrap();
     let of_bucket = |claim: &&PersistentVolumeClaim| claim.name_any().starts_with("bucket-");

@@ -1,4 +1,4 @@
-//! Volumes through the death of what serves them: their mounter, `hutch-node`, both.
+//! Volumes whose mounter, whose `hutch-node`, or both are killed.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use crate::support::volume::Volume;
 use crate::support::world::eventually;
 use crate::support::{S3, World};
 
-/// Within this a mount is healed in the running container.
-const HEALED: Duration = Duration::from_secs(20);
+/// A mount is repaired in the running container within this time.
+const REPAIR_LIMIT: Duration = Duration::from_secs(20);
 
 /// Waits until the pod reads the object again.
 async fn readable(world: &World, pod: &str) {
@@ -19,7 +19,11 @@ async fn readable(world: &World, pod: &str) {
         (text.as_deref() == Ok("text")).then_some(())
     })
     .await;
-    assert!(begun.elapsed() < HEALED, "after {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < REPAIR_LIMIT,
+        "after {:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +38,7 @@ async fn a_volume_outlives_the_death_of_its_mounter_and_of_hutch_node() {
     world.make_with_pod(&reader).await;
     let pods = [world.running_pod("p").await, world.running_pod("q").await];
 
-    // The mounters alone: everything is mounted again, in the containers, too.
+    // Only the mounters end: everything is mounted again, also in the containers.
     let first = node.mounters();
     assert_eq!(first.len(), 2);
     first
@@ -44,7 +48,8 @@ async fn a_volume_outlives_the_death_of_its_mounter_and_of_hutch_node() {
     readable(&world, "q").await;
     assert!(world.sh("q", "touch /mnt/b/x").is_err());
 
-    // `hutch-node` alone: nobody notices, and the next one takes the mounters over.
+    // Only `hutch-node` ends: no pod notices it, and the next process takes the mounters
+    // over.
     let before = node.mounters();
     node.kill();
     assert_eq!(world.sh("p", "cat /mnt/b/file").unwrap(), "text");
@@ -59,7 +64,7 @@ async fn a_volume_outlives_the_death_of_its_mounter_and_of_hutch_node() {
     assert_eq!(node.mounters().len(), 2);
     assert!(before.iter().all(|mounter| mounter.runs()));
 
-    // Both: the keys are read again from the Secret that the volume names.
+    // Both end: the keys are read again from the Secret that the volume names.
     node.kill();
     before
         .iter()
@@ -70,7 +75,7 @@ async fn a_volume_outlives_the_death_of_its_mounter_and_of_hutch_node() {
     world.sh("p", "echo more > /mnt/b/more").unwrap();
     assert_eq!(s3.get("data", "more").unwrap(), "more\n");
 
-    // A pod that comes later finds a volume like any other.
+    // A later pod gets the volume like any other.
     world.make_with_pod(&Volume::of(&s3, "r", "data")).await;
     let late = world.running_pod("r").await;
     readable(&world, "r").await;
@@ -96,7 +101,7 @@ async fn the_driver_is_withdrawn_when_hutch_node_stops_and_its_mounts_stay() {
     let pod = world.running_pod("p").await;
 
     node.stop().await;
-    world.until_registered(&driver, false).await;
+    world.until_unregistered(&driver).await;
     assert_eq!(world.sh("p", "cat /mnt/b/file").unwrap(), "text");
     node.start(&world).await;
 

@@ -1,4 +1,4 @@
-//! Declared buckets of Restricted sandboxes: volumes that the controller makes and
+//! Declared buckets of Restricted sandboxes: volumes that the controller creates and
 //! `hutch-node` mounts.
 
 use kube::ResourceExt;
@@ -13,7 +13,7 @@ pub async fn begin(test: &str) -> (World, S3, Node, Hutch) {
     let world = World::new(test).await;
     let s3 = S3::start().await;
     let node = world.node().await;
-    // Its own namespace stands for the operator's: no other test sweeps it.
+    // The test's namespace is also the operator's, so no other test cleans it up.
     let place = ["--operator-namespace", &world.namespace];
     let all = [&place[..], &["--allow-http-buckets"]].concat();
     let hutch = world.hutch("controller", &all).await;

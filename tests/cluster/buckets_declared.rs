@@ -1,5 +1,5 @@
-//! Declared buckets become volumes of Restricted pods: what is made of them, what
-//! is refused, and that nothing is left. No driver mounts anything here.
+//! Declared buckets as volumes of Restricted pods: the created objects, refusals, and the
+//! cleanup. No driver mounts anything here.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use kube::ResourceExt;
@@ -50,7 +50,7 @@ async fn the_volume_for_k8s_csi_s3_is_made_field_by_field() {
         "capacity": {"storage": "1Mi"},
         "accessModes": ["ReadOnlyMany"],
         "persistentVolumeReclaimPolicy": "Retain",
-        // No class, which the API server of a volume does not tell from "".
+        // No storage class. In a volume, the API server does not distinguish it from "".
         "volumeMode": "Filesystem",
         "claimRef": {
             "apiVersion": "v1", "kind": "PersistentVolumeClaim",
@@ -137,7 +137,7 @@ async fn sandboxes_share_a_volume_and_the_last_one_deletes_it() {
 
     buckets.world.delete("two").await;
     buckets.nothing_is_left().await;
-    // And it can be had again, under the same name.
+    // It can be created again under the same name.
     buckets.restricted("three", json!({}));
     let (_, again) = buckets.made("three").await;
     assert_eq!(volume_of(&again), volume.name_any());
@@ -155,7 +155,7 @@ async fn a_handle_that_is_in_use_is_refused_until_it_is_free() {
     for name in ["keys", "others"] {
         buckets.keys(name).await;
     }
-    // A volume that somebody else made for the same bucket.
+    // Another program has created a volume for the same bucket.
     let foreign: PersistentVolume = serde_json::from_value(json!({
         "metadata": {"name": buckets.driver("foreign")},
         "spec": {
@@ -172,14 +172,14 @@ async fn a_handle_that_is_in_use_is_refused_until_it_is_free() {
         .unwrap();
     buckets.restricted("box", json!({}));
     let status = buckets.in_phase("box", Phase::Failed, "HandleInUse").await;
-    let told = buckets
+    let reported = buckets
         .world
         .condition("box", "BucketsReady", "HandleInUse")
         .await;
     assert!(
-        told.message.contains("another namespace"),
+        reported.message.contains("another namespace"),
         "{}",
-        told.message
+        reported.message
     );
     assert_eq!(status.pod_name, None);
     assert!(buckets.left().await.is_empty());
@@ -190,16 +190,16 @@ async fn a_handle_that_is_in_use_is_refused_until_it_is_free() {
         .await
         .unwrap();
     let (_, claim) = buckets.made("box").await;
-    // Other credentials of the same namespace are others, too.
+    // Another Secret of the same namespace counts as other credentials, too.
     buckets.restricted("other", json!({"credentialsSecretRef": {"name": "others"}}));
-    let told = buckets
+    let reported = buckets
         .world
         .condition("other", "Ready", "HandleInUse")
         .await;
     assert!(
-        told.message.contains(&volume_of(&claim)),
+        reported.message.contains(&volume_of(&claim)),
         "{}",
-        told.message
+        reported.message
     );
     buckets.world.delete("box").await;
     buckets.made("other").await;
@@ -229,14 +229,14 @@ async fn bad_keys_and_endpoints_are_reported_and_a_pod_is_created_when_they_are_
     let _hutch = buckets.controller(&csi, &node).await;
     let endpoint = json!({"endpoint": "http://s3.example.com"});
     buckets.restricted("http", endpoint);
-    let told = buckets
+    let reported = buckets
         .world
         .condition("http", "BucketsReady", "InsecureEndpoint")
         .await;
     assert!(
-        told.message.contains("--allow-http-buckets"),
+        reported.message.contains("--allow-http-buckets"),
         "{}",
-        told.message
+        reported.message
     );
     let foreign = json!({"credentialsSecretRef": {"name": "keys", "namespace": "default"}});
     buckets.restricted("foreign", foreign);
@@ -246,19 +246,19 @@ async fn bad_keys_and_endpoints_are_reported_and_a_pod_is_created_when_they_are_
         .await;
 
     buckets.restricted("box", json!({}));
-    let told = buckets
+    let reported = buckets
         .world
         .condition("box", "Ready", "NoCredentials")
         .await;
     for word in ["Secret keys", "accessKeyID", "secretAccessKey"] {
-        assert!(told.message.contains(word), "{}", told.message);
+        assert!(reported.message.contains(word), "{}", reported.message);
     }
     assert!(buckets.left().await.is_empty());
     buckets.keys("keys").await;
     let (pod, claim) = buckets.made("box").await;
 
-    // The pod cannot start, so that a corrected entry leads to another at once,
-    // and what was for the former goes.
+    // The pod cannot start. So a corrected entry replaces it at once, and the objects of
+    // the first entry are deleted.
     buckets.keys("others").await;
     buckets.restricted("box", json!({"credentialsSecretRef": {"name": "others"}}));
     let next = buckets
@@ -287,7 +287,7 @@ async fn a_controller_killed_again_and_again_leaves_nothing_of_buckets() {
     let names: Vec<_> = (0..8).map(|i| format!("box-{i}")).collect();
     let mut hutch = buckets.controller(&csi, &node).await;
     for (i, name) in names.iter().enumerate() {
-        // Two share a volume each.
+        // Two sandboxes share each volume.
         let prefix = format!("/{}/", i / 2);
         buckets.restricted(name, json!({"prefix": prefix}));
         let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
@@ -307,8 +307,8 @@ async fn a_controller_killed_again_and_again_leaves_nothing_of_buckets() {
     for name in &names {
         buckets.world.delete(name).await;
     }
-    // Gone while nobody looked, but for the released volumes and their Secrets; one
-    // is wanted again.
+    // Deleted while no controller ran, except for the released volumes and their Secrets.
+    // One of them is needed again.
     eventually("the claims are gone", async || {
         (buckets.left().await.len() == 8).then_some(())
     })
@@ -325,7 +325,7 @@ async fn a_controller_killed_again_and_again_leaves_nothing_of_buckets() {
     buckets.end().await;
 }
 
-/// A Secret as the facade makes it for a bucket of that sandbox.
+/// A Secret as the facade creates it for a bucket of that sandbox.
 fn of_facade(name: &str, sandbox: &str, uid: &str) -> Secret {
     serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {
@@ -372,7 +372,7 @@ async fn secrets_of_the_facade_are_deleted_with_their_sandbox() {
         all.iter().map(ResourceExt::name_any).collect()
     };
     let _hutch = buckets.controller(&csi, &node).await;
-    eventually("the one without a sandbox goes, and no other", async || {
+    eventually("only the one without a sandbox is deleted", async || {
         (names().await == ["named", "new", "theirs"]).then_some(())
     })
     .await;

@@ -1,11 +1,9 @@
-//! Buckets that come live into running sandboxes: what is seen through them, by
-//! whom, and across which ends and beginnings.
+//! Live mounts of running sandboxes: their files, the owners of the files, and restarts.
 
 use hutch_api::{Bucket, BucketPhase, Mechanism, SandboxSpec, SecurityProfile};
 use hutch_node::container;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
-use serde_json::json;
 
 use crate::support::world::eventually;
 use crate::support::{S3, World};
@@ -119,7 +117,7 @@ async fn files_belong_to_the_user_of_the_sandbox() {
     world
         .create("user", spec(SecurityProfile::Restricted))
         .await;
-    // Added while they run: then they come live in either profile.
+    // A bucket that is added to a running sandbox is a live mount in both profiles.
     for (name, path) in [("root", "/mnt/data"), ("user", "/workspace/in/data")] {
         world.running(name).await;
         world.set_buckets(name, &[s3.bucket("data", path)]).await;
@@ -142,7 +140,7 @@ async fn files_belong_to_the_user_of_the_sandbox() {
         world.inside("root", "cat /mnt/data/of-user").unwrap(),
         "also"
     );
-    // What was made for the mount goes with it.
+    // Everything that was created for the mount is removed with it.
     world.set_buckets("user", &[]).await;
     world.forgotten("user", "data").await;
     assert_eq!(world.inside("user", "ls /workspace").unwrap(), "");
@@ -253,16 +251,14 @@ async fn a_bucket_survives_sleep_and_wake_and_another_sandbox_finds_the_bytes() 
             "head -c 3000000 /dev/urandom > /mnt/data/big; cd /mnt/data; sha256sum big > sum",
         )
         .unwrap();
-    world.patch("s", json!({"spec": {"suspended": true}})).await;
+    world.suspend("s").await;
     world.gone::<Pod>("s").await;
     eventually("nothing is mounted for a sandbox that sleeps", async || {
         node.left().is_empty().then_some(())
     })
     .await;
     world.forgotten("s", "data").await;
-    world
-        .patch("s", json!({"spec": {"suspended": false}}))
-        .await;
+    world.resume("s").await;
     world.running("s").await;
     world.mounted("s", "data").await;
     let check = "cd /mnt/data && sha256sum -c sum";

@@ -1,6 +1,6 @@
-//! Faults of live buckets: mounters and `hutch-node` that are killed, S3 services
-//! that hang. They heal by themselves, in the running container, and disturb
-//! nobody else.
+//! Faults of live mounts: killed mounters, a killed `hutch-node`, and S3 services that
+//! hang. The mounts are repaired in the running container, and no other sandbox is
+//! disturbed.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ async fn a_killed_mounter_is_started_again_in_the_running_container() {
         .await;
     let before = world.mounted("k", "data").await;
     world.inside("k", "echo kept > /mnt/data/file").unwrap();
-    // Somebody stands in it.
+    // A process has its working directory in the mount.
     world
         .inside("k", "(cd /mnt/data; exec sleep 300) > /dev/null 2>&1 &")
         .unwrap();
@@ -76,7 +76,7 @@ async fn mounts_outlive_a_killed_node_process_and_are_taken_over() {
             .unwrap(),
         "on"
     );
-    // Meanwhile one is not wanted any more and the other dies.
+    // Meanwhile one mount is removed from the spec, and the mounter of the other is killed.
     let version = world
         .sandboxes()
         .get("a")
@@ -156,7 +156,7 @@ async fn a_hung_service_delays_no_other_mount_and_no_end_of_a_pod() {
     // New sandboxes are served.
     world.with_buckets("new", &[healthy()]).await;
     world.mounted("new", "fine").await;
-    // A sandbox whose command hangs in the bucket is deleted as any other.
+    // A sandbox whose command hangs in the bucket is deleted like any other.
     world
         .sandboxes()
         .delete("n", &DeleteParams::default())

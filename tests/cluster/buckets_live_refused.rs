@@ -1,5 +1,5 @@
-//! Buckets that cannot be mounted: each has the right reason and leaves nothing,
-//! and keys are nowhere.
+//! Buckets that cannot be mounted: each reports the right reason and leaves nothing, and
+//! the S3 credentials appear nowhere.
 
 use std::process::Command;
 
@@ -84,8 +84,9 @@ async fn a_bucket_that_cannot_be_mounted_reports_the_reason_and_leaves_nothing()
     }
     let events = world.events().await;
     for (bucket, reason) in &buckets {
-        let told = |(why, note): &(String, String)| why == reason && note.contains(&bucket.name);
-        assert!(events.iter().any(told), "{} in {events:?}", bucket.name);
+        let reported =
+            |(why, note): &(String, String)| why == reason && note.contains(&bucket.name);
+        assert!(events.iter().any(reported), "{} in {events:?}", bucket.name);
     }
     world.set_buckets("f", &[]).await;
     eventually("nothing is left", async || {
@@ -212,8 +213,8 @@ async fn the_s3_credentials_appear_nowhere() {
 
     let container = container::find(&status.container_id.unwrap()).unwrap();
     let mounter = node.mounter("data");
-    let mut told = vec![node.hutch().log()];
-    told.push(
+    let mut reported = vec![node.hutch().log()];
+    reported.push(
         world
             .kubectl(&["get", "sbx,pods,events", "-o", "yaml"], "")
             .unwrap(),
@@ -221,7 +222,7 @@ async fn the_s3_credentials_appear_nowhere() {
     for process in [mounter, container.init] {
         for file in ["cmdline", "environ", "mountinfo"] {
             let text = std::fs::read(format!("/proc/{}/{file}", process.pid)).unwrap();
-            told.push(String::from_utf8_lossy(&text).into_owned());
+            reported.push(String::from_utf8_lossy(&text).into_owned());
         }
     }
     let state = Command::new("grep")
@@ -229,7 +230,7 @@ async fn the_s3_credentials_appear_nowhere() {
         .arg(node.state())
         .output()
         .unwrap();
-    told.push(String::from_utf8_lossy(&state.stdout).into_owned());
+    reported.push(String::from_utf8_lossy(&state.stdout).into_owned());
     let inside = format!(
         "/proc/{}/root{}/stage",
         mounter.pid,
@@ -241,7 +242,7 @@ async fn the_s3_credentials_appear_nowhere() {
         .map(|entry| entry.file_name())
         .collect();
     assert_eq!(stage, ["bucket"], "the file of the keys is gone");
-    for text in told {
+    for text in reported {
         for key in [&*s3.secret_key, "WRONGSECRET"] {
             assert!(!text.contains(key), "{text}");
         }

@@ -1,5 +1,5 @@
-//! That the rights in `config/rbac` are enough for buckets: the controller is the
-//! ServiceAccount that they are given to.
+//! The rights in `config/rbac` are sufficient for buckets. The controller runs as the
+//! ServiceAccount that has them.
 
 use std::path::Path;
 
@@ -23,11 +23,14 @@ async fn the_rights_that_are_given_are_enough_to_make_volumes_and_take_them_away
     let mut apply = buckets.world.environment.kubectl();
     apply.args(["apply", "--server-side", "-k"]).arg(rights);
     assert!(apply.output().unwrap().status.success());
-    let folder = tempfile::tempdir().unwrap();
-    let environment = buckets.world.environment.edited(folder.path(), |_, user| {
-        user["as"] = json!(format!("system:serviceaccount:{OPERATOR}:hutch"));
-        user["as-groups"] = json!([format!("system:serviceaccounts:{OPERATOR}")]);
-    });
+    let directory = tempfile::tempdir().unwrap();
+    let environment = buckets
+        .world
+        .environment
+        .edited(directory.path(), |_, user| {
+            user["as"] = json!(format!("system:serviceaccount:{OPERATOR}:hutch"));
+            user["as-groups"] = json!([format!("system:serviceaccounts:{OPERATOR}")]);
+        });
     let arguments = ["--no-leader-election", "--operator-namespace", OPERATOR];
     let drivers = ["--csi-driver", &csi, "--node-driver", &node];
     let hutch = buckets.world.hutch_on(
@@ -43,7 +46,7 @@ async fn the_rights_that_are_given_are_enough_to_make_volumes_and_take_them_away
     }
     let (_, claim) = buckets.made("one").await;
     let volume = claim.labels()[labels::VOLUME].clone();
-    // Given up by one, and claimed anew by the other in another mode.
+    // One sandbox releases the volume, and the other claims it in another mode.
     buckets.restricted("one", json!({"prefix": "/other/"}));
     buckets.world.delete("two").await;
     let secrets = Api::<Secret>::namespaced(buckets.world.client.clone(), OPERATOR);

@@ -1,5 +1,4 @@
-//! What a sandbox says of its buckets. What `hutch-node` would write into the
-//! status, the test writes in its name.
+//! The status of a sandbox's buckets. The test writes it as `hutch-node` would.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
@@ -96,9 +95,9 @@ async fn without_a_mounter_the_sandbox_says_what_to_install() {
     let spec = json!({"workspace": ephemeral, "buckets": [buckets.entry(json!({}))]});
     world.apply(&manifest("box", spec)).unwrap();
     let status = buckets.in_phase("box", Phase::Failed, "NoMounter").await;
-    let told = world.condition("box", "BucketsReady", "NoMounter").await;
+    let reported = world.condition("box", "BucketsReady", "NoMounter").await;
     for word in ["hutch-node", "--csi-driver"] {
-        assert!(told.message.contains(word), "{}", told.message);
+        assert!(reported.message.contains(word), "{}", reported.message);
     }
     let entry = &status.buckets[0];
     assert_eq!(entry.phase, BucketPhase::Failed);

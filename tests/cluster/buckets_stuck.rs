@@ -1,4 +1,4 @@
-//! Live buckets whose mounter is stuck, and whose keys change.
+//! Live mounts whose mounter is stuck, and whose S3 credentials change.
 
 use hutch_api::BucketPhase;
 use rustix::process::Signal;
@@ -18,7 +18,7 @@ async fn a_stopped_mounter_is_continued_and_a_stuck_one_is_replaced() {
     let mounter = node.mounter("data");
 
     mounter.signal(Signal::STOP);
-    // Waits for the mounter, and so does what it writes.
+    // The command waits until the mounter continues.
     let write = "echo kept > /mnt/data/file; cat /mnt/data/file";
     assert_eq!(world.inside("s", write).unwrap(), "kept");
     assert_eq!(node.mounter("data"), mounter);
@@ -52,16 +52,17 @@ async fn changed_s3_credentials_are_used_in_the_running_sandbox_once_they_work()
     let before = world.mounted("s", "data").await;
     let mounter = node.mounter("data");
 
-    // Keys that do not work are told of, and what is mounted goes on.
+    // Wrong credentials are reported, and the mount stays in use.
     world.change_secret("keys", &s3.access_key, "wrong").await;
-    let told = world.not_mounted("s", "data", "AccessDenied").await;
-    assert_eq!(told.phase, BucketPhase::Mounted);
+    let reported = world.not_mounted("s", "data", "AccessDenied").await;
+    assert_eq!(reported.phase, BucketPhase::Mounted);
     assert_eq!(node.mounter("data"), mounter);
     assert_eq!(node.mounters().len(), 1, "nothing is left of the trial");
     let write = "echo 1 > /mnt/data/file; cat /mnt/data/file";
     assert_eq!(world.inside("s", write).unwrap(), "1");
 
-    // Where the service no longer takes the old ones, a mount in use is replaced, too.
+    // If the service no longer accepts the old credentials, a mount in use is replaced,
+    // too.
     let user = "(cd /mnt/data; exec sleep 300) > /dev/null 2>&1 &";
     world.inside("s", user).unwrap();
     s3.change_key();

@@ -1,5 +1,5 @@
-//! The chart's life: installed, used, upgraded, taken away and installed again, by
-//! Helm, with the image that is shipped.
+//! The life of a release: it is installed, used, upgraded, uninstalled and installed again,
+//! by Helm and with the shipped image.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::support::{Tenant, World};
 use hutch_api::Sandbox;
 use hutch_core::names;
 
-/// The namespace that the chart makes, and that it keeps.
+/// The namespace that the chart creates and keeps.
 struct Kept(World, String);
 
 impl Drop for Kept {
@@ -30,7 +30,7 @@ impl Drop for Kept {
             "--wait=false",
             "--ignore-not-found",
         ];
-        // What is left of a test that failed.
+        // Leftovers of a failed test.
         let _ = self.0.kubectl(&arguments, "");
     }
 }
@@ -47,11 +47,10 @@ pub fn restarts(pod: &Pod) -> i32 {
         .sum()
 }
 
-/// A copy of the chart as an earlier revision of it was: of another version, with other
-/// words in a definition, without a right that came later. There is no release yet that
-/// could stand here.
-fn earlier(folder: &Path) -> PathBuf {
-    let copy = folder.join("chart");
+/// A copy of the chart as an earlier revision: another version, another text in a
+/// definition, and one right less. There is no release yet that could take its place.
+fn earlier(directory: &Path) -> PathBuf {
+    let copy = directory.join("chart");
     let mut copied = Command::new("cp");
     copied.arg("--recursive").arg(CHART).arg(&copy);
     assert!(copied.status().unwrap().success());
@@ -85,9 +84,9 @@ async fn an_upgrade_from_another_revision_replaces_hutch_and_no_sandbox() {
     let home = World::new("chart").await;
     let tenant = world.namespace.clone();
     let release = Release { home, tenant };
-    let folder = tempfile::tempdir().unwrap();
-    let earlier = earlier(folder.path());
-    // Other settings as well, those of new sandboxes among them.
+    let directory = tempfile::tempdir().unwrap();
+    let earlier = earlier(directory.path());
+    // Other settings change, too, also those of new sandboxes.
     let before = json!({"logFormat": "human", "sizes": {"lite": {"cpu": "400m"}}});
     release.apply_chart(&earlier, "install", TAGS[0], &before, &[]);
     let account = release.user("facade");
@@ -121,7 +120,7 @@ async fn an_upgrade_from_another_revision_replaces_hutch_and_no_sandbox() {
     release.apply("upgrade", TAGS[1], &json!({}), &[]);
     world.kubectl(&may, "").unwrap();
 
-    // Hutch is new.
+    // All pods of Hutch are new.
     let image = format!(":{}", TAGS[1]);
     eventually("the earlier Hutch is gone", async || {
         let pods = own.list(&all).await.unwrap().items;
@@ -133,7 +132,8 @@ async fn an_upgrade_from_another_revision_replaces_hutch_and_no_sandbox() {
         assert!(used.unwrap().ends_with(&image), "{}", pod.name_any());
         assert_eq!(restarts(&pod), 0, "{}", pod.name_any());
     }
-    // The sandboxes are not, when it has looked at them; a new one is another.
+    // The pods of the sandboxes are the same after Hutch has reconciled them. A new sandbox
+    // gets the new settings.
     for name in ["applied".to_owned(), names::sandbox("alice")] {
         let live = json!({"spec": {"lifecycle": {"idleTimeout": "1h"}}});
         world.patch(&name, live).await;
@@ -146,7 +146,8 @@ async fn an_upgrade_from_another_revision_replaces_hutch_and_no_sandbox() {
         client.stdout_in("s", "echo $kept; pwd").await,
         "before\n/tmp"
     );
-    // What ran goes on, and ran once; its request ended with its replica, or did not.
+    // The running command continues and runs once. Its request may have ended with its
+    // replica.
     client.write("/workspace/go", "").await.ok();
     eventually("the command has ended", async || {
         (client.text(log).await == "begun\nended\n").then_some(())
@@ -175,27 +176,27 @@ async fn install_upgrade_and_uninstall_leave_sandboxes_alone() {
         "crds": {"install": true},
         "tenants": [{"namespace": release.tenant, "create": true, "size": "lite", "sandboxes": 5}],
     });
-    // The tests have made the definitions already, which the chart makes its own.
+    // Other tests have created the definitions. The chart adopts them.
     let own = ["--take-ownership", "--force-conflicts"];
-    let folder = tempfile::tempdir().unwrap();
-    let earlier = earlier(folder.path());
-    let said = release.apply_chart(&earlier, "install", TAGS[0], &values, &own);
+    let directory = tempfile::tempdir().unwrap();
+    let earlier = earlier(directory.path());
+    let output = release.apply_chart(&earlier, "install", TAGS[0], &values, &own);
     let manifest = ["get", "manifest", release.name()];
     assert!(release.helm(&manifest, "").unwrap().contains(BEFORE));
     assert!(
-        said.contains("helm uninstall` keeps all sandboxes"),
-        "{said}"
+        output.contains("helm uninstall` keeps all sandboxes"),
+        "{output}"
     );
-    assert!(said.contains(&format!("{}: 5 sandboxes of size lite", release.tenant)));
+    assert!(output.contains(&format!("{}: 5 sandboxes of size lite", release.tenant)));
 
     let url = release.keyed_url("tenant").await;
     let client = Tenant::new(&url, "alice");
     assert_eq!(client.stdout("echo $((40 + 2))").await, "42");
     client.stdout_in("s", "kept=before; cd /tmp").await;
-    let said = release
+    let output = release
         .helm(&["test", release.name(), "--logs"], "")
         .unwrap();
-    assert!(said.contains("'stdout': '42'"), "{said}");
+    assert!(output.contains("'stdout': '42'"), "{output}");
 
     let pods = Api::<Pod>::namespaced(kept.0.client.clone(), &release.tenant);
     let sandboxes = Api::<Sandbox>::namespaced(kept.0.client.clone(), &release.tenant);
@@ -215,11 +216,11 @@ async fn install_upgrade_and_uninstall_leave_sandboxes_alone() {
     let definition = release.home.kubectl(&definition, "").unwrap();
     assert!(definition.contains(NOW), "{definition}");
 
-    let said = release
+    let output = release
         .helm(&["uninstall", release.name(), "--wait"], "")
         .unwrap();
     for kind in ["CustomResourceDefinition", "Namespace", "NetworkPolicy"] {
-        assert!(said.contains(&format!("[{kind}]")), "{said}");
+        assert!(output.contains(&format!("[{kind}]")), "{output}");
     }
     assert!(
         sandboxes
@@ -233,7 +234,7 @@ async fn install_upgrade_and_uninstall_leave_sandboxes_alone() {
     assert_eq!(pods.get(&name).await.unwrap().uid(), before.uid());
 
     release.apply("install", TAGS[1], &values, &[]);
-    // At another address, and with the key from before.
+    // The address is new, and the key is the one from before.
     let (_, key) = url.split_once("any:").unwrap();
     let key = key.split_once('@').unwrap().0;
     let url = with_user(&release.url().await, &format!("any:{key}"));

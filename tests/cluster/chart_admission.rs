@@ -1,5 +1,5 @@
-//! What the chart lets into a tenant's namespace and what not: one of each for every
-//! rule. Nothing is made; the API server judges as if it were.
+//! The objects that the chart admits to a tenant's namespace, and those that it refuses:
+//! one for every rule. Every request is a dry run.
 
 use k8s_openapi::api::core::v1::{LimitRange, PersistentVolumeClaim, ResourceQuota};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -11,7 +11,7 @@ use crate::support::World;
 use crate::support::chart::Release;
 use crate::support::world::eventually;
 
-/// A pod as the controller makes one, changed.
+/// A pod as the controller creates it, with changes.
 fn pod(labels: Value, change: impl FnOnce(&mut Value)) -> Value {
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod",
     "metadata": {"name": "judged", "labels": labels},
@@ -31,7 +31,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// What the API server would say to that user's object.
+    /// The API server's answer to that user's object.
     fn create(&self, user: Option<&str>, object: &Value) -> Result<String, String> {
         let mut arguments = vec!["create", "--dry-run=server", "--filename", "-"];
         arguments.extend(user.iter().flat_map(|user| ["--as", *user]));
@@ -42,11 +42,12 @@ impl Judge<'_> {
         self.create(user, object).unwrap();
     }
 
-    /// Refused with these words, once the rule is known everywhere.
+    /// Checks that the object is refused with this text, once the API server has loaded the
+    /// rule.
     async fn refuses(&self, user: Option<&str>, object: &Value, words: &str) {
         eventually(&format!("refused: {words}"), async || {
-            let said = self.create(user, object).err()?;
-            said.contains(words).then_some(())
+            let output = self.create(user, object).err()?;
+            output.contains(words).then_some(())
         })
         .await;
     }
@@ -67,7 +68,7 @@ async fn pods_keep_to_their_profile_and_only_hutch_sets_its_labels() {
     };
     let ours = || json!({"app.kubernetes.io/managed-by": "hutch", "hutch.dev/sandbox": "a"});
 
-    // The profile.
+    // Rules for the profile.
     let in_namespace = pod(ours(), |_| ());
     let as_root = pod(ours(), |pod| pod["spec"]["hostUsers"] = json!(true));
     let words = "in a user namespace only";
@@ -101,7 +102,7 @@ async fn pods_keep_to_their_profile_and_only_hutch_sets_its_labels() {
         .refuses(judge.ours(), &escalates, "does not escalate")
         .await;
 
-    // The labels.
+    // Rules for the labels.
     for label in [
         json!({"app.kubernetes.io/managed-by": "hutch"}),
         json!({"hutch.dev/sandbox": "a"}),
@@ -118,7 +119,7 @@ async fn pods_keep_to_their_profile_and_only_hutch_sets_its_labels() {
         judge.accepts(None, &pod(label, |_| ()));
     }
 
-    // What is ours already stays so, and others may change the rest of it.
+    // Hutch's labels stay as they are, and other users may change the rest.
     let tenant = release.tenant("a").await;
     tenant.create().await.ok();
     let claims = world.claims().list(&ListParams::default()).await.unwrap();
@@ -127,8 +128,8 @@ async fn pods_keep_to_their_profile_and_only_hutch_sets_its_labels() {
     let label = |label: &str| world.kubectl(&["label", "pvc", &claim, "--overwrite", label], "");
     label("mine=1").unwrap();
     for theft in ["hutch.dev/sandbox-", "hutch.dev/sandbox-uid=other"] {
-        let said = label(theft).unwrap_err();
-        assert!(said.contains("are Hutch's to set"), "{said}");
+        let output = label(theft).unwrap_err();
+        assert!(output.contains("are Hutch's to set"), "{output}");
     }
 }
 
@@ -156,15 +157,15 @@ async fn a_tenant_gets_its_quota_and_no_more() {
         ("500m", "256Mi")
     );
 
-    // One more than there may be; by REST, too.
-    let said = world.apply(&manifest("second", json!({}))).unwrap_err();
-    assert!(said.contains("exceeded quota"), "{said}");
+    // One sandbox more than the quota allows, also through REST.
+    let output = world.apply(&manifest("second", json!({}))).unwrap_err();
+    assert!(output.contains("exceeded quota"), "{output}");
     let answer = tenant.about("b").create().await;
     assert!(answer.status >= 400, "{:#}", answer.body);
     let text = answer.body["message"].as_str().unwrap();
     assert!(text.contains("limit of 1 sandboxes is reached"), "{text}");
 
-    // More than its size.
+    // A sandbox larger than the limit.
     let judge = Judge {
         world: &world,
         controller: String::new(),
@@ -176,8 +177,8 @@ async fn a_tenant_gets_its_quota_and_no_more() {
         .refuses(None, &larger, "maximum cpu usage per Container is 500m")
         .await;
 
-    // What there is for the network; whether it is held is up to the cluster's network,
-    // and that of the test cluster does not.
+    // The NetworkPolicy exists. The cluster's network has to enforce it, and that of the
+    // test cluster does not.
     let all = ListParams::default();
     let policies = world.api::<NetworkPolicy>().list(&all).await.unwrap();
     let deny = policies

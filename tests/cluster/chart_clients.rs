@@ -57,10 +57,10 @@ fn tests(url: &str, namespace: &str) -> usize {
     tests.args(OTHERS.iter().flat_map(|other| ["--skip", *other]));
     tests.env(INSTALLED_URL, url);
     tests.env(INSTALLED_NAMESPACE, namespace);
-    let said = run(tests, "").unwrap_or_else(|said| panic!("{said}"));
-    let passed = said.split("test result: ok. ").nth(1);
-    let passed = passed.and_then(|said| said.split(' ').next()?.parse().ok());
-    passed.unwrap_or_else(|| panic!("{said}"))
+    let output = run(tests, "").unwrap_or_else(|output| panic!("{output}"));
+    let passed = output.split("test result: ok. ").nth(1);
+    let passed = passed.and_then(|output| output.split(' ').next()?.parse().ok());
+    passed.unwrap_or_else(|| panic!("{output}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

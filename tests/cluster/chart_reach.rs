@@ -1,5 +1,5 @@
-//! How an installed Hutch is reached, and how far it reaches: TLS with the certificate
-//! of a Secret, and a watch of the whole cluster with rights for its tenants alone.
+//! TLS of an installed Hutch with the certificate of a Secret, and a watch of the whole
+//! cluster with rights for its tenants only.
 
 use std::path::Path;
 
@@ -18,9 +18,9 @@ use hutch_api::Sandbox;
 /// Name of the Secret with the certificate.
 const SECRET: &str = "facade-tls";
 
-/// Makes or changes the Secret to what is in that folder.
-fn put(home: &World, folder: &Path) {
-    let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+/// Writes the files of that directory to the Secret.
+fn put(home: &World, directory: &Path) {
+    let read = |file: &str| std::fs::read_to_string(directory.join(file)).unwrap();
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET},
         "type": "kubernetes.io/tls",
         "stringData": {"tls.crt": read("tls.crt"), "tls.key": read("tls.key")}});
@@ -30,17 +30,17 @@ fn put(home: &World, folder: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_uses_the_current_certificate_of_its_secret() {
     let world = World::new("chart-tls").await;
-    let folder = tempfile::tempdir().unwrap();
-    let first = renew(folder.path(), "first");
+    let directory = tempfile::tempdir().unwrap();
+    let first = renew(directory.path(), "first");
     let home = World::new("chart").await;
-    put(&home, folder.path());
+    put(&home, directory.path());
     let tenant = world.namespace.clone();
     let release = Release { home, tenant };
     let facade = json!({"replicas": 1, "tls": {"secret": SECRET}});
-    let said = release.apply("install", TAGS[0], &json!({"facade": facade}), &[]);
+    let output = release.apply("install", TAGS[0], &json!({"facade": facade}), &[]);
     assert!(
-        said.contains("curl -k https://localhost:8787/exec"),
-        "{said}"
+        output.contains("curl -k https://localhost:8787/exec"),
+        "{output}"
     );
 
     let key = release.key("acme", &[]);
@@ -54,9 +54,9 @@ async fn the_service_uses_the_current_certificate_of_its_secret() {
     .await;
     release.helm(&["test", release.name()], "").unwrap();
 
-    let second = renew(folder.path(), "second");
-    put(&release.home, folder.path());
-    // The kubelet looks after a Secret once a minute, and of a pod that changes at once.
+    let second = renew(directory.path(), "second");
+    put(&release.home, directory.path());
+    // The kubelet updates a mounted Secret once a minute, and at once when its pod changes.
     let facade = "app.kubernetes.io/component=facade";
     let touch = ["annotate", "pods", "--selector", facade, "renewed=true"];
     release.home.kubectl(&touch, "").unwrap();
@@ -83,7 +83,7 @@ async fn a_hutch_that_watches_the_whole_cluster_serves_its_tenants_only() {
     let elsewhere = World::new("reach-none").await;
     let tenant =
         |world: &World| json!({"namespace": world.namespace, "size": "lite", "sandboxes": 5});
-    // As it is where nobody says otherwise.
+    // The default is the whole cluster.
     let values = json!({"watchNamespace": "", "tenants": [tenant(&acme), tenant(&lab)]});
     let release = Release::install(&acme, values).await;
     let mut clients = Vec::new();
@@ -102,13 +102,13 @@ async fn a_hutch_that_watches_the_whole_cluster_serves_its_tenants_only() {
     lab.apply(&manifest("applied", json!({}))).unwrap();
     lab.ready("applied").await;
 
-    // Seen before the others were, and left alone.
+    // The watch has delivered this sandbox before the others, and Hutch has not changed it.
     let nobodys = elsewhere.sandboxes().get("nobodys").await.unwrap();
     assert_eq!(nobodys.status, None);
     let answer = clients[2].create().await;
-    let said = answer.body["message"].as_str().unwrap_or_default();
+    let output = answer.body["message"].as_str().unwrap_or_default();
     assert!(
-        said.contains("the cluster does not allow it"),
+        output.contains("the cluster does not allow it"),
         "{:#}",
         answer.body
     );

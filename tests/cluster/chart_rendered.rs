@@ -28,7 +28,7 @@ fn tenants(world: &World) -> Value {
         "allowInternet": true, "quota": {"pods": 10}}])
 }
 
-/// Values of a component with all those that the components have in common.
+/// The values of a component, merged with those that all components share.
 fn usual(mut values: Value) -> Value {
     let usual = json!({
         "podAnnotations": {"a": "b"}, "podLabels": {"a": "b"}, "nodeSelector": {"a": "b"},
@@ -93,7 +93,7 @@ async fn helm_lint_passes_and_the_api_server_accepts_everything() {
     for (name, values) in sets(&world) {
         let mut lint = helm();
         lint.args(["lint", CHART, "--strict", "--values", "-"]);
-        run(lint, &values.to_string()).unwrap_or_else(|said| panic!("{name}: {said}"));
+        run(lint, &values.to_string()).unwrap_or_else(|output| panic!("{name}: {output}"));
         let rendered = render(&world, &values).unwrap();
         let apply = [
             "apply",
@@ -106,7 +106,7 @@ async fn helm_lint_passes_and_the_api_server_accepts_everything() {
         kubectl
             .args(apply)
             .args(["--validate=strict", "--filename", "-"]);
-        run(kubectl, &rendered).unwrap_or_else(|said| panic!("{name}: {said}"));
+        run(kubectl, &rendered).unwrap_or_else(|output| panic!("{name}: {output}"));
     }
 }
 
@@ -137,8 +137,8 @@ async fn invalid_values_are_refused_with_their_path() {
             "facade.ingress.host is needed",
         ),
     ] {
-        let said = render(&world, &values).unwrap_err();
-        assert!(said.contains(place), "{values}: {said}");
+        let output = render(&world, &values).unwrap_err();
+        assert!(output.contains(place), "{values}: {output}");
     }
 }
 
@@ -216,7 +216,7 @@ async fn config_rbac_is_up_to_date_with_the_chart() {
     ));
     generate.arg(directory.path());
     generate.env("HUTCH_HELM", helm().get_program());
-    run(generate, "").unwrap_or_else(|said| panic!("{said}"));
+    run(generate, "").unwrap_or_else(|output| panic!("{output}"));
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/config/rbac");
     for file in directory.path().read_dir().unwrap() {
         let file = file.unwrap();

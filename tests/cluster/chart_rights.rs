@@ -1,6 +1,6 @@
-//! That what the chart installs is all that clients need, and that no role of it has
-//! more rights than are used: everything that Hutch does is done here once, by an
-//! installed Hutch, and the API server's audit log is held against the roles.
+//! The chart's objects are all that clients need, and no role has a right that is not used.
+//! An installed Hutch does everything here once, and the API server's audit log is compared
+//! with the roles.
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::ResourceExt;
@@ -18,28 +18,29 @@ use hutch_core::{conditions, names};
 
 const COMPONENTS: [&str; 3] = ["controller", "facade", "node"];
 
-/// Rights that leave no trace in the log, or are for what a test cannot bring about
-/// beside others, and what they are for.
+/// Rights that do not appear in the log, or whose use this test cannot cause, and what they
+/// are for.
 const UNSEEN: [(&str, &str, &str, &str); 14] = [
-    // Checked beside `get` for a WebSocket since Kubernetes 1.35; the log has `get`.
+    // Checked in addition to `get` for a WebSocket since Kubernetes 1.35; the log has
+    // `get`.
     ("controller", "", "pods/exec", "create"),
     ("facade", "", "pods/exec", "create"),
-    // Checked beside `patch` where an apply makes the object; the log has `patch`.
+    // Checked in addition to `patch` if an apply creates the object; the log has `patch`.
     ("facade", "", "services", "create"),
     ("facade", "networking.k8s.io", "ingresses", "create"),
-    // Asked for by the admission plugin OwnerReferencesPermissionEnforcement.
+    // Required by the admission plugin OwnerReferencesPermissionEnforcement.
     ("controller", "hutch.dev", "sandboxes/finalizers", "update"),
     ("facade", "hutch.dev", "sandboxes/finalizers", "update"),
     // An event that is repeated within minutes is counted on the first.
     ("controller", "events.k8s.io", "events", "patch"),
     ("node", "events.k8s.io", "events", "patch"),
-    // Whether a pod whose node does not answer is lost, and its project with it.
+    // To find out if a pod whose node does not answer is lost, and its project with it.
     ("controller", "", "nodes", "get"),
     ("controller", "", "pods", "get"),
     // The resource of a session that ended before it was bound, or in a crash.
     ("controller", "hutch.dev", "sandboxsessions", "get"),
     ("controller", "hutch.dev", "sandboxsessions", "delete"),
-    // A volume whose claim somebody deleted is claimed again.
+    // A volume is claimed again after a user has deleted its claim.
     ("controller", "", "persistentvolumes", "patch"),
     // A volume whose mounter died is mounted again.
     ("node", "", "persistentvolumes", "get"),
@@ -54,7 +55,7 @@ fn is(phase: Phase) -> impl Fn(&Sandbox) -> bool {
     }
 }
 
-/// Sandboxes that are applied: every step of their lives.
+/// Applied sandboxes: every step of their lives.
 async fn live(world: &World) {
     let spec = json!({"workspace": {"size": "1Gi"}});
     world.apply(&manifest("long", spec)).unwrap();
@@ -78,16 +79,14 @@ async fn live(world: &World) {
     world
         .condition("long", "WorkspaceReady", "ResizeRefused")
         .await;
-    world
-        .patch("long", json!({"spec": {"suspended": true}}))
-        .await;
+    world.suspend("long").await;
     world.sandbox("long", is(Phase::Suspended)).await;
     world.gone::<Pod>("long").await;
     world.gone::<Sandbox>("short").await;
     world.delete("long").await;
 }
 
-/// Buckets: live, and as volumes of a Restricted sandbox, one instead of another.
+/// Buckets as live mounts and as volumes of a Restricted sandbox, one replaced by another.
 async fn buckets(world: &World, release: &Release, url: &str, s3: &S3) {
     let tenant = Tenant::new(url, "with-bucket");
     let body = json!({"bucket": "data", "mountPath": "/mnt/data", "options": {
@@ -129,7 +128,7 @@ async fn buckets(world: &World, release: &Release, url: &str, s3: &S3) {
         .await;
     }
     world.delete("declared").await;
-    // One that is missing is told of.
+    // A missing one is reported.
     let missing = json!({"buckets": [{"name": "data", "bucket": "missing", "endpoint": s3.url(),
         "mountPath": "/mnt/data", "provider": "other", "credentialsSecretRef": {"name": "keys"}}]});
     world.apply(&manifest("missing", missing)).unwrap();
@@ -150,7 +149,7 @@ async fn buckets(world: &World, release: &Release, url: &str, s3: &S3) {
     .await;
 }
 
-/// A sandbox that sleeps when nobody uses it, and wakes.
+/// A sandbox that falls asleep and wakes.
 async fn sleep(world: &World, url: &str) {
     let tenant = Tenant::new(url, "sleepy");
     let sleepy = json!({"options": {"sleepAfter": "2s"}});
@@ -162,8 +161,8 @@ async fn sleep(world: &World, url: &str) {
     tenant.destroy().await.ok();
 }
 
-/// A session that ends after the controller has bound its resource to it, which is
-/// then the facade's to delete; and the end of a sandbox that is in no cache.
+/// A session that ends after the controller has bound its resource to it: the facade then
+/// deletes the resource. Also the end of a sandbox that is in no cache.
 async fn sessions(world: &World, url: &str) {
     let tenant = Tenant::new(url, "with-session");
     tenant.create().await.ok();
@@ -181,7 +180,7 @@ async fn sessions(world: &World, url: &str) {
     Tenant::new(url, "nobody").destroy().await.ok();
 }
 
-/// A project with a port and a domain, told twice.
+/// A project with a port and a domain, created twice.
 async fn projects(url: &str) {
     let backend = Backend::new(url, "c");
     let made = backend
@@ -224,7 +223,7 @@ async fn clients_have_all_rights_that_they_need_and_no_right_is_unused() {
 
     let given = given(&release, &COMPONENTS).await;
     assert!(given.len() > 60, "the roles were not found");
-    // The log is written a moment later.
+    // The log is written with a delay.
     let unused = |used: &std::collections::BTreeSet<Right>| {
         let unseen = |right: &Right| {
             let (component, group, resource, verb) = right;
@@ -248,7 +247,7 @@ async fn clients_have_all_rights_that_they_need_and_no_right_is_unused() {
     let (used, forbidden) = used(&release, &COMPONENTS);
     assert!(forbidden.is_empty(), "forbidden: {forbidden:#?}");
     assert_eq!(unused(&used), [], "given, and never used");
-    // What every authenticated user may do is in no role of ours.
+    // Rights of every authenticated user are in no role of Hutch.
     let more: Vec<_> = used.difference(&given).collect();
     assert!(more.is_empty(), "used, and not given: {more:#?}");
 }

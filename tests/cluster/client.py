@@ -1,9 +1,10 @@
-"""A client as existing ones are: requests, a header, 30 s for every call.
+"""A client like the existing ones: `requests`, one header, 30 s for every call.
 
-    client.py URL SANDBOX begin    makes the sandbox and a session, and leaves them
-    client.py URL SANDBOX go-on    uses both without making them, and ends them
+    client.py URL SANDBOX begin    creates the sandbox and a session, and leaves them
+    client.py URL SANDBOX go-on    uses both without creating them, and deletes them
 
-Ends with 0 and `fine`, or with 1 and what deviates from the contract.
+Exits with 0 and prints `fine`, or exits with 1 and prints the deviation from the
+contract.
 """
 
 import base64
@@ -29,12 +30,12 @@ class Client:
         self.url = url
         self.sandbox = sandbox
         self.http = requests.Session()
-        # A proxy is for the outside.
+        # A proxy of the environment is for other hosts.
         self.http.trust_env = False
         self.http.headers["x-sandbox-id"] = sandbox
 
     def call(self, method, path, status=200, **arguments):
-        """The `data` of an answer, whose envelope is checked."""
+        """Check the envelope of an answer and return its `data`."""
         answer = self.http.request(method, self.url + path, timeout=30, **arguments)
         where = f"{method} {path}:"
         body = answer.json()
@@ -60,7 +61,7 @@ class Client:
         return self.call("DELETE", route, status, params=query)
 
     def run(self, command, session="default", code=0, **options):
-        """The stdout of a command, read by either spelling."""
+        """Return the stdout of a command; both spellings have to agree."""
         data = self.post("/session/exec", sessionId=session, command=command, **options)
         check(data["sessionId"] == session, "session of the answer:", data)
         check(data["command"] == command, "command of the answer:", data)
@@ -87,7 +88,7 @@ def begin(client):
     equal(data["init"]["stdout"], "ready", "first command")
     equal(client.post("/lifecycle", options=None)["created"], True, "lifecycle again")
 
-    # The default session is there at once, for commands and for files.
+    # The default session exists at once, for commands and for files.
     equal(client.run("pwd"), "/workspace", "directory of the default session")
     path = "notes/first.txt"
     data = client.post("/files/write", path=path, content="eins\n用户\n", sessionId="default")

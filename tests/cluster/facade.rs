@@ -7,8 +7,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::access_limits::lines;
-use crate::support::World;
 use crate::support::world::http;
+use crate::support::{Tenant, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_without_a_sandbox_id_is_refused_on_every_route() {
@@ -43,6 +43,27 @@ async fn a_request_without_a_sandbox_id_is_refused_on_every_route() {
 async fn an_invalid_request_has_an_answer_and_creates_no_sandbox() {
     let world = World::new("nonsense").await;
     let (_hutch, tenant) = world.with_tenant("sb-1", &[]).await;
+    bodies_without_a_command(&tenant).await;
+    wrong_methods(&tenant).await;
+    invalid_options_of_a_command(&tenant).await;
+    invalid_options_of_a_sandbox(&tenant).await;
+    let other = tenant.send(Method::GET, "/some/where", "").await;
+    assert_eq!(
+        other.body,
+        json!({"data": {"ok": true, "sandboxId": "sb-1"}, "message": "ok", "code": 200})
+    );
+    assert!(
+        world
+            .sandboxes()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+}
+
+async fn bodies_without_a_command(tenant: &Tenant) {
     let missing = "Missing command. Provide command in JSON body";
     for body in [
         "",
@@ -63,6 +84,9 @@ async fn an_invalid_request_has_an_answer_and_creates_no_sandbox() {
             .fails(400, missing);
         assert_eq!(data["sandboxId"], "sb-1");
     }
+}
+
+async fn wrong_methods(tenant: &Tenant) {
     for (method, path, allowed) in [
         (Method::GET, "/exec", "POST"),
         (Method::DELETE, "/exec", "POST"),
@@ -75,6 +99,9 @@ async fn an_invalid_request_has_an_answer_and_creates_no_sandbox() {
             .fails(405, "Method Not Allowed");
         assert!(data["error"].as_str().unwrap().contains(allowed), "{data}");
     }
+}
+
+async fn invalid_options_of_a_command(tenant: &Tenant) {
     for options in [
         json!({"timeout": 0}),
         json!({"timeout": -5}),
@@ -104,6 +131,9 @@ async fn an_invalid_request_has_an_answer_and_creates_no_sandbox() {
             "{body}"
         );
     }
+}
+
+async fn invalid_options_of_a_sandbox(tenant: &Tenant) {
     for options in [
         json!({"sleepAfter": "soon"}),
         json!({"sleepAfter": -1}),
@@ -116,20 +146,6 @@ async fn an_invalid_request_has_an_answer_and_creates_no_sandbox() {
             (400, &json!(false))
         );
     }
-    let other = tenant.send(Method::GET, "/some/where", "").await;
-    assert_eq!(
-        other.body,
-        json!({"data": {"ok": true, "sandboxId": "sb-1"}, "message": "ok", "code": 200})
-    );
-    assert!(
-        world
-            .sandboxes()
-            .list(&ListParams::default())
-            .await
-            .unwrap()
-            .items
-            .is_empty()
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

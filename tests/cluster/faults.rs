@@ -1,5 +1,5 @@
-//! Faults of the controller and around it: crashes between its writes, quotas
-//! and objects that cannot be helped.
+//! Faults of the controller and around it: crashes between its writes, quotas, and objects
+//! that stay broken.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ async fn no_pods_quota(world: &World) {
     .unwrap();
     let api = world.api::<ResourceQuota>();
     api.create(&PostParams::default(), &quota).await.unwrap();
-    // Admission goes by the status.
+    // The admission reads the status of the quota.
     world
         .object::<ResourceQuota>("none", |quota| {
             quota.status.as_ref().is_some_and(|s| s.hard.is_some())
@@ -81,7 +81,7 @@ async fn a_quota_that_is_raised_lets_the_pod_be_made_without_a_restart() {
 async fn a_controller_killed_again_and_again_leaves_one_of_each() {
     let world = World::new("killed").await;
     let history = world.history();
-    // Nobody else can be running here, so that a new one need not wait.
+    // No other controller runs here, so a new one need not wait for the lease.
     let start = async || world.hutch("controller", &["--no-leader-election"]).await;
     let names: Vec<_> = (0..10).map(|i| format!("box-{i}")).collect();
     let mut hutch = start().await;
@@ -126,7 +126,7 @@ async fn a_controller_killed_again_and_again_leaves_one_of_each() {
     .await;
 }
 
-/// Sandboxes that cannot be helped: name, spec, and the reason that is told.
+/// Broken sandboxes: name, spec and the reported reason.
 fn bad_ones() -> Vec<(&'static str, Value, &'static str)> {
     let big: Vec<_> = (0..30)
         .map(|i| json!({"name": format!("V{i}"), "value": "$".repeat(32768)}))
@@ -180,7 +180,7 @@ async fn a_bad_object_never_stops_the_others() {
         let api = world.sandboxes();
         api.create(&PostParams::default(), &sandbox).await.unwrap();
     }
-    // One that cannot be deleted, either.
+    // Another one cannot be deleted.
     let mut held = Sandbox::new("held", hutch_api::SandboxSpec::default());
     held.finalizers_mut().push("hutch.dev/test".into());
     let api = world.sandboxes();
@@ -230,7 +230,7 @@ async fn a_webhook_that_does_not_answer_is_reported_and_awaited() {
     .unwrap();
     let hooks = Api::<ValidatingWebhookConfiguration>::all(world.client.clone());
     hooks.create(&PostParams::default(), &hook).await.unwrap();
-    // It holds once the API server has read it: until then pods are let in.
+    // The webhook counts once the API server has read it. Pods are admitted until then.
     eventually("the webhook is in force", async || {
         let dry = PostParams {
             dry_run: true,
@@ -288,7 +288,7 @@ async fn a_sandbox_in_a_terminating_namespace_is_released() {
         found.is_none().then_some(())
     })
     .await;
-    // Without its namespace, and its lease, it goes on to wait for work.
+    // Without its namespace and its lease, the controller continues to wait for work.
     assert!(hutch.metric("hutch_reconciles_total").await > 0.0);
 }
 
@@ -304,7 +304,7 @@ async fn a_terminating_pod_is_not_ready_again_while_its_watch_lags() {
     let ends = |pod: &Pod| pod.meta().deletion_timestamp.is_some();
     world.object(&names::sandbox("late"), ends).await;
     assert_eq!(tenant.stdout("echo awake").await, "awake");
-    let told = world.events().await;
-    let lost = told.iter().any(|(reason, _)| reason == "PodLost");
-    assert!(!lost, "it was ready meanwhile: {told:#?}");
+    let reported = world.events().await;
+    let lost = reported.iter().any(|(reason, _)| reason == "PodLost");
+    assert!(!lost, "it was ready meanwhile: {reported:#?}");
 }

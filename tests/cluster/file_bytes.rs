@@ -1,5 +1,5 @@
-//! Files down to the byte: any content under any name, several writers at once,
-//! and what a new content leaves of the old file.
+//! Files byte for byte: any content under any name, several writers at once, and what a new
+//! content keeps of the old file.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -34,7 +34,7 @@ impl Random {
         (self.next() % bound) as usize
     }
 
-    /// One that is not trimmed, and neither `.` nor `..`.
+    /// A name that is not trimmed, and that is neither `.` nor `..`.
     fn name(&mut self) -> String {
         const PIECES: [&str; 16] = [
             "-",
@@ -64,7 +64,7 @@ impl Random {
     }
 
     fn path(&mut self) -> String {
-        // Names of folders are never those of files.
+        // A directory never has the name of a file.
         let mut path = "/workspace/all/".to_owned();
         for _ in 0..self.below(3) {
             path += &format!("{}D/", self.name());
@@ -180,8 +180,8 @@ async fn a_new_content_keeps_the_mode_of_its_file() {
     for mode in ["640", "600", "755"] {
         let path = format!("/workspace/{mode}");
         tenant.write(&path, "#!/bin/sh\necho new\n").await.ok();
-        let told = tenant.stdout(&format!("stat -c %a {mode}")).await;
-        assert_eq!(told, mode);
+        let reported = tenant.stdout(&format!("stat -c %a {mode}")).await;
+        assert_eq!(reported, mode);
     }
     assert_eq!(tenant.stdout("./755").await, "new");
     tenant.write("/workspace/fresh", "x").await.ok();

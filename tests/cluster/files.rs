@@ -1,4 +1,4 @@
-//! The file routes: what each answers, where paths lead, and what is refused.
+//! The file routes: their answers, where paths lead, and refusals.
 
 use std::time::Duration;
 
@@ -146,7 +146,7 @@ async fn a_missing_file_is_not_found() {
         let body = json!({"sourcePath": path, "destPath": "new"});
         tenant.post("/files/move", body).await.refused(404);
     }
-    // Where a file is in the way: a clear error, whichever.
+    // If a file is in the way: a clear error, in each case.
     let below = [("path", "file/below")];
     let answer = tenant.get("/files/read", &below).await;
     assert!([400, 404].contains(&answer.status), "{answer:#?}");
@@ -154,7 +154,7 @@ async fn a_missing_file_is_not_found() {
     assert_eq!(tenant.stdout("ls -A").await, "file");
 }
 
-/// Every route that takes a path is asked for that one.
+/// Calls every route that takes a path with this one.
 async fn refused_everywhere(tenant: &Tenant, path: &str) {
     for (route, body) in [
         ("/files/write", json!({"path": path, "content": "x"})),
@@ -280,7 +280,7 @@ async fn relative_paths_begin_where_their_session_is() {
     tenant.delete("/files/delete", &at("gone")).await.ok();
     assert_eq!(tenant.stdout("ls sub").await, "d");
 
-    // Requests that name no session, and those that name it so, mean `default`.
+    // Requests without a session mean `default`, as do those that name it.
     assert!(tenant.exists("sub").await && !tenant.exists("d").await);
     tenant.stdout_in("default", "cd sub/d").await;
     tenant.write("here", "default's").await.ok();
@@ -297,7 +297,7 @@ async fn links_work_as_for_any_program_of_the_sandbox() {
     let world = World::new("links").await;
     let (_hutch, tenant) = world.with_tenant("l", &[]).await;
     let links = "mkdir real; echo old > real/file
-        ln -s real/file link; ln -s /workspace/real folder; ln -s nowhere dangling
+        ln -s real/file link; ln -s /workspace/real directory; ln -s nowhere dangling
         ln -s two one; ln -s one two; ln -s ../../../../../../workspace/real up";
     tenant.stdout(links).await;
     assert_eq!(tenant.text("link").await, "old\n");
@@ -306,8 +306,8 @@ async fn links_work_as_for_any_program_of_the_sandbox() {
     assert_eq!(tenant.stdout("readlink link").await, "real/file");
     tenant.write("folder/more", "m").await.ok();
     assert_eq!(tenant.text("up/more").await, "m");
-    for folder in ["folder", "up"] {
-        let query = [("path", folder)];
+    for directory in ["folder", "up"] {
+        let query = [("path", directory)];
         tenant.get("/files/read", &query).await.refused(400);
     }
     assert!(tenant.exists("folder").await && !tenant.exists("dangling").await);

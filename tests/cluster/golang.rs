@@ -6,7 +6,7 @@ use crate::support::World;
 
 const BACKEND: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/backend");
 
-/// Runs `go` there with those arguments; what it printed, in good and bad times.
+/// Runs `go` in that directory. Returns its output, also if it fails.
 fn go(arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new("go");
     command
@@ -18,22 +18,26 @@ fn go(arguments: &[&str]) -> Result<String, String> {
     let run = || command.output();
     let output = tokio::task::block_in_place(run).map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = text(&output.stdout) + &text(&output.stderr);
-    output.status.success().then(|| said.clone()).ok_or(said)
+    let printed = text(&output.stdout) + &text(&output.stderr);
+    output
+        .status
+        .success()
+        .then(|| printed.clone())
+        .ok_or(printed)
 }
 
-/// Has the backend use every route of the service at `url`, which has no
-/// conversations yet.
+/// Lets the backend use every route of the service at `url`, which has no conversations
+/// yet.
 pub fn contract(url: &str) {
-    if let Err(said) = go(&["version"]) {
-        panic!("this test needs Go in the path: https://go.dev/dl\n{said}");
+    if let Err(printed) = go(&["version"]) {
+        panic!("this test needs Go in the path: https://go.dev/dl\n{printed}");
     }
-    let said = go(&["run", ".", url]);
-    let said = said.unwrap_or_else(|said| panic!("the backend:\n{said}"));
-    assert!(said.ends_with("fine\n"), "{said}");
+    let printed = go(&["run", ".", url]);
+    let printed = printed.unwrap_or_else(|printed| panic!("the backend:\n{printed}"));
+    assert!(printed.ends_with("fine\n"), "{printed}");
 }
 
-/// What `/projects/create` makes Python projects with, which the cluster has.
+/// The image that `/projects/create` uses for Python projects. The cluster has it.
 pub const IMAGES: [&str; 2] = ["--project-image", "python=python:3.11-slim"];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,5 @@
-//! Commands that try to break the shell of their session. After each of them the
-//! next one works within two seconds, and finds directory and environment as they
-//! were.
+//! Commands that try to break the shell of their session. The next command works within two
+//! seconds, and finds directory and environment unchanged.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,10 +11,10 @@ use crate::sandbox::manifest;
 use crate::support::{Tenant, World};
 use hutch_core::names;
 
-/// How long the command after a hostile one may take, as the contract has it.
-const NEXT: Duration = Duration::from_secs(2);
+/// The contract's limit for the command after a hostile one.
+const NEXT_COMMAND_LIMIT: Duration = Duration::from_secs(2);
 
-/// What any shell may be given, and its exit code where all agree on it.
+/// Commands for any shell, with the exit code where all shells agree on it.
 const ANY: &[(&str, Option<i64>)] = &[
     ("exit 3", Some(3)),
     ("exit", Some(0)),
@@ -57,7 +56,7 @@ const ANY: &[(&str, Option<i64>)] = &[
     ("'\n", Some(2)),
 ];
 
-/// What only bash has.
+/// Commands for bash only.
 const BASH: &[(&str, Option<i64>)] = &[
     (
         "declare() { exit 1; }; builtin() { exit 1; }; unset() { exit 1; }",
@@ -92,7 +91,7 @@ const BASH: &[(&str, Option<i64>)] = &[
     ("suspend -f", None),
 ];
 
-/// What is printed to the byte.
+/// Commands whose output is compared byte for byte.
 const PRINTED: &[(&str, &str)] = &[
     (
         "cat <<'END'\n$HOME `x` \"y\" 'z' \\n\n\nEND",
@@ -117,7 +116,7 @@ print(\"\"\"it'\"'\"'s
 over\"\"\")
 PY";
 
-/// A session in which there is something to lose.
+/// A session with state that could be lost.
 async fn prepared(tenant: &Tenant, session: &str) {
     // Every container has this directory, whatever its image.
     let command = "cd /proc; export KEEP='kept  $it'";
@@ -126,9 +125,9 @@ async fn prepared(tenant: &Tenant, session: &str) {
 
 async fn next_works(tenant: &Tenant, session: &str, after: &str) {
     let shown: String = after.chars().take(60).collect();
-    // Nothing but the shell: PATH may lead nowhere now.
+    // The command uses only the shell, because PATH may be broken now.
     let next = tenant.exec_in(session, "pwd; echo \"$KEEP\"");
-    let answer = tokio::time::timeout(NEXT, next).await;
+    let answer = tokio::time::timeout(NEXT_COMMAND_LIMIT, next).await;
     let answer = answer.unwrap_or_else(|_| panic!("nothing works after {shown:?}"));
     let result = &answer.body["data"]["result"];
     assert_eq!(result["exitCode"], 0, "after {shown:?}: {answer:#?}");
@@ -136,7 +135,7 @@ async fn next_works(tenant: &Tenant, session: &str, after: &str) {
     assert_eq!(stdout, "/proc\nkept  $it", "after {shown:?}: {answer:#?}");
 }
 
-/// Each command in a session of its own, then the one after it.
+/// Runs each command in its own session, and then a plain one.
 async fn each<'a>(tenant: &Tenant, commands: impl Iterator<Item = &'a (&'a str, Option<i64>)>) {
     for (number, (command, code)) in commands.enumerate() {
         let session = format!("hostile {number}");
@@ -170,7 +169,7 @@ async fn nothing_that_a_command_does_to_bash_harms_its_session() {
     assert_eq!(tenant.stdout_in("python", PYTHON).await, printed);
     next_works(&tenant, "python", PYTHON).await;
 
-    // One session takes all of it, one after another.
+    // One session runs all of them, one after another.
     prepared(&tenant, "one").await;
     for (command, _) in ANY.iter().filter(|(command, _)| !command.contains("PATH")) {
         tenant.run_in("one", command).await;
@@ -199,7 +198,7 @@ async fn nothing_that_a_command_does_to_a_plain_sh_harms_its_session() {
     }
 }
 
-/// An image whose only shell is dash, with what the commands above call.
+/// An image whose only shell is dash, with the programs that the commands above call.
 fn dash(world: &World) -> String {
     let image = "hutch.dev/dash:test";
     let listed = Command::new("ldd").arg("/bin/dash").output().unwrap();

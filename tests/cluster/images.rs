@@ -1,4 +1,4 @@
-//! The images that are shipped, as `make image` makes them, run on the node.
+//! The shipped images, as `make image` builds them, run on the node.
 
 use std::net::{TcpListener, UdpSocket};
 
@@ -7,17 +7,17 @@ use serde_json::json;
 
 use crate::support::World;
 use crate::support::chart::{import, programs};
-use crate::support::world::PATIENCE;
+use crate::support::world::WAIT_TIMEOUT;
 
-/// What a pod has to say to be let into a namespace that is "restricted"; that the
-/// image's user is not root it takes from the image.
+/// The security context that a "restricted" namespace requires. The user, which is not
+/// root, comes from the image.
 fn restricted() -> serde_json::Value {
     json!({"allowPrivilegeEscalation": false, "runAsNonRoot": true,
         "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}})
 }
 
 impl World {
-    /// Runs a container of that image to its end: its log.
+    /// Runs a container of that image to its end, and returns its log.
     async fn ran(&self, name: &str, container: serde_json::Value) -> String {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
             "spec": {"restartPolicy": "Never", "containers": [container]}});
@@ -44,8 +44,8 @@ async fn the_operators_image_runs_without_root_and_contains_the_agent() {
     });
     let version = json!({"name": "c", "image": image, "args": ["--version"],
         "securityContext": restricted()});
-    let said = world.ran("version", version).await;
-    assert_eq!(said, format!("hutch {}\n", env!("CARGO_PKG_VERSION")));
+    let output = world.ran("version", version).await;
+    assert_eq!(output, format!("hutch {}\n", env!("CARGO_PKG_VERSION")));
     let agent = json!({"name": "c", "image": image, "command": ["/hutch-agent", "--version"],
         "securityContext": restricted()});
     assert!(world.ran("agent", agent).await.starts_with("hutch-agent "));
@@ -58,16 +58,16 @@ async fn the_nodes_image_has_its_mounter() {
     import(world.environment, |archive| programs().node(image, archive));
     let script = "s3fs --version && fusermount --version && /hutch-node --help";
     let container = json!({"name": "c", "image": image, "command": ["sh", "-c", script]});
-    let said = world.ran("mounter", container).await;
+    let output = world.ran("mounter", container).await;
     assert!(
-        said.contains("Amazon Simple Storage Service File System V1.9"),
-        "{said}"
+        output.contains("Amazon Simple Storage Service File System V1.9"),
+        "{output}"
     );
-    assert!(said.contains("--kubelet-dir"), "{said}");
+    assert!(output.contains("--kubelet-dir"), "{output}");
 }
 
-/// Answers every question for an IPv4 address with this one, and all others with
-/// nothing (RFC 1035, 4.1).
+/// Answers every query for an IPv4 address with this one, and all others with no record
+/// (RFC 1035, 4.1).
 fn serve_names(socket: &UdpSocket, address: std::net::Ipv4Addr) {
     let mut question = [0; 512];
     while let Ok((_, asker)) = socket.recv_from(&mut question) {
@@ -108,9 +108,9 @@ async fn a_static_hutch_in_an_empty_image_finds_services_by_name() {
                 {"name": "POSTGRES_PORT", "value": port}]}],
     }});
     world.apply(&pod.to_string()).unwrap();
-    // It looks for its database as soon as it runs, and again and again.
+    // Hutch connects to its database as soon as it runs, again and again.
     let wait = tokio::task::spawn_blocking(move || database.accept());
-    tokio::time::timeout(PATIENCE, wait)
+    tokio::time::timeout(WAIT_TIMEOUT, wait)
         .await
         .expect("the database is looked for by its name")
         .unwrap()

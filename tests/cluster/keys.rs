@@ -1,4 +1,4 @@
-//! `hutch keys`, and how soon the facade knows of what it did.
+//! `hutch keys`, and the time until the facade follows it.
 
 use std::time::Duration;
 
@@ -12,17 +12,21 @@ use crate::support::access::{id, knock_with, secret};
 use crate::support::hutch::KEYED;
 use crate::support::world::eventually;
 
-/// How soon a key has to work, or to work no longer.
-const SOON: Duration = Duration::from_secs(1);
+/// The longest time until a key works, or stops working.
+const KEY_CHANGE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Asserts that the status of requests with that key is soon, and stays, as wanted.
+/// Checks that requests with that key soon get the wanted status, and keep it.
 async fn soon(url: &str, key: &str, status: u16) {
     let began = Instant::now();
     eventually("the key is known", async || {
         (knock_with(url, key).await == status).then_some(())
     })
     .await;
-    assert!(began.elapsed() < SOON, "only after {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < KEY_CHANGE_LIMIT,
+        "only after {:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
-//! Two controllers: one leads, the other takes over, and one that does not know
-//! yet that it was replaced writes nothing. The replicas are users of their own
-//! (by impersonation), so that the API server's audit log tells them apart.
+//! Two controllers: one leads, the other takes over, and a leader that does not know yet
+//! that it was replaced writes nothing. Each replica impersonates its own user, so the API
+//! server's audit log distinguishes them.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
@@ -12,9 +12,9 @@ use crate::sandbox::manifest;
 use crate::support::world::{eventually, http};
 use crate::support::{Hutch, World, audit};
 
-/// A controller that is the user `name` to the API server.
-async fn replica(world: &World, folder: &TempDir, name: &str) -> Hutch {
-    let environment = world.environment.edited(folder.path(), |_, user| {
+/// A controller that impersonates the user `name`.
+async fn replica(world: &World, directory: &TempDir, name: &str) -> Hutch {
+    let environment = world.environment.edited(directory.path(), |_, user| {
         user["as"] = json!(name);
         user["as-groups"] = json!(["system:masters"]);
     });
@@ -52,11 +52,11 @@ fn make(world: &World, names: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_leads_and_the_other_takes_over_when_it_is_killed() {
-    let (world, folder) = (World::new("killed").await, tempfile::tempdir().unwrap());
+    let (world, directory) = (World::new("killed").await, tempfile::tempdir().unwrap());
     let history = world.history();
-    let first = replica(&world, &folder, "first").await;
+    let first = replica(&world, &directory, "first").await;
     leads(&first).await;
-    let second = replica(&world, &folder, "second").await;
+    let second = replica(&world, &directory, "second").await;
     make(&world, &["a"]);
     world.ready("a").await;
     assert!((second.metric("hutch_leading").await).abs() < 0.5);
@@ -77,15 +77,16 @@ async fn one_of_two_leads_and_the_other_takes_over_when_it_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_stops_hands_the_lease_over() {
-    let (world, folder) = (World::new("handover").await, tempfile::tempdir().unwrap());
-    let first = replica(&world, &folder, "first").await;
+    let (world, directory) = (World::new("handover").await, tempfile::tempdir().unwrap());
+    let first = replica(&world, &directory, "first").await;
     leads(&first).await;
-    let second = replica(&world, &folder, "second").await;
+    let second = replica(&world, &directory, "second").await;
     make(&world, &["a", "b"]);
     assert!(first.stop().await.success());
     let leases = world.api::<Lease>();
     let lease = leases.list(&ListParams::default()).await.unwrap().items;
-    // Given back, or taken by the other already: nobody waits for the first.
+    // The lease is released, or the other replica has it already. Neither has to wait for
+    // the first to expire.
     let holder = lease[0].spec.as_ref().unwrap().holder_identity.clone();
     leads(&second).await;
     let taken = world
@@ -102,14 +103,14 @@ async fn a_leader_that_stops_hands_the_lease_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_leader_that_wakes_after_it_was_replaced_writes_nothing() {
-    let (world, folder) = (World::new("frozen").await, tempfile::tempdir().unwrap());
+    let (world, directory) = (World::new("frozen").await, tempfile::tempdir().unwrap());
     let history = world.history();
-    let first = replica(&world, &folder, "first").await;
+    let first = replica(&world, &directory, "first").await;
     leads(&first).await;
-    let second = replica(&world, &folder, "second").await;
+    let second = replica(&world, &directory, "second").await;
     make(&world, &["a"]);
     world.ready("a").await;
-    // Frozen in the middle of its work, as far as that can be had.
+    // The leader is frozen while it works, as far as a test can arrange that.
     make(&world, &["b", "c", "d"]);
     first.signal("STOP");
     make(&world, &["e"]);
@@ -122,7 +123,7 @@ async fn a_frozen_leader_that_wakes_after_it_was_replaced_writes_nothing() {
     leads_not(&first).await;
     make(&world, &["f"]);
     world.ready("f").await;
-    // It has seen what there is to do, and leaves it alone.
+    // It has seen the work, and leaves it alone.
     eventually("the first is up to date again", async || {
         let ready = http().get(format!("{}/readyz", first.ops().await));
         ready

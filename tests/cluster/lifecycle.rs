@@ -1,5 +1,5 @@
-//! A sandbox's life after its first start: pods that are lost, sleep and waking,
-//! the end of its time, and changes of its spec.
+//! The life of a sandbox after its first start: lost pods, sleep and wake, its time to
+//! live, and changes of its spec.
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
@@ -42,7 +42,7 @@ async fn a_lost_pod_is_replaced_by_one_with_the_same_data() {
     let claims = world.claim_names().await;
     let uid = world.ready(&name).await.uid().unwrap();
     let mut last = world.pods().get(&name).await.unwrap();
-    // The failed one first: an event is told again with the text of its first time.
+    // The failed pod comes first: a repeated event keeps the text of its first time.
     for fault in ["failed", "deleted", "evicted", "deleted at once"] {
         let before = pod_uid(&world.ready(&name).await);
         let pods = world.pods();
@@ -53,11 +53,12 @@ async fn a_lost_pod_is_replaced_by_one_with_the_same_data() {
                 let at_once = DeleteParams::default().grace_period(0);
                 drop(pods.delete(&name, &at_once).await.unwrap());
             }
-            // As the kubelet says of a pod that it evicts for want of a resource.
+            // The status that the kubelet writes when it evicts a pod for lack of a
+            // resource.
             _ => {
-                let told = json!({"status": {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}});
+                let reported = json!({"status": {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}});
                 let params = PatchParams::default();
-                let patch = Patch::Merge(&told);
+                let patch = Patch::Merge(&reported);
                 pods.patch_status(&name, &params, &patch).await.unwrap();
             }
         }
@@ -68,9 +69,9 @@ async fn a_lost_pod_is_replaced_by_one_with_the_same_data() {
     let pods = history.check(&last).await;
     assert_eq!(pods[&uid], 5, "one pod for each loss");
     let events = world.events().await;
-    let told =
+    let reported =
         |(reason, text): &(String, String)| reason == "PodLost" && text.contains("low on resource");
-    assert!(events.iter().any(told), "{events:?}");
+    assert!(events.iter().any(reported), "{events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,8 +105,7 @@ async fn a_suspended_sandbox_has_no_pod_and_keeps_its_workspace() {
     tenant.stdout("echo data > file").await;
     let claims = world.claim_names().await;
     for _ in 0..2 {
-        let suspend = |on: bool| json!({"spec": {"suspended": on}});
-        world.patch(&name, suspend(true)).await;
+        world.suspend(&name).await;
         world.gone::<Pod>(&name).await;
         let ended = |sandbox: &Sandbox| {
             phase(sandbox) == Phase::Suspended
@@ -127,7 +127,7 @@ async fn a_suspended_sandbox_has_no_pod_and_keeps_its_workspace() {
         let refused = tenant.post("/exec", json!({"command": "true"})).await;
         let text = refused.body["data"]["error"].as_str().unwrap().to_owned();
         assert!(text.contains("spec.suspended"), "{refused:?}");
-        world.patch(&name, suspend(false)).await;
+        world.resume(&name).await;
         world.ready(&name).await;
         assert_eq!(tenant.stdout("cat file").await, "data");
         assert_eq!(world.claim_names().await, claims);
@@ -180,9 +180,9 @@ async fn a_sandbox_with_a_command_or_keep_alive_does_not_fall_asleep() {
         .await
         .ok();
     let name = names::sandbox("short");
-    // A command much longer than the time-out, which sleep would have ended.
+    // The command runs much longer than the idle timeout.
     assert_eq!(tenant.stdout("sleep 7; echo done").await, "done");
-    // What a command left in the background is done before the sandbox sleeps.
+    // A background process ends before the sandbox falls asleep.
     tenant
         .stdout("(sleep 5; echo done > background) & true")
         .await;
@@ -193,7 +193,7 @@ async fn a_sandbox_with_a_command_or_keep_alive_does_not_fall_asleep() {
 
     let kept = world.ready(&names::sandbox("kept")).await;
     assert_eq!(pod_uid(&kept), kept_pod, "never slept");
-    // Told so while it sleeps, a sandbox wakes without a request.
+    // `keepAlive` wakes a sandbox that is asleep, without a request.
     world
         .sandbox(&name, |sandbox| phase(sandbox) == Phase::Suspended)
         .await;
@@ -216,7 +216,7 @@ async fn a_sandbox_ends_with_its_time_to_live_in_every_state() {
         world.gone::<Sandbox>(name).await;
         world.gone::<Pod>(name).await;
     }
-    // A time that is set later counts from the creation, too.
+    // A time to live that is set later also counts from the creation.
     world.ready("later").await;
     let ttl = json!({"spec": {"lifecycle": {"ttl": "1s"}}});
     world.patch("later", ttl).await;
@@ -275,29 +275,29 @@ async fn a_change_that_needs_a_new_pod_waits_for_one() {
     let changes =
         json!({"env": [{"name": "A", "value": "1"}], "resources": {"limits": {"memory": "200Mi"}}});
     world.patch("box", json!({"spec": changes})).await;
-    let told = world
+    let reported = world
         .condition("box", "RestartPending", "SpecChanged")
         .await;
-    assert_eq!(told.status, "True");
+    assert_eq!(reported.status, "True");
     for word in ["env", "resources", "hutch.dev/restart"] {
-        assert!(told.message.contains(word), "{}", told.message);
+        assert!(reported.message.contains(word), "{}", reported.message);
     }
-    assert!(!told.message.contains("image"), "{}", told.message);
+    assert!(!reported.message.contains("image"), "{}", reported.message);
     let sandbox = world.ready("box").await;
     assert_eq!(pod_uid(&sandbox), first, "it goes on with the old one");
 
-    // At once, when it is asked for; and only once.
+    // The restart happens at once if it is requested, and only once.
     world.patch("box", restart("1")).await;
     let sandbox = world.ready_with("box", |uid| uid != first).await;
     assert_eq!(pending(&sandbox), None);
     let second = pod_uid(&sandbox);
     let pod = world.pods().get("box").await.unwrap();
     assert_eq!(memory_limit(&pod), "200Mi");
-    // A restart that is asked for without a change is one, too.
+    // A requested restart without a change is a restart, too.
     world.patch("box", restart("2")).await;
     let third = pod_uid(&world.ready_with("box", |uid| uid != second).await);
 
-    // At the next start, when nobody asks for it.
+    // Without a request, the change takes effect at the next start.
     world.patch("box", restart_never()).await;
     let changes = json!({"spec": {"resources": {"limits": {"memory": "300Mi"}}}});
     world.patch("box", changes).await;

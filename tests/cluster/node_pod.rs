@@ -24,7 +24,7 @@ fn volume(name: &str, path: &Path) -> Value {
     json!({"name": name, "hostPath": {"path": path}})
 }
 
-/// The pod, as the chart makes it but for what is in its image.
+/// The pod as the chart creates it, except for the content of its image.
 async fn pod(world: &World, state: &Path) -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_hutch")).with_file_name("hutch-node");
     let (programs, kubelet) = (program.parent().unwrap(), world.kubelet());
@@ -74,7 +74,7 @@ async fn pod(world: &World, state: &Path) -> String {
 async fn start(world: &World, state: &Path) {
     world.apply(&pod(world, state).await).unwrap();
     let driver = world.driver().await;
-    world.until_registered(&driver, true).await;
+    world.until_registered(&driver).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
-//! Where image volumes are not used or not there: the agent comes by an init
-//! container, and without user namespaces nobody is root.
+//! Clusters without image volumes, or where they are not used: an init container delivers
+//! the agent. Without user namespaces no sandbox has root.
 
 use kube::ResourceExt;
 use serde_json::json;
@@ -67,7 +67,7 @@ async fn an_older_cluster_refuses_root_and_says_what_to_do() {
     let sandbox = world.sandbox("root", |_| true).await;
     assert_eq!(sandbox.status.unwrap().phase, Phase::Failed);
     assert!(world.pods().get_opt("root").await.unwrap().is_none());
-    // What the message advises helps.
+    // The advice of the message works.
     let advice = json!({"spec": {"securityProfile": "Restricted", "suspended": false}});
     world.patch("root", advice).await;
     world

@@ -1,5 +1,4 @@
-//! What those who run Hutch go by: probes, metrics, and that it waits for an API
-//! server that is not there.
+//! Operation of Hutch: probes, metrics, and waiting for an API server that is away.
 
 use std::net::SocketAddr;
 
@@ -63,7 +62,7 @@ fn address(server: &str) -> SocketAddr {
     address.parse().expect("a test cluster's address")
 }
 
-/// A way to the API server that can be cut and mended.
+/// A connection to the API server that can be cut and restored.
 pub(super) struct Bridge {
     port: SocketAddr,
     to: SocketAddr,
@@ -71,12 +70,12 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    /// One that leads nowhere yet, and the kubeconfig that goes by it.
-    pub(super) async fn to(world: &World, folder: &TempDir) -> (Self, Environment) {
+    /// Creates a closed bridge, and the kubeconfig that leads through it.
+    pub(super) async fn to(world: &World, directory: &TempDir) -> (Self, Environment) {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = free.local_addr().unwrap();
         let mut server = None;
-        let environment = world.environment.edited(folder.path(), |cluster, _| {
+        let environment = world.environment.edited(directory.path(), |cluster, _| {
             let to = address(cluster["server"].as_str().unwrap());
             cluster["tls-server-name"] = json!(to.ip());
             cluster["server"] = json!(format!("https://{port}"));
@@ -93,7 +92,7 @@ impl Bridge {
             while let Ok((mut client, _)) = listener.accept().await {
                 connections.spawn(async move {
                     if let Ok(mut server) = TcpStream::connect(to).await {
-                        // Either end may go first.
+                        // Either end may close first.
                         let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                     }
                 });
@@ -101,11 +100,11 @@ impl Bridge {
         }));
     }
 
-    /// Every connection ends, and new ones are refused.
+    /// Ends every connection, and refuses new ones.
     pub(super) async fn cut(&mut self) {
         if let Some(open) = self.open.take() {
             open.abort();
-            // It ends by being aborted, which is no news.
+            // The task ends by an abort, which is no error here.
             let _ = open.await;
         }
     }
@@ -115,8 +114,8 @@ impl Bridge {
 async fn a_hutch_without_an_api_server_waits_and_names_what_it_waits_for() {
     let world = World::new("no-server").await;
     world.environment.require_test_cluster();
-    let folder = tempfile::tempdir().unwrap();
-    let (mut bridge, environment) = Bridge::to(&world, &folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (mut bridge, environment) = Bridge::to(&world, &directory).await;
     let mut hutch = world.hutch_on(&environment, "run", &[]);
     let probe = async |path: &str| {
         let answer = http().get(format!("{}/{path}", hutch.ops().await));
@@ -139,8 +138,8 @@ async fn a_hutch_without_an_api_server_waits_and_names_what_it_waits_for() {
 async fn a_controller_cut_off_from_the_api_server_stops_leading_and_recovers() {
     let world = World::new("cut-off").await;
     world.environment.require_test_cluster();
-    let folder = tempfile::tempdir().unwrap();
-    let (mut bridge, environment) = Bridge::to(&world, &folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (mut bridge, environment) = Bridge::to(&world, &directory).await;
     bridge.open().await;
     let mut hutch = world.hutch_on(&environment, "run", &[]);
     let tenant = Tenant::new(&hutch.url().await, "t");

@@ -22,7 +22,7 @@ pub const BUSYBOX: &str = "busybox:1";
 /// Ends its container when a command asks for it.
 const UNTIL_TOLD: &str = "while [ ! -e /tmp/end ]; do sleep 0.1; done";
 
-/// A pod of somebody's who wants it to be used, with one container like that.
+/// A pod of another owner that carries the label, with one such container.
 pub fn theirs(name: &str, image: &str, container: Value) -> Value {
     let mut pod = json!({
         "metadata": {"name": name, "labels": {labels::ATTACH: "true", "app": "theirs"}},
@@ -49,7 +49,7 @@ pub async fn runs(world: &World, name: &str) -> Pod {
     world.object(name, running).await
 }
 
-/// Waits until that Hutch knows of the pod.
+/// Waits until this Hutch knows the pod.
 pub async fn known(backend: &Backend, pod: &str) {
     eventually("the pod is known", async || {
         let body = backend
@@ -61,7 +61,7 @@ pub async fn known(backend: &Backend, pod: &str) {
     .await;
 }
 
-/// Names the pod in the project's row, as a person does.
+/// Writes the pod's name into the project's row, as a user does.
 pub async fn name(postgres: &Postgres, project: &str, pod: &str) {
     let set = "UPDATE projects SET container_name";
     let text = format!("{set} = '{pod}' WHERE id = '{project}'");
@@ -84,7 +84,7 @@ pub async fn hutch(
     (hutch, backend)
 }
 
-/// Processes of the container that are agents.
+/// The agents in the container.
 const AGENTS: &str = "for p in /proc/[0-9]*; do \
     tr '\\0' ' ' 2>/dev/null <$p/cmdline | grep -q '^hutch-agent run [-]-attached' && \
     [ \"$(tr '\\0' ' ' <$p/cmdline)\" != \"$(tr '\\0' ' ' </proc/$(cut -d' ' -f4 $p/stat)/cmdline)\" ] && \
@@ -118,12 +118,12 @@ async fn a_labelled_pod_serves_commands_and_is_not_changed() {
             format!("{project}\nnew text\n")
         );
         one_agent(&backend).await;
-        // The project's directory goes before the container's.
+        // The project's directory takes precedence over the container's.
         let set = "UPDATE projects SET workdir_path = '/root' WHERE id";
         postgres.sql(&format!("{set} = '{project}'")).await;
         eventually("the project's directory is used", async || {
-            let said = backend.stdout("pwd").await;
-            (said == "/root\n").then_some(())
+            let output = backend.stdout("pwd").await;
+            (output == "/root\n").then_some(())
         })
         .await;
 
@@ -152,8 +152,8 @@ async fn a_labelled_pod_serves_commands_and_is_not_changed() {
 
 /// Commands, files and searches in the container's own directory.
 async fn work(backend: &Backend, pod: &str) {
-    let said = backend.stdout("hostname; pwd; (sleep 1000 &); x=1").await;
-    assert_eq!(said, format!("{pod}\n/srv/app\n"));
+    let output = backend.stdout("hostname; pwd; (sleep 1000 &); x=1").await;
+    assert_eq!(output, format!("{pod}\n/srv/app\n"));
     backend.write("a/b.txt", "old text\n").await.ok();
     assert_eq!(backend.text("/srv/app/a/b.txt").await, "old text\n");
     let edit = json!({"file_path": "a/b.txt", "old_string": "old", "new_string": "new"});
@@ -178,8 +178,8 @@ async fn work(backend: &Backend, pod: &str) {
     let code = json!({"command": "import os; print(os.getcwd())", "language": "python"});
     match pod {
         "python" => {
-            let said = backend.call("/execute", code).await.ok();
-            assert_eq!(said["stdout"], "/srv/app\n");
+            let output = backend.call("/execute", code).await.ok();
+            assert_eq!(output["stdout"], "/srv/app\n");
             backend.write("bad.py", "x = (\n").await.ok();
             let found = backend.call("/diagnostic", json!({})).await.ok();
             assert_eq!(found["diagnostics"][0]["file_path"], "bad.py", "{found:#}");
@@ -225,21 +225,21 @@ async fn many_requests_at_once_to_one_of_several_containers_start_one_agent() {
         conversation(&postgres, &id, Some("P")).await;
         all.push(if i % 2 == 0 { &one } else { &two }.about(&id));
     }
-    // They wait for the pod, too: it is made, and does not run yet.
+    // They also wait for the pod: it exists, and does not run yet.
     create(&world, pod).await;
     known(&one, "pair").await;
     known(&two, "pair").await;
     let code = "echo $WHO $(id -u) $(hostname); echo one >> /tmp/all";
-    let said = join_all(all.iter().map(|backend| backend.stdout(code))).await;
+    let output = join_all(all.iter().map(|backend| backend.stdout(code))).await;
     assert!(
-        said.iter().all(|said| said == "main 1000 pair\n"),
-        "{said:?}"
+        output.iter().all(|output| output == "main 1000 pair\n"),
+        "{output:?}"
     );
     assert_eq!(one.about("c-0").stdout("wc -l < /tmp/all").await, "16\n");
     one_agent(&one.about("c-0")).await;
     assert_eq!(world.count().await, 0);
 
-    // The other container of the pod has the same network, and an agent of its own.
+    // The other container of the pod has the same network, and its own agent.
     let note =
         json!({"metadata": {"annotations": {"kubectl.kubernetes.io/default-container": "side"}}});
     let params = PatchParams::default();
@@ -249,8 +249,8 @@ async fn many_requests_at_once_to_one_of_several_containers_start_one_agent() {
         .await
         .unwrap();
     eventually("the other container is used", async || {
-        let said = one.about("c-0").stdout("echo $WHO $(id -u)").await;
-        (said == "side 0\n").then_some(())
+        let output = one.about("c-0").stdout("echo $WHO $(id -u)").await;
+        (output == "side 0\n").then_some(())
     })
     .await;
     one_agent(&one.about("c-0")).await;
@@ -266,7 +266,7 @@ async fn a_restarted_container_gets_an_agent_again() {
     runs(&world, "mortal").await;
     let (_hutch, backend) = hutch(&world, &postgres, &agent_binary(), "s-P").await;
     backend.stdout("touch mark").await;
-    // The container may be faster than the answer.
+    // The container may end before the answer is sent.
     let end = json!({"command": "touch /tmp/end"});
     backend.call("/execute", end).await;
     let restarted = |pod: &Pod| {
@@ -277,8 +277,8 @@ async fn a_restarted_container_gets_an_agent_again() {
         all.is_some_and(|all| all[0].restart_count == 1)
     };
     world.object("mortal", restarted).await;
-    let said = backend.stdout("ls; hostname").await;
-    assert_eq!(said, "mortal\n");
+    let output = backend.stdout("ls; hostname").await;
+    assert_eq!(output, "mortal\n");
     one_agent(&backend).await;
     assert_eq!(world.count().await, 0);
 }
@@ -296,7 +296,7 @@ async fn without_the_label_or_the_pod_a_sandbox_is_created() {
     let own = backend.stdout("hostname").await;
     assert_ne!(own, "theirs\n");
     assert_eq!(of_project(&world, "P").await.len(), 1);
-    // What a person set to a live pod stays set.
+    // A row that a user has set to a live pod stays.
     world
         .condition(own.trim(), "DatabaseSynced", "SetByOthers")
         .await;
@@ -323,14 +323,14 @@ async fn without_the_label_or_the_pod_a_sandbox_is_created() {
     moves_to("theirs\n").await;
     assert_eq!(postgres.writes().await.len(), 0);
 
-    // Gone: the sandbox that is there is used again, and the row follows.
+    // The pod is gone: the existing sandbox is used again, and the row follows.
     let now = DeleteParams::default().grace_period(0);
     world.pods().delete("theirs", &now).await.unwrap();
     world.gone::<Pod>("theirs").await;
     moves_to(&own).await;
     named(&world, &postgres, "P", |pod| pod.name_any() == own.trim()).await;
 
-    // The same without a sandbox before: one is made.
+    // The same without an earlier sandbox: one is created.
     postgres.project("Q").await;
     name(&postgres, "Q", "second").await;
     create(&world, theirs("second", BUSYBOX, json!({}))).await;

@@ -1,4 +1,4 @@
-//! A pod of somebody's that goes away while a conversation works in it.
+//! An attached pod that is deleted while a conversation uses it.
 
 use kube::api::DeleteParams;
 use serde_json::json;
@@ -33,19 +33,19 @@ async fn a_command_whose_pod_is_deleted_fails_and_the_next_one_has_a_sandbox() {
         let now = DeleteParams::default().grace_period(0);
         world.pods().delete("theirs", &now).await.unwrap();
         world.gone::<Pod>("theirs").await;
-        // The next command waits for no word on the first.
+        // The next command does not wait for an answer to the first one.
         backend.stdout("hostname").await
     };
     let (lost, host) = tokio::join!(slow, goes);
-    let said = lost.fails(500);
-    assert!(said.contains("lost"), "{said}");
+    let output = lost.fails(500);
+    assert!(output.contains("lost"), "{output}");
     let made = of_project(&world, "P").await;
     assert_eq!(made.len(), 1);
     assert_eq!(Some(host.trim()), made[0].metadata.name.as_deref());
-    // It ran once, and in that pod alone.
+    // It ran once, and only in that pod.
     assert_eq!(backend.read("begun").await.status, 404);
 
-    // Another pod of that name is theirs again, and has an agent of its own.
+    // A new pod of that name is used again, and has its own agent.
     create(&world, theirs("theirs", BUSYBOX, json!({}))).await;
     name(&postgres, "P", "theirs").await;
     eventually("the new pod is used", async || {

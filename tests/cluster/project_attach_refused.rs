@@ -1,4 +1,4 @@
-//! Pods that a conversation is to work in and cannot: the answer says what to do.
+//! Attached pods that a conversation cannot use: the answer says what to do.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ const NO_SHELL: &str = "hutch.dev/testcluster/pause:1";
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unsuitable_container_is_refused_with_advice() {
     let (world, postgres) = (World::new("refuses").await, Postgres::start().await);
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut bytes = std::fs::read(agent_binary()).unwrap();
-    // ELF's e_machine: that of the other architecture.
+    // `e_machine` of the ELF header: the other architecture.
     bytes[18] = if bytes[18] == 62 { 183 } else { 62 };
-    let foreign = folder.path().join("foreign");
+    let foreign = directory.path().join("foreign");
     std::fs::write(&foreign, bytes).unwrap();
-    let script = folder.path().join("broken");
+    let script = directory.path().join("broken");
     std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
-    let missing = folder.path().join("missing");
+    let missing = directory.path().join("missing");
     let good = agent_binary();
     let shared = json!([{"name": "shm", "mountPath": "/dev/shm", "readOnly": true}]);
     let sealed = json!({"securityContext": {"readOnlyRootFilesystem": true}, "workingDir": "/",
@@ -64,19 +64,19 @@ async fn an_unsuitable_container_is_refused_with_advice() {
         runs(&world, id).await;
         let (_hutch, backend) = hutch(&world, &postgres, binary, &format!("s-{id}")).await;
         let begin = Instant::now();
-        let told = backend
+        let reported = backend
             .call("/execute", json!({"command": "true"}))
             .await
             .fails(503);
-        assert!(told.contains(wanted), "{id}: {told}");
-        // It is known at once, and nothing is tried again and again.
+        assert!(reported.contains(wanted), "{id}: {reported}");
+        // The error is known at once, and nothing is retried.
         assert!(
             begin.elapsed() < Duration::from_secs(5),
             "{id}: {:?}",
             begin.elapsed()
         );
     }
-    // Not started, and the reason.
+    // The agent is not started, and the answer has the reason.
     let mut pod = theirs("pending", BUSYBOX, json!({}));
     pod["spec"]["nodeSelector"] = json!({"no": "such"});
     create(&world, pod).await;
@@ -87,10 +87,10 @@ async fn an_unsuitable_container_is_refused_with_advice() {
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     let (_hutch, backend) = world.with_backend("s-pending", &flags).await;
     until(&backend, "connected").await;
-    let told = backend
+    let reported = backend
         .call("/execute", json!({"command": "true"}))
         .await
         .fails(503);
-    assert!(told.contains("container main: Pending"), "{told}");
+    assert!(reported.contains("container main: Pending"), "{reported}");
     assert_eq!(world.count().await, 0);
 }

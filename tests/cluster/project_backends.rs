@@ -1,4 +1,4 @@
-//! `/projects/*`: sandboxes that a backend makes, reaches and ends by name.
+//! `/projects/*`: sandboxes that a backend creates, reaches and deletes by name.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::support::world::eventually;
 use crate::support::{Hutch, World};
 use hutch_api::{CONTAINER, Sandbox};
 
-/// Another spelling of the one image that the tests' clusters have, so that it
-/// can be told from the default.
+/// Another spelling of the only image that the test clusters have. It distinguishes the
+/// image from the default.
 const OTHER: &str = "docker.io/library/python:3.11-slim";
 
 async fn started(world: &World, more: &[&str]) -> (Hutch, Backend) {
@@ -37,7 +37,7 @@ fn text(made: &Value, field: &str) -> String {
     made[field].as_str().unwrap().to_owned()
 }
 
-/// A port of the sandbox's Service by the port of the sandbox that it leads to.
+/// The port of the sandbox's Service that leads to this port of the sandbox.
 fn port_to(service: &Service, target: i32) -> Option<&k8s_openapi::api::core::v1::ServicePort> {
     let ports = service.spec.as_ref()?.ports.as_ref()?;
     ports.iter().find(|port| port.port == target)
@@ -82,16 +82,16 @@ async fn a_backend_gets_a_running_sandbox_of_its_language_with_two_ports() {
         let service = service_of(&world, &pod).await;
         for (field, target) in [("frontend_port", 5173), ("backend_port", 8888)] {
             let port = port_to(&service, target).unwrap();
-            let told = &made[field];
-            // Without a language there is no backend to have a port.
+            let reported = &made[field];
+            // Without a language there is no backend that could have a port.
             if field == "frontend_port" || image == OTHER {
                 let reached = port.node_port.unwrap_or(port.port);
-                assert_eq!(*told, reached, "{field}: {made:#} {service:#?}");
+                assert_eq!(*reported, reached, "{field}: {made:#} {service:#?}");
             }
         }
     }
     assert_eq!(world.live_pods().await.len(), 4, "a name may be used again");
-    // A database is none of ours, and asking for one is no mistake.
+    // Hutch creates no database, and a request for one is not an error.
     let body = json!({"project_name": "$(id)'\"\n/..", "need_database": true});
     create(&backend, body).await;
 }
@@ -122,7 +122,7 @@ async fn a_language_that_is_not_in_the_map_is_refused_by_name() {
     assert_eq!(world.count().await, 0);
 }
 
-/// Where the ports of nodes are reached from here.
+/// The address at which this process reaches the ports of nodes.
 async fn node_address(world: &World) -> String {
     let nodes = Api::<Node>::all(world.client.clone());
     let node = nodes
@@ -155,11 +155,11 @@ async fn a_server_in_the_sandbox_is_reached_at_the_returned_ports() {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(2));
         let http = http.build().unwrap();
         let what = format!("{url} answers");
-        let said = eventually(&what, async || {
+        let output = eventually(&what, async || {
             http.get(&url).send().await.ok()?.text().await.ok()
         })
         .await;
-        assert_eq!(said, format!("on {port}\n"));
+        assert_eq!(output, format!("on {port}\n"));
     }
 }
 
@@ -206,7 +206,7 @@ fn domain(container: &str, subdomain: &str, port: u16, domain: &str) -> Value {
     })
 }
 
-/// Host, Service and port of an Ingress that has one of each.
+/// The host, Service and port of an Ingress that has one of each.
 fn route(ingress: &Ingress) -> Option<(String, String, i32)> {
     let rules = ingress.spec.as_ref()?.rules.as_ref()?;
     let [rule] = rules.as_slice() else {
@@ -270,7 +270,10 @@ async fn a_domain_leads_to_a_port_of_the_sandbox_and_is_deleted_with_it() {
         }
         let port = port_to(&service, 5173).unwrap();
         let reached = port.node_port.unwrap_or(port.port);
-        assert_eq!(made["frontend_port"], reached, "a port that was told stays");
+        assert_eq!(
+            made["frontend_port"], reached,
+            "a port that was returned stays"
+        );
     }
     let body = json!({"container_id": name});
     backend.post("/projects/delete", body).await.ok();
@@ -336,16 +339,16 @@ async fn a_host_leads_to_one_sandbox_and_is_free_again_after_it() {
         let body = domain(name, subdomain, 5173, "example.org");
         backend.post("/projects/configure-domain", body).await
     };
-    // At once, too, one of them gets it.
+    // If both ask at the same time, one of them gets it.
     let both = tokio::join!(lead(&names[0], "shop"), lead(&names[1], "Shop"));
     let (first, second, refused) = match both.0.status {
         200 => (&names[0], &names[1], both.1),
         _ => (&names[1], &names[0], both.0),
     };
-    let said = refused.fails(400);
+    let output = refused.fails(400);
     assert!(
-        said.contains("shop.example.org") && said.contains(first),
-        "{said}"
+        output.contains("shop.example.org") && output.contains(first),
+        "{output}"
     );
     let routes = async || {
         let all = world.api::<Ingress>().list(&ListParams::default()).await;
@@ -359,7 +362,7 @@ async fn a_host_leads_to_one_sandbox_and_is_free_again_after_it() {
     assert_eq!(routes().await, [(host.clone(), first.clone())]);
     lead(first, "shop").await.ok();
 
-    // What is somebody else's stays as it is.
+    // Objects of other owners stay as they are.
     let theirs = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
         "metadata": {"name": "theirs"}, "spec": {"rules": [{"host": "their.example.org"}]}});
     world.apply(&theirs.to_string()).unwrap();

@@ -1,5 +1,5 @@
-//! `/lsp/diagnostics` where files belong together, in projects with configurations
-//! and languages of their own, and where checkers are not what they should be.
+//! `/lsp/diagnostics` for files that belong together, in projects with their own
+//! configuration and several languages, and with broken checkers.
 
 use serde_json::{Value, json};
 
@@ -91,10 +91,10 @@ async fn a_go_file_is_checked_with_its_module_if_it_has_one() {
     )
     .await;
     let without = found(&backend, "m/main.go").await;
-    let said = without[0]["message"].as_str().unwrap();
+    let output = without[0]["message"].as_str().unwrap();
     assert!(
-        said.contains("no required module provides package"),
-        "{said}"
+        output.contains("no required module provides package"),
+        "{output}"
     );
     assert_eq!(
         without[0]["range"]["start"],
@@ -117,7 +117,7 @@ async fn a_go_file_is_checked_with_its_module_if_it_has_one() {
     assert_eq!(test[0]["code"], "printf", "{test:#}");
     assert_eq!(test.as_array().unwrap().len(), 1, "once: {test:#}");
 
-    // What it needs is broken: that is told, and of the other file.
+    // A file that it needs is broken. The finding is reported for that file.
     backend
         .write("m/sub/sub.go", "package sub\n\nvar X = y\n")
         .await

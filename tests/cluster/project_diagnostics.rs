@@ -1,5 +1,5 @@
-//! `/diagnostic` and `/lsp/diagnostics`: what the checkers find that the image
-//! has, which are Python's own and bash.
+//! `/diagnostic` and `/lsp/diagnostics` with the checkers of the image, which are those of
+//! Python and bash.
 
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ fn well_formed(found: &Value) {
     }
 }
 
-/// The first lines of what was found, by file.
+/// The first lines of the findings, by file.
 fn lines(body: &Value) -> Vec<(String, Vec<u64>)> {
     let line = |found: &Value| found["range"]["start"]["line"].as_u64().unwrap();
     let of_file = |file: &Value| {
@@ -51,11 +51,12 @@ fn lines(body: &Value) -> Vec<(String, Vec<u64>)> {
     files.iter().map(of_file).collect()
 }
 
-/// The lines found in the one file that `path` means.
+/// The lines of the findings in the file at `path`.
 fn in_file(body: &Value, path: &str) -> Vec<u64> {
     let bare = path.trim_start_matches("/sandbox/");
     let all = lines(body);
-    let same = |told: &String| told == path || told.trim_start_matches("/sandbox/") == bare;
+    let same =
+        |reported: &String| reported == path || reported.trim_start_matches("/sandbox/") == bare;
     let found: Vec<_> = all.iter().filter(|file| same(&file.0)).collect();
     assert!(found.len() <= 1, "{path}: {all:?}");
     found.first().map(|file| file.1.clone()).unwrap_or_default()

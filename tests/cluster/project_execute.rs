@@ -1,5 +1,5 @@
-//! `/execute`: code in the languages of the image, to the byte, and the sandbox
-//! that it runs in.
+//! `/execute`: code in the languages of the image, byte for byte, and the sandbox that it
+//! runs in.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::support::{Tenant, World};
 use hutch_api::CONTAINER;
 
-/// What each language that every image of Debian's has prints for one and one.
+/// The output of each language that every image of Debian has, for one plus one.
 const LANGUAGES: &[(&str, &str)] = &[
     ("bash", "printf %s $((1+1)) ${BASH_VERSION:+bash}"),
     ("sh", "printf %s $((1+1)) ${BASH_VERSION:+bash}"),
@@ -19,7 +19,7 @@ const LANGUAGES: &[(&str, &str)] = &[
     ("perl", "print 1+1"),
 ];
 
-/// Code, and what it prints on stdout and stderr, to the byte.
+/// Code, and its exact output on stdout and stderr.
 const PRINTED: &[(&str, &str, &str, &str)] = &[
     ("bash", "echo", "\n", ""),
     ("bash", "printf 'a\\n\\n'", "a\n\n", ""),
@@ -130,9 +130,9 @@ async fn output_is_returned_byte_for_byte_and_stdin_is_empty() {
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     for (language, code, stdout, stderr) in PRINTED {
         let result = backend.run_in(language, code).await;
-        let said = (&result["stdout"], &result["stderr"], &result["exit_code"]);
+        let output = (&result["stdout"], &result["stderr"], &result["exit_code"]);
         let wanted = (&json!(stdout), &json!(stderr), &json!(0));
-        assert_eq!(said, wanted, "{language}: {code}");
+        assert_eq!(output, wanted, "{language}: {code}");
     }
     // A leading dash is the name of a command that does not exist, never an option.
     for language in ["bash", "sh"] {
@@ -144,7 +144,7 @@ async fn output_is_returned_byte_for_byte_and_stdin_is_empty() {
             assert!(stderr.contains("not found"), "{language} {code}: {stderr}");
         }
     }
-    // Neither is text, and both have an answer, as the code after them has.
+    // Neither is text. Both get an answer, as does the code after them.
     let result = backend.run("printf 'a\\377b\\0c'").await;
     assert!(
         result["stdout"].as_str().unwrap().starts_with('a'),
@@ -172,7 +172,7 @@ async fn code_that_fails_is_a_success_with_its_exit_code() {
         ("python", "def f(:", 1),
         ("python", "1/0", 1),
         ("python", "import os; os.kill(os.getpid(), 9)", 137),
-        // It is the code's own, and no word about python3.
+        // The text is the code's own, without a word about python3.
         ("python", "import sys; sys.exit(127)", 127),
     ] {
         let result = backend.run_in(language, code).await;
@@ -203,9 +203,9 @@ async fn code_past_its_timeout_answers_124_with_its_output() {
             let fields = json!({"command": code, "language": language, "timeout": timeout});
             let result = backend.call("/execute", fields).await.ok();
             let took = begin.elapsed();
-            let said = (&result["stdout"], &result["stderr"], &result["exit_code"]);
+            let output = (&result["stdout"], &result["stderr"], &result["exit_code"]);
             let wanted = (&json!("before\n"), &json!("oops\n"), &json!(124));
-            assert_eq!(said, wanted, "{language} {timeout}");
+            assert_eq!(output, wanted, "{language} {timeout}");
             let least = if timeout == 1 { 1 } else { 3 };
             assert!(
                 took >= Duration::from_secs(least),
@@ -234,16 +234,16 @@ async fn code_begins_in_the_working_directory() {
     ];
     for (language, code) in here {
         assert_eq!(backend.run_in(language, code).await["stdout"], "/sandbox\n");
-        let folder = "/sandbox/it's $(id)\n-x";
+        let directory = "/sandbox/it's $(id)\n-x";
         backend
             .stdout("mkdir -p /sandbox/\"it's \\$(id)\"$'\\n-x'")
             .await;
-        for folder in ["/tmp", "/", folder] {
-            let fields = json!({"command": code, "language": language, "working_dir": folder});
+        for directory in ["/tmp", "/", directory] {
+            let fields = json!({"command": code, "language": language, "working_dir": directory});
             let result = backend.call("/execute", fields).await.ok();
             assert_eq!(
                 result["stdout"],
-                format!("{folder}\n"),
+                format!("{directory}\n"),
                 "{language}: {result:#}"
             );
         }
@@ -251,7 +251,7 @@ async fn code_begins_in_the_working_directory() {
         let result = backend.call("/execute", fields).await.ok();
         assert_eq!(result["stdout"], "/sandbox\n", "{language}: {result:#}");
     }
-    // What has nowhere to run is not run elsewhere.
+    // Code whose directory is missing is not run elsewhere.
     let fields = json!({"command": "touch /tmp/ran", "working_dir": "/nothing/here"});
     let result = backend.call("/execute", fields).await.ok();
     assert_eq!(result["exit_code"], 1, "{result:#}");
@@ -269,9 +269,9 @@ async fn code_longer_than_an_argument_may_be_runs_like_any_other() {
         format!("x = {long:?}\nimport sys\nprint(len(x), repr(sys.stdin.read()))\nsys.exit(5)");
     assert!(code.len() > 200 << 10);
     let result = backend.run_in("python", &code).await;
-    let said = (&result["stdout"], &result["stderr"], &result["exit_code"]);
+    let output = (&result["stdout"], &result["stderr"], &result["exit_code"]);
     assert_eq!(
-        said,
+        output,
         (
             &json!(format!("{} ''\n", long.len())),
             &json!(""),
@@ -284,9 +284,9 @@ async fn code_longer_than_an_argument_may_be_runs_like_any_other() {
             "y".repeat(300_000)
         );
         let result = backend.run_in(language, &code).await;
-        let said = (&result["stdout"], &result["exit_code"]);
+        let output = (&result["stdout"], &result["exit_code"]);
         assert_eq!(
-            said,
+            output,
             (&json!("/sandbox\n300001\n"), &json!(6)),
             "{language}"
         );
@@ -359,9 +359,9 @@ async fn first_requests_of_one_conversation_at_once_make_one_sandbox() {
         let backend = backend.clone();
         async move { backend.stdout(&format!("echo {i} >> all; echo {i}")).await }
     };
-    let said = join_all((0..20).map(run)).await;
+    let output = join_all((0..20).map(run)).await;
     let wanted: Vec<_> = (0..20).map(|i| format!("{i}\n")).collect();
-    assert_eq!(said, wanted);
+    assert_eq!(output, wanted);
     assert_eq!(backend.stdout("sort -n all").await, wanted.concat());
     assert_eq!((world.count().await, world.live_pods().await.len()), (1, 1));
 }

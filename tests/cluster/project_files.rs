@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::World;
 use crate::support::backend::{Backend, Reply};
 
-/// Names that try to be something else.
+/// Names that look like options, patterns or code.
 pub const NAMES: &[&str] = &[
     "it's",
     "\"quoted\"",
@@ -25,7 +25,7 @@ pub const NAMES: &[&str] = &[
     "用户",
 ];
 
-/// Nobody ran what a name or a pattern says.
+/// Checks that nothing in a name or a pattern was run.
 pub async fn unbroken(backend: &Backend) {
     let code = "find / /sandbox /tmp -xdev -name broken";
     assert_eq!(backend.run(code).await["stdout"], "");
@@ -38,7 +38,7 @@ async fn list(backend: &Backend, fields: Value) -> Vec<String> {
 
 async fn edit(backend: &Backend, path: &str, (old, new): (&str, &str), all: bool) -> Reply {
     let mut fields = json!({"file_path": path, "old_string": old, "new_string": new});
-    // What is the default need not be said.
+    // Default values may be left out.
     if all {
         fields["replace_all"] = json!(true);
     }
@@ -63,8 +63,8 @@ async fn a_file_is_read_as_it_was_written_and_its_directories_are_created() {
         let shown: String = content.chars().take(20).collect();
         for path in ["a/b/c.txt", "/tmp/x/y.txt", "./d", "a/../e"] {
             let body = backend.write(path, content).await.ok();
-            let told = format!("File {path} written successfully");
-            assert_eq!(body["message"], told, "{shown:?}");
+            let reported = format!("File {path} written successfully");
+            assert_eq!(body["message"], reported, "{shown:?}");
             assert_eq!(backend.text(path).await, content, "{path} {shown:?}");
         }
         // A relative path begins at the working directory.
@@ -122,7 +122,7 @@ async fn a_name_that_looks_like_code_is_a_name() {
         let files = list(&backend, json!({"path": format!("d/{name}")})).await;
         assert_eq!(files, [*name]);
     }
-    // Python has no shell between it and the names.
+    // Python handles the names without a shell.
     let code = "import json, os; print(json.dumps(os.listdir('/sandbox')))";
     let mut there: Vec<String> = serde_json::from_str(&backend.python(code).await).unwrap();
     let mut wanted: Vec<_> = NAMES.iter().copied().chain(["d"]).collect();
@@ -139,7 +139,7 @@ async fn a_directory_is_listed_as_by_ls_and_a_missing_one_is_empty() {
     let make =
         "mkdir -p d/e .hid; touch b a '1 2' .hidden B ü d/x; ln -s nowhere link; ln -s d folder";
     backend.stdout(make).await;
-    for (fields, folder) in [
+    for (fields, directory) in [
         (json!({}), "/sandbox"),
         (json!({"path": ""}), "/sandbox"),
         (json!({"path": null}), "/sandbox"),
@@ -150,7 +150,7 @@ async fn a_directory_is_listed_as_by_ls_and_a_missing_one_is_empty() {
         (json!({"path": "d/e"}), "/sandbox/d/e"),
         (json!({"path": "/"}), "/"),
     ] {
-        let printed = backend.stdout(&format!("ls -1 {folder}")).await;
+        let printed = backend.stdout(&format!("ls -1 {directory}")).await;
         let wanted: Vec<_> = printed.lines().collect();
         assert_eq!(list(&backend, fields.clone()).await, wanted, "{fields}");
     }
@@ -195,7 +195,7 @@ async fn an_edit_replaces_the_first_match_all_matches_or_the_whole_file() {
         assert_eq!(body["message"], "File f edited successfully");
         assert_eq!(backend.text("f").await, after, "{old:?} → {new:?}, {all}");
     }
-    // No pattern, no other case, and not there at all.
+    // The text is not a pattern, its case counts, and it may be missing.
     for old in ["a?b", ".*", "A.B", "a.b  a.b", "^a"] {
         backend.write("f", before).await.ok();
         let text = edit(&backend, "f", (old, "X"), true).await.fails(400);
@@ -226,7 +226,7 @@ async fn edits_of_one_file_at_the_same_time_are_all_made() {
     let (_hutch, backend) = world.with_backend("c", &[]).await;
     let lines = |word: &str| -> String { (0..40).map(|i| format!("{word} {i:02}\n")).collect() };
     backend.write("a/f", &lines("to do")).await.ok();
-    // The file has more names than one.
+    // The file has more than one name (hard links).
     let names = ["a/f", "./a/../a/f", "/sandbox/a/f"];
     let edits = (0..40).map(|i| {
         let (backend, name) = (backend.clone(), names[i % names.len()]);
@@ -304,7 +304,7 @@ async fn a_tree_has_the_visible_entries_in_order() {
     assert_eq!(plain, wanted);
     let count: Vec<_> = (1..=found.len()).map(|id| id.to_string()).collect();
     assert_eq!(ids(&root), count);
-    // A link is followed nowhere.
+    // Links are not followed.
     assert!(
         !found.iter().any(|node| node.0.starts_with("/a/loop/")),
         "{found:?}"
@@ -365,12 +365,13 @@ async fn an_answer_past_a_limit_reports_it() {
 
     let small = tree(&backend, None).await.ok();
     assert_eq!(small.get("truncated"), None);
-    // One more than 16 MiB have room for.
+    // One file more than 16 MiB have room for.
     let texts = "for i in $(seq 17); do head -c 1048000 /dev/zero | tr '\\0' x > f$i; done";
     backend.stdout(texts).await;
     let cut = tree(&backend, None).await.ok();
     assert_eq!(cut["truncated"], true);
-    // Nor more than 20,000 entries, which are many small messages on one channel.
+    // More than 20,000 entries do not fit, either. They are many small messages on one
+    // channel.
     backend.stdout("rm f*; seq 20001 | xargs touch").await;
     let cut = tree(&backend, None).await.ok();
     assert_eq!(cut["truncated"], true);

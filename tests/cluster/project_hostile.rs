@@ -1,5 +1,5 @@
-//! Pods of others that change, or mean harm: what is in them is believed of
-//! themselves alone, and costs nobody else anything.
+//! Attached pods that change or are hostile. Their data is only believed about themselves,
+//! and they cost no other pod anything.
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
@@ -13,7 +13,7 @@ use crate::support::environment::agent_binary;
 use crate::support::postgres::Postgres;
 use crate::support::world::eventually;
 
-/// A `sh` of the container's own, first in its path.
+/// A `sh` that the container puts first into its PATH.
 fn with_shell(pod: &str, script: &str) -> Value {
     let code =
         format!("mkdir /evil; printf '%s' \"$SH\" > /evil/sh; chmod 755 /evil/sh; {FOREVER}");
@@ -25,10 +25,11 @@ fn with_shell(pod: &str, script: &str) -> Value {
 }
 
 const FOREVER: &str = "exec /bin/sleep 100000";
-/// Notes each use; has no agent, and floods whoever would bring one.
+/// Records each use, says that there is no agent, and floods the process that would bring
+/// one.
 const FLOOD: &str = "#!/bin/sh\necho $# >> /asked\n[ $# -gt 4 ] || exit 69\nexec cat /dev/zero\n";
-/// More than Hutch may take for what it does not want.
-const ROOM: u64 = 64 << 20;
+/// Hutch must not accept so much output that it does not need.
+const MAX_GROWTH_BYTES: u64 = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shell_that_floods_costs_no_memory_and_is_probed_once_for_all_waiting_requests() {
@@ -53,9 +54,9 @@ async fn a_shell_that_floods_costs_no_memory_and_is_probed_once_for_all_waiting_
         reply.fails(503);
     }
     let after = hutch.resident();
-    assert!(after < before + ROOM, "{before} became {after}");
-    let said = ["exec", "flood", "--", "/bin/cat", "/asked"];
-    assert_eq!(world.kubectl(&said, "").unwrap(), "4\n6\n");
+    assert!(after < before + MAX_GROWTH_BYTES, "{before} became {after}");
+    let output = ["exec", "flood", "--", "/bin/cat", "/asked"];
+    assert_eq!(world.kubectl(&output, "").unwrap(), "4\n6\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +86,7 @@ async fn a_pod_that_only_has_the_name_of_the_labelled_one_gets_no_agent() {
     };
     let (reply, ()) = tokio::join!(running, replaced);
     assert_ne!(reply.status, 200, "{reply:#?}");
-    // The next one goes elsewhere, and nothing of ours came into that pod.
+    // The next command runs elsewhere, and nothing of Hutch has reached that pod.
     assert_ne!(backend.stdout("hostname").await, "mortal\n");
     let left = "ls -d /.hutch /run/.hutch /var/tmp/.hutch /tmp/.hutch /dev/shm/.hutch 2>/dev/null";
     let left = ["exec", "mortal", "--", "sh", "-c", &format!("{left}; true")];
@@ -105,7 +106,7 @@ async fn a_missing_working_directory_and_a_missing_shell_are_different_errors() 
     runs(&world, "lost").await;
     let (_hutch, backend) = hutch(&world, &postgres, &agent_binary(), "s-P").await;
     known(&backend, "lost").await;
-    let told = backend.call("/execute", json!({"command": "true"})).await;
-    let told = told.fails(503);
-    assert!(told.contains("working directory is gone"), "{told}");
+    let reported = backend.call("/execute", json!({"command": "true"})).await;
+    let reported = reported.fails(503);
+    assert!(reported.contains("working directory is gone"), "{reported}");
 }

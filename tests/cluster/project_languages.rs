@@ -1,27 +1,28 @@
-//! `/execute` in the languages that need more than the usual image: Node.js, Ruby
-//! and Go, each with all its names.
+//! `/execute` in the languages that need more than the usual image: Node.js, Ruby and Go,
+//! each by all its names.
 
 use serde_json::{Value, json};
 
 use crate::support::World;
 
-/// A language's names, and code for each thing that all languages do alike.
+/// The names of a language, and code for everything that all languages do alike.
 struct Language {
     names: &'static [&'static str],
-    /// Prints what one and one are, and its first argument or nothing.
+    /// Prints one plus one, and its first argument or nothing.
     two: &'static str,
     /// Prints its working directory.
-    folder: &'static str,
+    directory: &'static str,
     /// Prints how many bytes are on stdin.
     stdin: &'static str,
     /// Prints `before` and, on stderr, `oops`; then waits for a `sleep` that it
     /// starts.
     waits: &'static str,
-    /// Prints bytes that shells would take for more than that.
+    /// Prints bytes that have a meaning for shells.
     quotes: &'static str,
     /// A comment.
     comment: &'static str,
-    /// Code, its exit code, and a word that its stderr has, or is empty without.
+    /// Code, its exit code, and a word that its stderr contains. If the word is empty, so
+    /// is stderr.
     fails: &'static [(&'static str, i32, &'static str)],
 }
 
@@ -29,7 +30,7 @@ const LANGUAGES: [Language; 3] = [
     Language {
         names: &["node", "javascript", "js", "Node"],
         two: "process.stdout.write(`${1+1}${process.argv[2] ?? ''}`)",
-        folder: "console.log(process.cwd())",
+        directory: "console.log(process.cwd())",
         stdin: "console.log(require('fs').readFileSync(0).length)",
         waits: "console.log('before'); console.error('oops');
             require('child_process').spawnSync('sleep', ['600']); console.log('after')",
@@ -47,7 +48,7 @@ const LANGUAGES: [Language; 3] = [
     Language {
         names: &["ruby", "rb"],
         two: "print 1+1, ARGV[0]",
-        folder: "puts Dir.pwd",
+        directory: "puts Dir.pwd",
         stdin: "puts $stdin.read.bytesize",
         waits: "$stdout.sync = true; puts 'before'; warn 'oops'; system 'sleep 600'; puts 'after'",
         quotes: r#"print "it's $(id) `id` $HOME \\ \"q\" 用户""#,
@@ -64,7 +65,7 @@ const LANGUAGES: [Language; 3] = [
     Language {
         names: &["go", "golang"],
         two: r#"package main; import ("fmt"; "os"); func main() { fmt.Print(1+1, len(os.Args)-1) }"#,
-        folder: r#"package main
+        directory: r#"package main
             import ("fmt"; "os")
             func main() { d, _ := os.Getwd(); fmt.Println(d) }"#,
         stdin: r#"package main
@@ -97,7 +98,7 @@ const LANGUAGES: [Language; 3] = [
     },
 ];
 
-fn said(result: &Value) -> (&str, &str, i64) {
+fn output(result: &Value) -> (&str, &str, i64) {
     (
         result["stdout"].as_str().unwrap(),
         result["stderr"].as_str().unwrap(),
@@ -114,19 +115,19 @@ async fn node_ruby_and_go_run_by_every_name_in_the_directory_of_commands_with_em
         for name in language.names {
             let result = backend.run_in(name, language.two).await;
             let two = if name.starts_with("go") { "2 0" } else { "2" };
-            assert_eq!(said(&result), (two, "", 0), "{name}");
+            assert_eq!(output(&result), (two, "", 0), "{name}");
         }
         let name = language.names[0];
         let result = backend.run_in(name, language.stdin).await;
-        assert_eq!(said(&result), ("0\n", "", 0), "{name}");
-        let result = backend.run_in(name, language.folder).await;
-        assert_eq!(said(&result), ("/sandbox\n", "", 0), "{name}");
-        for folder in ["/tmp/it's $(id)", "/"] {
+        assert_eq!(output(&result), ("0\n", "", 0), "{name}");
+        let result = backend.run_in(name, language.directory).await;
+        assert_eq!(output(&result), ("/sandbox\n", "", 0), "{name}");
+        for directory in ["/tmp/it's $(id)", "/"] {
             let fields =
-                json!({"command": language.folder, "language": name, "working_dir": folder});
+                json!({"command": language.directory, "language": name, "working_dir": directory});
             let result = backend.call("/execute", fields).await.ok();
-            let folder = format!("{folder}\n");
-            assert_eq!(said(&result), (folder.as_str(), "", 0), "{name}");
+            let directory = format!("{directory}\n");
+            assert_eq!(output(&result), (directory.as_str(), "", 0), "{name}");
         }
     }
     let look = "ls -A /tmp /sandbox";
@@ -145,7 +146,7 @@ async fn code_of_any_language_fails_with_its_own_exit_code_and_text() {
         let name = language.names[0];
         for (code, exit_code, word) in language.fails {
             let result = backend.run_in(name, code).await;
-            let (_, stderr, ended) = said(&result);
+            let (_, stderr, ended) = output(&result);
             assert_eq!(ended, i64::from(*exit_code), "{code}: {result:#}");
             assert!(stderr.contains(word), "{code}: {stderr}");
             assert_eq!(stderr.is_empty(), word.is_empty(), "{code}: {stderr}");
@@ -172,7 +173,7 @@ async fn code_of_any_language_may_have_any_bytes_and_be_of_any_length() {
         for code in [language.quotes, &long] {
             let result = backend.run_in(name, code).await;
             let wanted = "it's $(id) `id` $HOME \\ \"q\" 用户";
-            let (stdout, stderr, exit_code) = said(&result);
+            let (stdout, stderr, exit_code) = output(&result);
             assert_eq!((stdout, exit_code), (wanted, 0), "{name}: {stderr}");
         }
     }
@@ -187,7 +188,7 @@ async fn code_of_any_language_may_have_any_bytes_and_be_of_any_length() {
 async fn a_timeout_ends_all_processes_of_code_in_any_language() {
     let world = World::new("children").await;
     let (_hutch, backend) = world.with_languages("c").await;
-    // What is slow the first time: Go's library is compiled.
+    // The first time is slow: Go compiles its library.
     backend
         .run_in(
             "go",
@@ -198,13 +199,13 @@ async fn a_timeout_ends_all_processes_of_code_in_any_language() {
         let name = language.names[0];
         let fields = json!({"command": language.waits, "language": name, "timeout": 10});
         let result = backend.call("/execute", fields).await.ok();
-        assert_eq!(said(&result), ("before\n", "oops\n", 124), "{name}");
+        assert_eq!(output(&result), ("before\n", "oops\n", 124), "{name}");
     }
-    // It may pass while a compiler is at work, too.
+    // The timeout may also pass while a compiler runs.
     let code = "package main; import _ \"net/http\"; func main() {}";
     let fields = json!({"command": code, "language": "go", "timeout": 0.05});
     let result = backend.call("/execute", fields).await.ok();
-    assert_eq!(said(&result).2, 124, "{result:#}");
+    assert_eq!(output(&result).2, 124, "{result:#}");
     let running = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -oE 'sleep 60[0]|compil[e]|hutch-[0-9a-f-]{36}'; true";
     assert_eq!(backend.stdout(running).await, "", "nothing of it goes on");
 }
@@ -224,10 +225,11 @@ async fn go_code_uses_the_packages_of_the_module_that_it_starts_in() {
     }
     let code =
         "package main\nimport \"example.com/shop/price\"\nfunc main() { println(price.Of()) }";
-    let within = |folder: &str| json!({"command": code, "language": "go", "working_dir": folder});
+    let within =
+        |directory: &str| json!({"command": code, "language": "go", "working_dir": directory});
     let result = backend.call("/execute", within("shop")).await.ok();
-    assert_eq!(said(&result), ("", "7\n", 0));
+    assert_eq!(output(&result), ("", "7\n", 0));
     let result = backend.call("/execute", within("/tmp")).await.ok();
-    assert_eq!(said(&result).2, 1, "{result:#}");
-    assert!(said(&result).1.contains("go.mod"), "{result:#}");
+    assert_eq!(output(&result).2, 1, "{result:#}");
+    assert!(output(&result).1.contains("go.mod"), "{result:#}");
 }

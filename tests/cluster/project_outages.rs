@@ -1,5 +1,5 @@
-//! A database that is not there: no request fails for it that could do without,
-//! and when it is back, so are the projects.
+//! Outages of the database: every request that does not need it succeeds, and projects are
+//! back when the database is.
 
 use std::time::Duration;
 
@@ -12,18 +12,17 @@ use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::world::eventually;
 
-/// Longer than anything that was looked up may be believed without being looked
-/// up again.
-const STALE: Duration = Duration::from_secs(7);
-/// The longest that a request may be held up by a database that does not answer:
-/// its own time comes on top.
-const HELD_UP: Duration = Duration::from_secs(5);
+/// Longer than any looked-up value is used without a new look-up.
+const LONGER_THAN_THE_CACHE: Duration = Duration::from_secs(7);
+/// The longest delay of a request by a database that does not answer. The request's own
+/// time comes on top.
+const MAX_DELAY: Duration = Duration::from_secs(5);
 
-/// The conversation is served, and where it was, again and again for a while;
-/// returns the longest that one request took.
+/// Checks for a while that the same sandbox serves the conversation. Returns the longest
+/// time of one request.
 async fn served(backend: &Backend, host: &str) -> Duration {
     let (begin, mut longest) = (Instant::now(), Duration::ZERO);
-    while begin.elapsed() < STALE {
+    while begin.elapsed() < LONGER_THAN_THE_CACHE {
         let asked = Instant::now();
         assert_eq!(backend.stdout("hostname").await.trim_end(), host);
         longest = longest.max(asked.elapsed());
@@ -47,8 +46,8 @@ async fn a_service_that_starts_without_its_database_connects_later() {
     until(&backend, "standalone").await;
     let health = backend.get("/health", &[]).await.ok();
     assert_eq!(health["active_sessions"], 1);
-    for told in ["since", "last_error"] {
-        let text = health["database"][told].as_str();
+    for reported in ["since", "last_error"] {
+        let text = health["database"][reported].as_str();
         assert!(text.is_some_and(|text| !text.is_empty()), "{health:#}");
     }
     assert_eq!(of_project(&world, "P").await.len(), 0);
@@ -57,7 +56,7 @@ async fn a_service_that_starts_without_its_database_connects_later() {
     postgres.up(&[]).await;
     postgres.project("P").await;
     until(&backend, "connected").await;
-    let host = eventually("the conversation comes to its project", async || {
+    let host = eventually("the conversation works in its project", async || {
         let host = backend.stdout("hostname").await;
         (host != alone).then_some(host)
     })
@@ -114,17 +113,17 @@ async fn a_database_that_never_answers_delays_no_request_for_long() {
     let host = host.metadata.name.unwrap();
     conversation(&postgres, "later", Some("P")).await;
 
-    proxy.black_hole(true);
+    proxy.swallow_all();
     let longest = served(&backend, &host).await;
-    assert!(longest < HELD_UP, "{longest:?}");
+    assert!(longest < MAX_DELAY, "{longest:?}");
     let begin = Instant::now();
     backend.get("/health", &[]).await.ok();
-    assert!(begin.elapsed() < HELD_UP, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < MAX_DELAY, "{:?}", begin.elapsed());
     let later = backend.about("later");
     assert_ne!(later.stdout("hostname").await.trim_end(), host);
     until(&backend, "standalone").await;
 
-    proxy.black_hole(false);
+    proxy.pass_all();
     joins(&later, &host).await;
     until(&backend, "connected").await;
     let all = [&backend, &later];

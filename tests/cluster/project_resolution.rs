@@ -1,5 +1,5 @@
-//! From a conversation to its sandbox, with a real PostgreSQL server: which one
-//! it is, and that all who are to share it do.
+//! From a conversation to its sandbox, with a real PostgreSQL server: which sandbox it is,
+//! and that all conversations of a project share it.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::support::world::eventually;
 use crate::support::{Hutch, World};
 use hutch_api::{Sandbox, SandboxSpec};
 
-/// How long `container_name` may be behind.
-pub const SOON: Duration = Duration::from_secs(5);
+/// The longest time that `container_name` may be outdated.
+pub const ROW_LIMIT: Duration = Duration::from_secs(5);
 
 /// `hutch run` with the database behind `port`, and a client.
 pub async fn integrated(
@@ -31,7 +31,7 @@ pub async fn integrated(
     world.with_backend(conversation, &flags).await
 }
 
-/// Waits until Hutch says that the database is there, or is not.
+/// Waits until Hutch reports that the database is connected, or that it is not.
 pub async fn until(backend: &Backend, state: &str) {
     eventually(&format!("the database is {state}"), async || {
         let health = backend.get("/health", &[]).await.ok();
@@ -40,7 +40,7 @@ pub async fn until(backend: &Backend, state: &str) {
     .await;
 }
 
-/// Makes a conversation of a project, or of none.
+/// Creates a conversation of a project, or one without a project.
 pub async fn conversation(postgres: &Postgres, id: &str, project: Option<&str>) {
     let project = project.map_or("NULL".to_owned(), |project| format!("'{project}'"));
     let text = "INSERT INTO sessions (id, project_id, title) VALUES";
@@ -49,8 +49,8 @@ pub async fn conversation(postgres: &Postgres, id: &str, project: Option<&str>) 
         .await;
 }
 
-/// The pod that the row of a project names, once that is one which lives and is
-/// as `wanted`; and it has to be so soon.
+/// Returns the pod that the row of a project names, once the pod lives and is as `wanted`.
+/// That has to happen within the limit.
 pub async fn named(
     world: &World,
     postgres: &Postgres,
@@ -66,11 +66,15 @@ pub async fn named(
             .find(|pod| pod.name_any() == name && wanted(pod))
     })
     .await;
-    assert!(begin.elapsed() < SOON, "{what} after {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < ROW_LIMIT,
+        "{what} after {:?}",
+        begin.elapsed()
+    );
     pod
 }
 
-/// Sandboxes that work for that project.
+/// The sandboxes of that project.
 pub async fn of_project(world: &World, project: &str) -> Vec<Sandbox> {
     let all = world.sandboxes().list(&ListParams::default()).await;
     let mut all = all.unwrap().items;
@@ -126,7 +130,7 @@ async fn all_conversations_of_a_project_share_one_sandbox_however_they_start() {
         postgres.project(project).await;
     }
     let (_first, one) = integrated(&world, &postgres, postgres.port, "").await;
-    // Another replica, which knows nothing of what the first one is at.
+    // Another replica does not know what the first one is doing.
     let (_second, two) = integrated(&world, &postgres, postgres.port, "").await;
     until(&one, "connected").await;
     until(&two, "connected").await;
@@ -141,15 +145,15 @@ async fn all_conversations_of_a_project_share_one_sandbox_however_they_start() {
     let start = |(project, backend): &(&'static str, Backend)| {
         let (project, backend) = (*project, backend.clone());
         async move {
-            let said = backend.stdout("echo here >> /sandbox/all; hostname").await;
-            (project, said.trim_end().to_owned())
+            let output = backend.stdout("echo here >> /sandbox/all; hostname").await;
+            (project, output.trim_end().to_owned())
         }
     };
-    let said = join_all(all.iter().map(start)).await;
+    let output = join_all(all.iter().map(start)).await;
     for (project, times) in [("P", 16), ("Q", 8)] {
-        let mut hosts: Vec<_> = said.iter().filter(|said| said.0 == project).collect();
+        let mut hosts: Vec<_> = output.iter().filter(|output| output.0 == project).collect();
         hosts.dedup();
-        assert_eq!(hosts.len(), 1, "{said:?}");
+        assert_eq!(hosts.len(), 1, "{output:?}");
         let pod = named(&world, &postgres, project, |_| true).await;
         assert_eq!(pod.name_any(), hosts[0].1);
         let member = &all.iter().find(|it| it.0 == project).unwrap().1;
@@ -163,7 +167,7 @@ async fn all_conversations_of_a_project_share_one_sandbox_however_they_start() {
 async fn a_deleted_container_is_replaced_and_the_row_follows() {
     let (world, postgres) = (World::new("deleted").await, Postgres::start().await);
     postgres.project("P").await;
-    // What a machine of another kind left behind.
+    // A name that a machine of another kind has left.
     postgres
         .sql("UPDATE projects SET container_name = 'docker-1'")
         .await;
@@ -178,7 +182,7 @@ async fn a_deleted_container_is_replaced_and_the_row_follows() {
         if what == "pod" {
             let now = DeleteParams::default().grace_period(0);
             world.pods().delete(&name, &now).await.unwrap();
-            // Until that is known, its processes may still answer.
+            // Until the loss is known, its processes may still answer.
             world
                 .sandbox(&sandbox, |it| {
                     let status = it.status.as_ref();
@@ -189,14 +193,14 @@ async fn a_deleted_container_is_replaced_and_the_row_follows() {
             world.delete(&sandbox).await;
             world.gone::<Pod>(&name).await;
         }
-        // Not one request fails for it.
+        // No request fails because of it.
         assert_eq!(marked(&backend).await, "none", "{what}");
         mark(&backend, what).await;
         pod = named(&world, &postgres, "P", |pod| pod.uid().unwrap() != uid).await;
         assert_eq!(marked(&backend).await, what);
         assert_eq!(of_project(&world, "P").await.len(), 1, "{what}");
     }
-    // With nobody to ask for it, the row still says what is so.
+    // Without a request, the row is still right.
     let sandbox = of_project(&world, "P").await[0].name_any();
     world.delete(&sandbox).await;
     let begin = Instant::now();
@@ -204,7 +208,7 @@ async fn a_deleted_container_is_replaced_and_the_row_follows() {
         postgres.container("P").await.is_none().then_some(())
     })
     .await;
-    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < ROW_LIMIT, "{:?}", begin.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,22 +280,22 @@ async fn a_live_sandbox_that_a_person_named_is_honoured() {
     postgres
         .sql("UPDATE projects SET container_name = 'theirs', workdir_path = '/var/tmp'")
         .await;
-    let said = backend.stdout("hostname; pwd; touch mark").await;
-    assert_eq!(said, "theirs\n/var/tmp\n");
+    let output = backend.stdout("hostname; pwd; touch mark").await;
+    assert_eq!(output, "theirs\n/var/tmp\n");
     let body = backend.call("/file/list", json!({})).await.ok();
     assert_eq!(body["files"], json!(["mark"]));
-    // A relative directory begins at the project's, which is not the sandbox's.
+    // A relative directory starts at the project's directory, which is not the sandbox's.
     let fields = json!({"command": "pwd", "working_dir": "sub"});
     backend.stdout("mkdir sub").await;
-    let said = backend.call("/execute", fields).await.ok();
-    assert_eq!(said["stdout"], "/var/tmp/sub\n", "{said:#}");
+    let output = backend.call("/execute", fields).await.ok();
+    assert_eq!(output["stdout"], "/var/tmp/sub\n", "{output:#}");
     backend.stdout("rmdir sub").await;
-    // Two projects may be given one.
-    let said = backend.about("s-Q").stdout("hostname; pwd; ls").await;
-    assert_eq!(said, "theirs\n/var/tmp\nmark\n");
+    // Two projects may have the same container.
+    let output = backend.about("s-Q").stdout("hostname; pwd; ls").await;
+    assert_eq!(output, "theirs\n/var/tmp\nmark\n");
     assert_eq!((world.count().await, postgres.writes().await.len()), (1, 0));
 
-    // What a backend made for itself is such a one, too.
+    // A container that a backend has created for itself is such a one, too.
     let body = json!({"project_name": "Q"});
     let made = backend.post("/projects/create", body).await.ok();
     let name = made["container_name"].as_str().unwrap();
@@ -300,8 +304,8 @@ async fn a_live_sandbox_that_a_person_named_is_honoured() {
         .sql(&format!("{set} = '{name}' WHERE id = 'Q'"))
         .await;
     eventually("the project's conversation moves there", async || {
-        let said = backend.about("s-Q").stdout("hostname; pwd").await;
-        (said == format!("{name}\n/workspace\n")).then_some(())
+        let output = backend.about("s-Q").stdout("hostname; pwd").await;
+        (output == format!("{name}\n/workspace\n")).then_some(())
     })
     .await;
     assert_eq!(postgres.container("P").await.as_deref(), Some("theirs"));
@@ -321,11 +325,11 @@ async fn a_projects_sandbox_outlives_the_end_of_its_conversations() {
     assert_eq!(body["message"], "Cleaned up 1 sessions");
     assert_eq!(marked(&backend).await, "kept");
     assert_eq!(marked(&backend.about("own")).await, "none");
-    // Whether it is said to have been there is left open.
+    // The contract leaves open if the answer says that it existed.
     let message = backend.end().await;
     assert!(message.starts_with("Session s-P "), "{message}");
     assert_eq!(marked(&backend).await, "kept");
-    // Its row goes, its sandbox is left to the deletion policy.
+    // Its row is deleted. Its sandbox is left to the deletion policy.
     postgres.sql("DELETE FROM projects").await;
     eventually("the conversation is in no row any more", async || {
         (marked(&backend).await == "none").then_some(())

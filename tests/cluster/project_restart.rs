@@ -1,5 +1,5 @@
-//! What exists is found by a Hutch that has just begun, and by one whose replica
-//! has just made it.
+//! A Hutch that has just started finds existing sandboxes, and a replica finds those that
+//! another one has just created.
 
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::PostParams;
@@ -39,10 +39,10 @@ async fn the_first_request_to_a_new_process_finds_the_existing_sandboxes() {
     world.ready("applied").await;
     for (session, pod) in [("s-P", "applied"), ("s-Q", "guest")] {
         let hutch = world.hutch_on(world.environment, "facade", &flags);
-        // It listens; its caches are as empty as they may be.
+        // It listens. Its caches may still be empty.
         let backend = Backend::new(&hutch.url().await, session);
-        let (said, sessions) = tokio::join!(backend.stdout("hostname"), backend.sessions());
-        assert_eq!(said, format!("{pod}\n"));
+        let (output, sessions) = tokio::join!(backend.stdout("hostname"), backend.sessions());
+        assert_eq!(output, format!("{pod}\n"));
         assert_eq!(sessions, ["own"]);
     }
     assert_eq!(world.count().await, 2);
@@ -66,7 +66,7 @@ async fn one_replica_deletes_at_once_a_sandbox_that_the_other_created() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_of_the_project_api_does_not_reach_a_tenants_sandbox() {
+async fn the_project_api_does_not_delete_a_tenants_sandbox() {
     let (world, postgres) = (World::new("tenants").await, Postgres::start().await);
     postgres.project("P").await;
     let flags = postgres.flags(postgres.port);
@@ -79,8 +79,8 @@ async fn a_key_of_the_project_api_does_not_reach_a_tenants_sandbox() {
     for sandbox in world.sandboxes().list(&Default::default()).await.unwrap() {
         for id in [sandbox.metadata.name, sandbox.metadata.uid] {
             let body = json!({"container_id": id});
-            let told = backend.post("/projects/delete", body).await.ok();
-            let message = told["message"].as_str().unwrap();
+            let reported = backend.post("/projects/delete", body).await.ok();
+            let message = reported["message"].as_str().unwrap();
             assert!(message.ends_with("stays"), "{message}");
             let body = json!({"container_id": id, "subdomain": "s", "frontend_port": 80, "domain": "d.org"});
             let reply = backend.post("/projects/configure-domain", body).await;
@@ -88,7 +88,7 @@ async fn a_key_of_the_project_api_does_not_reach_a_tenants_sandbox() {
         }
     }
     assert_eq!(world.count().await, 2);
-    // A project's is.
+    // The sandbox of a project is deleted.
     let pod = backend.stdout("hostname").await;
     let body = json!({"container_id": pod.trim()});
     backend.post("/projects/delete", body).await.ok();
@@ -119,7 +119,7 @@ async fn a_sandbox_whose_name_reached_no_client_is_not_left_behind() {
     let reply = reply.await;
     assert_ne!(reply.status, 200, "{reply:#?}");
     nothing().await;
-    // Its image cannot be had, and whoever asked has gone.
+    // Its image cannot be pulled, and the client has gone.
     let body = json!({"project_name": "p", "backend_language": "go"});
     let asked = backend.post("/projects/create", body);
     let begun = eventually("it is begun", async || {

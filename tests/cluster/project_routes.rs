@@ -1,5 +1,5 @@
-//! The project contract at its edges: what is refused and how, methods, bodies,
-//! and the conversations as a whole.
+//! The project API at its edges: refusals, methods, bodies, and the list of all
+//! conversations.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::backend::Backend;
 use crate::support::{Tenant, World};
 
-/// Every route that takes a body, with one that it is content with.
+/// Every route that takes a body, with a body that it accepts.
 fn posts() -> Vec<(&'static str, Value)> {
     let file = json!({"session_id": "a", "file_path": "f"});
     let with = |more: Value| {
@@ -60,7 +60,7 @@ async fn an_id_or_name_that_is_too_long_is_refused_and_creates_no_sandbox() {
     assert_eq!(world.count().await, 0);
 }
 
-/// The texts that the contract gives; any other 400 has some text.
+/// The texts of the contract. Any other 400 has some text.
 fn text_of(path: &str, field: &str) -> Option<&'static str> {
     match (path, field) {
         ("/execute", "session_id" | "command") => Some("session_id and command are required"),
@@ -92,7 +92,7 @@ async fn a_field_that_is_missing_or_of_another_type_is_refused_by_name_and_creat
             if field != "frontend_port" {
                 wrong.push(json!(5));
             }
-            // To write nothing, to replace by nothing and to overwrite are no mistakes.
+            // Writing nothing, replacing with nothing and overwriting are no errors.
             if !["content", "old_string", "new_string"].contains(&field.as_str()) {
                 wrong.push(json!(""));
             }
@@ -146,7 +146,7 @@ async fn a_body_that_is_no_object_counts_as_empty() {
         assert_eq!(reply.status, 400, "{path}: {:#}", reply.body);
         reply.fails(400);
     }
-    // It needs nothing of its body.
+    // The route needs no field of its body.
     for text in ["", "{", "null"] {
         let reply = backend.send(Method::POST, "/sessions/cleanup", text).await;
         assert_eq!(reply.ok()["message"], "Cleaned up 0 sessions");

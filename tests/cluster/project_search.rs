@@ -1,5 +1,5 @@
-//! `/file/grep` and `/file/glob` beside the real `grep -r` and `find` of the same
-//! sandbox: whatever the pattern, they say the same.
+//! `/file/grep` and `/file/glob`, compared with the real `grep -r` and `find` of the same
+//! sandbox.
 
 use serde_json::{Value, json};
 
@@ -7,8 +7,8 @@ use crate::project_files::{NAMES, unbroken};
 use crate::support::World;
 use crate::support::backend::Backend;
 
-/// Makes the folders and files that are searched, and two that are odd: one with
-/// bytes that are no text, and one with a NUL.
+/// Creates the directories and files that are searched. Two of them are special: one has
+/// bytes that are not text, the other has a NUL.
 const MAKE: &str = r#"
 import json, os
 names = json.load(open('/tmp/names.json'))
@@ -22,7 +22,7 @@ open('/sandbox/nul', 'wb').write(b'a\0needle\n')
 open('/sandbox/empty', 'wb')
 "#;
 
-/// Runs the real one for every case: pattern and path by pattern and path.
+/// Runs the real program for every pattern and every path.
 const REAL: &str = r#"
 import json, subprocess, sys
 def run(kind, pattern, path):
@@ -34,7 +34,7 @@ def run(kind, pattern, path):
 print(json.dumps([run(*case) for case in json.load(open('/tmp/cases.json'))]))
 "#;
 
-/// Regular expressions that try to be something else, and some that are.
+/// Regular expressions, and texts that look like options or code.
 const EXPRESSIONS: &[&str] = &[
     "needle",
     "no such thing",
@@ -65,10 +65,10 @@ const EXPRESSIONS: &[&str] = &[
     "\\<in\\>",
 ];
 
-/// What grep itself refuses.
+/// Patterns that grep refuses.
 const NO_EXPRESSIONS: &[&str] = &["[", "\\(", "a\\{1", "[[:nothing:]]"];
 
-/// Shell patterns, likewise.
+/// Shell patterns, and texts that look like options or code.
 const GLOBS: &[&str] = &[
     "*.py",
     "*",
@@ -108,7 +108,7 @@ async fn prepared(world: &World) -> (crate::support::Hutch, Backend) {
     (hutch, backend)
 }
 
-/// What the real ones say to each case.
+/// The answers of the real program to each case.
 async fn real(backend: &Backend, cases: &[(&str, String, String)]) -> Vec<Value> {
     backend
         .write("/tmp/cases.json", &json!(cases).to_string())
@@ -117,14 +117,14 @@ async fn real(backend: &Backend, cases: &[(&str, String, String)]) -> Vec<Value>
     serde_json::from_str(&backend.python(REAL).await).unwrap()
 }
 
-/// Lines in an order of their own: that of folders is the file system's.
+/// The lines, sorted: the order of a directory's entries is that of the file system.
 fn sorted(text: &Value) -> Vec<&str> {
     let mut lines: Vec<_> = text.as_str().unwrap().split('\n').collect();
     lines.sort_unstable();
     lines
 }
 
-/// Asks for each pattern below each path, and compares.
+/// Searches for each pattern below each path, and compares.
 async fn same(backend: &Backend, kind: &'static str, patterns: &[&str], paths: &[String]) {
     let mut cases = Vec::new();
     for pattern in patterns {
@@ -147,7 +147,7 @@ async fn same(backend: &Backend, kind: &'static str, patterns: &[&str], paths: &
     unbroken(backend).await;
 }
 
-fn folders() -> Vec<String> {
+fn directories() -> Vec<String> {
     let names = ["it's", "$(touch broken)", "-rf", "one\ntwo", "[a"];
     let below = names.iter().map(|name| format!("/sandbox/{name}"));
     let few = ["/sandbox", "/sandbox/bytes", "/no/such/folder"];
@@ -162,7 +162,13 @@ async fn grep_answers_as_gnu_grep_for_every_pattern() {
     let world = World::new("grep").await;
     let (_hutch, backend) = prepared(&world).await;
     same(&backend, "grep", EXPRESSIONS, &["/sandbox".to_owned()]).await;
-    same(&backend, "grep", &["needle", "-e", "nothing"], &folders()).await;
+    same(
+        &backend,
+        "grep",
+        &["needle", "-e", "nothing"],
+        &directories(),
+    )
+    .await;
     same(
         &backend,
         "grep",
@@ -181,7 +187,7 @@ async fn glob_answers_as_gnu_find_for_every_pattern() {
         &backend,
         "glob",
         &["*.py", "-delete", "nothing"],
-        &folders(),
+        &directories(),
     )
     .await;
     let left = backend.stdout("find /sandbox -name plain.py | wc -l").await;
@@ -195,7 +201,7 @@ async fn glob_answers_as_gnu_find_for_every_pattern() {
 async fn a_search_begins_at_the_working_directory_and_a_path_is_never_an_option() {
     let world = World::new("begins").await;
     let (_hutch, backend) = prepared(&world).await;
-    // A line for each file of that folder, and one of their names has two lines.
+    // One line for each file of that directory. One of their names has two lines.
     let lines = NAMES.len() + 3 + 1;
     for path in [json!(null), json!(""), json!("."), json!("/sandbox")] {
         let fields = json!({"pattern": "needle in it's", "path": path});

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::Row;
 
 use crate::support::postgres::Postgres;
@@ -19,7 +19,7 @@ pub const SYNCED: &str = "DatabaseSynced";
 /// The projector compares all rows every 5 s.
 const LONGER_THAN_A_COMPARISON: Duration = Duration::from_secs(6);
 
-/// A controller that knows the database behind `port`.
+/// A controller with the database behind `port`.
 pub async fn controller(world: &World, postgres: &Postgres, port: u16) -> Hutch {
     with_flags(world, &postgres.flags(port)).await
 }
@@ -29,7 +29,7 @@ async fn with_flags(world: &World, flags: &[String]) -> Hutch {
     world.hutch("controller", &flags).await
 }
 
-/// A sandbox of that project that costs little.
+/// A small sandbox of that project.
 pub fn spec(project: &str) -> SandboxSpec {
     let spec = json!({
         "project": {"id": project},
@@ -38,16 +38,12 @@ pub fn spec(project: &str) -> SandboxSpec {
     serde_json::from_value(spec).unwrap()
 }
 
-/// The row says that, sooner or later: the bench measures how soon.
+/// Waits until the row has this name. The bench measures how long that takes.
 pub async fn row(postgres: &Postgres, project: &str, name: Option<&str>) {
     eventually(&format!("{project} says {name:?}"), async || {
         (postgres.container(project).await.as_deref() == name).then_some(())
     })
     .await;
-}
-
-pub fn suspended(on: bool) -> Value {
-    json!({"spec": {"suspended": on}})
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,16 +55,16 @@ async fn a_row_names_the_pod_while_it_runs_and_nothing_else_is_touched() {
     world.create("box", spec("P")).await;
     world.ready("box").await;
     row(&postgres, "P", Some("box")).await;
-    let told = world.condition("box", SYNCED, "Synced").await;
-    assert_eq!(told.status, "True");
+    let reported = world.condition("box", SYNCED, "Synced").await;
+    assert_eq!(reported.status, "True");
     let updated = postgres.sql("SELECT updated_at FROM projects").await[0].get::<i64, _>(0);
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
     assert!((now - 60_000..=now).contains(&updated), "{updated}");
 
-    world.patch("box", suspended(true)).await;
+    world.suspend("box").await;
     world.gone::<Pod>("box").await;
     row(&postgres, "P", None).await;
-    world.patch("box", suspended(false)).await;
+    world.resume("box").await;
     world.ready("box").await;
     row(&postgres, "P", Some("box")).await;
     // Nothing is written while nothing changes. That is a claim about a time, and nothing
@@ -107,7 +103,7 @@ async fn a_name_that_another_program_set_stays_while_that_pod_lives() {
     let (world, postgres) = (World::new("set").await, Postgres::start().await);
     postgres.project("P").await;
     let _hutch = controller(&world, &postgres, postgres.port).await;
-    // Lives, and never runs: there is no such node.
+    // The pod exists and never runs, because no node matches.
     let other = json!({"metadata": {"name": "theirs"}, "spec": {
         "nodeSelector": {"no": "such"}, "containers": [{"name": "c", "image": "python:3.11-slim"}]}});
     let other: Pod = serde_json::from_value(other).unwrap();
@@ -121,10 +117,10 @@ async fn a_name_that_another_program_set_stays_while_that_pod_lives() {
         .await;
     world.create("box", spec("P")).await;
     world.ready("box").await;
-    let told = world.condition("box", SYNCED, "SetByOthers").await;
+    let reported = world.condition("box", SYNCED, "SetByOthers").await;
     assert!(
-        told.status == "True" && told.message.contains("theirs"),
-        "{told:?}"
+        reported.status == "True" && reported.message.contains("theirs"),
+        "{reported:?}"
     );
     assert!(postgres.writes().await.is_empty());
     world
@@ -135,7 +131,7 @@ async fn a_name_that_another_program_set_stays_while_that_pod_lives() {
     row(&postgres, "P", Some("box")).await;
     world.condition("box", SYNCED, "Synced").await;
 
-    // What names nothing that lives is replaced, though the sandbox stays as it is.
+    // A name of no live pod is replaced, although the sandbox does not change.
     postgres
         .sql("UPDATE projects SET container_name = '../pods/gone'")
         .await;
@@ -144,7 +140,7 @@ async fn a_name_that_another_program_set_stays_while_that_pod_lives() {
         .sql("UPDATE projects SET container_name = ''")
         .await;
     row(&postgres, "P", Some("box")).await;
-    world.patch("box", suspended(true)).await;
+    world.suspend("box").await;
     row(&postgres, "P", None).await;
 }
 

@@ -1,12 +1,12 @@
-//! The projector while the database is not as it should be: it catches up by
-//! itself, says what is wrong, and is in nobody's way.
+//! The projector during faults of the database: it catches up by itself, reports the fault,
+//! and delays nothing else.
 
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
-use crate::projector::{SYNCED, controller, row, spec, suspended};
+use crate::projector::{SYNCED, controller, row, spec};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::world::{eventually, http};
@@ -21,8 +21,8 @@ async fn changes_during_an_outage_of_the_database_are_synced_later() {
     world.create("other", spec("Q")).await;
     world.ready("box").await;
     world.ready("other").await;
-    let told = world.condition("box", SYNCED, "DatabaseAway").await;
-    assert_eq!(told.status, "False");
+    let reported = world.condition("box", SYNCED, "DatabaseAway").await;
+    assert_eq!(reported.status, "False");
     assert!(
         hutch.log().contains("running standalone because"),
         "{}",
@@ -40,21 +40,24 @@ async fn changes_during_an_outage_of_the_database_are_synced_later() {
         answer.text().await.unwrap()
     };
     assert!(hutch.metric("hutch_database_connected").await > 0.5);
-    let told = readiness().await;
-    assert!(told.contains("database: connected since "), "{told}");
+    let reported = readiness().await;
+    assert!(
+        reported.contains("database: connected since "),
+        "{reported}"
+    );
 
-    // Gone in the middle, and what happens meanwhile.
+    // The database ends in the middle, and changes happen meanwhile.
     postgres.down("QUIT");
     eventually("that it is gone is measured", async || {
         (hutch.metric("hutch_database_connected").await < 0.5).then_some(())
     })
     .await;
-    let told = readiness().await;
+    let reported = readiness().await;
     assert!(
-        told.starts_with("ok\n") && told.contains("database: away since "),
-        "{told}"
+        reported.starts_with("ok\n") && reported.contains("database: away since "),
+        "{reported}"
     );
-    world.patch("box", suspended(true)).await;
+    world.suspend("box").await;
     world.gone::<Pod>("box").await;
     world.delete("other").await;
     postgres.up(&[]).await;
@@ -81,7 +84,7 @@ async fn a_black_hole_delays_the_projector_and_nothing_else() {
     let usual = start("a", "A").await;
     row(&postgres, "A", Some("a")).await;
     let (took, count) = reconciles(&hutch).await;
-    proxy.black_hole(true);
+    proxy.swallow_all();
     let dark = start("b", "B").await;
     assert!(
         dark < usual * 3 + Duration::from_secs(2),
@@ -92,11 +95,11 @@ async fn a_black_hole_delays_the_projector_and_nothing_else() {
     let mean = (after - took) / (more - count).max(1.0);
     assert!(mean < 0.5, "a reconcile takes {mean} s");
     assert_eq!(postgres.container("B").await, None);
-    proxy.black_hole(false);
+    proxy.pass_all();
     row(&postgres, "B", Some("b")).await;
 }
 
-/// Seconds spent in reconciles, and how many there were.
+/// The seconds that were spent in reconciles, and their number.
 async fn reconciles(hutch: &Hutch) -> (f64, f64) {
     let seconds = hutch.metric("hutch_reconcile_duration_seconds_sum").await;
     (
@@ -116,13 +119,13 @@ async fn a_demoted_server_is_left_for_the_new_one() {
     let hutch = controller(&world, &old, proxy.port).await;
     world.create("box", spec("P")).await;
     row(&old, "P", Some("box")).await;
-    // The connections stay, and lead to the old one.
+    // The connections stay open, and lead to the old server.
     let demote = "ALTER SYSTEM SET default_transaction_read_only = on";
     new.sql("UPDATE projects SET container_name = 'box'").await;
     old.sql(demote).await;
     old.sql("SELECT pg_reload_conf()").await;
     proxy.lead_to(new.port);
-    world.patch("box", suspended(true)).await;
+    world.suspend("box").await;
     world.gone::<Pod>("box").await;
     row(&new, "P", None).await;
     assert_eq!(old.container("P").await.as_deref(), Some("box"));
@@ -133,7 +136,7 @@ async fn a_demoted_server_is_left_for_the_new_one() {
     );
 }
 
-/// What begins a trouble, what ends it, and the reason it has.
+/// The start of a fault, its end, and its reason.
 const TROUBLES: [(&str, &str, &str); 4] = [
     (
         "ALTER TABLE projects RENAME container_name TO c",
@@ -173,12 +176,16 @@ async fn a_statement_that_the_database_refuses_is_reported_and_retried() {
     let mut asleep = false;
     for (begin, end, reason) in TROUBLES {
         postgres.sql(begin).await;
-        // So that a role's new setting counts.
+        // New connections get the role's new setting.
         postgres.sql(hang_up).await;
         asleep = !asleep;
-        world.patch("box", suspended(asleep)).await;
-        let told = world.condition("box", SYNCED, reason).await;
-        assert_eq!(told.status, "False");
+        if asleep {
+            world.suspend("box").await;
+        } else {
+            world.resume("box").await;
+        }
+        let reported = world.condition("box", SYNCED, reason).await;
+        assert_eq!(reported.status, "False");
         postgres.sql(end).await;
         world.condition("box", SYNCED, "Synced").await;
         let wanted = (!asleep).then_some("box");
@@ -212,11 +219,12 @@ async fn a_locked_row_stops_no_other_and_no_writer_loses_a_change() {
         world.ready("b").await;
         row(&postgres, "B", Some("b")).await;
     });
-    // Theirs came first, and was seen before it was replaced: it names nothing.
+    // The write of the other program came first, and Hutch saw it before it was replaced:
+    // the name is that of no pod.
     row(&postgres, "A", Some("a")).await;
-    let told = postgres
+    let reported = postgres
         .sql("SELECT container_name FROM writes WHERE project = 'A' ORDER BY number")
         .await;
-    let told: Vec<Option<&str>> = told.iter().map(|row| row.get(0)).collect();
-    assert_eq!(told, [Some("by-hand"), Some("a")]);
+    let reported: Vec<Option<&str>> = reported.iter().map(|row| row.get(0)).collect();
+    assert_eq!(reported, [Some("by-hand"), Some("a")]);
 }

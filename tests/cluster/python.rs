@@ -1,4 +1,4 @@
-//! Clients in Python: one that knows the contract and nothing else, and our own.
+//! Python clients: one that knows only the contract, and the package of Hutch.
 
 use std::process::Command;
 
@@ -8,8 +8,8 @@ use crate::support::World;
 const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python");
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/client.py");
 
-/// Runs Debian's `python3` with those arguments and that service; what it printed,
-/// in good and bad times.
+/// Runs Debian's `python3` with those arguments and that service. Returns its output, also
+/// if it fails.
 fn python(service: &str, arguments: &[&str]) -> Result<String, String> {
     python_with(service, &[], arguments)
 }
@@ -28,17 +28,21 @@ fn python_with(
     let run = || command.output();
     let output = tokio::task::block_in_place(run).map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = text(&output.stdout) + &text(&output.stderr);
-    output.status.success().then(|| said.clone()).ok_or(said)
+    let printed = text(&output.stdout) + &text(&output.stderr);
+    output
+        .status
+        .success()
+        .then(|| printed.clone())
+        .ok_or(printed)
 }
 
-/// Has the client that knows the contract only work with the service at `url`.
+/// Runs the client that knows only the contract with the service at `url`.
 pub fn contract(url: &str) {
     needs("requests");
     for part in ["begin", "go-on"] {
-        let said = python(url, &[CLIENT, url, "user_42/Alice", part]);
-        let said = said.unwrap_or_else(|said| panic!("client.py {part}:\n{said}"));
-        assert!(said.ends_with("fine\n"), "{said}");
+        let printed = python(url, &[CLIENT, url, "user_42/Alice", part]);
+        let printed = printed.unwrap_or_else(|printed| panic!("client.py {part}:\n{printed}"));
+        assert!(printed.ends_with("fine\n"), "{printed}");
     }
 }
 
@@ -53,15 +57,19 @@ pub fn package(url: &str) {
     let ends = ["\nyou in /tmp\n42\n", "['0', '1', '2']\n"];
     assert_eq!(examples.len(), ends.len());
     for (example, end) in examples.iter().zip(ends) {
-        let said = python(url, &["-c", example]);
-        assert!(said.as_ref().is_ok_and(|it| it.ends_with(end)), "{said:?}");
+        let printed = python(url, &["-c", example]);
+        assert!(
+            printed.as_ref().is_ok_and(|it| it.ends_with(end)),
+            "{printed:?}"
+        );
     }
     let example = format!("{PACKAGE}/examples/quickstart.py");
-    let said = python(url, &[&example]);
+    let printed = python(url, &[&example]);
     assert!(
-        said.as_ref()
-            .is_ok_and(|said| said.ends_with("/workspace/project\nhello\n")),
-        "{said:?}"
+        printed
+            .as_ref()
+            .is_ok_and(|printed| printed.ends_with("/workspace/project\nhello\n")),
+        "{printed:?}"
     );
 }
 
@@ -104,14 +112,17 @@ async fn the_package_mounts_a_bucket_that_outlives_the_sandbox() {
         ("AWS_SECRET_ACCESS_KEY", &s3.secret_key),
     ];
     let example = format!("{PACKAGE}/examples/mount_persistence.py");
-    let said = python_with(&tenant.address(""), &variables, &[&example]);
+    let printed = python_with(&tenant.address(""), &variables, &[&example]);
     let written = "written by a sandbox that is gone\n";
-    assert!(said.as_ref().is_ok_and(|said| said == written), "{said:?}");
+    assert!(
+        printed.as_ref().is_ok_and(|printed| printed == written),
+        "{printed:?}"
+    );
 }
 
 fn needs(package: &str) {
     let found = python("", &["-c", &format!("import {package}")]);
-    if let Err(said) = found {
-        panic!("this test needs a package: apt-get install python3-{package}\n{said}");
+    if let Err(printed) = found {
+        panic!("this test needs a package: apt-get install python3-{package}\n{printed}");
     }
 }

@@ -1,5 +1,5 @@
-//! What `make up` and `make down` call, on a cluster of its own beside that of the
-//! other tests.
+//! The programs behind `make up` and `make down`, on a cluster of their own beside that of
+//! the other tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{S3, Tenant};
 
-/// `testcluster quickstart`, as a shell without any setting of Hutch runs it.
+/// `testcluster quickstart`, run by a shell without any setting of Hutch.
 fn quickstart(state: &Path, further: &[&str]) -> Result<String, String> {
     let program = Path::new(env!("CARGO_BIN_EXE_hutch")).with_file_name("testcluster");
     let mut command = Command::new(program);
@@ -26,7 +26,7 @@ fn quickstart(state: &Path, further: &[&str]) -> Result<String, String> {
     }
 }
 
-/// A state folder whose cluster is taken down whatever happens.
+/// A state directory. Its cluster is removed in any case.
 struct State(PathBuf);
 
 impl Drop for State {
@@ -37,9 +37,9 @@ impl Drop for State {
     }
 }
 
-/// The processes that the records in a folder name.
-fn recorded(folder: &Path) -> Vec<Process> {
-    let records = std::fs::read_dir(folder).into_iter().flatten().flatten();
+/// The processes in the records of a directory.
+fn recorded(directory: &Path) -> Vec<Process> {
+    let records = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let records = records.filter(|file| file.path().extension().is_some_and(|it| it == "json"));
     let processes = records.filter_map(|file| {
         let text = std::fs::read(file.path()).ok()?;
@@ -55,7 +55,7 @@ async fn a_bucket_can_be_mounted_after_make_up_and_make_down_leaves_nothing() {
     let s3 = S3::start().await;
     s3.put("data", "there", "from S3");
     let target = Path::new(env!("CARGO_BIN_EXE_hutch")).ancestors().nth(2);
-    // Short, as sockets lie below it.
+    // A short path, because sockets are below it.
     let name = format!("q-{:08x}", uuid::Uuid::new_v4().as_fields().0);
     let state = State(target.unwrap().join(name));
     let up = async || {
@@ -63,9 +63,9 @@ async fn a_bucket_can_be_mounted_after_make_up_and_make_down_leaves_nothing() {
         let up = tokio::task::spawn_blocking(move || quickstart(&at, &[]));
         up.await.unwrap().unwrap()
     };
-    let said = up().await;
-    assert!(said.contains("mounted by hutch-node"), "{said}");
-    let words: Vec<_> = said.split_whitespace().collect();
+    let printed = up().await;
+    assert!(printed.contains("mounted by hutch-node"), "{printed}");
+    let words: Vec<_> = printed.split_whitespace().collect();
     let url = words.iter().skip_while(|word| **word != "URL").nth(1);
     let tenant = Tenant::new(url.unwrap(), "first");
     let keys = json!({"accessKeyId": s3.access_key, "secretAccessKey": s3.secret_key});
@@ -76,7 +76,7 @@ async fn a_bucket_can_be_mounted_after_make_up_and_make_down_leaves_nothing() {
     tenant.post("/mount-bucket", wanted).await.ok();
     assert_eq!(tenant.stdout("cat /mnt/data/there").await, "from S3");
 
-    // Once more, and everything is as it was.
+    // The second run finds everything as it was.
     let mut all = recorded(&state.0.join("hutch-node/mounts"));
     assert_eq!(all.len(), 1, "one mounter");
     assert!(up().await.contains("was running"));

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
 
-use crate::projector::{SYNCED, row, spec, suspended};
+use crate::projector::{SYNCED, row, spec};
 use crate::sandbox::manifest;
 use crate::support::postgres::Postgres;
 use crate::support::world::eventually;
@@ -64,14 +64,14 @@ async fn settle(world: &World, tenant: &crate::support::Tenant) {
         .await
         .unwrap();
 
-    let told = async |name: &str, kind: &str, reason: &str| {
+    let reported = async |name: &str, kind: &str, reason: &str| {
         world.condition(name, kind, reason).await;
     };
-    told("grown", "WorkspaceReady", "ResizeRefused").await;
-    told("changed", "RestartPending", "SpecChanged").await;
-    told("suspended", "Ready", "Suspended").await;
-    told("image", "Ready", "ImagePullFailed").await;
-    told("node", "Ready", "UserNamespacesUnsupported").await;
+    reported("grown", "WorkspaceReady", "ResizeRefused").await;
+    reported("changed", "RestartPending", "SpecChanged").await;
+    reported("suspended", "Ready", "Suspended").await;
+    reported("image", "Ready", "ImagePullFailed").await;
+    reported("node", "Ready", "UserNamespacesUnsupported").await;
     let asleep = |s: &Sandbox| {
         let status = s.status.as_ref();
         status.is_some_and(|s| s.phase == Phase::Suspended && s.pod_name.is_none())
@@ -121,7 +121,7 @@ async fn settle_projects(world: &World, postgres: &mut Postgres) {
     postgres.down("QUIT");
     let now = DeleteParams::default().grace_period(0);
     pods.delete("p-run", &now).await.unwrap();
-    world.patch("p-sleep", suspended(true)).await;
+    world.suspend("p-sleep").await;
     world.next_pod("p-run", &uid).await;
     world.gone::<Pod>("p-sleep").await;
     postgres.up(&[]).await;

@@ -1,4 +1,4 @@
-//! What holds for every route of sessions and files alike.
+//! Rules for every route of sessions and files.
 
 use kube::api::ListParams;
 use reqwest::Method;
@@ -56,12 +56,12 @@ async fn every_route_checks_the_method_and_the_sandbox_id() {
             }
         }
     }
-    // Nothing of this needed a sandbox.
+    // None of these requests has created a sandbox.
     let all = ListParams::default();
     assert!(world.sandboxes().list(&all).await.unwrap().items.is_empty());
 }
 
-/// Requests that miss something, and what is said of it.
+/// Requests without a required value, and the text of the error.
 fn incomplete() -> Vec<(&'static str, Value, &'static str)> {
     let session = "Missing session id. Provide session_id in query or sessionId/session_id in body";
     vec![
@@ -116,8 +116,8 @@ async fn a_request_without_a_required_value_is_refused_and_creates_no_sandbox() 
     ] {
         for body in ["", "{", "null", "[1]", "not json"] {
             let data = tenant.send(Method::POST, path, body).await.refused(400);
-            let told = text.is_none_or(|text| data["error"] == text);
-            assert!(told, "{path} with {body:?}: {data:#}");
+            let reported = text.is_none_or(|text| data["error"] == text);
+            assert!(reported, "{path} with {body:?}: {data:#}");
         }
     }
     for (path, method) in [

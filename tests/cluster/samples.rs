@@ -29,8 +29,8 @@ async fn every_sample_can_be_applied_and_becomes_ready() {
     let mut apply = world.environment.kubectl();
     apply.args(["apply", "-n", &world.namespace, "-o", "name", "-f"]);
     let ended = apply.arg(&samples).output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{said}");
+    let printed = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{printed}");
     let names = String::from_utf8(ended.stdout).unwrap();
     assert_eq!(
         names.lines().count(),

@@ -1,5 +1,5 @@
-//! A Sandbox resource by itself: what `kubectl apply` of one leads to, and that
-//! every field of its spec has its effect.
+//! A Sandbox resource alone: the result of `kubectl apply`, and the effect of every field
+//! of its spec.
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -256,7 +256,7 @@ async fn seen_from_inside(tenant: &Tenant) {
             .await,
         "1"
     );
-    // cgroup v2, else v1: what the kernel was told, not only the pod.
+    // cgroup v2, or else v1: the limits of the kernel, not only those of the pod.
     let memory = "cd /sys/fs/cgroup; cat memory.max || cat memory/memory.limit_in_bytes";
     assert_eq!(tenant.stdout(memory).await, (300 << 20).to_string());
     let cpu = "cd /sys/fs/cgroup; cat cpu.max || cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us";
@@ -308,7 +308,7 @@ async fn a_sandbox_that_no_node_can_run_reports_it_and_waits() {
     let sandbox = world.sandbox("lost", |_| true).await;
     assert_eq!(sandbox.status.unwrap().phase, Phase::Pending);
 
-    // It is not the sandbox that changes, but a node: that is news enough.
+    // The sandbox does not change, but a node does. That alone triggers a reconcile.
     let nodes = Api::<Node>::all(world.client.clone());
     let node = nodes.list(&ListParams::default()).await.unwrap().items[0].name_any();
     let label = |value: Value| json!({"metadata": {"labels": {"hutch.dev/test": value}}});

@@ -1,5 +1,5 @@
-//! What the API server refuses by the custom resource definitions alone, and
-//! that it says why in words.
+//! Objects that the API server refuses by the custom resource definitions alone, with a
+//! reason in words.
 
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -10,7 +10,7 @@ use crate::sandbox::manifest;
 use crate::support::World;
 use hutch_api::{Sandbox, SandboxSession};
 
-/// Sends objects as `kubectl apply --validate=strict` does, and keeps none.
+/// Sends objects as `kubectl apply --validate=strict` does, and stores none.
 pub struct Trial {
     api: Api<DynamicObject>,
     kind: &'static str,
@@ -44,18 +44,18 @@ impl Trial {
 
     pub async fn refuses(&self, cases: &[(Value, &str)]) {
         for (spec, why) in cases {
-            let told = self.send("x", spec, false).await;
+            let reported = self.send("x", spec, false).await;
             let short: String = spec.to_string().chars().take(200).collect();
-            let told = told.expect_err(&short);
-            assert!(told.contains(why), "{short}:\n{told}\nlacks: {why}");
+            let reported = reported.expect_err(&short);
+            assert!(reported.contains(why), "{short}:\n{reported}\nlacks: {why}");
         }
     }
 
     pub async fn takes(&self, specs: &[Value]) {
         for spec in specs {
-            let told = self.send("x", spec, false).await;
+            let reported = self.send("x", spec, false).await;
             let short: String = spec.to_string().chars().take(200).collect();
-            told.unwrap_or_else(|error| panic!("{short}:\n{error}"));
+            reported.unwrap_or_else(|error| panic!("{short}:\n{error}"));
         }
     }
 }
@@ -147,14 +147,14 @@ async fn a_bad_sandbox_is_refused_with_its_reason() {
         ])
         .await;
     for name in [long(64), "a.b".into()] {
-        let told = trial.send(&name, &json!({}), false).await.unwrap_err();
+        let reported = trial.send(&name, &json!({}), false).await.unwrap_err();
         assert!(
-            told.contains("the name of a Sandbox is also its pod's host name"),
-            "{told}"
+            reported.contains("the name of a Sandbox is also its pod's host name"),
+            "{reported}"
         );
     }
-    let told = trial.send("Upper", &json!({}), false).await.unwrap_err();
-    assert!(told.contains("metadata.name"), "{told}");
+    let reported = trial.send("Upper", &json!({}), false).await.unwrap_err();
+    assert!(reported.contains("metadata.name"), "{reported}");
     trial.send(&long(63), &json!({}), false).await.unwrap();
 }
 
@@ -350,11 +350,11 @@ async fn a_session_is_checked_and_never_changes() {
         (with("shell", json!("zsh")), "field not declared in schema"),
     ];
     trial.refuses(&cases).await;
-    let told = trial.send(&long(64), &spec("a", "b"), false).await;
-    let told = told.unwrap_err();
+    let reported = trial.send(&long(64), &spec("a", "b"), false).await;
+    let reported = reported.unwrap_err();
     assert!(
-        told.contains("the name of a SandboxSession has at most 63 characters"),
-        "{told}"
+        reported.contains("the name of a SandboxSession has at most 63 characters"),
+        "{reported}"
     );
     trial.send("x", &spec("a", "b"), true).await.unwrap();
     trial
@@ -368,14 +368,17 @@ async fn a_session_is_checked_and_never_changes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_names_an_unknown_field_and_explains_the_known_ones() {
     let world = World::new("kubectl").await;
-    let told = world
+    let reported = world
         .apply(&manifest("x", json!({"imagee": "a"})))
         .unwrap_err();
-    assert!(told.contains("unknown field \"spec.imagee\""), "{told}");
-    let told = world
+    assert!(
+        reported.contains("unknown field \"spec.imagee\""),
+        "{reported}"
+    );
+    let reported = world
         .kubectl(&["explain", "sandbox.spec.workspace.size"], "")
         .unwrap();
-    assert!(told.contains("16Mi to 16Ti"), "{told}");
+    assert!(reported.contains("16Mi to 16Ti"), "{reported}");
     let api = world.sandboxes();
     let sandbox = Sandbox::new("minimal", hutch_api::SandboxSpec::default());
     let made = api.create(&PostParams::default(), &sandbox).await.unwrap();

@@ -1,4 +1,4 @@
-//! What of buckets the API server refuses by the custom resource definitions alone.
+//! Buckets that the API server refuses by the custom resource definitions alone.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn bucket(change: &Value) -> Value {
     bucket
 }
 
-/// Sandboxes with these buckets, each a change of a good one.
+/// Sandboxes with these buckets. Each changes a valid one.
 fn with_buckets(changes: &[Value]) -> Value {
     json!({"buckets": changes.iter().map(bucket).collect::<Vec<_>>()})
 }

@@ -1,4 +1,4 @@
-//! Commands of sessions: what one leaves to the next, and in which order they run.
+//! Commands of sessions: the state that one leaves to the next, and their order.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::support::tenant::Answer;
 use crate::support::{Tenant, World};
 
-/// Whether the answer says that the shell had to be replaced.
+/// True if the answer says that the shell was replaced.
 fn reset(answer: &Answer) -> bool {
     let data = &answer.body["data"];
     [&data["sessionReset"], &data["result"]["sessionReset"]].contains(&&json!(true))
@@ -65,7 +65,7 @@ async fn a_session_is_named_in_each_way_and_created_at_once() {
     assert_eq!(tenant.sessions().await, ["default", "x y"], "none was made");
 }
 
-/// As those of commands without a session.
+/// Failures are those of commands without a session.
 async fn failures_are_told(tenant: &Tenant) {
     let answer = tenant.exec_in("x y", "printf 'a\\n\\n'; exit 3").await;
     let text = "Command failed with exit code 3";
@@ -187,7 +187,8 @@ async fn commands_of_one_session_run_one_after_another_in_order_of_arrival() {
             let command = format!("echo {n} >> order");
             tenant.exec_in("s", &command).await
         }));
-        // A client cannot see that its command has arrived.
+        // Nothing shows a client that its command has arrived, so this sleeps. The tests of
+        // the agent check the order without a sleep.
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     tenant.write("/workspace/go", "").await.ok();
@@ -202,7 +203,7 @@ async fn eight_sessions_run_side_by_side() {
     let world = World::new("beside").await;
     let (_hutch, tenant) = world.with_tenant("b", &[]).await;
     tenant.create().await.ok();
-    // Nobody ends before all have begun.
+    // No command ends before all have begun.
     let barrier = "until [ $(ls here.* | wc -l) = 8 ]; do sleep 0.02; done";
     let meet = async |n: usize| {
         let command = format!("touch here.{n}; {barrier}; echo {n}");

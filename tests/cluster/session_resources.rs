@@ -1,5 +1,5 @@
-//! SandboxSession resources: made by requests, applied by people, and gone with
-//! what they stand for.
+//! SandboxSession resources: created by requests or applied by users, and deleted with
+//! their session or sandbox.
 
 use std::time::Duration;
 
@@ -75,7 +75,8 @@ async fn a_session_created_by_a_request_has_a_resource_that_is_deleted_with_it()
         ("on the spot", "/tmp"),
         ("by env", "/workspace"),
     ] {
-        // It is told at most once in 30 s, so the last command's may come later.
+        // The status is written at most once in 30 s, so that of the last command may come
+        // later.
         let at = |status: &SandboxSessionStatus| {
             status.working_directory.as_deref() == Some(cwd) && status.last_activity.is_some()
         };
@@ -173,8 +174,8 @@ async fn a_session_waits_for_its_sandbox_and_is_deleted_with_it() {
     let sandbox = names::sandbox("late");
     let spec = json!({"sandboxName": sandbox, "id": "early", "cwd": "/tmp"});
     world.apply(&session("early", spec)).unwrap();
-    let told = |session: &SandboxSession| ready(session).is_some();
-    let early = world.object::<SandboxSession>("early", told).await;
+    let reported = |session: &SandboxSession| ready(session).is_some();
+    let early = world.object::<SandboxSession>("early", reported).await;
     let condition = ready(&early).unwrap();
     assert_eq!(
         (condition.status.as_str(), condition.reason.as_str()),
@@ -193,10 +194,10 @@ async fn a_session_waits_for_its_sandbox_and_is_deleted_with_it() {
     })
     .await;
 
-    // Without its sandbox nothing holds one back.
+    // Without its sandbox, nothing blocks the deletion of a resource.
     let spec = json!({"sandboxName": "never", "id": "s"});
     world.apply(&session("orphan", spec)).unwrap();
-    world.object::<SandboxSession>("orphan", told).await;
+    world.object::<SandboxSession>("orphan", reported).await;
     let api = world.api::<SandboxSession>();
     let params = DeleteParams::default();
     api.delete("orphan", &params).await.unwrap();
@@ -212,17 +213,16 @@ async fn a_session_of_a_sleeping_sandbox_keeps_its_resource() {
     let before = resource(&world, "s", "kept", |_| true).await;
     tenant.stdout_in("ended", "cd /tmp").await;
     let ended = resource(&world, "s", "ended", |_| true).await;
-    let suspend = |on: bool| json!({"spec": {"suspended": on}});
-    world.patch(&sandbox, suspend(true)).await;
+    world.suspend(&sandbox).await;
     world
         .gone::<k8s_openapi::api::core::v1::Pod>(&sandbox)
         .await;
-    // One whose resource is deleted meanwhile ends when the sandbox wakes.
+    // A session whose resource is deleted meanwhile ends when the sandbox wakes.
     let api = world.api::<SandboxSession>();
     let params = DeleteParams::default();
     api.delete(&ended.name_any(), &params).await.unwrap();
     world.gone::<SandboxSession>(&ended.name_any()).await;
-    world.patch(&sandbox, suspend(false)).await;
+    world.resume(&sandbox).await;
     world.ready(&sandbox).await;
     assert_eq!(tenant.stdout_in("kept", "pwd; echo $A").await, "/tmp\n1");
     let after = resource(&world, "s", "kept", |_| true).await;
@@ -278,7 +278,7 @@ async fn a_session_deleted_at_any_moment_does_not_come_back() {
         all(&world).await.is_empty().then_some(())
     })
     .await;
-    // What the controller was at by then is over by the time a later one is open.
+    // The controller has finished its earlier work when a later session is open.
     tenant.open("later").await.ok();
     resource(&world, "a", "later", |_| true).await;
     assert_eq!(tenant.sessions().await, ["default", "later"]);
@@ -291,8 +291,7 @@ async fn the_first_command_of_an_applied_session_runs_with_its_spec() {
     let (_hutch, tenant) = world.with_tenant("a", &[]).await;
     tenant.create().await.ok();
     let sandbox = names::sandbox("a");
-    let suspend = |on: bool| json!({"spec": {"suspended": on}});
-    world.patch(&sandbox, suspend(true)).await;
+    world.suspend(&sandbox).await;
     world
         .sandbox(&sandbox, |sandbox| {
             let status = sandbox.status.as_ref();
@@ -305,8 +304,8 @@ async fn the_first_command_of_an_applied_session_runs_with_its_spec() {
     world
         .object::<SandboxSession>("mine", |session| ready(session).is_some())
         .await;
-    world.patch(&sandbox, suspend(false)).await;
-    // Nobody waits for the resource to be Ready.
+    world.resume(&sandbox).await;
+    // The request does not wait until the resource is Ready.
     assert_eq!(tenant.stdout_in("s", "pwd; echo $A").await, "/usr\n1");
     world.object::<SandboxSession>("mine", is_ready).await;
     assert_eq!(tenant.stdout_in("s", "pwd; echo $A").await, "/usr\n1");

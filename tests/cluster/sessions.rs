@@ -1,4 +1,4 @@
-//! Sessions as clients make, set up, list and end them.
+//! Sessions as clients create, configure, list and close them.
 
 use kube::api::ListParams;
 use reqwest::Method;

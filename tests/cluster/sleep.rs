@@ -1,5 +1,5 @@
-//! Sessions across the pods of their sandbox: what they keep, what keeps a
-//! sandbox awake, and how the end of one ends them.
+//! Sessions across several pods of their sandbox: what they keep, what keeps a sandbox
+//! awake, and their end.
 
 use futures::future::join_all;
 use futures::join;
@@ -144,7 +144,7 @@ async fn a_running_session_command_and_a_waiting_request_keep_a_sandbox_awake() 
     let name = names::sandbox("a");
     set(&tenant, "2s").await;
     let first = pod_uid(&world, &name).await;
-    // Several times as long as it would need to fall asleep.
+    // Several times the idle timeout.
     let running = tenant
         .begin_in("s", "/workspace/begun", "sleep 6; echo done")
         .await;

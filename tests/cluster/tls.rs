@@ -8,8 +8,8 @@ use crate::support::access::with_user;
 use crate::support::hutch::KEYED;
 use crate::support::world::{eventually, http};
 
-/// Asks whoever is at that address with a key in the URL and trusts that certificate
-/// alone: the status.
+/// Sends a request to that address with the key in the URL, and trusts that certificate
+/// only. Returns the status.
 const ASK: &str = "
 import requests, socket, sys
 url, trusted, address = sys.argv[1:]
@@ -31,19 +31,19 @@ pub fn ask_at(address: &str, url: &str, trusted: &Path) -> Option<u16> {
     String::from_utf8_lossy(&output.stdout).trim().parse().ok()
 }
 
-/// Writes a new certificate to a file of its own, and it and its key to where the
-/// facade looks, as a mounted Secret changes: each by a rename.
-pub fn renew(folder: &Path, name: &str) -> std::path::PathBuf {
+/// Writes a new certificate to its own file. Moves it and its key to the facade's paths by
+/// renames, as a mounted Secret changes.
+pub fn renew(directory: &Path, name: &str) -> std::path::PathBuf {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let trusted = folder.join(name);
+    let trusted = directory.join(name);
     std::fs::write(&trusted, made.cert.pem()).unwrap();
     let parts = [
         ("tls.key", made.signing_key.serialize_pem()),
         ("tls.crt", made.cert.pem()),
     ];
     for (file, content) in parts {
-        std::fs::write(folder.join("new"), content).unwrap();
-        std::fs::rename(folder.join("new"), folder.join(file)).unwrap();
+        std::fs::write(directory.join("new"), content).unwrap();
+        std::fs::rename(directory.join("new"), directory.join(file)).unwrap();
     }
     trusted
 }
@@ -51,9 +51,9 @@ pub fn renew(folder: &Path, name: &str) -> std::path::PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_certificate_is_used_only_if_it_is_valid() {
     let world = World::new("tls").await;
-    let folder = tempfile::tempdir().unwrap();
-    let first = renew(folder.path(), "first");
-    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let directory = tempfile::tempdir().unwrap();
+    let first = renew(directory.path(), "first");
+    let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
     let (certificate, key) = (path("tls.crt"), path("tls.key"));
     let arguments = [KEYED, "--tls-cert", &certificate, "--tls-key", &key];
     let hutch = world.hutch("facade", &arguments).await;
@@ -61,7 +61,7 @@ async fn a_changed_certificate_is_used_only_if_it_is_valid() {
     assert!(url.starts_with("https://"), "{url}");
     let url = url.replace("127.0.0.1", "localhost");
     let key = world.key("acme", &world.namespace, &[]);
-    // Of a URL without a password `requests` sends no credential.
+    // `requests` sends no credential for a URL without a password.
     let keyed = with_user(&url, &format!("acme:{key}"));
     eventually("the key is known", async || {
         (ask(&keyed, &first) == Some(200)).then_some(())
@@ -72,7 +72,7 @@ async fn a_changed_certificate_is_used_only_if_it_is_valid() {
     let plain = http().get(url.replace("https:", "http:")).send().await;
     assert!(plain.is_err());
 
-    let second = renew(folder.path(), "second");
+    let second = renew(directory.path(), "second");
     eventually("the new certificate is used", async || {
         (ask(&keyed, &second) == Some(200)).then_some(())
     })
@@ -81,13 +81,13 @@ async fn a_changed_certificate_is_used_only_if_it_is_valid() {
 
     std::fs::write(&certificate, "nonsense").unwrap();
     eventually("the log says that it is not used", async || {
-        let said = "the new TLS certificate is not used";
-        hutch.log().contains(said).then_some(())
+        let printed = "the new TLS certificate is not used";
+        hutch.log().contains(printed).then_some(())
     })
     .await;
     assert_eq!(ask(&keyed, &second), Some(200));
 
-    let third = renew(folder.path(), "third");
+    let third = renew(directory.path(), "third");
     eventually("the third certificate is used", async || {
         (ask(&keyed, &third) == Some(200)).then_some(())
     })
@@ -97,8 +97,8 @@ async fn a_changed_certificate_is_used_only_if_it_is_valid() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_facade_does_not_start_with_an_invalid_certificate() {
     let world = World::new("tls-none").await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tls.pem");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tls.pem");
     std::fs::write(&file, "nonsense").unwrap();
     let file = file.to_string_lossy();
     let arguments = [KEYED, "--tls-cert", &file, "--tls-key", &file];

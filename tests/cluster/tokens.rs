@@ -44,20 +44,20 @@ async fn token(world: &World, account: &str) -> String {
     made.await.unwrap().status.unwrap().token
 }
 
-/// The token with another signature. Its first letter is changed: some bits of the
-/// last one count for nothing.
+/// The token with another signature. Its first letter is changed, because some bits of the
+/// last letter have no meaning.
 fn forged(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let other = if signature.starts_with('x') { 'y' } else { 'x' };
     format!("{signed}.{other}{}", &signature[1..])
 }
 
-/// Lets a ServiceAccount make sandboxes here.
+/// Lets a ServiceAccount create sandboxes in this namespace.
 async fn allow(world: &World, account: &str) {
     allow_in(world, account, world).await;
 }
 
-/// Lets a ServiceAccount of `home` make sandboxes in `world`.
+/// Lets a ServiceAccount of `home` create sandboxes in `world`.
 async fn allow_in(world: &World, account: &str, home: &World) {
     let meta = json!({"name": "sandboxes"});
     let rules =
@@ -80,7 +80,7 @@ async fn a_service_account_is_admitted_where_it_may_create_sandboxes() {
     let (may, may_not) = (token(&world, "may").await, token(&world, "may-not").await);
     allow(&world, "may").await;
 
-    // What the API server allows takes it a moment to know.
+    // The API server needs a moment to apply new rights.
     eventually("the token is let in", async || {
         (knock_with(&url, &may).await == 200).then_some(())
     })
@@ -121,7 +121,7 @@ async fn a_service_account_is_admitted_where_it_may_create_sandboxes() {
         (knock(&url, &there).await.status == 200).then_some(())
     })
     .await;
-    // Whose projects are at home.
+    // The facade has projects in its own namespace only.
     let projects = get(&format!("{url}/sessions"), &there).await;
     assert_eq!(projects.status, 403, "{:#}", projects.body);
     let line = hutch.log();
@@ -141,8 +141,8 @@ async fn a_service_account_is_admitted_where_it_may_create_sandboxes() {
 async fn without_an_api_server_tokens_are_refused_and_keys_still_work() {
     let world = World::new("tokens-away").await;
     world.environment.require_test_cluster();
-    let folder = tempfile::tempdir().unwrap();
-    let (mut bridge, environment) = Bridge::to(&world, &folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (mut bridge, environment) = Bridge::to(&world, &directory).await;
     bridge.open().await;
     let key = world.key("acme", &world.namespace, &[]);
     let token = token(&world, "may").await;
@@ -151,7 +151,7 @@ async fn without_an_api_server_tokens_are_refused_and_keys_still_work() {
     let hutch = world.hutch_on(&environment, "facade", &[KEYED]);
     hutch.until_ready().await;
     let url = hutch.url().await;
-    // It was there before the facade.
+    // The key existed before the facade started.
     assert_eq!(knock_with(&url, &key).await, 200);
 
     bridge.cut().await;
@@ -161,7 +161,7 @@ async fn without_an_api_server_tokens_are_refused_and_keys_still_work() {
         assert_eq!((answer.status, &answer.body["code"]), (503, &json!(503)));
         assert!(answer.headers.contains_key("retry-after"));
     }
-    // What is no token nobody has to be asked about.
+    // A text that is not a token needs no review.
     assert_eq!(knock_with(&url, "a.b.c").await, 401);
     assert_eq!(knock_with(&url, &key).await, 200);
     bridge.open().await;
@@ -171,8 +171,8 @@ async fn without_an_api_server_tokens_are_refused_and_keys_still_work() {
     .await;
 }
 
-/// `config/rbac` for a ServiceAccount of this namespace alone, and its roles under
-/// names of its own.
+/// `config/rbac` for a ServiceAccount of this namespace only, with its roles under other
+/// names.
 fn rights(world: &World) -> String {
     let files = [
         include_str!("../../config/rbac/controller.yaml"),
@@ -199,9 +199,9 @@ fn kubectl(world: &World, verb: &str, objects: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rights_in_config_rbac_are_enough_for_keys_and_tokens() {
     let world = World::new("rights").await;
-    let (folder, rights) = (tempfile::tempdir().unwrap(), rights(&world));
+    let (directory, rights) = (tempfile::tempdir().unwrap(), rights(&world));
     kubectl(&world, "apply", &rights);
-    let environment = world.environment.edited(folder.path(), |_, user| {
+    let environment = world.environment.edited(directory.path(), |_, user| {
         let account = format!("system:serviceaccount:{}:hutch", world.namespace);
         user["as"] = json!(account);
     });

@@ -32,9 +32,9 @@ async fn exec(hutch: &Hutch, command: &str) {
     assert!(answer.status().is_success(), "{answer:?}");
 }
 
-/// The spans of the client's trace, once those are among them.
+/// The spans of the client's trace, once these are among them.
 async fn complete(collector: &Collector, names: &[&str]) -> Vec<Span> {
-    eventually("the whole trace is there", async || {
+    eventually("the trace is complete", async || {
         let spans = collector.spans(&TRACE);
         let complete = names.iter().all(|name| named(&spans, name).is_some());
         complete.then_some(spans)
@@ -63,15 +63,15 @@ async fn a_request_is_one_trace_from_the_client_to_the_controllers() {
     }
     assert_eq!(of("connect").parent_span_id, of("exec").span_id);
     assert_eq!(of("reconcile").parent_span_id, of("create").span_id);
-    // A command that fails is no failure of Hutch.
+    // A failing command is not a failure of Hutch.
     let failed = |span: &&Span| {
         let status = span.status.as_ref();
         status.is_some_and(|status| status.code() == StatusCode::Error)
     };
     assert_eq!(named(&spans, "exec").filter(failed), None);
-    // What a client runs is its own business.
-    let told = format!("{spans:?}");
-    assert!(!told.contains("of-the-client"), "{told}");
+    // The text of a command is private.
+    let reported = format!("{spans:?}");
+    assert!(!reported.contains("of-the-client"), "{reported}");
 
     let metrics = hutch.metrics().await;
     for operation in ["create", "connect", "exec"] {
@@ -101,7 +101,7 @@ async fn a_wake_is_a_part_of_the_trace_of_the_request_that_needs_it() {
     let of = |name: &str| named(&spans, name).unwrap();
     assert_eq!(of("wake").parent_span_id, of("POST /exec").span_id);
     assert_eq!(of("reconcile").parent_span_id, of("wake").span_id);
-    // What comes later is no part of it.
+    // Later work is not a part of it.
     let over = |sandbox: &Sandbox| status(sandbox).traceparent.is_none();
     world.sandbox(&name, over).await;
 }

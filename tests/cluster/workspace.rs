@@ -1,5 +1,5 @@
-//! Workspaces: what becomes of the data when pods and sandboxes go, and that
-//! nothing of somebody else's is touched.
+//! Workspaces: the data after the end of pods and sandboxes, and objects of other owners,
+//! which are never touched.
 
 use std::collections::HashSet;
 use std::fs::Permissions;
@@ -99,7 +99,7 @@ async fn a_retained_claim_that_is_to_be_deleted_after_all_gets_its_owner_back() 
 async fn a_foreign_pod_of_the_sandbox_s_name_is_never_touched() {
     let world = World::new("conflict").await;
     let _hutch = world.hutch("controller", &[]).await;
-    // One that nobody made, and one that was made to look like ours.
+    // One pod without labels, and one that poses as Hutch's.
     for (name, label) in [("plain", None), ("posing", Some("hutch"))] {
         let labels =
             label.map(|value| json!({(labels::MANAGED_BY): value, (labels::SANDBOX): name}));
@@ -124,10 +124,9 @@ async fn a_foreign_pod_of_the_sandbox_s_name_is_never_touched() {
         let sandbox = world.sandbox(name, |_| true).await;
         let status = sandbox.status.clone().unwrap();
         assert_eq!((status.phase, &status.pod_name), (Phase::Failed, &None));
-        let suspend = |on: bool| json!({"spec": {"suspended": on}});
-        world.patch(name, suspend(true)).await;
+        world.suspend(name).await;
         world.condition(name, "Ready", "Suspended").await;
-        world.patch(name, suspend(false)).await;
+        world.resume(name).await;
         world.condition(name, "Ready", "NameConflict").await;
         let same = pods.get(name).await.unwrap();
         assert_eq!(same.uid(), foreign.uid());
@@ -152,9 +151,9 @@ async fn an_ephemeral_workspace_has_no_claim_and_reports_the_consequence() {
         .unwrap();
     let sandbox = world.ready(&name).await;
     assert_eq!(sandbox.status.as_ref().unwrap().claim_name, None);
-    let told = condition(&sandbox, "WorkspaceReady").unwrap();
+    let reported = condition(&sandbox, "WorkspaceReady").unwrap();
     assert_eq!(
-        (told.status.as_str(), told.reason.as_str()),
+        (reported.status.as_str(), reported.reason.as_str()),
         ("True", "Ephemeral")
     );
     assert!(world.claim_names().await.is_empty());
@@ -180,12 +179,12 @@ async fn a_workspace_that_cannot_grow_reports_the_reason_and_stays_in_use() {
     world
         .patch("box", json!({"spec": {"workspace": {"size": "2Gi"}}}))
         .await;
-    let told = world
+    let reported = world
         .condition("box", "WorkspaceReady", "ResizeRefused")
         .await;
-    assert_eq!(told.status, "True");
+    assert_eq!(reported.status, "True");
     for word in ["1Gi", "2Gi"] {
-        assert!(told.message.contains(word), "{}", told.message);
+        assert!(reported.message.contains(word), "{}", reported.message);
     }
     world.ready("box").await;
 }
@@ -204,11 +203,11 @@ async fn a_claim_deleted_by_hand_is_reported_and_created_again_at_the_next_start
         .delete(&claim, &DeleteParams::default())
         .await
         .unwrap();
-    let told = world
+    let reported = world
         .condition(&name, "WorkspaceReady", "ClaimTerminating")
         .await;
-    assert!(told.message.contains(&claim), "{}", told.message);
-    // The pod protects the claim: the data can be copied until the pod goes.
+    assert!(reported.message.contains(&claim), "{}", reported.message);
+    // The pod protects the claim: the data can be copied until the pod is deleted.
     assert!(
         world
             .pods()
@@ -219,18 +218,14 @@ async fn a_claim_deleted_by_hand_is_reported_and_created_again_at_the_next_start
             .deletion_timestamp
             .is_none()
     );
-    world
-        .patch(&name, json!({"spec": {"suspended": true}}))
-        .await;
+    world.suspend(&name).await;
     world.gone::<PersistentVolumeClaim>(&claim).await;
-    world
-        .patch(&name, json!({"spec": {"suspended": false}}))
-        .await;
+    world.resume(&name).await;
     world.ready(&name).await;
     let made = world.claims().get(&claim).await.unwrap();
     assert_ne!(made.uid(), uid);
     assert_eq!(tenant.run("cat f").await["exitCode"], 1);
-    eventually("an event tells of the loss", async || {
+    eventually("an event reports the loss", async || {
         let events = world.events().await;
         events
             .iter()
@@ -252,7 +247,7 @@ async fn the_same_name_again_and_again_is_a_new_sandbox_each_time() {
         assert!(seen.insert(claim_of(&sandbox)));
         let pod = world.pods().get("box").await.unwrap();
         assert_eq!(pod.owner_references()[0].uid, sandbox.uid().unwrap());
-        // Not waited for: what is left of it meets the next of its name.
+        // The deletion is not awaited, so the next sandbox of the name meets its remains.
         let api = world.sandboxes();
         api.delete("box", &DeleteParams::background())
             .await
@@ -290,12 +285,12 @@ async fn a_name_that_was_reused_without_a_controller_belongs_to_the_new_sandbox(
     world.gone::<PersistentVolumeClaim>(&claim_of(&old)).await;
 }
 
-/// A volume of the storage class `closed` that root alone may enter.
-async fn closed_volume(world: &World, folder: &TempDir) {
-    let path = folder.path().join("volume");
+/// A volume of the storage class `closed` that only root may enter.
+async fn closed_volume(world: &World, directory: &TempDir) {
+    let path = directory.path().join("volume");
     std::fs::create_dir(&path).unwrap();
     std::fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
-    // The class is nobody else's, so that no other claim is bound to it.
+    // No other test uses the class, so no other claim is bound to the volume.
     let (name, class) = (&world.namespace, &world.namespace);
     let volume: PersistentVolume = serde_json::from_value(json!({
         "metadata": {"name": name},
@@ -316,16 +311,16 @@ async fn closed_volume(world: &World, folder: &TempDir) {
 async fn a_workspace_that_is_closed_to_the_user_of_the_sandbox_is_reported() {
     let world = World::new("closed").await;
     world.environment.require_test_cluster();
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    closed_volume(&world, &folder).await;
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    closed_volume(&world, &directory).await;
     let _hutch = world.hutch("controller", &[]).await;
     let workspace = json!({"storageClassName": world.namespace, "size": "1Gi"});
     let spec = json!({"securityProfile": "Restricted", "workspace": workspace});
     world.apply(&manifest("box", spec)).unwrap();
-    let told =
+    let reported =
         |sandbox: &Sandbox| condition(sandbox, "Ready").is_some_and(|c| c.reason == "AgentExited");
-    let sandbox = world.sandbox("box", told).await;
+    let sandbox = world.sandbox("box", reported).await;
     let ready = condition(&sandbox, "Ready").unwrap();
     assert!(
         ready

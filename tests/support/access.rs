@@ -1,4 +1,4 @@
-//! Keys as an administrator makes them, and a client that shows what it has.
+//! API keys as an administrator creates them, and a client that presents them.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::World;
 use super::world::{eventually, http};
 
-/// What was answered to a request.
+/// The answer to a request.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -17,8 +17,8 @@ pub struct Reply {
 }
 
 impl World {
-    /// Runs `hutch keys` on the Secret here: its standard output, or what went
-    /// wrong.
+    /// Runs `hutch keys` for the Secret of this namespace. Returns its standard output or
+    /// its error.
     pub fn hutch_keys(&self, arguments: &[&str]) -> Result<String, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hutch"));
         command.args(["keys", "--operator-namespace", &self.namespace]);
@@ -32,14 +32,14 @@ impl World {
         }
     }
 
-    /// A new key of that tenant.
+    /// Creates a key of that tenant.
     pub fn key(&self, tenant: &str, namespace: &str, more: &[&str]) -> String {
         let create = ["create", tenant, "--namespace", namespace];
         let made = self.hutch_keys(&[&create, more].concat());
         made.unwrap().trim_end().to_owned()
     }
 
-    /// The same, once the facade at `url` knows it.
+    /// Creates a key, and waits until the facade at `url` knows it.
     pub async fn live_key(&self, url: &str, tenant: &str, ns: &str, more: &[&str]) -> String {
         let key = self.key(tenant, ns, more);
         eventually("the key is known", async || {
@@ -49,19 +49,19 @@ impl World {
         key
     }
 
-    /// One for both contracts, of the tenant `acme`.
+    /// Creates a key for both contracts, for the tenant `acme`.
     pub async fn live_key_to_all(&self, url: &str) -> String {
         let scopes = ["--scope", "tenant,project"];
         self.live_key(url, "acme", &self.namespace, &scopes).await
     }
 }
 
-/// The part of a key that may be seen.
+/// The public part of a key.
 pub fn id(key: &str) -> &str {
     key.split('_').nth(1).unwrap()
 }
 
-/// The part that may not.
+/// The secret part of a key.
 pub fn secret(key: &str) -> &str {
     key.split('_').nth(2).unwrap()
 }
@@ -93,7 +93,7 @@ pub async fn knock(url: &str, headers: &[(&str, &str)]) -> Reply {
     get(&format!("{url}/nowhere"), &named).await
 }
 
-/// The same with a bearer token: the status.
+/// The same with a bearer token. Returns the status.
 pub async fn knock_with(url: &str, token: &str) -> u16 {
     let bearer = format!("Bearer {token}");
     knock(url, &[("authorization", &bearer)]).await.status

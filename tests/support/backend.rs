@@ -1,5 +1,5 @@
-//! A client of the project contract: bodies name a conversation, a success is 200
-//! and `status: ok`, everything else is a failure with a text.
+//! A client of the project API. Bodies name a conversation. A success is 200 with `status:
+//! ok`. Everything else is a failure with a text.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::{Hutch, World};
 
-/// Far below what the real client waits, and more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Less than the real client waits, and more than any request of the tests takes.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// A client that speaks of one conversation.
+/// A client for one conversation.
 #[derive(Clone)]
 pub struct Backend {
     http: reqwest::Client,
@@ -56,7 +56,7 @@ impl Backend {
     /// A client of the facade at `url`.
     pub fn new(url: &str, conversation: &str) -> Self {
         let http = reqwest::Client::builder()
-            .timeout(PATIENCE)
+            .timeout(REQUEST_TIMEOUT)
             .build()
             .unwrap();
         Self {
@@ -66,7 +66,7 @@ impl Backend {
         }
     }
 
-    /// The same client, about another conversation.
+    /// The same client for another conversation.
     pub fn about(&self, conversation: &str) -> Self {
         Self {
             conversation: conversation.to_owned(),
@@ -100,7 +100,7 @@ impl Backend {
         Reply { status, body }
     }
 
-    /// POST of a JSON body, as it is.
+    /// POST of a JSON body without changes.
     pub async fn post(&self, path: &str, body: Value) -> Reply {
         self.send(Method::POST, path, body.to_string()).await
     }
@@ -167,7 +167,7 @@ impl Backend {
         self.call("/file/read", json!({"file_path": path})).await
     }
 
-    /// The content of a file that is there.
+    /// The content of an existing file.
     pub async fn text(&self, path: &str) -> String {
         let body = self.read(path).await.ok();
         body["content"].as_str().unwrap().to_owned()
@@ -185,7 +185,7 @@ impl Backend {
 }
 
 impl World {
-    /// Starts `hutch run` here, and a client for that conversation.
+    /// Starts `hutch run` in this namespace, and a client for that conversation.
     pub async fn with_backend(&self, conversation: &str, arguments: &[&str]) -> (Hutch, Backend) {
         let hutch = self.facade(arguments).await;
         let backend = Backend::new(&hutch.url().await, conversation);
@@ -199,7 +199,7 @@ impl World {
         self.with_backend(conversation, &arguments).await
     }
 
-    /// All pods here that are not about to go.
+    /// The pods of this namespace that are not being deleted.
     pub async fn live_pods(&self) -> Vec<Pod> {
         let mut pods = self
             .pods()
@@ -211,14 +211,14 @@ impl World {
         pods
     }
 
-    /// How many sandboxes there are.
+    /// The number of sandboxes.
     pub async fn count(&self) -> usize {
         let all = self.sandboxes().list(&ListParams::default()).await;
         all.unwrap().items.len()
     }
 }
 
-/// Any text as one part of a URL's path.
+/// Encodes any text as one part of a URL's path.
 pub fn percent_encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() {

@@ -1,5 +1,5 @@
-//! What tests of buckets do besides: change the buckets of a sandbox, wait for what
-//! is said of them, and look at them from inside.
+//! Steps of tests of buckets: change the buckets of a sandbox, wait for their status, and
+//! use them from inside.
 
 use hutch_api::{Bucket, BucketPhase, BucketStatus, Sandbox, SandboxSpec, SecurityProfile};
 use hutch_core::buckets;
@@ -20,14 +20,14 @@ impl World {
         self.create(name, spec).await
     }
 
-    /// Makes these the buckets of the sandbox.
+    /// Replaces the buckets of the sandbox.
     pub async fn set_buckets(&self, name: &str, buckets: &[Bucket]) {
         self.patch(name, json!({"spec": {"buckets": buckets}}))
             .await;
     }
 
-    /// What is said of a bucket of the spec as it is now, in the container that
-    /// runs now, once it is as `wanted`.
+    /// Returns the status of a bucket for the current spec and the current container, once
+    /// it is as `wanted`.
     pub async fn bucket(
         &self,
         name: &str,
@@ -61,7 +61,7 @@ impl World {
         self.bucket(name, bucket, wanted).await
     }
 
-    /// Waits until nothing is said of the bucket any more.
+    /// Waits until the bucket has no status any more.
     pub async fn forgotten(&self, name: &str, bucket: &str) {
         self.sandbox(name, |sandbox| {
             let mut entries = sandbox.status.iter().flat_map(|status| &status.buckets);
@@ -70,7 +70,7 @@ impl World {
         .await;
     }
 
-    /// Waits until the sandbox's container runs; its id.
+    /// Waits until the sandbox's container runs, and returns its ID.
     pub async fn running(&self, name: &str) -> String {
         let what = format!("{name} runs");
         let pod: Pod = eventually(&what, async || {
@@ -81,10 +81,10 @@ impl World {
         buckets::container_id(&pod).unwrap().to_owned()
     }
 
-    /// What a shell in the sandbox says.
+    /// Runs a script in the sandbox, and returns its output.
     pub fn inside(&self, name: &str, script: &str) -> Result<String, String> {
         let arguments = ["exec", name, "-c", "sandbox", "--", "sh", "-c", script];
-        let said = self.kubectl(&arguments, "")?;
-        Ok(said.trim_end().to_owned())
+        let output = self.kubectl(&arguments, "")?;
+        Ok(output.trim_end().to_owned())
     }
 }

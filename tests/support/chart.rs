@@ -87,7 +87,7 @@ impl Release {
         let arguments = [what, self.name(), chart, "--wait", "--timeout", "2m"];
         let arguments = [&arguments, ["--values", "-"].as_slice(), more].concat();
         self.helm(&arguments, &all.to_string())
-            .unwrap_or_else(|said| panic!("helm {what}: {said}"))
+            .unwrap_or_else(|printed| panic!("helm {what}: {printed}"))
     }
 
     /// Values that separate the release from those of other tests.
@@ -176,13 +176,15 @@ impl Drop for Release {
             let logs = ["logs", "--prefix", "--tail", "40", "--selector", &own];
             eprintln!(
                 "{}",
-                self.home.kubectl(&logs, "").unwrap_or_else(|said| said)
+                self.home
+                    .kubectl(&logs, "")
+                    .unwrap_or_else(|printed| printed)
             );
         }
         // Deleting the namespaces does not delete cluster-scoped objects.
         let arguments = ["uninstall", self.name(), "--ignore-not-found"];
-        if let Err(said) = self.helm(&arguments, "") {
-            eprintln!("helm uninstall: {said}");
+        if let Err(printed) = self.helm(&arguments, "") {
+            eprintln!("helm uninstall: {printed}");
         }
     }
 }
@@ -209,8 +211,12 @@ pub fn run(mut command: Command, input: &str) -> Result<String, String> {
     };
     let output = tokio::task::block_in_place(run);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let said = text(&output.stdout) + &text(&output.stderr);
-    output.status.success().then(|| said.clone()).ok_or(said)
+    let printed = text(&output.stdout) + &text(&output.stderr);
+    output
+        .status
+        .success()
+        .then(|| printed.clone())
+        .ok_or(printed)
 }
 
 /// The programs in the images.
@@ -234,8 +240,8 @@ fn load(environment: &Environment) {
 pub fn import(environment: &Environment, write: impl Fn(&Path) -> anyhow::Result<()>) {
     let cluster = environment.require_test_cluster();
     tokio::task::block_in_place(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let archive = folder.path().join("image.tar");
+        let directory = tempfile::tempdir().unwrap();
+        let archive = directory.path().join("image.tar");
         write(&archive).unwrap();
         cluster.import(&archive).unwrap();
     });

@@ -1,4 +1,4 @@
-//! An OpenTelemetry collector that keeps what it gets.
+//! An OpenTelemetry collector that stores what it receives.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,5 @@
-//! A world with buckets and nothing that mounts them: a node's CSINode is made to
-//! list drivers that nobody runs, and what `hutch-node` would write into a status
-//! is written in its name.
+//! A world with buckets and without a mounter. The CSINode lists drivers that no process
+//! serves, and the test writes the status as `hutch-node` would.
 
 use k8s_openapi::api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
@@ -15,8 +14,8 @@ use super::{Hutch, World};
 use hutch_api::{BucketPhase, Phase, Sandbox, SandboxStatus, labels, managers};
 use hutch_core::buckets;
 
-/// A world with a namespace for the operator's Secrets, and drivers of its own on
-/// every node.
+/// A world with a namespace for the operator's Secrets, and with its own drivers on every
+/// node.
 pub struct Buckets {
     pub world: World,
     pub operator: String,
@@ -41,7 +40,7 @@ impl Buckets {
         }
     }
 
-    /// Starts a controller for that driver of volumes and that of `hutch-node`.
+    /// Starts a controller with that CSI driver and that driver of `hutch-node`.
     pub async fn controller(&self, csi: &str, node: &str) -> Hutch {
         let arguments = [
             "--no-leader-election",
@@ -55,12 +54,12 @@ impl Buckets {
         self.world.hutch("controller", &arguments).await
     }
 
-    /// A driver's name that nobody else uses.
+    /// A driver's name that no other test uses.
     pub fn driver(&self, kind: &str) -> String {
         format!("{kind}.{}", self.world.namespace)
     }
 
-    /// Has every node list the driver: a fake, nothing answers to its name.
+    /// Adds the driver to every node. It is a fake: no process serves it.
     pub async fn fake(&mut self, driver: &str) {
         self.drivers.push(driver.to_owned());
         self.list_drivers(&self.drivers).await;
@@ -84,7 +83,7 @@ impl Buckets {
         }
     }
 
-    /// Takes the drivers away again.
+    /// Removes the drivers.
     pub async fn end(&self) {
         self.list_drivers(&[]).await;
         let namespaces = Api::<Namespace>::all(self.world.client.clone());
@@ -92,7 +91,7 @@ impl Buckets {
         namespaces.delete(&self.operator, &at_once).await.unwrap();
     }
 
-    /// The Secret `name` with credentials, beside the sandboxes.
+    /// Creates the Secret `name` with credentials, beside the sandboxes.
     pub async fn keys(&self, name: &str) {
         let secret: Secret = serde_json::from_value(json!({
             "metadata": {"name": name},
@@ -132,7 +131,7 @@ impl Buckets {
         self.world.apply(&manifest.to_string()).unwrap();
     }
 
-    /// The pod, once it is made, and its bucket's claim.
+    /// Returns the pod, once it exists, and the claim of its bucket.
     pub async fn made(&self, name: &str) -> (Pod, PersistentVolumeClaim) {
         let pod = self.world.object::<Pod>(name, |_| true).await;
         let claim = claim_of(&pod).expect("the bucket is a volume");
@@ -148,7 +147,7 @@ impl Buckets {
         Api::namespaced(self.world.client.clone(), &self.operator)
     }
 
-    /// Volumes, claims and Secrets that there are for buckets of this world.
+    /// The volumes, claims and Secrets for buckets of this world.
     pub async fn left(&self) -> Vec<String> {
         let all = ListParams::default();
         let mut left = Vec::new();
@@ -174,8 +173,8 @@ impl Buckets {
         .await;
     }
 
-    /// What `hutch-node` would write: the buckets of the spec are as told in the
-    /// container that runs now.
+    /// Writes the status as `hutch-node` would: the buckets of the spec have this phase in
+    /// the current container.
     pub async fn node_says(&self, name: &str, phase: BucketPhase, reason: Option<&str>) {
         let sandbox = self.world.sandboxes().get(name).await.unwrap();
         let pod = self
@@ -211,7 +210,7 @@ impl Buckets {
     }
 }
 
-/// The claim of the bucket `data`, where it is a volume of the pod.
+/// The claim of the bucket `data`, if it is a volume of the pod.
 pub fn claim_of(pod: &Pod) -> Option<String> {
     let volumes = pod.spec.as_ref()?.volumes.as_ref()?;
     let volume = volumes.iter().find(|volume| volume.name == "bucket-data")?;

@@ -1,5 +1,5 @@
-//! The cluster that the tests run on: the one that `HUTCH_KUBECONFIG` names, else
-//! a test cluster that is brought up here and left up.
+//! The cluster that the tests run on: the one that `HUTCH_KUBECONFIG` names, or else a test
+//! cluster. The test cluster is started here and keeps running.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,8 +14,8 @@ use kube::runtime::wait::conditions::{is_crd_established, is_deleted};
 use kube::{Client, Config, CustomResourceExt, ResourceExt, config::Kubeconfig};
 use tokio::sync::OnceCell;
 
-/// It is in every sandbox.
-const LARGEST_AGENT: u64 = 4_000_000;
+/// A limit in bytes: the agent is copied into every sandbox.
+const MAX_AGENT_BYTES: u64 = 4_000_000;
 /// The agent's image, as the tests load it into a test cluster.
 const AGENT_IMAGE: &str = "hutch.dev/hutch:test";
 
@@ -23,7 +23,7 @@ const AGENT_IMAGE: &str = "hutch.dev/hutch:test";
 pub struct Environment {
     pub kubeconfig: PathBuf,
     pub agent_image: String,
-    /// The processes behind it, where it is a test cluster.
+    /// The processes of the test cluster. `None` on another cluster.
     pub cluster: Option<Cluster>,
     prepared: OnceCell<()>,
     languages: OnceLock<()>,
@@ -89,7 +89,11 @@ pub fn agent_binary() -> PathBuf {
         agent.display()
     );
     let size = std::fs::metadata(&agent).expect("it has a size").len();
-    assert!(size < LARGEST_AGENT, "{} has {size} bytes", agent.display());
+    assert!(
+        size < MAX_AGENT_BYTES,
+        "{} has {size} bytes",
+        agent.display()
+    );
     agent
 }
 
@@ -111,11 +115,11 @@ impl Environment {
         hutch_kube::client::connect(&config).expect("a client can be made")
     }
 
-    /// The same cluster by another kubeconfig, written to `folder`: `edit` gets
-    /// the cluster's and the user's part of the present one.
+    /// The same cluster with another kubeconfig, which is written to `directory`. `edit` gets
+    /// the cluster's and the user's part of the current one.
     pub fn edited(
         &self,
-        folder: &Path,
+        directory: &Path,
         edit: impl FnOnce(&mut serde_json::Value, &mut serde_json::Value),
     ) -> Self {
         let text = std::fs::read_to_string(&self.kubeconfig).unwrap();
@@ -125,7 +129,7 @@ impl Environment {
         edit(&mut cluster, &mut user);
         config["clusters"][0]["cluster"] = cluster;
         config["users"][0]["user"] = user;
-        let kubeconfig = folder.join(format!("kubeconfig-{}", uuid::Uuid::new_v4()));
+        let kubeconfig = directory.join(format!("kubeconfig-{}", uuid::Uuid::new_v4()));
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
         Self {
             kubeconfig,
@@ -173,8 +177,8 @@ impl Environment {
     }
 }
 
-/// Brings the custom resources in and waits until the cluster's garbage collector
-/// knows them, which takes it up to 30 s: before, what a sandbox owns does not go
+/// Creates the custom resource definitions, and waits until the cluster's garbage collector
+/// knows them. That takes up to 30 s. Before that, the objects of a sandbox are not deleted
 /// with it.
 async fn prepare(client: &Client) {
     for crd in [Sandbox::crd(), SandboxSession::crd()] {

@@ -1,4 +1,4 @@
-//! A Hutch process: the real binary, on ports of its own.
+//! A Hutch process: the real binary, on its own ports.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -11,17 +11,17 @@ use super::volume;
 use super::world::http;
 
 /// How long a start, an end or a line of the log may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is logged: enough to explain a failure, and in a bench what a user has.
+/// The log level: enough to explain a failure. A bench has the level that users have.
 const LOG: &str = if cfg!(debug_assertions) {
     "info,hutch=debug"
 } else {
     "info"
 };
 
-/// An argument of the tests alone: start the facade with authentication. Its keys
-/// are in the namespace of its sandboxes.
+/// An argument of the tests only: starts the facade with authentication. The API keys are
+/// in the namespace of the sandboxes.
 pub const KEYED: &str = "keyed";
 
 /// A running Hutch; dropping it kills it.
@@ -31,22 +31,22 @@ pub struct Hutch {
     role: &'static str,
 }
 
-/// One that runs in the cluster, as it was installed for [many tests](installed).
-/// These see nothing of it but its routes.
+/// A Hutch that is installed in the cluster for [many tests](installed). They use nothing
+/// but its routes.
 #[derive(Clone)]
 pub struct Installed {
     /// Base URL of its facade, with a key.
     pub url: String,
-    /// The tenant's namespace that the key leads to.
+    /// The namespace of the key's tenant.
     pub namespace: String,
 }
 
-/// Where tests are told of an [installed Hutch](Installed).
+/// The variables that name an [installed Hutch](Installed).
 pub const INSTALLED_URL: &str = "HUTCH_TEST_INSTALLED_URL";
 pub const INSTALLED_NAMESPACE: &str = "HUTCH_TEST_INSTALLED_NAMESPACE";
 
-/// The Hutch that tests of the contracts are to use instead of one of their own, one
-/// after another.
+/// The installed Hutch, if there is one. The tests of the contracts then use it one after
+/// another instead of their own.
 pub fn installed() -> Option<Installed> {
     Some(Installed {
         url: std::env::var(INSTALLED_URL).ok()?,
@@ -56,29 +56,29 @@ pub fn installed() -> Option<Installed> {
 
 impl Hutch {
     /// Starts `hutch ROLE` in `namespace`, with further arguments, and waits until
-    /// it is ready; its log is appended to a file in `folder`.
+    /// it is ready; its log is appended to a file in `directory`.
     pub async fn start(
         environment: &Environment,
         namespace: &str,
-        folder: &Path,
+        directory: &Path,
         role: &'static str,
         arguments: &[&str],
     ) -> Self {
-        let hutch = Self::spawn(environment, namespace, folder, role, arguments);
+        let hutch = Self::spawn(environment, namespace, directory, role, arguments);
         hutch.until_ready().await;
         hutch
     }
 
-    /// The same, without waiting for anything.
+    /// The same without waiting for anything.
     pub fn spawn(
         environment: &Environment,
         namespace: &str,
-        folder: &Path,
+        directory: &Path,
         role: &'static str,
         arguments: &[&str],
     ) -> Self {
-        let number = std::fs::read_dir(folder).unwrap().count();
-        let log = folder.join(format!("{number}-{role}.log"));
+        let number = std::fs::read_dir(directory).unwrap().count();
+        let log = directory.join(format!("{number}-{role}.log"));
         let hutch = Path::new(env!("CARGO_BIN_EXE_hutch"));
         let mut command = if role == "node" {
             Command::new(hutch.with_file_name("hutch-node"))
@@ -114,8 +114,8 @@ impl Hutch {
             .env("HUTCH_NODE_DRIVER", volume::driver(namespace))
             .env("HUTCH_CSI_DRIVER", volume::driver(namespace))
             .env("RUST_LOG", LOG)
-            // One of its own, which is there only where a test needs it: what a
-            // controller finds without an owner in there it deletes.
+            // Every test has its own. It exists only if a test needs it, because a
+            // controller deletes objects without an owner in it.
             .env("HUTCH_OPERATOR_NAMESPACE", format!("{namespace}-hutch"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -129,7 +129,7 @@ impl Hutch {
         }
     }
 
-    /// One that is there already.
+    /// The installed Hutch.
     pub fn installed(installed: Installed) -> Self {
         Self {
             process: Err(installed),
@@ -142,11 +142,11 @@ impl Hutch {
         self.process.as_mut().ok().expect("a process of the test's")
     }
 
-    /// Waits until the probe says that it is ready to work.
+    /// Waits until the readiness probe succeeds.
     pub async fn until_ready(&self) {
         let ready = format!("{}/readyz", self.ops().await);
         let http = http();
-        for _ in 0..PATIENCE.as_millis() / 50 {
+        for _ in 0..PROCESS_TIMEOUT.as_millis() / 50 {
             if http
                 .get(&ready)
                 .send()
@@ -166,17 +166,17 @@ impl Hutch {
         if let Err(installed) = &self.process {
             return installed.url.clone();
         }
-        self.said("REST on ").await
+        self.logged_after("REST on ").await
     }
 
     /// Base URL of probes and metrics.
     pub async fn ops(&self) -> String {
-        self.said("probes and metrics on ").await
+        self.logged_after("probes and metrics on ").await
     }
 
-    /// The word that follows `text` in the log, once it is there.
-    async fn said(&self, text: &str) -> String {
-        for _ in 0..PATIENCE.as_millis() / 20 {
+    /// Waits for `text` in the log, and returns the word that follows it.
+    async fn logged_after(&self, text: &str) -> String {
+        for _ in 0..PROCESS_TIMEOUT.as_millis() / 20 {
             let log = self.log();
             let found = log.lines().find_map(|line| line.split_once(text));
             if let Some((_, rest)) = found {
@@ -184,10 +184,10 @@ impl Hutch {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("hutch never said `{text}`; its log:\n{}", self.log());
+        panic!("hutch never logged `{text}`; its log:\n{}", self.log());
     }
 
-    /// All that it logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -203,15 +203,15 @@ impl Hutch {
         resident(self.pid())
     }
 
-    /// All that it measures, as text.
+    /// The metrics as text.
     pub async fn metrics(&self) -> String {
         let url = format!("{}/metrics", self.ops().await);
         let answer = http().get(url).send().await.unwrap();
         answer.text().await.unwrap()
     }
 
-    /// The value of a counter or gauge, all its labels added up; 0 where the
-    /// process has not told it yet.
+    /// The sum of a counter or gauge over all its labels; 0 if the process has not reported
+    /// it yet.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.metrics().await;
         text.lines()
@@ -220,7 +220,7 @@ impl Hutch {
             .sum()
     }
 
-    /// SIGKILL, and the end of the process.
+    /// Sends SIGKILL, and waits for the end of the process.
     pub fn kill(mut self) {
         self.child().kill().unwrap();
         self.child().wait().unwrap();
@@ -246,7 +246,7 @@ impl Hutch {
 
     /// Waits until the process has ended.
     pub async fn ends(mut self) -> ExitStatus {
-        for _ in 0..PATIENCE.as_millis() / 20 {
+        for _ in 0..PROCESS_TIMEOUT.as_millis() / 20 {
             if let Some(status) = self.child().try_wait().unwrap() {
                 return status;
             }

@@ -1,5 +1,4 @@
-//! A way to the API server on which the news of pods arrive late: what a watch
-//! tells has happened a while ago. Everything else passes as it is.
+//! A proxy to the API server that delays watches of pods. Everything else passes unchanged.
 
 use std::time::Duration;
 
@@ -22,21 +21,21 @@ use tokio::time::{Instant, sleep_until};
 use super::World;
 use super::environment::Environment;
 
-/// A server that passes requests on; dropping it ends it.
+/// A running proxy; dropping it ends it.
 pub struct Late {
-    /// The cluster, by that way.
+    /// The cluster through the proxy.
     pub environment: Environment,
     _kubeconfig: TempDir,
     _connections: JoinSet<()>,
 }
 
 impl Late {
-    /// Watches of pods tell everything `lag` after it has happened.
+    /// Starts a proxy that delays every event of a watch of pods by `lag`.
     pub async fn pods(world: &World, lag: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let environment = world.environment.edited(folder.path(), |cluster, user| {
+        let directory = tempfile::tempdir().unwrap();
+        let environment = world.environment.edited(directory.path(), |cluster, user| {
             *cluster = json!({"server": format!("http://{address}")});
             *user = json!({});
         });
@@ -50,7 +49,7 @@ impl Late {
         });
         Self {
             environment,
-            _kubeconfig: folder,
+            _kubeconfig: directory,
             _connections: connections,
         }
     }
@@ -69,7 +68,7 @@ async fn serve(connection: TcpStream, client: Client, lag: Duration) {
             Ok::<_, Error>(response.map(|body| late(body, lag)))
         }
     });
-    // Whoever asked may leave whenever it wants.
+    // A client may close its connection at any time.
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(connection), pass)
         .await;

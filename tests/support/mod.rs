@@ -1,7 +1,6 @@
-//! What every test on a real cluster stands on: the cluster itself, a namespace
-//! and a Hutch process of its own per test, a tenant's HTTP client, and, when a
-//! test fails, the objects, events and logs that explain it. Nothing here is a
-//! fake.
+//! The base of all tests on a real cluster: the cluster itself, a namespace and a Hutch
+//! process per test, HTTP clients, and the objects, events and logs that explain a failure.
+//! Only the drivers of `declared` are fakes.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,5 +1,5 @@
-//! A `hutch-node` for one test's namespace, with a state folder of its own. What it
-//! leaves mounted is ended with the test, by what its records say and nothing else.
+//! A `hutch-node` for one test's namespace, with its own state directory. At its end the
+//! test ends the mounters that its records name, and no others.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -26,12 +26,12 @@ pub struct Node {
 }
 
 impl World {
-    /// Starts `hutch-node` for the sandboxes here; buckets may be http.
+    /// Starts `hutch-node` for the sandboxes of this namespace. Buckets may use HTTP.
     pub async fn node(&self) -> Node {
         self.node_with(&["--allow-http-buckets"]).await
     }
 
-    /// Starts `hutch-node` for the sandboxes here, with further arguments.
+    /// Starts `hutch-node` for the sandboxes of this namespace, with further arguments.
     pub async fn node_with(&self, arguments: &[&str]) -> Node {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let state = tempfile::tempdir().unwrap();
@@ -44,7 +44,7 @@ impl World {
         node
     }
 
-    /// Gives a Secret other keys.
+    /// Changes the keys of a Secret.
     pub async fn change_secret(&self, name: &str, access_key: &str, secret_key: &str) {
         let change = json!({"stringData": {
             credentials::ACCESS_KEY_ID: access_key,
@@ -58,7 +58,7 @@ impl World {
             .unwrap();
     }
 
-    /// A Secret with keys.
+    /// Creates a Secret with S3 credentials.
     pub async fn secret(&self, name: &str, access_key: &str, secret_key: &str) {
         let secret: Secret = serde_json::from_value(json!({
             "metadata": {"name": name},
@@ -72,15 +72,15 @@ impl World {
         self.api().create(&params, &secret).await.unwrap();
     }
 
-    /// The Secret `keys` with the server's keys.
+    /// Creates the Secret `keys` with the server's S3 credentials.
     pub async fn keys(&self, s3: &S3) {
         self.secret("keys", &s3.access_key, &s3.secret_key).await;
     }
 }
 
 impl Node {
-    /// What a `hutch-node` that somebody else starts leaves in a state folder of the
-    /// host, and on it.
+    /// A state directory on the host for a `hutch-node` that the test starts in another
+    /// way. Its mounters end with this value.
     pub fn of_others() -> Self {
         Self {
             hutch: None,
@@ -89,7 +89,7 @@ impl Node {
         }
     }
 
-    /// Starts the process, on what an earlier one has left.
+    /// Starts the process with the state of an earlier one.
     pub async fn start(&mut self, world: &World) {
         let state = self.state.path().display().to_string();
         let name = world.node_name().await;
@@ -99,28 +99,28 @@ impl Node {
         all.extend(["--kubelet-dir", &kubelet]);
         all.extend(self.arguments.iter().map(String::as_str));
         self.hutch = Some(world.hutch("node", &all).await);
-        world.until_registered(&driver, true).await;
+        world.until_registered(&driver).await;
     }
 
     pub fn hutch(&self) -> &Hutch {
         self.hutch.as_ref().unwrap()
     }
 
-    /// SIGTERM, and its end in good order.
+    /// Sends SIGTERM. The process has to end without an error.
     pub async fn stop(&mut self) {
         if let Some(hutch) = self.hutch.take() {
             assert!(hutch.stop().await.success());
         }
     }
 
-    /// SIGKILL of the process; mounters live on.
+    /// Sends SIGKILL to the process. Its mounters keep running.
     pub fn kill(&mut self) {
         if let Some(hutch) = self.hutch.take() {
             hutch.kill();
         }
     }
 
-    /// The mounters that it has, by what its records say.
+    /// The mounters in its records.
     pub fn mounters(&self) -> Vec<Process> {
         let records = self.records().into_iter();
         let processes = records.filter_map(|record| {
@@ -152,12 +152,12 @@ impl Node {
             .collect()
     }
 
-    /// The state folder.
+    /// The state directory.
     pub fn state(&self) -> &Path {
         self.state.path()
     }
 
-    /// Its mounters' cgroups, those that exist.
+    /// The existing cgroups of its mounters.
     fn cgroups(&self) -> Vec<PathBuf> {
         let state = self.state.path().canonicalize().unwrap();
         let digest = names::digest(state.as_os_str().as_encoded_bytes(), 8);
@@ -169,11 +169,11 @@ impl Node {
         hierarchies
             .chain([PathBuf::from("/sys/fs/cgroup")])
             .map(|hierarchy| hierarchy.join(format!("hutch-node-{digest}")))
-            .filter(|folder| folder.is_dir())
+            .filter(|directory| directory.is_dir())
             .collect()
     }
 
-    /// What there is besides the process itself: mounters, records, cgroups.
+    /// Everything besides the process: mounters, records, cgroups.
     pub fn left(&self) -> Vec<String> {
         let mut all: Vec<_> = self
             .mounters()
@@ -184,7 +184,7 @@ impl Node {
         all.extend(
             self.cgroups()
                 .iter()
-                .map(|folder| folder.display().to_string()),
+                .map(|directory| directory.display().to_string()),
         );
         all
     }
@@ -193,11 +193,11 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
-        // One that was just being started has no record yet, but its cgroups.
+        // A mounter that is just being started has no record yet, but it has a cgroup.
         let grouped = self
             .cgroups()
             .into_iter()
-            .flat_map(|folder| members(&folder));
+            .flat_map(|directory| members(&directory));
         for mounter in self.mounters().into_iter().chain(grouped) {
             mounter.signal(Signal::KILL);
             let give_up = Instant::now() + KILL_TIMEOUT;
@@ -213,26 +213,26 @@ impl Drop for Node {
         // The kernel may need a moment after the last process.
         let give_up = Instant::now() + KILL_TIMEOUT;
         while !self.cgroups().is_empty() && Instant::now() < give_up {
-            for folder in self.cgroups() {
-                for inner in folders(&folder) {
+            for directory in self.cgroups() {
+                for inner in directories(&directory) {
                     let _ = std::fs::remove_dir(inner);
                 }
-                let _ = std::fs::remove_dir(&folder);
+                let _ = std::fs::remove_dir(&directory);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-fn folders(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+fn directories(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
     paths.filter(|path| path.is_dir()).collect()
 }
 
 /// The processes in the cgroups below one.
-fn members(folder: &Path) -> Vec<Process> {
-    let lists = folders(folder).into_iter();
+fn members(directory: &Path) -> Vec<Process> {
+    let lists = directories(directory).into_iter();
     let lists = lists.filter_map(|inner| std::fs::read_to_string(inner.join("cgroup.procs")).ok());
     let pids = lists.flat_map(|list| list.lines().map(str::to_owned).collect::<Vec<_>>());
     pids.filter_map(|pid| Process::of(pid.parse().ok()?))

@@ -1,5 +1,5 @@
-//! A PostgreSQL server of a test's own: Debian's binaries, the backend's schema,
-//! a port and a folder that nobody else has. Dropping it ends it.
+//! A PostgreSQL server for one test: Debian's binaries, the backend's schema, its own port
+//! and directory. Dropping it ends it.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -18,11 +18,11 @@ use tempfile::TempDir;
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// How long a start or an end may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running server, with the database and role `crush`.
 pub struct Postgres {
-    folder: TempDir,
+    directory: TempDir,
     pub port: u16,
     child: Option<Child>,
     /// Configuration parameters beyond the usual ones.
@@ -41,15 +41,15 @@ impl Postgres {
     /// The same, not started yet.
     pub async fn stopped() -> Self {
         let template = template().await;
-        let folder = folder();
+        let directory = directory();
         let copied = Command::new("cp")
             .arg("-a")
             .arg(template.path().join("data"))
-            .arg(folder.path())
+            .arg(directory.path())
             .status();
         assert!(copied.unwrap().success());
         Self {
-            folder,
+            directory,
             port: free_port(),
             child: None,
             parameters: Vec::new(),
@@ -61,11 +61,11 @@ impl Postgres {
     /// answers.
     pub async fn up(&mut self, parameters: &[&str]) {
         self.parameters = parameters.iter().map(ToString::to_string).collect();
-        let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
+        let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
         let mut command = as_postgres("postgres");
         command
             .arg("-D")
-            .arg(self.folder.path().join("data"))
+            .arg(self.directory.path().join("data"))
             .args(["-p", &self.port.to_string()])
             .args(["-c", "listen_addresses=127.0.0.1"])
             .args(["-c", "shared_buffers=16MB"])
@@ -73,7 +73,7 @@ impl Postgres {
             .arg("-c")
             .arg(format!(
                 "unix_socket_directories={}",
-                self.folder.path().display()
+                self.directory.path().display()
             ))
             .stdout(Stdio::null())
             .stderr(log);
@@ -81,7 +81,7 @@ impl Postgres {
             command.args(["-c", parameter]);
         }
         self.child = Some(command.spawn().expect("postgres starts"));
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + PROCESS_TIMEOUT;
         while self.superuser("postgres").await.is_err() {
             assert!(
                 Instant::now() < give_up,
@@ -92,7 +92,7 @@ impl Postgres {
         }
     }
 
-    /// Ends it: `INT` as a service would, `QUIT` as a crash.
+    /// Ends it: with `INT` as a service would, with `QUIT` as a crash.
     pub fn down(&mut self, signal: &str) {
         let Some(mut child) = self.child.take() else {
             return;
@@ -101,7 +101,7 @@ impl Postgres {
         let _ = Command::new("kill")
             .args([&format!("-{signal}"), &pid])
             .status();
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + PROCESS_TIMEOUT;
         while child.try_wait().unwrap().is_none() && Instant::now() < give_up {
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -109,9 +109,9 @@ impl Postgres {
         let _ = child.wait();
     }
 
-    /// The folder of its data.
+    /// The directory of its data.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.directory.path().join("data")
     }
 
     /// Gives a file to the user that the server runs as.
@@ -121,7 +121,7 @@ impl Postgres {
         }
     }
 
-    /// Rows of a statement of the superuser; without rows for several statements.
+    /// Runs a statement as superuser, and returns its rows. Several statements return none.
     pub async fn sql(&self, text: &str) -> Vec<PgRow> {
         let mut connection = self.superuser("crush").await.unwrap();
         let text = sqlx::AssertSqlSafe(text.to_owned());
@@ -130,7 +130,7 @@ impl Postgres {
         rows.unwrap()
     }
 
-    /// Makes a project, and a conversation `s-ID` of it.
+    /// Creates a project and its conversation `s-ID`.
     pub async fn project(&self, id: &str) {
         self.sql(&format!(
             "INSERT INTO projects (id, user_id, name) VALUES ('{id}', 'u', 'n'); \
@@ -157,7 +157,8 @@ impl Postgres {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
-    /// How a Hutch process gets here, over `port`; the password is the default.
+    /// The arguments with which a Hutch process connects over `port`. The password is the
+    /// default.
     pub fn flags(&self, port: u16) -> Vec<String> {
         vec![
             "--postgres-host=127.0.0.1".to_owned(),
@@ -165,7 +166,7 @@ impl Postgres {
         ]
     }
 
-    /// The same for a library user.
+    /// The same for a user of the library.
     pub fn target(&self, port: u16, password: &str, sslmode: &str) -> Target {
         Target::new(&DatabaseSettings {
             url: None,
@@ -180,12 +181,12 @@ impl Postgres {
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
     async fn superuser(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
         let options = PgConnectOptions::new_without_pgpass()
-            .socket(self.folder.path())
+            .socket(self.directory.path())
             .port(self.port)
             .username("postgres")
             .database(database);
@@ -199,8 +200,8 @@ impl Drop for Postgres {
     }
 }
 
-/// A folder with a fresh database cluster that has the schema, made when nobody
-/// uses one.
+/// A directory with a new database cluster that has the schema. All servers that run share
+/// one. It is created again if none runs.
 async fn template() -> Arc<TempDir> {
     static TEMPLATE: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
     static MAKING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -215,7 +216,7 @@ async fn template() -> Arc<TempDir> {
 }
 
 async fn make_template() -> TempDir {
-    let made = folder();
+    let made = directory();
     let output = as_postgres("initdb")
         .args([
             "--no-sync",
@@ -233,11 +234,11 @@ async fn make_template() -> TempDir {
         String::from_utf8_lossy(&output.stderr)
     );
     let mut postgres = Postgres {
-        folder: made,
+        directory: made,
         port: free_port(),
         child: None,
         parameters: Vec::new(),
-        _template: Arc::new(folder()),
+        _template: Arc::new(directory()),
     };
     postgres.up(&[]).await;
     let mut connection = postgres.superuser("postgres").await.unwrap();
@@ -245,20 +246,20 @@ async fn make_template() -> TempDir {
     connection.close().await.unwrap();
     postgres.sql(SCHEMA).await;
     postgres.down("INT");
-    let empty = folder();
-    std::mem::replace(&mut postgres.folder, empty)
+    let empty = directory();
+    std::mem::replace(&mut postgres.directory, empty)
 }
 
-/// An empty folder that the server's user can work in.
-fn folder() -> TempDir {
-    let folder = tempfile::Builder::new()
+/// An empty directory that the server's user may use.
+fn directory() -> TempDir {
+    let directory = tempfile::Builder::new()
         .prefix("hutch-postgres-")
         .tempdir_in("/tmp")
         .unwrap();
     if let Some((uid, gid)) = postgres_user() {
-        chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        chown(directory.path(), Some(uid), Some(gid)).unwrap();
     }
-    folder
+    directory
 }
 
 fn free_port() -> u16 {
@@ -266,7 +267,7 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A program of PostgreSQL's, as a user that it is content with: it refuses root.
+/// Runs a program of PostgreSQL as a user that it accepts: it refuses root.
 fn as_postgres(program: &str) -> Command {
     let mut command = Command::new(binary(program));
     command.current_dir("/tmp").stdin(Stdio::null());
@@ -276,7 +277,7 @@ fn as_postgres(program: &str) -> Command {
     command
 }
 
-/// User and group `postgres`; none where this process is not root anyway.
+/// User and group `postgres`; `None` if this process is not root.
 fn postgres_user() -> Option<(u32, u32)> {
     let us = std::fs::metadata("/proc/self").unwrap();
     if std::os::unix::fs::MetadataExt::uid(&us) != 0 {
@@ -288,7 +289,7 @@ fn postgres_user() -> Option<(u32, u32)> {
     Some((fields[2].parse().unwrap(), fields[3].parse().unwrap()))
 }
 
-/// The newest of Debian's, else what is in the path.
+/// The newest version of Debian's packages, or else the one in PATH.
 fn binary(program: &str) -> PathBuf {
     let installed = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -300,7 +301,7 @@ fn binary(program: &str) -> PathBuf {
         .collect();
     found.sort();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let elsewhere = std::env::split_paths(&path).map(|folder| folder.join(program));
+    let elsewhere = std::env::split_paths(&path).map(|directory| directory.join(program));
     found
         .pop()
         .or_else(|| elsewhere.into_iter().find(|path| path.is_file()))

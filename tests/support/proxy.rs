@@ -1,4 +1,5 @@
-//! A TCP proxy that can become a black hole: it accepts, and nothing passes.
+//! A TCP proxy that can become a black hole: it then accepts connections, and nothing
+//! passes.
 
 #![allow(dead_code, clippy::unwrap_used)]
 
@@ -11,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A way to a server on this machine.
+/// A proxy to a server on this machine.
 pub struct Proxy {
     pub port: u16,
     server: Arc<AtomicU16>,
@@ -48,9 +49,14 @@ impl Proxy {
         self.server.store(port, Ordering::Relaxed);
     }
 
-    /// Whether nothing passes. What is under way stays in the hole for ever.
-    pub fn black_hole(&self, on: bool) {
-        self.hole.send_replace(on);
+    /// Becomes a black hole. A connection that loses bytes in it passes nothing any more.
+    pub fn swallow_all(&self) {
+        self.hole.send_replace(true);
+    }
+
+    /// Ends the black hole.
+    pub fn pass_all(&self) {
+        self.hole.send_replace(false);
     }
 }
 

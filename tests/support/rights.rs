@@ -1,5 +1,5 @@
-//! The rights that a release of the chart has, and those that it has used, as the API
-//! server's audit log tells.
+//! The rights that a release of the chart has, and those that it has used according to the
+//! API server's audit log.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::chart::Release;
 /// Component, API group, resource with subresource, and verb.
 pub type Right = (String, String, String, String);
 
-/// What the roles of these components allow.
+/// The permissions of the roles of these components.
 pub async fn given(release: &Release, components: &[&str]) -> BTreeSet<Right> {
     let (client, name) = (&release.home.client, release.name());
     let own = ListParams::default().labels(&format!("app.kubernetes.io/instance={name}"));
@@ -51,7 +51,7 @@ fn all(component: &str, rule: &PolicyRule) -> Vec<Right> {
     rights
 }
 
-/// What these components have asked for, and what of it was forbidden.
+/// The rights that these components have used, and the requests that were forbidden.
 pub fn used(release: &Release, components: &[&str]) -> (BTreeSet<Right>, Vec<Value>) {
     let cluster = release.home.environment.require_test_cluster();
     let log = cluster.logs().join("audit.log");
@@ -59,7 +59,7 @@ pub fn used(release: &Release, components: &[&str]) -> (BTreeSet<Right>, Vec<Val
     let name = release.name();
     let (mut rights, mut forbidden) = (BTreeSet::new(), Vec::new());
     for line in log.lines() {
-        // The log of a whole test run is long, and ours are few of its lines.
+        // The log of a whole test run is long, and few of its lines are ours.
         if !line.contains(name) {
             continue;
         }
@@ -78,7 +78,7 @@ pub fn used(release: &Release, components: &[&str]) -> (BTreeSet<Right>, Vec<Val
         if let Some(sub) = object["subresource"].as_str() {
             resource = format!("{resource}/{sub}");
         }
-        // Admission says 403, too: only what RBAC decided counts.
+        // Admission also answers 403. Only decisions of RBAC count.
         let decision = &entry["annotations"]["authorization.k8s.io/decision"];
         if decision == "forbid" {
             forbidden.push(object.clone());

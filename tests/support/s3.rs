@@ -1,5 +1,5 @@
-//! A real S3 server, versitygw, that enforces its keys and keeps objects as plain
-//! files, so that a test sees what is in a bucket without a client.
+//! A real S3 server, versitygw. It enforces its keys and stores objects as plain files, so
+//! a test can look into a bucket without a client.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -14,29 +14,29 @@ use hutch_testcluster::{Cluster, Options};
 use tempfile::TempDir;
 
 /// How long the server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A server on a loopback port of its own; dropping it kills it.
+/// A server on its own loopback port; dropping it kills it.
 pub struct S3 {
     child: Child,
     host: String,
-    /// Whether it speaks TLS.
+    /// True if it uses TLS.
     tls: bool,
-    folder: TempDir,
+    directory: TempDir,
     pub port: u16,
-    /// The one account that it knows.
+    /// Its only account.
     pub access_key: String,
     pub secret_key: String,
 }
 
 impl S3 {
-    /// Starts one with keys of its own and a bucket `data`.
+    /// Starts a server with new keys and a bucket `data`.
     pub async fn start() -> Self {
         Self::start_on("127.0.0.1", None).await
     }
 
-    /// The same on an address of this machine, and where there is a certificate with
-    /// its key (files) with TLS.
+    /// The same on an address of this machine. It uses TLS if there is a certificate with
+    /// its key (files).
     pub async fn start_on(host: &str, tls: Option<(PathBuf, PathBuf)>) -> Self {
         let host = host.to_owned();
         let started = tokio::task::spawn_blocking(move || Self::start_now(host, tls));
@@ -44,14 +44,14 @@ impl S3 {
     }
 
     fn start_now(host: String, tls: Option<(PathBuf, PathBuf)>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let (access_key, secret_key) = (random("AKIA"), random("secret"));
-        let objects = folder.path().join("objects");
+        let objects = directory.path().join("objects");
         std::fs::create_dir(&objects).unwrap();
         let listener = TcpListener::bind((host.as_str(), 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let log = File::create(folder.path().join("log")).unwrap();
+        let log = File::create(directory.path().join("log")).unwrap();
         let mut command = Command::new(program());
         command.args(["--port", &format!("{host}:{port}")]);
         if let Some((certificate, key)) = &tls {
@@ -71,7 +71,7 @@ impl S3 {
             child,
             host,
             tls: tls.is_some(),
-            folder,
+            directory,
             port,
             access_key,
             secret_key,
@@ -81,16 +81,16 @@ impl S3 {
         server
     }
 
-    /// From now on its account has another key.
+    /// Gives its account another key.
     pub fn change_key(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.secret_key = random("secret");
-        let log = File::create(self.folder.path().join("log")).unwrap();
+        let log = File::create(self.directory.path().join("log")).unwrap();
         let address = format!("{}:{}", self.host, self.port);
         self.child = Command::new(program())
             .args(["--port", &address, "posix"])
-            .arg(self.folder.path().join("objects"))
+            .arg(self.directory.path().join("objects"))
             .env("ROOT_ACCESS_KEY", &self.access_key)
             .env("ROOT_SECRET_KEY", &self.secret_key)
             .stdin(Stdio::null())
@@ -102,7 +102,7 @@ impl S3 {
     }
 
     fn until_open(&self) {
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + START_TIMEOUT;
         while TcpStream::connect((self.host.as_str(), self.port)).is_err() {
             assert!(Instant::now() < give_up, "the S3 server does not listen");
             std::thread::sleep(Duration::from_millis(20));
@@ -120,7 +120,7 @@ impl S3 {
         std::fs::create_dir(self.path(bucket, "")).unwrap();
     }
 
-    /// What is in an object; none where there is none.
+    /// The content of an object; `None` if there is none.
     pub fn get(&self, bucket: &str, key: &str) -> Option<String> {
         std::fs::read_to_string(self.path(bucket, key)).ok()
     }
@@ -132,9 +132,9 @@ impl S3 {
         std::fs::write(path, text).unwrap();
     }
 
-    /// Where an object lies.
+    /// The file of an object.
     pub fn path(&self, bucket: &str, key: &str) -> PathBuf {
-        self.folder.path().join("objects").join(bucket).join(key)
+        self.directory.path().join("objects").join(bucket).join(key)
     }
 
     /// Sends a signal, such as `STOP`.
@@ -173,7 +173,7 @@ impl Drop for S3 {
     }
 }
 
-/// What `testcluster run` has built, or builds now.
+/// The binary that `testcluster run` has built. It is built now if it is missing.
 fn program() -> PathBuf {
     match std::env::var_os("HUTCH_VERSITYGW") {
         Some(path) => path.into(),

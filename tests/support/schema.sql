@@ -1,5 +1,5 @@
--- The backend's schema, as the contract has it, and a role that has the rights
--- of the contract and no others.
+-- The backend's schema, as in the contract, and a role with the rights of the
+-- contract and no others.
 
 CREATE TABLE projects (
     id TEXT PRIMARY KEY,
@@ -51,7 +51,7 @@ CREATE ROLE crush LOGIN PASSWORD '123456';
 GRANT SELECT ON sessions TO crush;
 GRANT SELECT, UPDATE ON projects TO crush;
 
--- For the tests: every write to projects, whoever made it.
+-- For the tests: every write to projects, by any role.
 CREATE TABLE writes (
     number BIGSERIAL,
     project TEXT,

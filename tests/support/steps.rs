@@ -1,6 +1,5 @@
-//! What tests of the controllers do to a world besides creating sandboxes: apply
-//! manifests as a user would, change and delete objects, read conditions, and
-//! keep the history of its pods.
+//! Steps of tests of the controllers: apply manifests as a user would, change and delete
+//! objects, read conditions, and record the history of pods.
 
 use std::io::Write;
 use std::process::{Output, Stdio};
@@ -12,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::watcher::{self, Event, watcher};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::World;
@@ -20,8 +19,8 @@ use super::world::eventually;
 use hutch_api::{Sandbox, labels};
 
 impl World {
-    /// `kubectl ARGUMENTS` here, fed with `input`: what it printed, or what it
-    /// complained of.
+    /// Runs `kubectl ARGUMENTS` in this namespace with `input` on stdin. Returns its output
+    /// or its errors.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let mut command = self.environment.kubectl();
         command
@@ -60,6 +59,18 @@ impl World {
             .unwrap()
     }
 
+    /// Sets `spec.suspended`.
+    pub async fn suspend(&self, name: &str) {
+        let patch = json!({"spec": {"suspended": true}});
+        self.patch(name, patch).await;
+    }
+
+    /// Clears `spec.suspended`.
+    pub async fn resume(&self, name: &str) {
+        let patch = json!({"spec": {"suspended": false}});
+        self.patch(name, patch).await;
+    }
+
     /// Deletes the sandbox and waits until it is gone.
     pub async fn delete(&self, name: &str) {
         let api = self.sandboxes();
@@ -69,20 +80,20 @@ impl World {
 
     /// The condition of that type, once it has that reason.
     pub async fn condition(&self, name: &str, kind: &str, reason: &str) -> Condition {
-        let told = |sandbox: &Sandbox| {
+        let reported = |sandbox: &Sandbox| {
             condition(sandbox, kind).is_some_and(|found| found.reason == reason)
         };
-        let sandbox = self.sandbox(name, told).await;
+        let sandbox = self.sandbox(name, reported).await;
         condition(&sandbox, kind).unwrap().clone()
     }
 
-    /// Names of all claims here, in order.
+    /// The names of all claims of this namespace, in order.
     pub async fn claim_names(&self) -> Vec<String> {
         let claims = self.claims().list(&ListParams::default()).await.unwrap();
         claims.iter().map(ResourceExt::name_any).collect()
     }
 
-    /// The pod of that name, once it is another than `uid`, runs and is ready.
+    /// The pod of that name, once it is another one than `uid`, runs and is ready.
     pub async fn next_pod(&self, name: &str, uid: &str) -> Pod {
         self.ready_with(name, |status_uid| status_uid != uid).await;
         self.pods().get(name).await.unwrap()
@@ -100,7 +111,7 @@ impl World {
         .await
     }
 
-    /// The history of the pods here, from now on.
+    /// Records the history of the pods of this namespace from now on.
     pub fn history(&self) -> History {
         History::record(self)
     }
@@ -112,15 +123,15 @@ pub fn condition<'a>(sandbox: &'a Sandbox, kind: &str) -> Option<&'a Condition> 
     status.conditions.iter().find(|found| found.type_ == kind)
 }
 
-/// Every change of the pods of a namespace, as a watch told it.
+/// Every change of the pods of a namespace, as a watch reported it.
 pub struct History {
     task: JoinHandle<()>,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<PodChange>>>,
 }
 
-/// One change: which pod, of which sandbox, and whether it lives after it.
+/// One change: the pod, its sandbox, and true if the pod lives after it.
 #[derive(Clone, Debug)]
-struct Seen {
+struct PodChange {
     pod: String,
     sandbox: String,
     lives: bool,
@@ -128,7 +139,7 @@ struct Seen {
 
 impl History {
     fn record(world: &World) -> Self {
-        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let seen = Arc::<Mutex<Vec<PodChange>>>::default();
         let (pods, log) = (world.pods(), Arc::clone(&seen));
         let task = tokio::spawn(async move {
             let mut events = std::pin::pin!(watcher(pods, watcher::Config::default()));
@@ -145,8 +156,8 @@ impl History {
         Self { task, seen }
     }
 
-    /// Checks I1: at no time a sandbox had two pods that lived. Returns how many
-    /// pods each sandbox UID has had, once the history has come to `latest`.
+    /// Checks that no sandbox ever had two live pods. Returns the number of pods of each
+    /// sandbox UID, once the history contains `latest`.
     pub async fn check(&self, latest: &Pod) -> std::collections::HashMap<String, usize> {
         let uid = latest.uid().unwrap();
         eventually("the history has the last pod", async || {
@@ -181,11 +192,11 @@ impl Drop for History {
     }
 }
 
-fn change(pod: &Pod, there: bool) -> Seen {
+fn change(pod: &Pod, there: bool) -> PodChange {
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref());
     let uid = pod.labels().get(labels::SANDBOX_UID);
-    Seen {
+    PodChange {
         pod: pod.uid().unwrap_or_default(),
         sandbox: uid.cloned().unwrap_or_default(),
         lives: there && !matches!(phase, Some("Failed" | "Succeeded")),

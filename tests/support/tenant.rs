@@ -1,5 +1,5 @@
-//! A client of the tenant contract, as existing ones behave: a header names the
-//! sandbox, bodies are JSON, requests time out after 30 s.
+//! A client of the tenant API that behaves like existing ones: a header names the sandbox,
+//! bodies are JSON, and requests time out after 30 s.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::world::eventually;
 
-/// A client that speaks of one sandbox.
+/// A client for one sandbox.
 #[derive(Clone)]
 pub struct Tenant {
     http: reqwest::Client,
@@ -67,7 +67,7 @@ impl Tenant {
         }
     }
 
-    /// The same client, about another sandbox.
+    /// The same client for another sandbox.
     pub fn about(&self, id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -188,8 +188,8 @@ impl Tenant {
         result["stdout"].as_str().unwrap().to_owned()
     }
 
-    /// Begins a command of a session; it runs when this returns, and writes
-    /// `mark` (an absolute path) before anything else.
+    /// Begins a command of a session. It runs when this returns. Before anything else, it
+    /// creates `mark` (an absolute path).
     pub async fn begin_in(&self, session: &str, mark: &str, command: &str) -> JoinHandle<Answer> {
         let (tenant, session) = (self.clone(), session.to_owned());
         let command = format!("touch {mark}; {command}");
@@ -211,13 +211,13 @@ impl Tenant {
         data["content"].as_str().unwrap().to_owned()
     }
 
-    /// What `/files/exists` says.
+    /// The answer of `/files/exists`.
     pub async fn exists(&self, path: &str) -> bool {
         let data = self.get("/files/exists", &[("path", path)]).await.ok();
         data["exists"].as_bool().unwrap()
     }
 
-    /// Waits until there is something at that path.
+    /// Waits until the path exists.
     pub async fn until_exists(&self, path: &str) {
         let what = format!("{path} exists");
         eventually(&what, async || self.exists(path).await.then_some(())).await;

@@ -1,5 +1,5 @@
-//! Buckets as volumes of ordinary pods: volume, claim and Secret written by hand,
-//! as the contract of CSI-s3 has them, and a pod that Pod Security calls restricted.
+//! Buckets as volumes of ordinary pods. Volume, claim and Secret are written by hand, as
+//! the contract of CSI-s3 has them. The pod is "restricted" for Pod Security.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::world::eventually;
 use super::{S3, World};
 use hutch_api::credentials;
 
-/// A volume to be, and all that goes with it under one name.
+/// A volume, and the objects of the same name that it needs.
 pub struct Volume {
     pub name: String,
     pub handle: String,
@@ -22,7 +22,7 @@ pub struct Volume {
     pub endpoint: String,
     pub access_key: String,
     pub secret_key: String,
-    /// Whether the pod asks for a volume that refuses writes.
+    /// True if the pod mounts the volume read-only.
     pub read_only: bool,
 }
 
@@ -42,14 +42,14 @@ impl Volume {
     }
 }
 
-/// Name of the CSI driver of a namespace's `hutch-node`, short as it is part of a
-/// socket's path.
+/// The name of the CSI driver of a namespace's `hutch-node`. It is short because it is a
+/// part of a socket's path.
 pub fn driver(namespace: &str) -> String {
     format!("{namespace}.s3")
 }
 
 impl World {
-    /// The driver of this test, with the object that tells the cluster of it.
+    /// Creates the object that announces this test's driver, and returns the driver's name.
     pub async fn driver(&self) -> String {
         let name = driver(&self.namespace);
         let manifest = include_str!("../../config/rbac/driver.yaml");
@@ -64,7 +64,7 @@ impl World {
         name
     }
 
-    /// What goes when this namespace goes.
+    /// An owner reference: its object is deleted with this namespace.
     async fn owner(&self) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
         let api = Api::<Namespace>::all(self.client.clone());
         api.get(&self.namespace)
@@ -74,7 +74,7 @@ impl World {
             .unwrap()
     }
 
-    /// The kubelet's folder.
+    /// The kubelet's directory.
     pub fn kubelet(&self) -> PathBuf {
         let cluster = self.environment.cluster.as_ref();
         cluster.map_or("/var/lib/kubelet".into(), |cluster| {
@@ -82,19 +82,29 @@ impl World {
         })
     }
 
-    /// Waits until the kubelet knows, or knows no more, the driver of that name.
-    pub async fn until_registered(&self, driver: &str, wanted: bool) {
-        let api = Api::<CSINode>::all(self.client.clone());
-        let node = self.node_name().await;
-        eventually("the driver is registered as wanted", async || {
-            let node = api.get(&node).await.unwrap();
-            let known = node.spec.drivers.iter().any(|known| known.name == driver);
-            (known == wanted).then_some(())
+    /// Waits until the kubelet knows the driver of that name.
+    pub async fn until_registered(&self, driver: &str) {
+        eventually("the driver is registered", async || {
+            self.is_registered(driver).await.then_some(())
         })
         .await;
     }
 
-    /// Makes the volume's Secret, or changes it.
+    /// Waits until the kubelet no longer knows the driver of that name.
+    pub async fn until_unregistered(&self, driver: &str) {
+        eventually("the driver is no longer registered", async || {
+            (!self.is_registered(driver).await).then_some(())
+        })
+        .await;
+    }
+
+    async fn is_registered(&self, driver: &str) -> bool {
+        let api = Api::<CSINode>::all(self.client.clone());
+        let node = api.get(&self.node_name().await).await.unwrap();
+        node.spec.drivers.iter().any(|known| known.name == driver)
+    }
+
+    /// Creates or changes the volume's Secret.
     pub async fn secret_of(&self, volume: &Volume) {
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": volume.name},
@@ -107,7 +117,7 @@ impl World {
         self.apply(&secret.to_string()).unwrap();
     }
 
-    /// Makes the volume, its claim and its Secret.
+    /// Creates the volume, its claim and its Secret.
     pub async fn make(&self, volume: &Volume) {
         self.secret_of(volume).await;
         let (name, namespace) = (&volume.name, &self.namespace);
@@ -133,7 +143,7 @@ impl World {
         self.apply(&all.to_string()).unwrap();
     }
 
-    /// Makes the volume and a pod of its name that has it at `/mnt/b`.
+    /// Creates the volume, and a pod of the same name that mounts it at `/mnt/b`.
     pub async fn make_with_pod(&self, volume: &Volume) {
         self.make(volume).await;
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": volume.name}, "spec": {
@@ -162,12 +172,12 @@ impl World {
         .await
     }
 
-    /// What a shell in the pod prints, or complains of.
+    /// Runs a script in the pod. Returns its output or its errors.
     pub fn sh(&self, pod: &str, command: &str) -> Result<String, String> {
         self.kubectl(&["exec", pod, "--", "sh", "-c", command], "")
     }
 
-    /// Waits until a pod's events have a text with those words.
+    /// Waits until an event of a pod contains that text.
     pub async fn complaint(&self, pod: &str, words: &[&str]) -> String {
         eventually(&format!("{pod}'s events say {words:?}"), async || {
             let wanted = |text: &String| words.iter().all(|word| text.contains(word));
@@ -192,8 +202,7 @@ impl World {
         }
     }
 
-    /// What the machine's mount table and the kubelet's folders have of this test's
-    /// driver.
+    /// The mounts and the directories of this test's driver on this machine.
     pub fn on_the_host(&self, pods: &[Pod]) -> Vec<String> {
         let driver = driver(&self.namespace);
         let uids: Vec<_> = pods.iter().filter_map(ResourceExt::uid).collect();
@@ -214,7 +223,7 @@ impl World {
     }
 }
 
-fn entries(folder: &Path) -> impl Iterator<Item = String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+fn entries(directory: &Path) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.path().display().to_string())
 }

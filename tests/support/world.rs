@@ -1,5 +1,5 @@
-//! The world of one test: a namespace of its own, and what is needed to look
-//! into it. When the test fails, it prints what a person would ask for first.
+//! The world of one test: its namespace, and everything that is needed to observe it. When
+//! the test fails, it prints objects, events and the end of the logs.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -16,22 +16,22 @@ use super::{Hutch, Tenant};
 use hutch_api::{Phase, Sandbox, SandboxSpec};
 use hutch_core::names;
 
-/// How long anything that is waited for may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The limit of every wait.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Lines of each log that a failed test prints.
 const LOG_LINES: usize = 60;
 
-/// A namespace of its own, or a tenant's of an installed Hutch, emptied.
+/// The test's own namespace, or the emptied namespace of a tenant of an installed Hutch.
 pub struct World {
     pub environment: &'static Environment,
     pub namespace: String,
     pub client: Client,
     /// Logs of the Hutch processes.
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl World {
-    /// A fresh namespace on the current cluster.
+    /// Creates a namespace on the current cluster.
     pub async fn new(test: &str) -> Self {
         Self::on(
             tokio::task::spawn_blocking(environment::current)
@@ -42,7 +42,7 @@ impl World {
         .await
     }
 
-    /// A fresh namespace on that cluster.
+    /// Creates a namespace on that cluster.
     pub async fn on(environment: &'static Environment, test: &str) -> Self {
         let client = environment.client().await;
         let shared = installed();
@@ -54,7 +54,7 @@ impl World {
             environment,
             namespace,
             client,
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
         };
         if shared.is_some() {
             world.empty().await;
@@ -62,7 +62,7 @@ impl World {
         world
     }
 
-    /// Takes away what the test before this one has left.
+    /// Deletes what the previous test has left.
     async fn empty(&self) {
         let (delete, all) = (DeleteParams::foreground(), ListParams::default());
         let deleted = self.sandboxes().delete_collection(&delete, &all).await;
@@ -75,13 +75,20 @@ impl World {
         .await;
     }
 
-    /// Starts `hutch ROLE` here.
+    /// Starts `hutch ROLE` in this namespace.
     pub async fn hutch(&self, role: &'static str, arguments: &[&str]) -> Hutch {
-        let folder = self.folder.path();
-        Hutch::start(self.environment, &self.namespace, folder, role, arguments).await
+        let directory = self.directory.path();
+        Hutch::start(
+            self.environment,
+            &self.namespace,
+            directory,
+            role,
+            arguments,
+        )
+        .await
     }
 
-    /// Starts `hutch ROLE` here with another way to the cluster, and waits for
+    /// Starts `hutch ROLE` in this namespace with another kubeconfig, and waits for
     /// nothing.
     pub fn hutch_on(
         &self,
@@ -89,12 +96,12 @@ impl World {
         role: &'static str,
         arguments: &[&str],
     ) -> Hutch {
-        let folder = self.folder.path();
-        Hutch::spawn(environment, &self.namespace, folder, role, arguments)
+        let directory = self.directory.path();
+        Hutch::spawn(environment, &self.namespace, directory, role, arguments)
     }
 
-    /// Starts `hutch run` here; where one is installed it is that one, which has
-    /// settings of its own.
+    /// Starts `hutch run` in this namespace. If a Hutch is installed, it is used instead,
+    /// with its own settings.
     pub async fn facade(&self, arguments: &[&str]) -> Hutch {
         match installed() {
             Some(installed) if arguments.is_empty() => Hutch::installed(installed),
@@ -103,7 +110,7 @@ impl World {
         }
     }
 
-    /// Starts `hutch run` here, and a client for the sandbox `id`.
+    /// Starts `hutch run` in this namespace, and a client for the sandbox `id`.
     pub async fn with_tenant(&self, id: &str, arguments: &[&str]) -> (Hutch, Tenant) {
         let hutch = self.facade(arguments).await;
         let tenant = Tenant::new(&hutch.url().await, id);
@@ -129,7 +136,7 @@ impl World {
         self.api()
     }
 
-    /// Objects of any namespaced kind, here.
+    /// Objects of any namespaced kind in this namespace.
     pub fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
@@ -201,7 +208,7 @@ impl World {
         .await;
     }
 
-    /// Reasons and texts of the events here.
+    /// Reasons and texts of the events of this namespace.
     pub async fn events(&self) -> Vec<(String, String)> {
         let events = self
             .api::<Event>()
@@ -239,7 +246,7 @@ impl World {
             "{}",
             kubectl(&["get", "events", "--sort-by=.lastTimestamp"])
         );
-        for entry in std::fs::read_dir(self.folder.path())
+        for entry in std::fs::read_dir(self.directory.path())
             .into_iter()
             .flatten()
             .flatten()
@@ -263,7 +270,7 @@ impl Drop for World {
         if installed().is_some() {
             return;
         }
-        // A thread of its own: this may run inside an async runtime.
+        // A separate thread, because this may run inside an async runtime.
         let (client, namespace) = (self.client.clone(), self.namespace.clone());
         let delete = async move {
             let api = Api::<Namespace>::all(client);
@@ -276,7 +283,7 @@ impl Drop for World {
     }
 }
 
-/// A fresh namespace.
+/// Creates a namespace.
 async fn made(client: &Client, test: &str) -> String {
     let mut namespace = Namespace::default();
     namespace.metadata.generate_name = Some(format!("{test}-"));
@@ -288,28 +295,28 @@ async fn made(client: &Client, test: &str) -> String {
 /// Looks again and again until `look` returns a value. One look may take as long as all
 /// of them: it may be a request to a sandbox that starts.
 pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-    let give_up = tokio::time::Instant::now() + PATIENCE;
+    let give_up = tokio::time::Instant::now() + WAIT_TIMEOUT;
     loop {
-        let looked = tokio::time::timeout(PATIENCE, look()).await;
-        let looked = looked.unwrap_or_else(|_| panic!("one look took {PATIENCE:?}: {what}"));
+        let looked = tokio::time::timeout(WAIT_TIMEOUT, look()).await;
+        let looked = looked.unwrap_or_else(|_| panic!("one look took {WAIT_TIMEOUT:?}: {what}"));
         if let Some(found) = looked {
             return found;
         }
         assert!(
             tokio::time::Instant::now() < give_up,
-            "not within {PATIENCE:?}: {what}"
+            "not within {WAIT_TIMEOUT:?}: {what}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// An HTTP client whose requests end within [`PATIENCE`].
+/// An HTTP client whose requests end within [`WAIT_TIMEOUT`].
 pub fn http() -> reqwest::Client {
-    let client = reqwest::Client::builder().timeout(PATIENCE);
+    let client = reqwest::Client::builder().timeout(WAIT_TIMEOUT);
     client.build().expect("an HTTP client can be made")
 }
 
-/// The agent of a sandbox, as the host sees it.
+/// The process ID of a sandbox's agent on this machine.
 pub async fn agent_pid(world: &World, id: &str) -> u32 {
     let uid = world.sandbox_of(id).await.status.unwrap().pod_uid.unwrap();
     let mark = format!("pod{uid}");

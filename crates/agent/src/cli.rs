@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-/// What the command line asks for.
+/// The request of the command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Serve as the sandbox's first process.
@@ -89,7 +89,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Command, String> {
         ("connect", []) => Ok(Command::Connect { start: false }),
         ("connect", [start]) if start == "--start" => Ok(Command::Connect { start: true }),
         ("install", [directory]) if !directory.is_empty() => Ok(Command::Install(directory.into())),
-        ("install", _) => Err("install takes one folder: hutch-agent install DIR".into()),
+        ("install", _) => Err("install takes one directory: hutch-agent install DIR".into()),
         ("--version" | "-V" | "version", _) => Ok(Command::Print(version())),
         ("--help" | "-h" | "help", _) => Ok(Command::Print(HELP.into())),
         (name, _) => Err(format!(

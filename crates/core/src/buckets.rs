@@ -6,59 +6,6 @@ use k8s_openapi::api::core::v1::Pod;
 use super::names;
 use hutch_api::{Bucket, BucketStatus, CONTAINER, Mechanism, Sandbox, annotations};
 
-/// Reasons why a bucket is not mounted: of its status, and so of the condition
-/// BucketsReady and of the facade's answers.
-pub mod reasons {
-    /// Nothing on the pod's node can mount buckets.
-    pub const NO_MOUNTER: &str = "NoMounter";
-    /// The Secret, or one of its keys, is not there or may not be used.
-    pub const NO_CREDENTIALS: &str = "NoCredentials";
-    /// The S3 service refuses the credentials.
-    pub const ACCESS_DENIED: &str = "AccessDenied";
-    /// The S3 service has no such bucket.
-    pub const NO_SUCH_BUCKET: &str = "NoSuchBucket";
-    /// The S3 service cannot be reached, or does not answer.
-    pub const UNREACHABLE: &str = "EndpointUnreachable";
-    /// The endpoint is `http` and the settings do not allow that.
-    pub const INSECURE: &str = "InsecureEndpoint";
-    /// An option of the spec is not allowed, or the mounter does not know it.
-    pub const BAD_OPTION: &str = "BadOption";
-    /// Something in the container is in the way of the mount point.
-    pub const PATH_TAKEN: &str = "PathTaken";
-    /// A process in the sandbox uses the mount.
-    pub const BUSY: &str = "Busy";
-    /// The volume's handle is used by another tenant, or with other credentials.
-    pub const HANDLE_IN_USE: &str = "HandleInUse";
-    /// The mounter failed for another reason.
-    pub const MOUNTER_FAILED: &str = "MounterFailed";
-    /// Nothing is wrong so far: it is being mounted.
-    pub const MOUNTING: &str = "Mounting";
-    /// The pod has it as a volume of another entry than the spec's present one.
-    pub const SPEC_CHANGED: &str = "SpecChanged";
-
-    /// The reason as it is written here; another one is the mounter's failure.
-    pub fn named(reason: &str) -> &'static str {
-        const ALL: [&str; 12] = [
-            NO_MOUNTER,
-            NO_CREDENTIALS,
-            ACCESS_DENIED,
-            NO_SUCH_BUCKET,
-            UNREACHABLE,
-            INSECURE,
-            BAD_OPTION,
-            PATH_TAKEN,
-            BUSY,
-            HANDLE_IN_USE,
-            MOUNTING,
-            SPEC_CHANGED,
-        ];
-        let found = ALL.into_iter().find(|known| *known == reason);
-        found.unwrap_or(MOUNTER_FAILED)
-    }
-}
-
-pub use super::s3::S3Credentials;
-
 /// True if a bucket can have the name: the rule of `buckets[].bucket`.
 pub fn is_bucket_name(name: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -215,12 +162,6 @@ mod tests {
         assert!(is_outdated(&pod, &other));
         other.name = "new".into();
         assert!(!is_outdated(&pod, &other));
-    }
-
-    #[test]
-    fn an_unknown_reason_is_the_mounters_failure() {
-        assert_eq!(reasons::named("AccessDenied"), reasons::ACCESS_DENIED);
-        assert_eq!(reasons::named("no reason\n"), reasons::MOUNTER_FAILED);
     }
 
     #[test]

@@ -31,7 +31,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// What the reason means and what a user can do.
+            /// The meaning of the reason, and the action that a user can take.
             const fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$name => $meaning,)+

@@ -37,7 +37,7 @@ for base in "" /run /var/tmp /tmp /dev/shm; do
     part=
 done
 if [ -z "$part" ]; then
-    echo "no folder that programs can be put into and run from: mount an emptyDir at /tmp" >&2
+    echo "no directory that programs can be put into and run from: mount an emptyDir at /tmp" >&2
     exit 70
 fi
 echo ready

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::mountinfo;
 
-/// How long the kernel may take to release a cgroup whose processes have ended.
+/// Timeout of the removal of a cgroup whose processes have ended.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The cgroups of the mounters of one state directory.

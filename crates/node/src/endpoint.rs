@@ -34,7 +34,7 @@ pub async fn check(endpoint: &str) -> Result<(), Error> {
     };
     if found.any(|address| is_refused(address.ip())) {
         return Err(Error::Unreachable(format!(
-            "{endpoint} is at an address that is never asked for buckets"
+            "{endpoint} has an address that is refused, because it holds no buckets"
         )));
     }
     Ok(())

@@ -9,7 +9,7 @@
 //! | the input | `source` (one bucket, its options and its credentials), `endpoint` (addresses that are refused), `options` (the options of `s3fs` that a user may set) |
 //! | the mounter | `s3fs` (its command line and its output) |
 //! | the kernel calls | `ns_helper` (child processes with one thread, which work in another mount namespace), `mountinfo` (reads the list of mounts), `process` (a process by PID and start time), `cgroup` (a cgroup per mounter) |
-//! | the core | `mounts` (one verified mounter per ID, attached to places), `error` (the reasons for a failure) |
+//! | the core | `mounts` (one verified mounter per ID, attached to targets), `error` (the reasons for a failure) |
 //! | the users of the core | `live` (mounts buckets into running containers), `csi` (the CSI driver, which makes buckets volumes of pods) |
 //! | shared by `live` and `csi` | `container` (finds a container on this node), `refusals` (reports a volume's failure in the sandbox's status) |
 //!
@@ -34,7 +34,7 @@ mod settings;
 mod source;
 
 use error::Error;
-use mounts::{MountSettings, Mounts, Place};
+use mounts::{MountSettings, MountTarget, Mounts};
 pub use process::Process;
 use refusals::{Refusal, Refusals};
 pub use settings::NodeSettings;

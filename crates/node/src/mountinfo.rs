@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mount_that_is_seen_is_the_one_that_none_covers() {
+    fn the_visible_mount_is_the_one_that_no_other_covers() {
         let text = "70 71 0:40 / /data rw - fuse.s3fs dead rw\n\
                     71 46 0:41 / /data rw - fuse.s3fs alive rw\n\
                     72 46 0:42 / /other rw - tmpfs x rw\n";

@@ -1,15 +1,18 @@
 //! Builds the parts of `hutch-node` from its settings and joins them. At shutdown the CSI
 //! driver and the live mounts stop first, then the watches. Mounts stay for the next process.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kube::Client;
 use prometheus_client::registry::Registry;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::csi::{Csi, CsiSettings};
+use crate::csi::{Csi, CsiSettings, ServeError};
 use crate::live::{Live, LiveSettings};
 use crate::settings::NodeSettings;
 use crate::{MountSettings, Mounts, Refusals};
@@ -19,8 +22,8 @@ use hutch_kube::node::NodeCaches;
 use hutch_kube::watches::Watches;
 use hutch_process::{Ops, cancel_on_signal, listen};
 
-/// How long the runtime waits for blocked threads. A probe of a hung mount may block one
-/// without limit.
+/// Limit of the wait for blocked threads at the end. A probe of a hung mount may block one
+/// for ever.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs until SIGTERM or SIGINT, or only ends the mounts with `--end-mounts`.
@@ -60,7 +63,7 @@ async fn open(
     let at = state.display().to_string();
     Mounts::open(MountSettings { state, ca_file }, registry)
         .await
-        .with_context(|| format!("the state folder {at} cannot be used: see --state-dir"))
+        .with_context(|| format!("the state directory {at} cannot be used: see --state-dir"))
 }
 
 async fn serve(settings: NodeSettings, mut registry: Registry) -> anyhow::Result<()> {
@@ -68,13 +71,7 @@ async fn serve(settings: NodeSettings, mut registry: Registry) -> anyhow::Result
         .await
         .context("no cluster to work on: set KUBECONFIG, or run in a pod with a service account")?;
     let client = client::connect(&config).context("the cluster's configuration cannot be used")?;
-    let node = match settings.node_name {
-        Some(name) => name,
-        None => std::fs::read_to_string("/proc/sys/kernel/hostname")
-            .context("no name for this node: set --node-name")?
-            .trim()
-            .to_owned(),
-    };
+    let node = node_name(settings.node_name)?;
     if let Some(file) = &settings.ca_file {
         let at = file.display();
         std::fs::File::open(file).with_context(|| format!("--ca-file {at} cannot be read"))?;
@@ -84,53 +81,82 @@ async fn serve(settings: NodeSettings, mut registry: Registry) -> anyhow::Result
     let mut watches = Watches::new(client.clone(), &mut registry);
     let caches = NodeCaches::watch(&mut watches, &node, settings.watch_namespace.as_deref());
     tokio::spawn(cancel_on_signal(shutdown.clone()));
-
     let stop_ops = CancellationToken::new();
-    let (listings, registry) = (watches.listings(), Mutex::new(registry));
-    let ops = Ops {
-        waiting_for: Box::new(move || listings.missing()),
-        database: None,
-        metrics: Box::new(move || hutch_telemetry::metrics(&registry)),
-    };
-    let listener = listen(settings.ops_listen, "--ops-listen").await?;
-    tracing::info!("probes and metrics on http://{}", listener.local_addr()?);
-    let ops = tokio::spawn(ops.serve(listener, stop_ops.clone()));
+    let ops = serve_ops(settings.ops_listen, &watches, registry, stop_ops.clone()).await?;
 
     let endpoints = AllowedEndpoints::with_http(settings.allow_http_buckets);
-    let live = LiveSettings { endpoints };
+    let refusals = Refusals::default();
     let csi = CsiSettings {
         driver: settings.node_driver,
         node: node.clone(),
         kubelet: settings.kubelet_dir,
         endpoints,
     };
-    let refusals = Refusals::default();
-    let noted = refusals.clone();
-    let csi = async {
-        if settings.no_csi {
-            return Ok(());
-        }
-        let driver = Csi::new(csi, mounts.clone(), client.clone(), noted).await;
-        let served = driver.serve(shutdown.clone()).await;
-        // Without the driver, the controllers do not see that this node can mount. The
-        // process ends so that it is started again.
-        shutdown.cancel();
-        served
-    };
+    let csi = (!settings.no_csi).then_some(csi);
+    let csi = serve_csi(csi, &mounts, &client, &refusals, &shutdown);
     tracing::info!(node, "mounting buckets");
     let live = Live::new(
         client.clone(),
         caches,
         mounts.clone(),
-        live,
-        refusals,
+        LiveSettings { endpoints },
+        refusals.clone(),
         shutdown.clone(),
     );
     let (served, ()) = tokio::join!(csi, live.run());
     watches.stop().await;
     stop_ops.cancel();
-    ops.await.context("the ops listener ended badly")?;
+    ops.await
+        .context("the listener for probes and metrics failed")?;
     served?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The configured name of the node, or else the host name of the machine.
+fn node_name(configured: Option<String>) -> anyhow::Result<String> {
+    if let Some(name) = configured {
+        return Ok(name);
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .context("no name for this node: set --node-name")?;
+    Ok(name.trim().to_owned())
+}
+
+/// Starts to serve probes and metrics until `stop`.
+async fn serve_ops(
+    address: SocketAddr,
+    watches: &Watches,
+    registry: Registry,
+    stop: CancellationToken,
+) -> anyhow::Result<JoinHandle<()>> {
+    let (listings, registry) = (watches.listings(), Mutex::new(registry));
+    let ops = Ops {
+        waiting_for: Box::new(move || listings.missing()),
+        database: None,
+        metrics: Box::new(move || hutch_telemetry::metrics(&registry)),
+    };
+    let listener = listen(address, "--ops-listen").await?;
+    tracing::info!("probes and metrics on http://{}", listener.local_addr()?);
+    Ok(tokio::spawn(ops.serve(listener, stop)))
+}
+
+/// Serves the kubelet until `shutdown`, unless there are no settings for it. Without the
+/// driver, the controllers do not see that this node can mount. So its end shuts the process
+/// down, which is then started again.
+async fn serve_csi(
+    settings: Option<CsiSettings>,
+    mounts: &Mounts,
+    client: &Client,
+    refusals: &Refusals,
+    shutdown: &CancellationToken,
+) -> Result<(), ServeError> {
+    let Some(settings) = settings else {
+        return Ok(());
+    };
+    let (mounts, client, refusals) = (mounts.clone(), client.clone(), refusals.clone());
+    let driver = Csi::new(settings, mounts, client, refusals).await;
+    let served = driver.serve(shutdown.clone()).await;
+    shutdown.cancel();
+    served
 }

@@ -41,7 +41,7 @@ pub struct S3fs {
 
 impl S3fs {
     /// The program and its arguments. They mount `source` at `point` with the mount source
-    /// `label` and read the credentials from the file `keys`. The arguments contain no
+    /// `label` and read the credentials from the file `key_file`. The arguments contain no
     /// credentials. The program runs in the foreground.
     ///
     /// # Errors
@@ -51,27 +51,27 @@ impl S3fs {
         source: &Source,
         label: &str,
         point: &Path,
-        keys: &Path,
+        key_file: &Path,
     ) -> Result<Vec<String>, Error> {
-        let mut own = Vec::new();
+        let mut set_by_user = Vec::new();
         for option in &source.options {
-            own.push(options::checked(option)?);
+            set_by_user.push(options::checked(option)?);
         }
-        let mut words = vec!["s3fs".to_owned(), target(source)];
-        words.push(point.display().to_string());
-        words.push("-f".to_owned());
-        let mut option = |option: String| words.extend(["-o".to_owned(), option]);
-        for suggested in suggested(source) {
-            let name = suggested.split('=').next().unwrap_or_default();
-            if !own.contains(&name) {
-                option(suggested);
+        let mut command = vec!["s3fs".to_owned(), target(source)];
+        command.push(point.display().to_string());
+        command.push("-f".to_owned());
+        let mut option = |option: String| command.extend(["-o".to_owned(), option]);
+        for default in defaults(source) {
+            let name = default.split('=').next().unwrap_or_default();
+            if !set_by_user.contains(&name) {
+                option(default);
             }
         }
         for allowed in &source.options {
             option(allowed.clone());
         }
         option(format!("url={}", source.endpoint.trim_end_matches('/')));
-        option(format!("passwd_file={}", keys.display()));
+        option(format!("passwd_file={}", key_file.display()));
         option(format!("fsname={label}"));
         // libfuse drops the subtype if there is an fsname.
         option("subtype=s3fs".to_owned());
@@ -83,7 +83,7 @@ impl S3fs {
         if source.read_only {
             option("ro".to_owned());
         }
-        Ok(words)
+        Ok(command)
     }
 
     /// Environment variables beside `PATH` and `HOME`.
@@ -94,38 +94,38 @@ impl S3fs {
     }
 
     /// Content of the credentials file.
-    pub fn keys(source: &Source) -> String {
-        let keys = &source.credentials;
-        format!("{}:{}\n", keys.access_key_id, keys.secret_access_key)
+    pub fn key_file_content(source: &Source) -> String {
+        let credentials = &source.credentials;
+        let (id, secret) = (&credentials.access_key_id, &credentials.secret_access_key);
+        format!("{id}:{secret}\n")
     }
 
     /// Derives the reason for a failure from the program's output.
     pub fn explain(source: &Source, output: &str) -> Error {
-        let said = |text: &str| output.contains(text);
         let code = output.split("<Code>").nth(1);
         let code = code
             .and_then(|rest| rest.split('<').next())
             .unwrap_or_default();
-        if let Some(line) = output.lines().find(|line| complains(line)) {
+        if let Some(line) = output.lines().find(|line| is_about_option(line)) {
             return Error::BadOption(format!("the mounter says: {}", line.trim()));
         }
         if code == "NoSuchBucket" {
             return Error::NoSuchBucket(source.bucket.clone());
         }
-        if DENIED.contains(&code) || said("invalid credentials") {
+        if DENIED.contains(&code) || output.contains("invalid credentials") {
             let code = if code.is_empty() { "403" } else { code };
             return Error::AccessDenied(code.to_owned());
         }
-        if said("not found(host=") || said("Bucket or directory not found") {
+        if output.contains("not found(host=") || output.contains("Bucket or directory not found") {
             return Error::NoSuchBucket(source.bucket.clone());
         }
-        if said("curlCode: 60") {
+        if output.contains("curlCode: 60") {
             let endpoint = &source.endpoint;
             return Error::Unreachable(format!(
                 "{endpoint} has a certificate that the node does not trust (hutch-node --ca-file names authorities besides the system's)"
             ));
         }
-        if said("nable to connect") || said("Could not connect") {
+        if output.contains("nable to connect") || output.contains("Could not connect") {
             let endpoint = &source.endpoint;
             return Error::Unreachable(format!("{endpoint} cannot be reached"));
         }
@@ -135,13 +135,13 @@ impl S3fs {
                 let last: String = last.chars().take(200).collect();
                 Error::Mounter(format!("the mounter ended: {last}"))
             }
-            None => Error::Mounter("the mounter ended without a word".to_owned()),
+            None => Error::Mounter("the mounter ended without any output".to_owned()),
         }
     }
 }
 
 /// True for an output line about an option that s3fs or libfuse rejects.
-fn complains(line: &str) -> bool {
+fn is_about_option(line: &str) -> bool {
     line.starts_with("fuse: unknown option")
         || line.starts_with("fuse: invalid parameter")
         || line.starts_with("s3fs: ")
@@ -159,7 +159,7 @@ fn target(source: &Source) -> String {
 }
 
 /// The default options for the source's provider and region.
-fn suggested(source: &Source) -> Vec<String> {
+fn defaults(source: &Source) -> Vec<String> {
     let mut all: Vec<_> = DEFAULTS.map(str::to_owned).to_vec();
     if let Some(region) = &source.region {
         all.push(format!("endpoint={region}"));

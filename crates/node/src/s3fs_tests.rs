@@ -22,29 +22,29 @@ fn source() -> Source {
     }
 }
 
-fn words(source: &Source) -> Vec<String> {
-    let (point, keys) = (Path::new("/point"), Path::new("/keys"));
+fn command(source: &Source) -> Vec<String> {
+    let (point, key_file) = (Path::new("/point"), Path::new("/key_file"));
     S3fs::default()
-        .command(source, "label", point, keys)
+        .command(source, "label", point, key_file)
         .unwrap()
 }
 
-fn has(words: &[String], option: &str) -> bool {
-    words.iter().any(|word| word == option)
+fn has(command: &[String], option: &str) -> bool {
+    command.iter().any(|word| word == option)
 }
 
 #[test]
 fn credentials_appear_only_in_their_file() {
     let source = source();
-    assert_eq!(S3fs::keys(&source), "the-id:the-key\n");
-    let words = words(&source).join(" ");
-    assert!(!words.contains("the-"), "{words}");
+    assert_eq!(S3fs::key_file_content(&source), "the-id:the-key\n");
+    let command = command(&source).join(" ");
+    assert!(!command.contains("the-"), "{command}");
     assert!(!format!("{source:?}").contains("the-"));
 }
 
 #[test]
 fn options_depend_on_provider_and_region_and_a_users_option_wins() {
-    let plain = words(&source());
+    let plain = command(&source());
     assert_eq!(&plain[..4], ["s3fs", "data", "/point", "-f"]);
     for option in [
         "use_path_request_style",
@@ -55,7 +55,7 @@ fn options_depend_on_provider_and_region_and_a_users_option_wins() {
         assert!(has(&plain, option), "{option} in {plain:?}");
     }
     assert!(!has(&plain, "ro") && !has(&plain, "nomixupload"));
-    let special = words(&Source {
+    let special = command(&Source {
         region: Some("auto".into()),
         prefix: Some("/a/b/".into()),
         provider: BucketProvider::R2,
@@ -74,10 +74,10 @@ fn options_depend_on_provider_and_region_and_a_users_option_wins() {
         options: vec!["passwd_file=/x".into()],
         ..source()
     };
-    let (point, keys) = (Path::new("/point"), Path::new("/keys"));
+    let (point, key_file) = (Path::new("/point"), Path::new("/key_file"));
     assert!(
         S3fs::default()
-            .command(&refused, "label", point, keys)
+            .command(&refused, "label", point, key_file)
             .is_err()
     );
 }

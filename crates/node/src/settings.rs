@@ -28,7 +28,7 @@ pub struct NodeSettings {
     /// mounts. No other process may use it.
     #[arg(
         long,
-        value_name = "FOLDER",
+        value_name = "DIRECTORY",
         default_value = "/run/hutch/node",
         env = "HUTCH_STATE_DIR"
     )]
@@ -36,7 +36,7 @@ pub struct NodeSettings {
     /// The kubelet's directory, at the same path as for the kubelet itself.
     #[arg(
         long,
-        value_name = "FOLDER",
+        value_name = "DIRECTORY",
         default_value = "/var/lib/kubelet",
         env = "HUTCH_KUBELET_DIR"
     )]

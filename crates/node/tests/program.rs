@@ -1,11 +1,11 @@
-//! The program `hutch-node`, and what it is made of.
+//! Tests of the program `hutch-node`: its dependencies and its command line.
 
 #![allow(clippy::unwrap_used)]
 
 use std::process::{Command, Output};
 
-/// Packages that a privileged program does without, and the part of Hutch that would
-/// bring each.
+/// Packages that a privileged program must not contain, and the part of Hutch that depends
+/// on each.
 const ABSENT: &[(&str, &str)] = &[
     ("axum", "the REST facade"),
     ("sqlx", "the database client"),
@@ -20,7 +20,7 @@ const ABSENT: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn the_privileged_program_holds_only_what_mounting_needs() {
+fn the_privileged_program_contains_only_packages_for_mounting() {
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--offline", "--package", "hutch-node"]);
     tree.args(["--edges", "normal", "--prefix", "none", "--format", "{p}"]);
@@ -43,16 +43,16 @@ fn the_privileged_program_holds_only_what_mounting_needs() {
 }
 
 #[test]
-fn help_teaches_and_nonsense_is_refused() {
+fn help_names_the_options_and_bad_values_are_refused() {
     let help = run(&["--help"]);
     let text = String::from_utf8(help.stdout).unwrap();
     assert!(
         help.status.success() && text.contains("--kubelet-dir"),
         "{text}"
     );
-    let nonsense = run(&["--ops-listen", "nowhere"]);
-    assert_eq!(nonsense.status.code(), Some(2));
-    let text = String::from_utf8(nonsense.stderr).unwrap();
+    let refused = run(&["--ops-listen", "nowhere"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let text = String::from_utf8(refused.stderr).unwrap();
     assert!(text.contains("--ops-listen"), "{text}");
 }
 

@@ -9,10 +9,10 @@ use kube::ResourceExt;
 
 use crate::error::refusal;
 use hutch_api::{MANAGED_BY, Sandbox, SecretRef, credentials, labels};
-use hutch_core::buckets::S3Credentials;
 use hutch_core::interfaces::{ResourceError, S3Secrets};
 use hutch_core::names;
 use hutch_core::objects::{is_managed, label};
+use hutch_core::s3::S3Credentials;
 use hutch_kube::apply::Writer;
 
 /// Creates and deletes the Secrets.

@@ -1,5 +1,5 @@
-// A backend that knows the project contract and nothing else: every route once,
-// in the contract's shapes, with every status but 200 as an error.
+// A backend that knows nothing but the project API. It calls every route once, in the
+// contract's shapes. Every status except 200 is an error.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 // fields is a request's body.
 type fields map[string]any
 
-// client speaks of one conversation.
+// client sends the requests of one conversation.
 type client struct {
 	base    string
 	session string

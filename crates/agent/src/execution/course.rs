@@ -68,7 +68,7 @@ impl std::fmt::Debug for Early {
 /// sees it.
 pub struct Settle(pub Box<SettleWith>);
 
-/// What [`Settle`] calls.
+/// The function in a [`Settle`].
 type SettleWith = dyn FnOnce(&Execution, &mut Exit) + Send;
 
 impl std::fmt::Debug for Settle {

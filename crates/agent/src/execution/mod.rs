@@ -100,7 +100,7 @@ impl Client {
     }
 }
 
-/// What a collector may do next.
+/// The next step of a collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Intake {
     /// Read at most so many bytes.

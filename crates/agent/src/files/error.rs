@@ -51,11 +51,11 @@ impl FileError {
                 let why = format!("it has {size} bytes, and the limit is {limit}");
                 return (Code::ResourceExhausted, why);
             }
-            Self::Directory => (FailedPrecondition, "it is a folder"),
+            Self::Directory => (FailedPrecondition, "it is a directory"),
             Self::Special => (FailedPrecondition, "it is a device, pipe or socket"),
             Self::Taken => (
                 AlreadyExists,
-                "the new path is a folder; add the name to it, to move it there",
+                "the new path is a directory; add a name to it",
             ),
             Self::NoName => (
                 Code::InvalidArgument,
@@ -63,7 +63,7 @@ impl FileError {
             ),
             Self::DirectoryAcross => (
                 FailedPrecondition,
-                "a folder cannot be moved to another file system; copy it with a command",
+                "a directory cannot be moved to another file system; copy it with a command",
             ),
             Self::OfTheAgent => (Code::PermissionDenied, "it belongs to the sandbox's agent"),
             Self::OfTheKernel => (
@@ -80,10 +80,10 @@ impl FileError {
 fn kernel(errno: Errno) -> (Code, String) {
     use Code::{FailedPrecondition, InvalidArgument, PermissionDenied, ResourceExhausted};
     let (code, why) = match errno {
-        Errno::NOENT => (Code::NotFound, "there is no such file or folder"),
+        Errno::NOENT => (Code::NotFound, "there is no such file or directory"),
         Errno::EXIST | Errno::NOTEMPTY => (Code::AlreadyExists, "something is there already"),
-        Errno::ISDIR => (FailedPrecondition, "it is a folder"),
-        Errno::NOTDIR => (FailedPrecondition, "a part of the path is not a folder"),
+        Errno::ISDIR => (FailedPrecondition, "it is a directory"),
+        Errno::NOTDIR => (FailedPrecondition, "a part of the path is not a directory"),
         Errno::NXIO | Errno::NODEV => (FailedPrecondition, "it is a device, pipe or socket"),
         Errno::LOOP => (
             FailedPrecondition,

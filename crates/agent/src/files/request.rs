@@ -32,7 +32,7 @@ impl Wanted {
             0 => None,
             _ => Some(terminated(
                 base.into(),
-                "the folder that the path begins at",
+                "the directory that the path begins at",
             )?),
         };
         let path = terminated(path.into(), what)?;

@@ -96,7 +96,7 @@ impl wire::files_server::Files for Files {
         request: Request<wire::MakeFolderRequest>,
     ) -> Result<Response<wire::MakeFolderReply>, Status> {
         let wire::MakeFolderRequest { path, recursive } = request.into_inner();
-        self.at("make the folder", path, move |home, wanted| {
+        self.at("make the directory", path, move |home, wanted| {
             let created = change::make_directory(home, wanted, recursive)?;
             Ok(wire::MakeFolderReply { created })
         })

@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// What a signal means to the agent.
+/// The meaning of a signal for the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// A child's status may be available.

@@ -143,7 +143,9 @@ impl Sessions {
     fn able(&self) -> Result<(&Store, Kind), Status> {
         let kind = shell::kind(&self.starter).ok_or_else(shell::no_shell)?;
         let store = self.store.as_ref().ok_or_else(|| {
-            Status::failed_precondition("sessions need a folder that can be written, or /dev/shm")
+            Status::failed_precondition(
+                "sessions need a directory that can be written, or /dev/shm",
+            )
         })?;
         Ok((store, kind))
     }

@@ -1,4 +1,4 @@
-//! Coming back to an execution after the channel was lost.
+//! Attaching to an execution again after the channel was lost.
 
 use hutch_wire::limits;
 use hutch_wire::v1::Start;

@@ -1,4 +1,4 @@
-//! What runs, and how: programs, scripts, directories, environments, input.
+//! Programs, scripts, directories, environments and input of commands.
 
 use hutch_wire::v1::exec_input::Input;
 use hutch_wire::v1::{HelloRequest, Start};
@@ -314,7 +314,7 @@ async fn input_and_more_output_do_not_wait_for_each_other() {
             ..script("a", text)
         })
         .await;
-    // All of the input is under way before the first acknowledgement.
+    // All of the input is sent before the first acknowledgement.
     call.stdin(format!("{}\n", "x".repeat(99_999)).repeat(20).as_bytes());
     call.stdin_end();
     assert_eq!(call.finish().await.unwrap().stdout.len(), 40_000_000);

@@ -1,4 +1,4 @@
-//! Commands that run in a copy of a shell that was started once.
+//! Commands that run in copies of one shell, the fork server (`bash/fork_server.c`).
 
 use std::collections::HashSet;
 
@@ -10,12 +10,12 @@ use crate::wait::{eventually, in_time};
 /// Succeeds in a copy, and fails in a shell that was started.
 pub const IS_COPY: &str = "[[ $(</proc/$$/maps) = *memfd:hutch-bash* ]]";
 
-/// The shell that is copied, which has the agent's line. It is older than a copy
-/// that has it for a moment, too.
+/// Prints the pid of the fork server. It holds the agent's control socket. A new copy also
+/// holds it for a moment, but is younger.
 const SERVER: &str =
     "for p in /proc/[0-9]*; do [[ -e $p/fd/105 ]] && echo ${p#/proc/}; done | sort -n | head -n 1";
 
-/// A sandbox's client, when its commands run in copies.
+/// Connects to a sandbox, and waits until its commands run in copies.
 pub async fn with_copies(sandbox: &Sandbox) -> Client {
     let client = sandbox.connect().await;
     copies_again(&client).await;
@@ -27,7 +27,7 @@ async fn copies_again(client: &Client) {
     eventually("commands run in copies of a shell", code, |code| *code == 0).await;
 }
 
-/// Runs it in a shell that was started: no other may have an environment of its own.
+/// Runs `text` in a shell that was started: only such a shell can have its own environment.
 async fn started(client: &Client, text: &str) -> Outcome {
     let start = Start {
         env: env(&[("BASH_ARGV0", "bash")]),

@@ -1,4 +1,4 @@
-//! How commands end: by themselves, by the clock, and what they leave behind.
+//! How commands end, by themselves or by the timeout, and the processes that they leave.
 
 use hutch_wire::v1::Start;
 
@@ -46,7 +46,7 @@ async fn a_background_server_outlives_its_output_pipe() {
     let directory = tempfile::tempdir().unwrap();
     let mark = directory.path().join("mark");
     let mark = mark.display();
-    // It writes more than a pipe holds, and would die of SIGPIPE.
+    // It writes more than a pipe holds. Without a reader, SIGPIPE would end it.
     let text = format!("(read x <{mark}.go; head -c 1000000 /dev/zero && echo lives >{mark}) &");
     client.sh(&format!("mkfifo {mark}.go {mark}")).await;
     client.sh(&text).await;

@@ -28,7 +28,7 @@ async fn orphans_are_reaped() {
 async fn killing_everything_leaves_the_agent() {
     let sandbox = Sandbox::new().await;
     let client = sandbox.connect().await;
-    // It kills the client's own `connect`, and all there is but PID 1.
+    // It kills the client's own `connect`, too, and everything except PID 1.
     if let Ok(call) = client
         .call(Input::Start(script("a", "kill -9 -1; echo lives")))
         .await

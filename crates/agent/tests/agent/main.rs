@@ -1,6 +1,5 @@
-//! The agent from outside: a real process, PID 1 of its own pid and network
-//! namespaces, driven through `hutch-agent connect` with the real protocol.
-//! Needs root for the namespaces.
+//! The agent from outside: a real process as PID 1 of its own pid and network namespaces,
+//! used through `hutch-agent connect` with the real protocol. The namespaces need root.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,11 +9,12 @@
 )]
 
 mod attach;
+mod attached_pod;
 mod commands;
 mod copies;
 mod ends;
 mod files;
-mod guest;
+
 mod machine;
 mod output;
 mod sandbox;

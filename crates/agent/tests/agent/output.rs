@@ -1,4 +1,4 @@
-//! What commands print: byte for byte, bounded, and at the client's pace.
+//! Output of commands: byte for byte, bounded, and at the client's pace.
 
 use hutch_wire::limits;
 use hutch_wire::v1::Start;

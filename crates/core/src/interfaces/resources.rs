@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::buckets::S3Credentials;
+use crate::s3::S3Credentials;
 use hutch_api::{Bucket, Lifecycle, Sandbox, SandboxSession, SandboxSpec, SecretRef};
 
 /// The reason why a resource could not be read or written.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::Uri;
 use axum::response::Response;
 use serde_json::Value;
 
 use super::call::Call;
 use super::envelope::Data;
 use crate::body::Fields;
-use hutch_core::buckets::{S3Credentials, is_bucket_name};
+use hutch_core::buckets::is_bucket_name;
+use hutch_core::s3::{AllowedEndpoints, S3Credentials};
 use hutch_service::{BucketError, Mount, Service};
 
 /// `POST /mount-bucket`. The response is sent after the bucket has been listed through
@@ -115,16 +115,10 @@ fn without_trailing_slash(path: &str) -> String {
 }
 
 fn url(text: &str) -> Result<String, String> {
-    let uri: Option<Uri> = text.parse().ok();
-    let fits = |uri: &Uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.host().is_some_and(|host| !host.is_empty())
-            && uri.authority().is_some_and(|it| !it.as_str().contains('@'))
-            && uri.query().is_none()
-    };
-    match uri.as_ref().filter(|uri| fits(uri)) {
-        Some(_) => Ok(text.trim_end_matches('/').to_owned()),
-        None => Err(format!(
+    // The service knows whether `http` is allowed.
+    match AllowedEndpoints::HttpAndHttps.check(text) {
+        Ok(()) => Ok(text.trim_end_matches('/').to_owned()),
+        Err(_) => Err(format!(
             "Invalid endpoint: {text:?} is not an HTTP(S) URL such as https://s3.example.com"
         )),
     }

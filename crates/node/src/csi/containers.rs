@@ -9,11 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::mounts::Snapshot;
-use crate::{Place, Process, mountinfo};
+use crate::{MountTarget, Process, mountinfo};
 
-/// The places in containers of these pods with an earlier mount of the same label. `pods`
+/// The targets in containers of these pods with an earlier mount of the same label. `pods`
 /// are names of cgroups. It reads all of `/proc`.
-pub(super) fn stale_places(mount: &Snapshot, pods: &HashSet<String>) -> Vec<Place> {
+pub(super) fn stale_targets(mount: &Snapshot, pods: &HashSet<String>) -> Vec<MountTarget> {
     let mut spaces = HashSet::new();
     let mut found = Vec::new();
     for pid in pids() {
@@ -33,7 +33,7 @@ pub(super) fn stale_places(mount: &Snapshot, pods: &HashSet<String>) -> Vec<Plac
         found.extend(
             paths
                 .into_iter()
-                .map(|path| Place::Container { process, path }),
+                .map(|path| MountTarget::Container { process, path }),
         );
     }
     found

@@ -9,17 +9,17 @@
 //! | `volume`, `flags`, `secrets` | read a volume's handle, options and Secret |
 //! | `error` | the reasons why a volume cannot be mounted |
 //! | `publisher` | stages and publishes volumes with the mount core |
-//! | `heal`, `containers` | repair volumes whose mounter has died, also in running containers |
+//! | `repair`, `containers` | repair volumes whose mounter has died, also in running containers |
 //! | `identity` | the driver's name, and its registration with the kubelet |
 //! | `server`, `socket` | gRPC over unix sockets |
 
 mod containers;
 mod error;
 mod flags;
-mod heal;
 mod identity;
 mod node_service;
 mod publisher;
+mod repair;
 mod secrets;
 mod server;
 mod socket;
@@ -64,7 +64,7 @@ pub struct CsiSettings {
 pub enum ServeError {
     /// A socket cannot be opened.
     #[error(
-        "the socket {path}: {source}; is the kubelet's folder another (--kubelet-dir), or is no CSI driver wanted (--no-csi)?"
+        "the socket {path}: {source}; if the kubelet has another directory, set --kubelet-dir; if no CSI driver is needed, set --no-csi"
     )]
     Socket {
         path: String,
@@ -104,7 +104,7 @@ impl Csi {
         }))
     }
 
-    /// Serves the kubelet and heals volumes until `shutdown`. Then it removes its
+    /// Serves the kubelet and repairs volumes until `shutdown`. Then it removes its
     /// registration and answers the calls in progress. All mounts stay.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Csi {
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         tokio::select! {
             served = self.answer(shutdown) => served,
-            () = self.0.heal() => Ok(()),
+            () = self.0.run_repairs() => Ok(()),
         }
     }
 
@@ -137,20 +137,20 @@ impl Csi {
         let identity_service = IdentityServer::new(identity.clone());
         let unregistered = CancellationToken::new();
         let answering = server::serve(&csi, unregistered.clone(), move |request| {
-            let (mut about, mut calls) = (identity_service.clone(), node_service.clone());
+            let (mut identity, mut node) = (identity_service.clone(), node_service.clone());
             async move {
                 if request.uri().path().starts_with(IDENTITY) {
-                    about.call(request).await
+                    identity.call(request).await
                 } else {
                     // It answers unknown paths with UNIMPLEMENTED.
-                    calls.call(request).await
+                    node.call(request).await
                 }
             }
         });
         let registering = async {
-            let about = RegistrationServer::new(identity);
+            let service = RegistrationServer::new(identity);
             server::serve(&registration, shutdown, move |request| {
-                about.clone().call(request)
+                service.clone().call(request)
             })
             .await;
             drop(registration);

@@ -25,7 +25,7 @@ use super::error::VolumeError;
 use super::publisher::PublishRequest;
 use super::volume::Volume;
 
-/// How long a call may take. The kubelet's own limit is two minutes, and until then the pod
+/// Timeout of a call. The kubelet's own limit is two minutes, and until then the pod
 /// would show no reason. A mount succeeds or fails with a reason within 10 s, so this limit
 /// is longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -42,20 +42,20 @@ impl NodeService {
         step: impl Future<Output = Result<T, VolumeError>> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let deadline = Instant::now() + CALL_TIMEOUT;
-        let Ok(turn) = timeout_at(deadline, self.0.by_volume.lock(volume.to_owned())).await else {
+        let Ok(guard) = timeout_at(deadline, self.0.by_volume.lock(volume.to_owned())).await else {
             return Err(Status::aborted(format!(
                 "{volume}: an earlier call has not ended yet; the kubelet tries again"
             )));
         };
         // A task of its own, so that the step ends even if the kubelet hangs up.
         let task = tokio::spawn(async move {
-            let _turn = turn;
+            let _guard = guard;
             step.await
         });
         let result = match timeout_at(deadline, task).await {
             Ok(Ok(result)) => result.map_err(Status::from),
             Ok(Err(_)) => Err(Status::internal(
-                "the call ended badly; see hutch-node's log",
+                "the call failed; see the log of hutch-node",
             )),
             Err(_) => Err(Status::deadline_exceeded(format!(
                 "{volume}: not done within {} s; the kubelet tries again",
@@ -126,7 +126,7 @@ impl Node for NodeService {
                 "staging_target_path is missing",
             ));
         }
-        let at = PublishRequest {
+        let publish = PublishRequest {
             staging: self.path("staging_target_path", &request.staging_target_path)?,
             target,
             read_only: request.readonly,
@@ -135,7 +135,7 @@ impl Node for NodeService {
         let (driver, secrets) = (self.0.clone(), request.secrets);
         let own = handle.clone();
         self.answer(&handle, async move {
-            let published = driver.publisher.publish(at, volume, &secrets).await;
+            let published = driver.publisher.publish(publish, volume, &secrets).await;
             let refusal = published.as_ref().err().map(VolumeError::refusal);
             driver.refusals.record(&own, refusal);
             published.map(|()| NodePublishVolumeResponse {})
@@ -197,7 +197,7 @@ fn mountable(capability: Option<VolumeCapability>) -> Result<(), Status> {
     match capability.and_then(|capability| capability.access_type) {
         Some(AccessType::Mount(_)) => Ok(()),
         Some(AccessType::Block(_)) => Err(Status::invalid_argument(
-            "volumeMode: a bucket is a file system, no block device",
+            "volumeMode: a bucket is a file system, not a block device",
         )),
         None => Err(Status::invalid_argument("volume_capability is missing")),
     }
@@ -211,9 +211,9 @@ fn inside(directory: &Path, path: &Path) -> Result<PathBuf, &'static str> {
     if text.is_empty() {
         Err("it is missing")
     } else if text.len() > MAX_PATH_BYTES || text.contains(&0) || !path.components().all(plain) {
-        Err("it is no plain path")
+        Err("it is not a plain path")
     } else if !path.is_absolute() || path == directory || !path.starts_with(directory) {
-        Err("it is not below the kubelet's folder (--kubelet-dir)")
+        Err("it is not below the kubelet's directory (--kubelet-dir)")
     } else {
         Ok(path.components().collect())
     }

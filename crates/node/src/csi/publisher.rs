@@ -12,7 +12,7 @@ use super::secrets;
 use super::volume::Volume;
 use crate::mounts::Snapshot;
 use crate::ns_helper::Removal;
-use crate::{Error, Mounts, Place, Source};
+use crate::{Error, MountTarget, Mounts, Source};
 use hutch_core::s3::AllowedEndpoints;
 use hutch_core::sync::Lock;
 
@@ -38,9 +38,9 @@ impl Publisher {
     pub async fn adopt(mounts: Mounts, endpoints: AllowedEndpoints) -> Self {
         let mut published = HashMap::new();
         for id in ids(&mounts) {
-            let places = mounts.snapshot(&id).await.map(|mount| mount.places);
-            for place in places.into_iter().flatten() {
-                if let Place::Host(path) = place
+            let targets = mounts.snapshot(&id).await.map(|mount| mount.targets);
+            for target in targets.into_iter().flatten() {
+                if let MountTarget::Host(path) = target
                     && staging(&id) != Some(&path)
                 {
                     published.insert(path, id.clone());
@@ -64,15 +64,15 @@ impl Publisher {
         let source = self.source(volume, secrets)?;
         let id = staged(staging);
         let at = host(staging);
-        if let Some(mount) = self.living(&id).await {
-            let published = mount.places.iter().any(|place| *place != at);
+        if let Some(mount) = self.alive(&id).await {
+            let published = mount.targets.iter().any(|target| *target != at);
             if published || mount.is_of(&source) {
                 return Ok(self.mounts.attach(&id, &at).await?);
             }
         }
-        self.revive(&id, &source).await?;
+        self.restart(&id, &source).await?;
         if let Err(error) = self.mounts.attach(&id, &at).await {
-            self.discard(&id).await;
+            self.close_failed(&id).await;
             return Err(error.into());
         }
         Ok(())
@@ -81,84 +81,91 @@ impl Publisher {
     /// Ends the mount of a staging path.
     pub async fn unstage(&self, staging: &Path) -> Result<(), VolumeError> {
         self.mounts.close(&staged(staging)).await?;
-        Ok(self.mounts.clear(staging, Removal::BestEffort).await?)
+        Ok(self
+            .mounts
+            .unmount_host_path(staging, Removal::BestEffort)
+            .await?)
     }
 
     /// Attaches the volume at a pod's target path.
     pub async fn publish(
         &self,
-        at: PublishRequest,
+        request: PublishRequest,
         mut volume: Volume,
         secrets: &Secrets,
     ) -> Result<(), VolumeError> {
-        let narrowed = at.read_only && !volume.read_only;
+        let narrowed = request.read_only && !volume.read_only;
         volume.read_only |= narrowed;
         let source = self.source(volume, secrets)?;
-        let before = self.at(&at.target);
+        let before = self.mount_at(&request.target);
         let id = match &before {
             Some(id) => id.clone(),
-            None if narrowed => format!("{OWN_READ_ONLY}{}", at.target.display()),
-            None => self.choose(&at, &source).await,
+            None if narrowed => format!("{OWN_READ_ONLY}{}", request.target.display()),
+            None => self.choose(&request, &source).await,
         };
-        if self.living(&id).await.is_none() {
-            self.revive(&id, &source).await?;
+        if self.alive(&id).await.is_none() {
+            self.restart(&id, &source).await?;
         }
         // It is recorded first, because unpublishing a target without a mount is no error.
-        self.published.lock().insert(at.target.clone(), id.clone());
-        let attached = self.attach(&id, &at).await;
+        self.published
+            .lock()
+            .insert(request.target.clone(), id.clone());
+        let attached = self.attach(&id, &request).await;
         if attached.is_err() && before.is_none() {
             // After an error the kubelet may assume that nothing is mounted, and then it
             // does not call unpublish.
-            self.unpublish(&at.target).await?;
+            self.unpublish(&request.target).await?;
         }
         attached
     }
 
-    async fn attach(&self, id: &str, at: &PublishRequest) -> Result<(), VolumeError> {
-        if staging(id) == Some(&at.staging) {
-            self.mounts.attach(id, &host(&at.staging)).await?;
+    async fn attach(&self, id: &str, request: &PublishRequest) -> Result<(), VolumeError> {
+        if staging(id) == Some(&request.staging) {
+            self.mounts.attach(id, &host(&request.staging)).await?;
         }
-        Ok(self.mounts.attach(id, &host(&at.target)).await?)
+        Ok(self.mounts.attach(id, &host(&request.target)).await?)
     }
 
     /// Chooses the mount for a target: the staged one, unless its mounter runs with another
     /// source.
-    async fn choose(&self, at: &PublishRequest, source: &Source) -> String {
-        let id = staged(&at.staging);
-        match self.living(&id).await {
-            Some(mount) if !mount.is_of(source) => format!("{OWN}{}", at.target.display()),
+    async fn choose(&self, request: &PublishRequest, source: &Source) -> String {
+        let id = staged(&request.staging);
+        match self.alive(&id).await {
+            Some(mount) if !mount.is_of(source) => format!("{OWN}{}", request.target.display()),
             _ => id,
         }
     }
 
     /// Detaches the volume from a pod's target path and removes the directory.
     pub async fn unpublish(&self, target: &Path) -> Result<(), VolumeError> {
-        match self.at(target) {
+        match self.mount_at(target) {
             Some(id) if staging(&id).is_some() => self.mounts.detach(&id, &host(target)).await,
             Some(id) => self.mounts.close(&id).await,
             None => Ok(()),
         }?;
-        self.mounts.clear(target, Removal::Required).await?;
+        self.mounts
+            .unmount_host_path(target, Removal::Required)
+            .await?;
         self.published.lock().remove(target);
         Ok(())
     }
 
-    /// Starts a mounter for a mount that has none, and attaches it at all its places.
-    pub async fn revive(&self, id: &str, source: &Source) -> Result<(), VolumeError> {
-        let before = self.mounts.snapshot(id).await.map(|mount| mount.places);
+    /// Starts a mounter for a mount that has none, and attaches it at all its targets.
+    pub async fn restart(&self, id: &str, source: &Source) -> Result<(), VolumeError> {
+        let before = self.mounts.snapshot(id).await.map(|mount| mount.targets);
         let before = before.unwrap_or_default();
         if let Err(error) = self.mounts.ensure(id, source).await {
             if before.is_empty() {
-                self.discard(id).await;
+                self.close_failed(id).await;
             }
             return Err(error.into());
         }
-        for place in before {
-            match self.mounts.attach(id, &place).await {
+        for target in before {
+            match self.mounts.attach(id, &target).await {
                 Ok(()) | Err(Error::Gone) => {}
-                // The remaining places are still attached. `heal` retries this one.
+                // The remaining targets are still attached. `repair` retries this one.
                 Err(error) => {
-                    tracing::warn!(id, ?place, %error, "a mount is not back in its place yet")
+                    tracing::warn!(id, ?target, %error, "a mount is not attached again yet")
                 }
             }
         }
@@ -166,14 +173,15 @@ impl Publisher {
     }
 
     /// Removes a mount after a failed attempt.
-    async fn discard(&self, id: &str) {
+    async fn close_failed(&self, id: &str) {
         if let Err(error) = self.mounts.close(id).await {
-            tracing::warn!(id, %error, "a mount that came to nothing stays");
+            tracing::warn!(id, %error, "a failed mount is not removed");
         }
     }
 
-    async fn living(&self, id: &str) -> Option<Snapshot> {
-        self.mounts.snapshot(id).await.filter(|mount| mount.lives)
+    /// The mount, if its mounter has answered and runs.
+    async fn alive(&self, id: &str) -> Option<Snapshot> {
+        self.mounts.snapshot(id).await.filter(|mount| mount.alive)
     }
 
     pub fn source(&self, volume: Volume, secrets: &Secrets) -> Result<Source, VolumeError> {
@@ -181,12 +189,12 @@ impl Publisher {
     }
 
     /// The ID of the mount that is published at a target.
-    pub fn at(&self, target: &Path) -> Option<String> {
+    fn mount_at(&self, target: &Path) -> Option<String> {
         self.published.lock().get(target).cloned()
     }
 }
 
-/// The places and the mode of a publish call.
+/// The paths and the mode of a publish call.
 pub(super) struct PublishRequest {
     pub staging: PathBuf,
     pub target: PathBuf,
@@ -218,6 +226,6 @@ pub(super) fn is_read_only(id: &str) -> bool {
     id.starts_with(OWN_READ_ONLY)
 }
 
-fn host(path: &Path) -> Place {
-    Place::Host(path.to_owned())
+fn host(path: &Path) -> MountTarget {
+    MountTarget::Host(path.to_owned())
 }

@@ -64,10 +64,10 @@ fn endpoint(
     match allowed.check(endpoint) {
         Ok(()) => Ok(endpoint.to_owned()),
         Err(EndpointError::Insecure) => Err(VolumeError::Insecure(format!(
-            "{endpoint} is http, over which keys and data are open to all; use https, or start hutch-node with --allow-http-buckets"
+            "{endpoint} is http, so keys and data can be read on their way; use https, or start hutch-node with --allow-http-buckets"
         ))),
         Err(EndpointError::Malformed) => {
-            let text = "the Secret's endpoint is no URL such as https://s3.example.com";
+            let text = "the Secret's endpoint is not a URL such as https://s3.example.com";
             Err(InvalidVolume::of(text).into())
         }
     }
@@ -78,7 +78,7 @@ fn region(secrets: &HashMap<String, String>) -> Result<Option<String>, InvalidVo
     let region = trimmed(secrets, credentials::REGION);
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if !region.chars().all(plain) {
-        return Err(InvalidVolume::of("the Secret's region is none"));
+        return Err(InvalidVolume::of("the Secret's region is not a valid name"));
     }
     Ok((!region.is_empty()).then(|| region.to_owned()))
 }
@@ -93,7 +93,9 @@ fn unusable(secrets: &HashMap<String, String>, key: &str) -> InvalidVolume {
             credentials::ENDPOINT,
         )
     } else {
-        format!("the `{key}` in the volume's Secret has characters that none has, or too many")
+        format!(
+            "the `{key}` in the volume's Secret is unusable: it has white space or other special characters, or more than 1024 bytes"
+        )
     })
 }
 
@@ -195,11 +197,11 @@ mod tests {
     /// The arguments of s3fs without their order. The umask of a volume is not compared: the
     /// controllers set it for volumes only.
     fn arguments(source: &Source) -> BTreeSet<String> {
-        let (point, keys) = (Path::new("/point"), Path::new("/keys"));
-        let words = S3fs::default().command(source, "label", point, keys);
-        let mut words: BTreeSet<_> = words.unwrap().into_iter().collect();
-        words.remove("umask=0022");
-        words
+        let (point, key_file) = (Path::new("/point"), Path::new("/keys"));
+        let command = S3fs::default().command(source, "label", point, key_file);
+        let mut arguments: BTreeSet<_> = command.unwrap().into_iter().collect();
+        arguments.remove("umask=0022");
+        arguments
     }
 
     fn live(bucket: &Bucket) -> BTreeSet<String> {

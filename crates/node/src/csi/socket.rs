@@ -44,9 +44,7 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(found) if !found.file_type().is_socket() => {
-            taken("something else than a socket lies there")
-        }
+        Ok(found) if !found.file_type().is_socket() => taken("the file is not a socket"),
         Ok(_) => match UnixStream::connect(path).await {
             Ok(_) => taken("another process listens there"),
             Err(_) => std::fs::remove_file(path),
@@ -57,7 +55,7 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "a socket's file stays behind");
+            tracing::warn!(path = %self.0.display(), %error, "the file of a socket is not removed");
         }
     }
 }

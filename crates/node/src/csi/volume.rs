@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::flags::{Flag, flags, words};
 use hutch_api::BucketProvider;
+use hutch_core::buckets::is_bucket_name;
 use hutch_core::s3::{PROVIDER_ATTRIBUTE, parse_provider};
 
 /// Attributes of a volume.
@@ -77,7 +78,7 @@ impl Volume {
             "rclone" => OptionSyntax::Rclone,
             other => {
                 return invalid(format!(
-                    "attribute mounter: `{other}` is none of s3fs, geesefs and rclone, all of which mean s3fs here"
+                    "attribute mounter: `{other}` is not s3fs, geesefs or rclone (each of them means s3fs here)"
                 ));
             }
         };
@@ -106,7 +107,7 @@ impl Volume {
                 (OptionSyntax::Geesefs | OptionSyntax::Rclone, name) if name.starts_with('-') => {}
                 (_, name) => {
                     return invalid(format!(
-                        "attribute options: `{name}` is no option of s3fs; what is needed looks like `-o key=value`"
+                        "attribute options: `{name}` is not an option of s3fs; options have the form `-o key=value`"
                     ));
                 }
             }
@@ -146,7 +147,7 @@ fn provider(attributes: &HashMap<String, String>) -> Result<BucketProvider, Inva
     };
     parse_provider(name).ok_or_else(|| {
         InvalidVolume::of(format!(
-            "attribute {PROVIDER_ATTRIBUTE}: `{name}` is none of r2, s3, gcs and other"
+            "attribute {PROVIDER_ATTRIBUTE}: `{name}` is not r2, s3, gcs or other"
         ))
     })
 }
@@ -157,14 +158,9 @@ fn split_handle(handle: &str) -> Result<(&str, Option<&str>), InvalidVolume> {
         Some((bucket, prefix)) => (bucket, Some(prefix)),
         None => (handle, None),
     };
-    let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let named = (3..=63).contains(&bucket.len())
-        && bucket.starts_with(end)
-        && bucket.ends_with(end)
-        && bucket.chars().all(|c| end(c) || c == '.' || c == '-');
-    if !named {
+    if !is_bucket_name(bucket) {
         return invalid(format!(
-            "volumeHandle `{handle}`: what is needed is `bucket` or `bucket/prefix`, and `{bucket}` is no bucket's name"
+            "volumeHandle `{handle}`: it must be `bucket` or `bucket/prefix`, and `{bucket}` is not a valid bucket name"
         ));
     }
     let plain =

@@ -13,7 +13,7 @@ const MIN_RETRY: Duration = Duration::from_secs(1);
 /// Wait before the next attempt. It doubles with each failure.
 const RETRY: Backoff = Backoff::new(MIN_RETRY, Duration::from_secs(30));
 
-/// How often the Secret of a mounted bucket is checked for other credentials.
+/// Interval of the checks of a mounted bucket's Secret for other credentials.
 pub const REKEY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// One entry of the spec in one container.
@@ -55,7 +55,7 @@ enum AttemptState {
     },
     /// The last attempt succeeded. Its mounter may have died since.
     Mounted {
-        /// When its Secret is checked for other credentials.
+        /// The time of the next check of its Secret for other credentials.
         rekey: Instant,
         /// The reason why other credentials in its Secret are not used.
         rekey_failure: Option<BucketFailure>,

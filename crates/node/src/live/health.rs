@@ -17,7 +17,7 @@ use hutch_core::sync::Lock;
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// One of this many checks also probes the S3 service.
 const SERVICE_EVERY: u64 = 3;
-/// How many changes a slow listener may fall behind before it misses some.
+/// Changes by which a slow receiver may fall behind before it misses some.
 const BACKLOG: usize = 256;
 
 /// Checks all live mounts, and the buckets of the sandboxes that are volumes. Cheap to clone.

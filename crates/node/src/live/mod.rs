@@ -115,7 +115,7 @@ impl Live {
         let mut deaths = inner.mounts.deaths();
         let mut health_changes = inner.health.changes();
         inner.caches.wait_until_synced().await;
-        self.look_at_everything();
+        self.wake_all();
         let health = inner.health.clone().run();
         inner
             .tasks
@@ -125,47 +125,49 @@ impl Live {
                 () = inner.stop.cancelled() => break,
                 change = changes.next() => match change.as_deref() {
                     Some(Change::One { namespace: Some(namespace), name, .. }) => {
-                        self.look_at(ObjectKey::new(namespace, name));
+                        self.wake_worker(ObjectKey::new(namespace, name));
                     }
-                    Some(_) => self.look_at_everything(),
+                    Some(_) => self.wake_all(),
                     None => break,
                 },
-                id = deaths.recv() => self.look_at_mount(id),
-                id = health_changes.recv() => self.look_at_mount(id),
+                id = deaths.recv() => self.wake_worker_of(id),
+                id = health_changes.recv() => self.wake_worker_of(id),
             }
         }
         inner.tasks.close();
         inner.tasks.wait().await;
     }
 
-    fn look_at_mount(&self, id: Result<String, broadcast::error::RecvError>) {
+    /// Wakes the worker of a mount's sandbox, or all workers if messages were missed.
+    fn wake_worker_of(&self, id: Result<String, broadcast::error::RecvError>) {
         match id.map(|id| MountId::parse(&id)) {
-            Ok(Some(id)) => self.look_at(id.key),
+            Ok(Some(id)) => self.wake_worker(id.key),
             // A mount of the CSI driver.
             Ok(None) => {}
-            Err(_) => self.look_at_everything(),
+            Err(_) => self.wake_all(),
         }
     }
 
-    /// Looks at every pod of this node, and at the mounts that an earlier process has left.
-    fn look_at_everything(&self) {
+    /// Wakes the workers of all pods of this node, and of the mounts that an earlier process has
+    /// left.
+    fn wake_all(&self) {
         let pods = self.0.caches.pods.store().state();
         for pod in pods {
             let meta = &pod.metadata;
             if let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) {
-                self.look_at(ObjectKey::new(namespace, name));
+                self.wake_worker(ObjectKey::new(namespace, name));
             }
         }
         for id in self.0.mounts.ids() {
             if let Some(id) = MountId::parse(&id) {
-                self.look_at(id.key);
+                self.wake_worker(id.key);
             }
         }
     }
 
     /// Wakes the sandbox's worker. If none exists, one is started, unless the sandbox has
     /// neither a pod nor mounts here.
-    fn look_at(&self, key: ObjectKey) {
+    fn wake_worker(&self, key: ObjectKey) {
         let mut workers = self.0.workers.lock();
         if let Some(worker) = workers.get(&key) {
             worker.notify_one();

@@ -6,8 +6,8 @@ use super::credentials::{self, CredentialsError};
 use super::id::MountId;
 use super::status::{BucketFailure, Observation};
 use crate::container::Container;
-use crate::mounts::InUse;
-use crate::{Error, Place, Source};
+use crate::mounts::{InUse, Rekeyed};
+use crate::{Error, MountTarget, Source};
 use hutch_api::{Bucket, BucketPhase};
 use hutch_core::reasons::Reason;
 use hutch_core::s3::EndpointError;
@@ -33,7 +33,7 @@ impl Live {
         let (mounts, name) = (&self.0.mounts, id.to_string());
         let mounted = async {
             mounts.ensure(&name, &source).await?;
-            mounts.attach(&name, &place(bucket, container)).await
+            mounts.attach(&name, &target(bucket, container)).await
         };
         match mounted.await {
             Ok(()) => {
@@ -61,12 +61,12 @@ impl Live {
         in_use: InUse,
     ) -> Option<BucketFailure> {
         match self.try_rekey(id, bucket, container, in_use).await {
-            Ok(true) => {
+            Ok(Rekeyed::Replaced) => {
                 tracing::info!(%id, "goes on with the Secret's new keys");
                 self.0.health.answered(&id.to_string());
                 None
             }
-            Ok(false) | Err(Failure::Gone) => None,
+            Ok(Rekeyed::Unchanged) | Err(Failure::Gone) => None,
             Err(Failure::Observed(observed)) if observed.reason() == Some(Reason::Busy) => {
                 tracing::debug!(%id, "new keys wait until the mount is not in use");
                 None
@@ -79,20 +79,19 @@ impl Live {
         }
     }
 
-    /// Returns `false` if the credentials are the same.
     async fn try_rekey(
         &self,
         id: &MountId,
         bucket: &Bucket,
         container: Container,
         in_use: InUse,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Rekeyed, Failure> {
         let source = self.source(id, bucket, container).await?;
         let (mounts, name) = (&self.0.mounts, id.to_string());
         let rekeyed = async {
             let rekeyed = mounts.rekey(&name, &source, in_use).await?;
-            if rekeyed {
-                mounts.attach(&name, &place(bucket, container)).await?;
+            if rekeyed == Rekeyed::Replaced {
+                mounts.attach(&name, &target(bucket, container)).await?;
             }
             Ok(rekeyed)
         };
@@ -125,7 +124,7 @@ impl Live {
                     ),
                     EndpointError::Malformed => (
                         Reason::BadOption,
-                        "the endpoint is no URL such as https://s3.example.com",
+                        "the endpoint is not a URL such as https://s3.example.com",
                     ),
                 };
                 refused(BucketPhase::Failed, reason, text.to_owned())
@@ -149,13 +148,13 @@ impl Live {
         let stays =
             history == MountHistory::MountedBefore || matches!(error, Error::Busy(_) | Error::Gone);
         if !stays && let Err(error) = self.0.mounts.close(name).await {
-            tracing::warn!(id = name, %error, "a failed mount leaves something");
+            tracing::warn!(id = name, %error, "a failed mount is not removed");
         }
     }
 }
 
-fn place(bucket: &Bucket, container: Container) -> Place {
-    Place::Container {
+fn target(bucket: &Bucket, container: Container) -> MountTarget {
+    MountTarget::Container {
         process: container.init,
         path: (&bucket.mount_path).into(),
     }

@@ -31,7 +31,7 @@ impl Worker {
         let wait = if attempt.is_volume() {
             let path = volume_path.unwrap_or(&bucket.mount_path);
             self.check_volume(running, bucket, path, &mut attempt)
-        } else if attempt.is_mounted() && self.live.0.mounts.lives(&id) {
+        } else if attempt.is_mounted() && self.live.0.mounts.is_alive(&id) {
             self.check_mounted(running, bucket, &mut attempt);
             IDLE_INTERVAL
         } else {

@@ -39,9 +39,9 @@ impl Worker {
 
     fn refused(&self, sandbox: &Sandbox, pod: &Pod, bucket: &Bucket) -> Option<BucketStatus> {
         buckets::volume_path(pod, &bucket.name)?;
-        let made = pod.metadata.creation_timestamp.as_ref()?.0;
+        let created = pod.metadata.creation_timestamp.as_ref()?.0;
         let refusals = &self.live.0.refusals;
-        let refusal = refusals.since(&buckets::handle(bucket), made)?;
+        let refusal = refusals.since(&buckets::handle(bucket), created)?;
         let phase = if FINAL_REASONS.contains(&refusal.reason) {
             BucketPhase::Failed
         } else {

@@ -20,8 +20,8 @@ use super::report::{Cleared, Reporter};
 use super::tasks::{Finished, Purpose, TaskResult, Tasks};
 use crate::Error;
 use crate::container::Container;
-use hutch_core::buckets;
 use hutch_core::reasons::Reason;
+use hutch_core::{buckets, objects};
 
 /// Wait before the next look while something is unfinished, such as a busy mount.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const STATUS_RETRY: Duration = Duration::from_millis(200);
 /// Longest time between two looks. It covers changes that no watch reports.
 pub(super) const IDLE_INTERVAL: Duration = Duration::from_secs(10);
-/// How long after the end of its grace period a pod's mounts are aborted, even if they are in
+/// Time from the end of a pod's grace period until its mounts are aborted, even if they are in
 /// use. A process that waits for a hung S3 service cannot be killed and would block the pod.
 const ABORT_DELAY: Duration = Duration::from_secs(5);
 
@@ -217,7 +217,7 @@ impl Worker {
     async fn abort_all(&mut self) {
         self.reset();
         for id in self.live.mounted(&self.key) {
-            tracing::warn!(%id, "ended a mount that keeps its pod from ending");
+            tracing::warn!(%id, "ended a mount that blocked the end of its pod");
             self.live.0.mounts.abort(&id.to_string()).await;
         }
     }
@@ -227,11 +227,7 @@ fn stage(pod: Option<&Pod>) -> PodStage {
     let Some(pod) = pod else {
         return PodStage::Gone;
     };
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Succeeded" | "Failed")) {
+    if objects::has_ended(pod) {
         return PodStage::Gone;
     }
     if let Some(time) = &pod.metadata.deletion_timestamp {

@@ -15,9 +15,9 @@ use super::{Mounts, Record};
 use crate::{Error, Process};
 use hutch_core::sync::Lock;
 
-/// How long the mounter may take for an answer of its own.
+/// Timeout of an answer that the mounter gives without the S3 service.
 const MOUNTER_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the S3 service may take.
+/// Timeout of an answer of the S3 service.
 const SERVICE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A mounter that fails this many probes in a row is killed.
@@ -44,8 +44,10 @@ pub enum Health {
 pub struct Probes {
     /// Held during a probe. So the time that a caller waits for another caller's probe does
     /// not count towards its timeout.
-    turn: tokio::sync::Mutex<()>,
+    probing: tokio::sync::Mutex<()>,
+    /// True while a probe of the mounter runs, even after its caller has timed out.
     mounter: Arc<AtomicBool>,
+    /// The same for the service.
     service: Arc<AtomicBool>,
 }
 
@@ -66,21 +68,21 @@ impl Probes {
         path: &Path,
         target: ProbeTarget,
     ) -> Result<(), (ProbeTarget, ProbeError)> {
-        let _turn = self.turn.lock().await;
-        let point = inside(process, path);
+        let _guard = self.probing.lock().await;
+        let point = path_in(process, path);
         once(&self.mounter, MOUNTER_TIMEOUT, statfs_of(point.clone()))
             .await
             .map_err(|error| (ProbeTarget::Mounter, error))?;
         if target == ProbeTarget::Mounter {
             return Ok(());
         }
-        once(&self.service, SERVICE_TIMEOUT, move || absent(&point))
-            .await
-            .map_err(|error| (ProbeTarget::Service, error))
+        once(&self.service, SERVICE_TIMEOUT, move || {
+            look_up_random(&point)
+        })
+        .await
+        .map_err(|error| (ProbeTarget::Service, error))
     }
-}
 
-impl Probes {
     /// Like [`Self::run`], for a mount of any driver, with the error for the sandbox's status.
     pub async fn check(
         &self,
@@ -90,10 +92,10 @@ impl Probes {
     ) -> Result<(), Error> {
         match self.run(process, path, target).await {
             Ok(()) => Ok(()),
-            Err((silent, ProbeError::Timeout)) => Err(silent.timeout_error()),
+            Err((part, ProbeError::Timeout)) => Err(part.timeout_error()),
             Err((_, ProbeError::Failed(error))) => Err(error),
             Err((_, ProbeError::Lost)) => Err(Error::Mounter(format!(
-                "what is mounted at {} has lost its mounter",
+                "the mount at {} has lost its mounter",
                 path.display()
             ))),
         }
@@ -103,11 +105,11 @@ impl Probes {
 impl ProbeTarget {
     /// The error for a probe of this part that timed out.
     pub fn timeout_error(self) -> Error {
-        let (who, limit) = match self {
+        let (part, limit) = match self {
             Self::Mounter => ("the mounter", MOUNTER_TIMEOUT),
             Self::Service => ("the S3 service", SERVICE_TIMEOUT),
         };
-        Error::Unreachable(format!("{who} has not answered for {} s", limit.as_secs()))
+        Error::Unreachable(format!("{part} has not answered for {} s", limit.as_secs()))
     }
 }
 
@@ -123,12 +125,13 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// The mounter.
+    /// The mounter. It may have ended.
     pub fn process(&self) -> Option<Process> {
         *self.process.lock()
     }
 
-    pub fn set(&self, process: Process) {
+    /// Starts anew with another mounter, which has not answered yet.
+    pub fn set_process(&self, process: Process) {
         *self.process.lock() = Some(process);
         self.silent.store(0, Ordering::Relaxed);
         self.answered.store(false, Ordering::Release);
@@ -140,7 +143,7 @@ impl Liveness {
     }
 
     /// True if the mounter has answered and runs.
-    pub fn lives(&self) -> bool {
+    pub fn is_alive(&self) -> bool {
         self.answered.load(Ordering::Acquire) && self.process().is_some_and(Process::runs)
     }
 }
@@ -160,16 +163,16 @@ impl Mounts {
         let Some(process) = slot.liveness.process().filter(|process| process.runs()) else {
             return Health::Dead;
         };
-        if !slot.liveness.lives() {
+        if !slot.liveness.is_alive() {
             return Health::Healthy;
         }
-        self.bound_output(id);
+        self.truncate_output(id);
         let (point, live) = (self.point(), &slot.liveness);
         let answer = live.probes.run(process, &point, target).await;
         match answer {
             Err((ProbeTarget::Mounter, ProbeError::Timeout)) => {
-                let before = live.silent.fetch_add(1, Ordering::Relaxed);
-                resume_or_kill(id, process, before + 1);
+                let silences = live.silent.fetch_add(1, Ordering::Relaxed) + 1;
+                resume_or_kill(id, process, silences);
             }
             _ => live.silent.store(0, Ordering::Relaxed),
         }
@@ -177,7 +180,19 @@ impl Mounts {
             Ok(()) => Health::Healthy,
             Err((_, ProbeError::Lost)) => Health::Dead,
             Err((_, ProbeError::Failed(error))) => Health::Unhealthy(error),
-            Err((silent, ProbeError::Timeout)) => Health::Unhealthy(silent.timeout_error()),
+            Err((part, ProbeError::Timeout)) => Health::Unhealthy(part.timeout_error()),
+        }
+    }
+
+    /// Empties the mounter's log file if it is too long. The mounter appends to it, so it
+    /// continues at the start.
+    fn truncate_output(&self, id: &str) {
+        let path = Record::new(id, &self.0.state).output(&self.0.state);
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() > MAX_OUTPUT_BYTES)
+            && let Ok(file) = OpenOptions::new().write(true).open(&path)
+        {
+            // After an error the next check tries again.
+            let _ = file.set_len(0);
         }
     }
 }
@@ -190,22 +205,12 @@ fn resume_or_kill(id: &str, process: Process, silences: u32) {
         process.signal(Signal::KILL);
     } else if process.is_stopped() {
         // A stopped mounter loses nothing when it continues.
-        tracing::warn!(id, pid = process.pid, "a mounter was stopped and goes on");
+        tracing::warn!(
+            id,
+            pid = process.pid,
+            "a mounter was stopped and is continued"
+        );
         process.signal(Signal::CONT);
-    }
-}
-
-impl Mounts {
-    /// Empties the mounter's log file if it is too long. The mounter appends to it, so it
-    /// continues at the start.
-    fn bound_output(&self, id: &str) {
-        let path = Record::new(id, &self.0.state).output(&self.0.state);
-        if std::fs::metadata(&path).is_ok_and(|file| file.len() > MAX_OUTPUT_BYTES)
-            && let Ok(file) = OpenOptions::new().write(true).open(&path)
-        {
-            // After an error the next check tries again.
-            let _ = file.set_len(0);
-        }
     }
 }
 
@@ -227,7 +232,7 @@ pub async fn probe_mounter(
     limit: Duration,
 ) -> Result<(), ProbeError> {
     let running = Arc::default();
-    once(&running, limit, statfs_of(inside(process, point))).await
+    once(&running, limit, statfs_of(path_in(process, point))).await
 }
 
 /// Probes the S3 service through the mounter.
@@ -236,12 +241,12 @@ pub async fn probe_service(
     point: &Path,
     limit: Duration,
 ) -> Result<(), ProbeError> {
-    let (running, point) = (Arc::default(), inside(process, point));
-    once(&running, limit, move || absent(&point)).await
+    let (running, point) = (Arc::default(), path_in(process, point));
+    once(&running, limit, move || look_up_random(&point)).await
 }
 
 /// The path by which this process reaches a path in another process's mount namespace.
-fn inside(process: Process, point: &Path) -> PathBuf {
+fn path_in(process: Process, point: &Path) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root{}", process.pid, point.display()))
 }
 
@@ -255,10 +260,10 @@ async fn once(
     if running.swap(true, Ordering::AcqRel) {
         return Err(ProbeError::Timeout);
     }
-    let done = running.clone();
+    let finished = running.clone();
     let task = tokio::task::spawn_blocking(move || {
         let answer = probe();
-        done.store(false, Ordering::Release);
+        finished.store(false, Ordering::Release);
         answer
     });
     match tokio::time::timeout(limit, task).await {
@@ -274,7 +279,7 @@ fn statfs_of(point: PathBuf) -> impl FnOnce() -> Result<(), Errno> + Send + 'sta
 /// Looks up a random name and expects that it does not exist. s3fs requests the object and
 /// then lists at most two keys below it. That proves that reading and listing work, and its
 /// cost does not grow with the bucket.
-fn absent(point: &Path) -> Result<(), Errno> {
+fn look_up_random(point: &Path) -> Result<(), Errno> {
     // The directory is opened first: if the mounter ended meanwhile, a path lookup would
     // also find nothing.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -1,13 +1,13 @@
-//! The core: for each ID one verified mounter, and the places where a clone of its mount is
+//! The core: for each ID one verified mounter, and the targets where a clone of its mount is
 //! attached. Every call can be repeated. If SIGKILL interrupts a call, the next process with
 //! the same state directory finishes it or undoes it. The module knows nothing of sandboxes,
 //! volumes or the API server.
 //!
-//! `start` starts a mounter and verifies it, `places` attaches and detaches, `check` probes,
+//! `start` starts a mounter and verifies it, `attachments` attaches and detaches, `check` probes,
 //! `record` stores a mount for the next process, `snapshot` is for readers.
 
+mod attachments;
 mod check;
-mod places;
 mod record;
 mod snapshot;
 mod start;
@@ -28,10 +28,10 @@ use super::{Error, Source};
 use hutch_core::names;
 use hutch_core::sync::Lock;
 
+pub use attachments::{MountTarget, MountedBucket};
 pub use check::Health;
 use check::Liveness;
 pub(super) use check::{ProbeTarget, Probes};
-pub use places::{MountedBucket, Place};
 pub(super) use record::Record;
 pub use snapshot::Snapshot;
 use start::MountMetrics;
@@ -39,9 +39,9 @@ use start::MountMetrics;
 /// Prefix of the IDs of trial mounts, which only test new credentials.
 const TRIAL_PREFIX: &str = "trial:";
 
-/// How long a mounter may take to end by itself. It may still have data to send.
+/// Timeout of a mounter's end. It may still have data to send.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many deaths a slow listener may fall behind before it misses some.
+/// Deaths by which a slow receiver may fall behind before it misses some.
 const BACKLOG: usize = 256;
 
 /// Settings of the core.
@@ -74,6 +74,15 @@ struct Slot {
     /// Locked during each change of the mount.
     record: tokio::sync::Mutex<Record>,
     liveness: Liveness,
+}
+
+/// The result of [`Mounts::rekey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rekeyed {
+    /// The mount has the new credentials.
+    Replaced,
+    /// It has these credentials already, or has no mounter.
+    Unchanged,
 }
 
 /// The handling of a mount that a process uses, for [`Mounts::rekey`].
@@ -114,7 +123,7 @@ impl Mounts {
         let mounts = Self(Arc::new(inner));
         for record in record::all(&mounts.0.state) {
             if record.id.starts_with(TRIAL_PREFIX) {
-                mounts.end(&record).await;
+                mounts.kill_mounter(&record).await;
                 record.remove(&mounts.0.state);
             } else {
                 mounts.adopt(record).await;
@@ -129,10 +138,10 @@ impl Mounts {
         if let Some(process) = runs.filter(|_| record.verified) {
             tracing::info!(id, pid = process.pid, "took over a mount");
             self.watch(&id, process);
-            self.slot(&id).liveness.set(process);
+            self.slot(&id).liveness.set_process(process);
             self.slot(&id).liveness.set_answered();
         } else {
-            self.end(&record).await;
+            self.kill_mounter(&record).await;
         }
         let slot = self.slot(&id);
         *slot.record.lock().await = record;
@@ -144,8 +153,8 @@ impl Mounts {
     }
 
     /// True if the mount's mounter has answered and runs.
-    pub fn lives(&self, id: &str) -> bool {
-        self.get(id).is_some_and(|slot| slot.liveness.lives())
+    pub fn is_alive(&self, id: &str) -> bool {
+        self.get(id).is_some_and(|slot| slot.liveness.is_alive())
     }
 
     /// Receives the ID of each mount whose mounter ends.
@@ -155,37 +164,37 @@ impl Mounts {
 
     /// Ensures that `id` has a verified mounter for `source`. A mounter for another source is
     /// replaced if no process uses its mount. After a replacement of a dead mounter, the
-    /// caller must call [`Self::attach`] for each place.
+    /// caller must call [`Self::attach`] for each target.
     ///
     /// # Errors
     /// The reason why it cannot be mounted, within 10 s. A failed attempt leaves nothing.
     pub async fn ensure(&self, id: &str, source: &Source) -> Result<(), Error> {
         let slot = self.slot(id);
         let mut record = slot.record.lock().await;
-        if record.lives() && record.digest == source.digest() {
+        if record.is_alive() && record.digest == source.digest() {
             return Ok(());
         }
-        if record.lives() {
+        if record.is_alive() {
             self.detach_all(&mut record).await?;
-            self.finish(&record).await;
+            self.stop_mounter(&record).await;
         }
-        self.end(&record).await;
+        self.kill_mounter(&record).await;
         self.start(&mut record, source).await
     }
 
     /// Replaces the mount's credentials with those of `source`. A trial mount tests them
-    /// first; if they do not work, the mount stays as it is. The caller must then attach the
-    /// places again. Returns `false` if the mount has these credentials or has no mounter.
+    /// first; if they do not work, the mount stays as it is. After a replacement, the caller
+    /// must attach the targets again.
     ///
     /// # Errors
     /// The reason why the credentials do not work. [`Error::Busy`] if a process uses the
     /// mount and `in_use` is [`InUse::Refuse`].
-    pub async fn rekey(&self, id: &str, source: &Source, in_use: InUse) -> Result<bool, Error> {
+    pub async fn rekey(&self, id: &str, source: &Source, in_use: InUse) -> Result<Rekeyed, Error> {
         let slot = self.slot(id);
         {
             let record = slot.record.lock().await;
-            if !record.lives() || record.digest == source.digest() {
-                return Ok(false);
+            if !record.is_alive() || record.digest == source.digest() {
+                return Ok(Rekeyed::Unchanged);
             }
         }
         let trial = format!("{TRIAL_PREFIX}{id}");
@@ -195,13 +204,14 @@ impl Mounts {
         let mut record = slot.record.lock().await;
         if in_use == InUse::Refuse {
             self.detach_all(&mut record).await?;
-            self.finish(&record).await;
+            self.stop_mounter(&record).await;
         }
-        self.end(&record).await;
-        self.start(&mut record, source).await.map(|()| true)
+        self.kill_mounter(&record).await;
+        self.start(&mut record, source).await?;
+        Ok(Rekeyed::Replaced)
     }
 
-    /// Detaches the mount from all its places, ends its mounter when it has sent all data,
+    /// Detaches the mount from all its targets, ends its mounter when it has sent all data,
     /// and removes the record. An unknown ID is no error.
     ///
     /// # Errors
@@ -212,9 +222,9 @@ impl Mounts {
         };
         let mut record = slot.record.lock().await;
         self.detach_all(&mut record).await?;
-        self.finish(&record).await;
-        self.end(&record).await;
-        self.forget(&record);
+        self.stop_mounter(&record).await;
+        self.kill_mounter(&record).await;
+        self.remove_record(&record);
         Ok(())
     }
 
@@ -228,12 +238,12 @@ impl Mounts {
             process.signal(rustix::process::Signal::KILL);
         }
         let mut record = slot.record.lock().await;
-        self.end(&record).await;
+        self.kill_mounter(&record).await;
         // A dead mounter's mount is never busy, because it is unmounted lazily.
         if let Err(error) = self.detach_all(&mut record).await {
-            tracing::warn!(id, %error, "a dead mount stays where it is");
+            tracing::warn!(id, %error, "a dead mount is not detached");
         }
-        self.forget(&record);
+        self.remove_record(&record);
     }
 
     /// Ends all mounts. A mount that cannot be closed because it is in use is aborted.
@@ -247,11 +257,11 @@ impl Mounts {
         join_all(ends).await;
     }
 
-    /// Lets the mounter end by itself. The mounter takes up requests in order. So when the
+    /// Stops the mounter and lets it send its data. The mounter takes up requests in order. So when the
     /// probe is answered, it has taken up all earlier requests, and it finishes those before
     /// it ends.
-    async fn finish(&self, record: &Record) {
-        let Some(process) = record.process.filter(|_| record.lives()) else {
+    async fn stop_mounter(&self, record: &Record) {
+        let Some(process) = record.process.filter(|_| record.is_alive()) else {
             return;
         };
         let _ = check::probe_mounter(process, &self.point(), END_TIMEOUT / 2).await;
@@ -263,7 +273,7 @@ impl Mounts {
     }
 
     /// Kills the mounter if it still runs, and removes its cgroups.
-    async fn end(&self, record: &Record) {
+    async fn kill_mounter(&self, record: &Record) {
         if let Some(process) = record.process.filter(|process| process.runs()) {
             process.signal(rustix::process::Signal::KILL);
             let ended = tokio::time::timeout(END_TIMEOUT, process.ended()).await;
@@ -279,7 +289,7 @@ impl Mounts {
         let _ = tokio::task::spawn_blocking(move || cgroups.remove(&key)).await;
     }
 
-    fn forget(&self, record: &Record) {
+    fn remove_record(&self, record: &Record) {
         record.remove(&self.0.state);
         self.0.slots.lock().remove(&record.id);
     }

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::places::Attachment;
+use super::attachments::Attachment;
 use crate::Process;
 use hutch_core::names;
 
-/// One mount. Older processes wrote such files, so names of fields must not change.
+/// One mount. Older processes wrote such files, so names in the JSON must not change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     pub id: String,
@@ -26,8 +26,9 @@ pub struct Record {
     pub device: String,
     /// True if the mounter has answered.
     pub verified: bool,
-    /// The places with a clone of the mount.
-    pub places: Vec<Attachment>,
+    /// The clones of the mount.
+    #[serde(rename = "places")]
+    pub attachments: Vec<Attachment>,
 }
 
 impl Record {
@@ -40,7 +41,7 @@ impl Record {
             digest: String::new(),
             device: String::new(),
             verified: false,
-            places: Vec::new(),
+            attachments: Vec::new(),
         }
     }
 
@@ -50,7 +51,7 @@ impl Record {
     }
 
     /// True if the mounter has answered and runs.
-    pub fn lives(&self) -> bool {
+    pub fn is_alive(&self) -> bool {
         self.verified && self.process.is_some_and(Process::runs)
     }
 

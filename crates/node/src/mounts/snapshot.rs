@@ -1,19 +1,19 @@
 //! A copy of a mount's record, for readers.
 
-use super::{Mounts, Place};
+use super::{MountTarget, Mounts};
 use crate::Source;
 
 /// A mount at one moment. It may have changed since.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// True if its mounter has answered and runs.
-    pub lives: bool,
+    pub alive: bool,
     /// The mount's source in `mountinfo`, the same in all namespaces.
     pub label: String,
     /// Device number of its file system.
     pub device: String,
-    /// The places with a clone of it. They stay after its mounter has died.
-    pub places: Vec<Place>,
+    /// The targets with a clone of it. They stay after its mounter has died.
+    pub targets: Vec<MountTarget>,
     digest: String,
 }
 
@@ -30,13 +30,13 @@ impl Mounts {
         let slot = self.get(id)?;
         let record = slot.record.lock().await.clone();
         Some(Snapshot {
-            lives: record.lives(),
+            alive: record.is_alive(),
             label: record.label(),
             device: record.device,
-            places: record
-                .places
+            targets: record
+                .attachments
                 .into_iter()
-                .map(|placed| placed.place)
+                .map(|attachment| attachment.target)
                 .collect(),
             digest: record.digest,
         })

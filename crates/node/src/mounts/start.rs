@@ -21,11 +21,11 @@ use crate::ns_helper::{self, Start, Task};
 use crate::s3fs::S3fs;
 use crate::{Error, Process, Source, endpoint, mountinfo};
 
-/// How long a mount may take in total.
+/// Timeout of a mount in total.
 const MOUNT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two looks for the mount in the mounter's namespace.
 const POLL_INTERVAL: Duration = Duration::from_millis(4);
-/// How many bytes from the end of the mounter's log are read for an explanation.
+/// Largest part at the end of the mounter's log that is read for an explanation.
 const MAX_OUTPUT_BYTES: usize = 16 << 10;
 
 impl Mounts {
@@ -40,10 +40,10 @@ impl Mounts {
                 metrics.seconds.observe(begun.elapsed().as_secs_f64());
             }
             Err(error) => {
-                self.end(record).await;
+                self.kill_mounter(record).await;
                 record.process = None;
                 record.verified = false;
-                if record.places.is_empty() {
+                if record.attachments.is_empty() {
                     record.remove(&self.0.state);
                 } else {
                     record.save(&record.file(&self.0.state))?;
@@ -61,40 +61,53 @@ impl Mounts {
         source: &Source,
         begun: Instant,
     ) -> Result<(), Error> {
-        let (state, mounter) = (&self.0.state, &self.0.mounter);
         endpoint::check(&source.endpoint).await?;
-        let (stage, point) = (stage(state), self.point());
-        let keys = Start::key_file(&stage);
-        let words = mounter.command(source, &record.label(), &point, &keys)?;
-        let (cgroups, errors) = self.0.cgroups.create(&record.key);
-        warn_once(&errors);
-        record.process = None;
-        record.verified = false;
-        record.digest = source.digest();
-        let start = Start {
-            stage,
-            keys: S3fs::keys(source),
-            words,
-            environment: mounter.environment(),
-            cgroups,
-            record: record.clone(),
-            file: record.file(state),
-        };
+        let start = self.start_task(record, source)?;
         let mut child = self.spawn(record)?;
         // The record gets the process before the first await, because the caller may drop
         // this future at any time. Tokio reaps a child that is not waited for.
         record.process = child.id().and_then(Process::of);
         send_task(&mut child, start).await?;
         let process = record.process.ok_or_else(|| self.explain(record, source))?;
-        self.slot(&record.id).liveness.set(process);
+        self.slot(&record.id).liveness.set_process(process);
         let left = || MOUNT_TIMEOUT.saturating_sub(begun.elapsed());
         tokio::select! {
             mounted = self.wait_answered(record, process, left()) => mounted,
             _ = child.wait() => Err(StartError::Ended),
         }
         .map_err(|error| self.start_error(error, record, source))?;
+        self.set_verified(record, process)
+    }
+
+    /// The task for the helper that becomes the mounter. It prepares the record and the
+    /// cgroups for it.
+    fn start_task(&self, record: &mut Record, source: &Source) -> Result<Start, Error> {
+        let (state, mounter) = (&self.0.state, &self.0.mounter);
+        let stage = stage(state);
+        let key_file = Start::key_file(&stage);
+        let command = mounter.command(source, &record.label(), &self.point(), &key_file)?;
+        let (cgroups, errors) = self.0.cgroups.create(&record.key);
+        warn_once(&errors);
+        record.process = None;
+        record.verified = false;
+        record.digest = source.digest();
+        Ok(Start {
+            stage,
+            key_file_content: S3fs::key_file_content(source),
+            command,
+            environment: mounter.environment(),
+            cgroups,
+            record: record.clone(),
+            file: record.file(state),
+        })
+    }
+
+    /// Records that the mounter has answered, and removes its credentials file.
+    fn set_verified(&self, record: &mut Record, process: Process) -> Result<(), Error> {
+        let state = &self.0.state;
+        let key_file = Start::key_file(&stage(state));
         // s3fs has read the credentials. Without the file, nobody can read them later.
-        std::fs::remove_file(format!("/proc/{}/root{}", process.pid, keys.display()))?;
+        std::fs::remove_file(format!("/proc/{}/root{}", process.pid, key_file.display()))?;
         record.verified = true;
         record.save(&record.file(state))?;
         self.slot(&record.id).liveness.set_answered();
@@ -200,7 +213,7 @@ fn warn_once(errors: &[String]) {
     if let Some(first) = errors.first() {
         ONCE.call_once(|| {
             tracing::warn!(
-                trouble = first,
+                error = first,
                 "a mounter cannot have cgroups of its own everywhere, and may end with this process"
             );
         });

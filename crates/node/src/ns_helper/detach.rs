@@ -15,27 +15,36 @@ use super::{Answer, MountNamespace};
 use crate::mountinfo::{self, MountEntry};
 use crate::{Error, Process};
 
-/// The task: detach one mount from one place.
+/// The task: detach one mount from one target.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Detach {
     /// The mount's source in `mountinfo`.
     pub label: String,
     /// A process of the container. `None` is the host.
-    pub target: Option<Process>,
-    /// Only the mount at this path. `None` means every mount of the label in the target.
+    pub container: Option<Process>,
+    /// Only the mount at this path. `None` means every mount of the label in the container.
     pub path: Option<PathBuf>,
     /// Directories that were created for it, the outermost first.
-    pub made: Vec<PathBuf>,
-    /// True if its mounter has ended. Then a lazy unmount loses no data.
-    pub dead: bool,
+    pub created: Vec<PathBuf>,
+    /// The state of its mounter. If it has ended, a lazy unmount loses no data.
+    pub mounter: MounterState,
+}
+
+/// The state of a mounter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MounterState {
+    /// It runs and may still have data to send.
+    Running,
+    /// It has ended.
+    Ended,
 }
 
 impl Detach {
     /// Returns no directories.
     pub fn run(self) -> Answer {
         let fds = ProcFds::open()?;
-        let seen = mountinfo_of(self.target)?;
-        MountNamespace::of(self.target)?.enter()?;
+        let mountinfo = mountinfo_of(self.container)?;
+        MountNamespace::of(self.container)?.enter()?;
         let only = match &self.path {
             None => None,
             Some(path) => match directories::lookup(path)? {
@@ -44,13 +53,12 @@ impl Detach {
             },
         };
         let ours = |entry: &MountEntry| {
-            let there = only
-                .as_ref()
-                .is_none_or(|only| only == Path::new(&entry.point));
-            entry.source == self.label && there
+            let only = only.as_ref();
+            let at_path = only.is_none_or(|only| only == Path::new(&entry.point));
+            entry.source == self.label && at_path
         };
         loop {
-            let mounts = directories::read_mounts(&seen)?;
+            let mounts = directories::read_mounts(&mountinfo)?;
             let Some(entry) = mounts.iter().rfind(|entry| ours(entry)) else {
                 break;
             };
@@ -61,7 +69,7 @@ impl Detach {
             }
             self.unmount(point)?;
         }
-        directories::remove_empty(&self.made);
+        directories::remove_empty(&self.created);
         Ok(Vec::new())
     }
 
@@ -70,12 +78,12 @@ impl Detach {
     fn unmount(&self, path: &Path) -> Result<(), Error> {
         let (parent, name) = directories::open_parent(path)?;
         fchdir(&parent).map_err(std::io::Error::from)?;
-        let how = if self.dead {
+        let flags = if self.mounter == MounterState::Ended {
             UnmountFlags::DETACH | UnmountFlags::NOFOLLOW
         } else {
             UnmountFlags::NOFOLLOW
         };
-        match unmount(&*name, how) {
+        match unmount(&*name, flags) {
             Ok(()) => Ok(()),
             Err(Errno::BUSY) => Err(Error::Busy(path.display().to_string())),
             Err(error) => Err(std::io::Error::from(error).into()),

@@ -32,7 +32,7 @@ impl ProcFds {
         Ok(Self { descriptors })
     }
 
-    /// The descriptor's path, seen from the root of the present namespace.
+    /// The descriptor's path, seen from the root of the current namespace.
     pub fn path(&self, handle: &OwnedFd) -> Result<PathBuf, Error> {
         use std::os::fd::AsRawFd;
         let name = handle.as_fd().as_raw_fd().to_string();
@@ -43,7 +43,7 @@ impl ProcFds {
     }
 }
 
-/// Opens the directory at `path` within the present namespace's root. It follows symbolic
+/// Opens the directory at `path` within the current namespace's root. It follows symbolic
 /// links. `None` means that nothing exists there.
 pub fn lookup(path: &Path) -> Result<Option<OwnedFd>, Error> {
     let links = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -57,10 +57,10 @@ pub fn lookup(path: &Path) -> Result<Option<OwnedFd>, Error> {
     ) {
         Ok(handle) => Ok(Some(handle)),
         Err(Errno::NOENT) => Ok(None),
-        Err(Errno::LOOP) => Err(taken(path, "leads in a circle of symbolic links")),
+        Err(Errno::LOOP) => Err(taken(path, "leads through a loop of symbolic links")),
         Err(Errno::NOTDIR) => Err(taken(
             path,
-            "is, or lies below, something that is no folder",
+            "is not a directory, or is below something that is not",
         )),
         Err(error) => Err(IoError::from(error).into()),
     }
@@ -97,7 +97,7 @@ pub fn create(path: &Path, fds: &ProcFds, root: Owner, owner: Owner) -> Result<C
             break handle;
         }
     };
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for name in missing.into_iter().rev() {
         let mode = Mode::from_raw_mode(0o755);
         let result = as_user(root, || mkdirat(&directory, &*name, mode))?;
@@ -105,10 +105,13 @@ pub fn create(path: &Path, fds: &ProcFds, root: Owner, owner: Owner) -> Result<C
             Ok(()) => {}
             // `lookup` found nothing here, so it is a dangling symbolic link.
             Err(Errno::EXIST) => {
-                return Err(taken(path, "leads through something that is no folder"));
+                return Err(taken(path, "leads through a symbolic link to nothing"));
             }
             Err(Errno::ROFS) => {
-                return Err(taken(path, "would have to be made in a read-only folder"));
+                return Err(taken(
+                    path,
+                    "does not exist, and the directory above it is read-only",
+                ));
             }
             Err(error) => return Err(IoError::from(error).into()),
         }
@@ -117,16 +120,16 @@ pub fn create(path: &Path, fds: &ProcFds, root: Owner, owner: Owner) -> Result<C
         let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         // An error is ignored (the ID may be unmapped): the mount works without it.
         let _ = chownat(&inner, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH);
-        made.push(fds.path(&inner)?);
+        created.push(fds.path(&inner)?);
         directory = inner;
     }
-    Ok((directory, made))
+    Ok((directory, created))
 }
 
 /// Removes directories that were created for a mount, the innermost first. A directory
 /// that is not empty stays.
-pub fn remove_empty(made: &[PathBuf]) {
-    for path in made.iter().rev() {
+pub fn remove_empty(created: &[PathBuf]) {
+    for path in created.iter().rev() {
         if let Ok((parent, name)) = open_parent(path) {
             // It fails if the directory is in use.
             let _ = unlinkat(&parent, &*name, AtFlags::REMOVEDIR);
@@ -157,9 +160,9 @@ fn as_user<T>(user: Owner, step: impl FnOnce() -> T) -> Result<T, Error> {
         set_thread_res_uid(None, uid, None)
     };
     set(user).map_err(IoError::from)?;
-    let done = step();
+    let result = step();
     set(Owner { uid: 0, gid: 0 }).map_err(IoError::from)?;
-    Ok(done)
+    Ok(result)
 }
 
 /// True if the FUSE file system is still mounted but its server has ended.

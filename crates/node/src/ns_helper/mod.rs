@@ -4,10 +4,10 @@
 //! Kubernetes client.
 
 mod attach;
-mod clear;
 mod detach;
 mod directories;
 mod start;
+mod unmount_path;
 
 use std::fs::File;
 use std::io::Read;
@@ -24,9 +24,9 @@ use tokio::process::Command;
 use super::{Error, Process};
 
 pub use attach::Attach;
-pub use clear::{Clear, Removal};
-pub use detach::Detach;
+pub use detach::{Detach, MounterState};
 pub use start::Start;
+pub use unmount_path::{Removal, UnmountPath};
 
 /// The first argument of the binary that makes it a namespace helper.
 pub const COMMAND: &str = "ns-helper";
@@ -38,12 +38,12 @@ pub const OWN_PROGRAM: &str = "/proc/self/exe";
 pub enum Task {
     /// Become a mounter.
     Start(Start),
-    /// Attach a clone of a mount at a place.
+    /// Attach a clone of a mount at a target.
     Attach(Attach),
     /// Detach it again.
     Detach(Detach),
     /// Unmount everything at a path of the host.
-    Clear(Clear),
+    UnmountPath(UnmountPath),
 }
 
 /// The directories that the task created, the outermost first.
@@ -70,10 +70,15 @@ pub async fn run_task(task: Task, limit: Duration) -> Answer {
         child.wait_with_output().await
     };
     let Ok(output) = tokio::time::timeout(limit, answered).await else {
-        return Err(Error::Mounter(format!("no end of it within {limit:?}")));
+        return Err(Error::Mounter(format!(
+            "a namespace helper did not end within {limit:?}"
+        )));
     };
-    serde_json::from_slice(&output?.stdout)
-        .unwrap_or_else(|_| Err(Error::Mounter("an errand was lost".to_owned())))
+    serde_json::from_slice(&output?.stdout).unwrap_or_else(|_| {
+        Err(Error::Mounter(
+            "a namespace helper ended without an answer".to_owned(),
+        ))
+    })
 }
 
 /// The helper process: runs the task from stdin. It does not return if it becomes a mounter.
@@ -91,7 +96,7 @@ pub fn run() -> ExitCode {
         }
         Ok(Task::Attach(attach)) => attach.run(),
         Ok(Task::Detach(detach)) => detach.run(),
-        Ok(Task::Clear(clear)) => clear.run(),
+        Ok(Task::UnmountPath(unmount)) => unmount.run(),
     };
     // The reader may have timed out.
     let _ = serde_json::to_writer(std::io::stdout(), &answer);
@@ -102,12 +107,12 @@ pub fn run() -> ExitCode {
 struct MountNamespace(File);
 
 impl MountNamespace {
-    /// The namespace of `target`, or of PID 1 for `None`. If this process may not inspect
+    /// The namespace of `container`, or of PID 1 for `None`. If this process may not inspect
     /// PID 1, it runs on the host itself, and its own namespace is the host's.
-    fn of(target: Option<Process>) -> Result<Self, Error> {
-        let pid = target.map_or(1, |process| process.pid);
+    fn of(container: Option<Process>) -> Result<Self, Error> {
+        let pid = container.map_or(1, |process| process.pid);
         let file = File::open(format!("/proc/{pid}/ns/mnt"));
-        match (file, target) {
+        match (file, container) {
             (Ok(file), Some(process)) if process.runs() => Ok(Self(file)),
             (Ok(file), None) => Ok(Self(file)),
             (Err(_), None) => Ok(Self(File::open("/proc/self/ns/mnt")?)),

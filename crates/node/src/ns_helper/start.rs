@@ -47,9 +47,9 @@ pub struct Start {
     /// The directory on which the tmpfs is mounted.
     pub stage: PathBuf,
     /// Content of the credentials file.
-    pub keys: String,
+    pub key_file_content: String,
     /// The program and its arguments.
-    pub words: Vec<String>,
+    pub command: Vec<String>,
     /// Environment variables beside `PATH` and `HOME`.
     pub environment: Vec<(String, String)>,
     /// `cgroup.procs` files to write the PID to.
@@ -63,7 +63,7 @@ pub struct Start {
 impl std::fmt::Debug for Start {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Start")
-            .field("words", &self.words)
+            .field("command", &self.command)
             .finish_non_exhaustive()
     }
 }
@@ -106,8 +106,8 @@ impl Start {
             .create_new(true)
             .mode(0o600)
             .open(Self::key_file(&self.stage))?;
-        file.write_all(self.keys.as_bytes())?;
-        let (program, arguments) = self.words.split_first().ok_or(Error::Gone)?;
+        file.write_all(self.key_file_content.as_bytes())?;
+        let (program, arguments) = self.command.split_first().ok_or(Error::Gone)?;
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_program_needs_stays_mounted() {
+    fn mounts_that_a_program_needs_stay() {
         let stays = |point: &str| needed(Path::new(point), Path::new("/run/hutch/node/stage"));
         for point in [
             "/",

@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use crate::target::Target;
 use crate::{Acquirer, ServiceError, Sessions, cache};
 use hutch_api::{Bucket, BucketPhase, BucketProvider, BucketStatus, Mechanism, Sandbox, SecretRef};
-use hutch_core::buckets::{self, S3Credentials, reasons};
+use hutch_core::buckets;
 use hutch_core::interfaces::{ResourceError, S3Secrets, Sandboxes};
 use hutch_core::names;
+use hutch_core::reasons::Reason;
 use hutch_core::s3::parse_provider;
+use hutch_core::s3::{AllowedEndpoints, S3Credentials};
 use hutch_telemetry::{measured, operation};
 
 /// The longest time from the request to a mount that the node component has listed
@@ -50,8 +52,8 @@ pub struct Mount {
 pub struct BucketSettings {
     /// The S3 credentials for mounts whose request brings none.
     pub credentials: Option<S3Credentials>,
-    /// True if a bucket's endpoint may be `http`.
-    pub allow_http: bool,
+    /// The endpoints that a bucket may have.
+    pub endpoints: AllowedEndpoints,
 }
 
 /// Why a bucket was not mounted or unmounted.
@@ -127,7 +129,7 @@ impl Buckets {
         mount: Mount,
     ) -> Result<(), BucketError> {
         let credentials = self.credentials(&mount)?;
-        if mount.endpoint.starts_with("http:") && !self.settings.allow_http {
+        if self.settings.endpoints.check(&mount.endpoint).is_err() {
             let text = "Invalid endpoint: https is needed; the operator allows http with --allow-http-buckets";
             return Err(BucketError::Invalid(text.to_owned()));
         }
@@ -289,7 +291,7 @@ impl Buckets {
                 None => Some(Ok(())),
                 Some(status) if status.phase == BucketPhase::Busy => {
                     let text = format!(
-                        "{path} is in use, and stays mounted: leave the folder, close its files"
+                        "{path} is in use, and stays mounted: leave the directory, close its files"
                     );
                     Some(Err(BucketError::Busy(text)))
                 }
@@ -372,9 +374,9 @@ fn unwatched(status: &BucketStatus) -> bool {
 /// The error that a client gets for a mount that failed.
 fn mount_error(status: &BucketStatus) -> BucketError {
     let text = status.error.clone().unwrap_or_default();
-    match status.reason.as_deref() {
-        Some(reasons::NO_MOUNTER) => BucketError::Unsupported(text),
-        Some(reasons::INSECURE | reasons::BAD_OPTION | reasons::PATH_TAKEN) => {
+    match status.reason.as_deref().and_then(Reason::parse) {
+        Some(Reason::NoMounter) => BucketError::Unsupported(text),
+        Some(Reason::InsecureEndpoint | Reason::BadOption | Reason::PathTaken) => {
             BucketError::Invalid(text)
         }
         _ => BucketError::Failed(text),

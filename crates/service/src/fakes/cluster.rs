@@ -9,11 +9,11 @@ use futures::future::{BoxFuture, ready};
 use tokio::sync::watch;
 
 use hutch_api::{MANAGED_BY, Sandbox, SandboxSession, SandboxSessionSpec, SecretRef, labels};
-use hutch_core::buckets::S3Credentials;
 use hutch_core::interfaces::{
     AttachedPod, AttachedPods, Exposures, PodRef, ResourceError, S3Secrets, SessionRecord,
     SessionRecords,
 };
+use hutch_core::s3::S3Credentials;
 use hutch_core::sync::Lock;
 
 pub struct FakeAttachedPods {

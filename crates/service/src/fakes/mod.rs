@@ -17,7 +17,7 @@ pub use database::FakeDatabase;
 pub use sandboxes::{FakeSandboxes, pod_of};
 
 use crate::*;
-use hutch_core::buckets::S3Credentials;
+use hutch_core::s3::{AllowedEndpoints, S3Credentials};
 
 /// The `ready_timeout` of all tests.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(25);
@@ -102,7 +102,7 @@ pub fn settings() -> ServiceSettings {
         execute_timeout: Duration::from_secs(120),
         buckets: BucketSettings {
             credentials: Some(credentials()),
-            allow_http: false,
+            endpoints: AllowedEndpoints::Https,
         },
         backends: BackendSettings {
             images: [("go", "golang"), ("python", "py")]

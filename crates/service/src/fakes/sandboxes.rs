@@ -23,7 +23,7 @@ pub struct FakeSandboxes {
 
 #[derive(Default)]
 struct State {
-    /// What the API server has.
+    /// The objects of the API server.
     all: BTreeMap<String, Sandbox>,
     cache: BTreeMap<String, Arc<Sandbox>>,
     /// True if the cache does not follow the API server.

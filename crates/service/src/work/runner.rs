@@ -1,4 +1,4 @@
-//! What toolchains need of a sandbox.
+//! The calls into a sandbox that toolchains need.
 
 use bytes::Bytes;
 use futures::FutureExt;

@@ -1,4 +1,4 @@
-//! Reading and writing what is there to be read and written.
+//! Reading and writing files.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -139,7 +139,8 @@ async fn a_read_only_file_system_is_refused() {
     assert_eq!(scene.read("ro/a").await.unwrap(), b"1\n");
 }
 
-/// The kernel forgets to end a sandbox with its parent once it changes users.
+/// Ends a sandbox that has changed its user. The kernel drops the setting that ends it with
+/// its parent.
 struct Ending(i32);
 
 impl Drop for Ending {
@@ -189,7 +190,8 @@ async fn an_ordinary_user_gets_no_further_than_the_modes_say() {
         code(scene.make_directory("/d", true).await),
         Code::PermissionDenied
     );
-    // It cannot be given away, and so lends nobody its new owner's rights.
+    // The agent may not set the owner. So it drops the set-uid bit, which would lend others
+    // the rights of the new owner.
     scene.write("/mine/theirs", b"new").await.unwrap();
     let meta = std::fs::metadata(root.path().join("mine/theirs")).unwrap();
     assert_eq!((meta.uid(), meta.mode() & 0o7777), (1000, 0o666));

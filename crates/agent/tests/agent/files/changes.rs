@@ -1,4 +1,4 @@
-//! Directories, renames, deletions, and looking.
+//! Directories, renames, deletions, `Stat` and `List`.
 
 use hutch_wire::v1::Kind;
 use tonic::Code;
@@ -140,7 +140,7 @@ async fn files_are_deleted_and_directories_are_not() {
     for directory in ["d", "d/", ".", "..", "/", "d/."] {
         let refused = scene.delete(directory).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
-        assert!(refused.message().contains("folder"), "{refused}");
+        assert!(refused.message().contains("directory"), "{refused}");
     }
     assert_eq!(code(scene.delete("d/b/").await), Code::FailedPrecondition);
     assert_eq!(

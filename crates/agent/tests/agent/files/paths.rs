@@ -1,4 +1,4 @@
-//! Paths that are odd, hostile or lead astray.
+//! Unusual and hostile paths.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use super::{Scene, code};
 
-/// Every call on one path; `file` is what a rename to it would move.
+/// Makes every call with one path. `file` is the file that the rename to it would move.
 async fn all(
     scene: &Scene,
     file: &str,
@@ -98,7 +98,7 @@ async fn a_directory_where_a_file_is_meant_is_refused() {
             scene.write(path, b"").await.unwrap_err(),
         ] {
             assert_eq!(refused.code(), Code::FailedPrecondition, "{path}");
-            assert!(refused.message().contains("is a folder"), "{refused}");
+            assert!(refused.message().contains("is a directory"), "{refused}");
         }
     }
     for path in ["a/", "a/b", "a/b/c"] {
@@ -121,7 +121,7 @@ async fn a_directory_where_a_file_is_meant_is_refused() {
     assert_eq!(refused.code(), Code::NotFound);
     assert_eq!(
         refused.message(),
-        "cannot read \"none\": there is no such file or folder"
+        "cannot read \"none\": there is no such file or directory"
     );
 }
 
@@ -148,7 +148,7 @@ async fn pipes_devices_and_sockets_are_refused_at_once() {
     ];
     for path in paths {
         let mut refused = vec![scene.read(path).await.unwrap_err()];
-        // Nodes that the machine needs are not put at risk.
+        // Device nodes of the machine are not written to.
         if !path.starts_with('/') {
             refused.push(scene.write(path, b"").await.unwrap_err());
         }
@@ -254,7 +254,7 @@ async fn the_agent_cannot_be_reached_through_proc() {
         "root/etc/hostname",
     ] {
         for (call, result) in all(&scene, "file", path).await {
-            // Links of the scene may themselves be deleted, and so on.
+            // Links in the test's directory may be deleted, renamed and replaced.
             let own = !path.starts_with('/')
                 && !path.contains('/')
                 && matches!(call, "delete" | "from" | "to" | "directory");
@@ -272,7 +272,7 @@ async fn the_agent_cannot_be_reached_through_proc() {
         }
         scene.sh("rm -f env in; ln -s /proc/self/environ env; ln -s /proc/self/fd/0 in; echo 1 > file").await;
     }
-    // The machine's own links are only read.
+    // Links of the machine are only read.
     for path in ["/dev/stdin", "/dev/fd/0", "/proc", "env"] {
         let refused = code(scene.read(path).await);
         assert!(

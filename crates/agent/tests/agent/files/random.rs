@@ -1,5 +1,5 @@
-//! Random files with random names against a plain map. A failure is repeated
-//! with the printed seed in `HUTCH_SEED`.
+//! Random files with random names, compared with a map. `HUTCH_SEED` with the printed seed
+//! repeats a failure.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -54,7 +54,7 @@ impl Random {
             }
         }
         name.retain(|byte| !matches!(byte, 0 | b'/'));
-        // A letter at the end keeps it from being `.`, `..` or nothing.
+        // The letter at the end excludes `.`, `..` and the empty name.
         name.push(b'z');
         name
     }
@@ -62,7 +62,7 @@ impl Random {
     pub fn path(&mut self) -> Vec<u8> {
         let mut path = self.name();
         for _ in 0..self.below(3) {
-            // Names of directories never are those of files.
+            // A directory never has the name of a file.
             path.push(b'D');
             path.extend(if self.below(4) == 0 {
                 b"//".as_slice()

@@ -14,7 +14,7 @@ use tonic::Status;
 use crate::sandbox::{Client, Sandbox, put_agent};
 use crate::wait::next_message;
 
-/// A sandbox, a client, and a directory that relative paths begin at.
+/// A sandbox, a client, and the directory where relative paths start.
 pub struct Scene {
     pub sandbox: Sandbox,
     pub client: Client,
@@ -30,14 +30,13 @@ impl Scene {
         Self::of(Sandbox::new().await).await
     }
 
-    /// In an image with nothing but the agent; only absolute paths mean
-    /// anything there.
+    /// In an image with nothing but the agent. Only absolute paths make sense there.
     pub async fn in_an_image(root: &std::path::Path) -> Self {
         put_agent(root);
         Self::of(Sandbox::without_an_image(root).await).await
     }
 
-    /// The same, of an agent that is an ordinary user.
+    /// The same with an agent that is an ordinary user.
     pub async fn of_a_user(root: &std::path::Path, user: u32) -> Self {
         put_agent(root);
         Self::of(Sandbox::of_a_user(root, user).await).await
@@ -53,7 +52,7 @@ impl Scene {
         }
     }
 
-    /// A path in the directory, as tests look at it from outside.
+    /// The path in the directory as the test process sees it.
     pub fn outside(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
@@ -88,7 +87,7 @@ impl Scene {
             .map(tonic::Response::into_inner)
     }
 
-    /// A write that goes on, and its inputs.
+    /// Begins a write. Returns the sender of its inputs, and the call.
     pub fn writing(
         &self,
         path: impl AsRef<[u8]>,
@@ -175,7 +174,7 @@ impl Scene {
         self.stat(path).await.unwrap().kind()
     }
 
-    /// Names and kinds, sorted.
+    /// Returns names and kinds, sorted.
     pub async fn list(&self, path: impl AsRef<[u8]>) -> Result<Vec<(Vec<u8>, Kind)>, Status> {
         let path = self.path(path);
         let mut files = self.client.files.clone();

@@ -1,4 +1,4 @@
-//! Files appear whole or not at all, and streams hold little.
+//! Files appear completely or not at all, and streams need little memory.
 
 use hutch_wire::limits::CHUNK;
 use hutch_wire::v1::write_input::Input;
@@ -30,7 +30,7 @@ async fn settled(scene: &Scene, count: usize) {
     .await;
 }
 
-/// Waits until the directory has other than `count` entries: a draft is there.
+/// Waits until the directory has more or fewer than `count` entries: then a draft exists.
 async fn drafted(scene: &Scene, count: usize) {
     let awaited = format!("a draft is beside the {count} entries of the directory");
     eventually(
@@ -75,7 +75,7 @@ async fn a_write_that_breaks_off_leaves_nothing() {
     let scene = Scene::new().await;
     scene.write("a", b"old").await.unwrap();
     for pieces in [0, 1, 16] {
-        // The stream ends, without its end.
+        // The stream ends without its `end`.
         let (sender, call) = scene.writing("a");
         for _ in 0..pieces {
             send(&sender, piece(1)).await;
@@ -104,7 +104,8 @@ async fn a_channel_that_is_cut_leaves_nothing() {
         send(&sender, piece(1)).await;
     }
     drafted(&scene, 0).await;
-    // Nobody says goodbye: the channel's `connect` is killed, as all else is.
+    // Nothing announces the end: the command kills the channel's `connect` and everything
+    // else.
     let killing = exec_input::Input::Start(script("kill", "kill -9 -1"));
     if let Ok(call) = scene.sandbox.connect().await.call(killing).await {
         let _ = call.finish().await;
@@ -199,7 +200,7 @@ async fn readers_that_do_not_read_hold_little_memory_and_delay_no_other() {
     let mut idle = Vec::new();
     for _ in 0..20 {
         let path = scene.path("big");
-        // A channel each: one that nobody reads is full at once.
+        // One channel each, because a channel whose client does not read is full at once.
         let client = scene.sandbox.connect().await;
         let request = ReadRequest { path, limit: 0 };
         let outputs = client.files.clone().read_file(request).await.unwrap();

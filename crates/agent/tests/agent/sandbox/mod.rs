@@ -1,5 +1,5 @@
-//! A sandbox for one test: the agent as PID 1 of fresh namespaces, and clients
-//! that reach it as a facade does. Ends with the test.
+//! A sandbox for one test: the agent as PID 1 of new namespaces, and clients that reach it
+//! as a facade does. It ends with the test.
 
 mod client;
 mod image;
@@ -22,8 +22,8 @@ pub use image::{copy_libraries, put_agent};
 
 use crate::wait::{WAIT_TIMEOUT, in_time};
 
-/// The binary under test: the one just built, or another, say the static one
-/// that goes into images, by its path in `HUTCH_AGENT`.
+/// The binary under test: the one that was just built, or the one that `HUTCH_AGENT` names,
+/// for example the static one of the images.
 pub fn agent() -> &'static str {
     static PATH: LazyLock<String> = LazyLock::new(|| {
         let built = env!("CARGO_BIN_EXE_hutch-agent");
@@ -53,13 +53,13 @@ impl Sandbox {
         .await
     }
 
-    /// With a state directory that outlives it.
+    /// Starts an agent with a state directory that outlives it.
     pub async fn with_state(state: &Path) -> Self {
         let state = state.to_str().unwrap();
         Self::start(&[], &[agent(), "run", "--state", state], agent()).await
     }
 
-    /// With that file as its `/bin/bash`.
+    /// Starts an agent with that file as its `/bin/bash`.
     pub async fn with_bash(bash: &Path, state: &Path) -> Self {
         let mount = "mount --bind \"$0\" /bin/bash && exec \"$@\"";
         let (bash, state) = (bash.to_str().unwrap(), state.to_str().unwrap());
@@ -67,7 +67,7 @@ impl Sandbox {
         Self::start(&[], &command, agent()).await
     }
 
-    /// In the image under `root`, which has the agent, with its state in
+    /// Starts an agent in the image under `root`, which contains it. Its state is in
     /// `/state`.
     pub async fn in_image(root: &Path) -> Self {
         let option = format!("--root={}", root.display());
@@ -75,14 +75,14 @@ impl Sandbox {
         Self::start(&[&option], &command, "/hutch-agent").await
     }
 
-    /// In an image that has nothing but the agent and an empty `/proc`.
+    /// Starts an agent in an image that has nothing but the agent and an empty `/proc`.
     pub async fn without_an_image(root: &Path) -> Self {
         std::fs::create_dir(root.join("proc")).unwrap();
         let option = format!("--root={}", root.display());
         Self::start(&[&option], &["/hutch-agent", "run"], "/hutch-agent").await
     }
 
-    /// The same, and the agent is an ordinary user without capabilities.
+    /// The same; the agent is an ordinary user without capabilities.
     pub async fn of_a_user(root: &Path, user: u32) -> Self {
         std::fs::create_dir(root.join("proc")).unwrap();
         let options = [
@@ -94,13 +94,13 @@ impl Sandbox {
         Self::start(&options, &["/hutch-agent", "run"], "/hutch-agent").await
     }
 
-    /// A container that is not Hutch's: its first process is a shell with that
-    /// script, which says on stderr that it `serves`.
+    /// Starts a container that is not Hutch's. Its first process is a shell with that
+    /// script, which prints `serves` on stderr.
     pub async fn of_others(script: &str) -> Self {
         Self::start(&[], &["sh", "-c", script], agent()).await
     }
 
-    /// Another such container in the same network.
+    /// Starts another such container in the same network.
     pub async fn beside(&self, script: &str) -> Self {
         let mut unshare = Command::new("nsenter");
         unshare.args(["--net", "--target", &self.pid.to_string(), "unshare"]);
@@ -145,12 +145,12 @@ impl Sandbox {
         }
     }
 
-    /// A channel of its own, through a `connect` of its own.
+    /// Opens a channel through a new `connect`.
     pub async fn connect(&self) -> Client {
         self.connect_by(&self.connects, &["connect"]).await
     }
 
-    /// A channel through another binary of the agent.
+    /// Opens a channel through another binary of the agent.
     pub async fn connect_by(&self, binary: &Path, arguments: &[&str]) -> Client {
         let child = Command::new("nsenter")
             .args([
@@ -207,7 +207,7 @@ impl Sandbox {
         assert!(self.signal(name), "the agent is gone");
     }
 
-    /// True if the agent was there to receive the signal.
+    /// True if the agent still ran and got the signal.
     fn signal(&self, name: &str) -> bool {
         let status = std::process::Command::new("kill")
             .args([format!("-{name}"), self.pid.to_string()])
@@ -247,14 +247,14 @@ impl Sandbox {
 }
 
 impl Drop for Sandbox {
-    /// A change of user takes away what `--kill-child` relies on.
+    /// `--kill-child` has no effect after a change of user.
     fn drop(&mut self) {
         let Some(parent) = self.namespaces.id() else {
             return;
         };
         let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
         if children.is_ok_and(|children| children.trim() == self.pid.to_string()) {
-            // It may have ended by itself in this moment.
+            // It may have ended by itself just now.
             self.signal("KILL");
         }
     }

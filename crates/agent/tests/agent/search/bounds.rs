@@ -97,7 +97,7 @@ async fn idle(scene: &Scene) {
 #[tokio::test]
 async fn a_search_ends_soon_after_its_client_has_left() {
     let scene = Scene::new().await;
-    // No piece of it matches, so that nothing is sent that could fail.
+    // Nothing in it matches, so no failing send can end the search.
     scene.sh("truncate -s 1T big").await;
     let mut calls = Vec::new();
     for _ in 0..8 {

@@ -1,8 +1,8 @@
-//! Answers beside those of GNU grep and find, which must be on the machine.
+//! Answers compared with those of GNU grep and find, which must be installed.
 
 use super::{Scene, sorted};
 
-/// A directory with something of everything.
+/// A directory with every kind of name, content and file.
 async fn scene() -> Scene {
     let scene = Scene::new().await;
     let names: [&[u8]; 13] = [
@@ -250,7 +250,7 @@ async fn paths_are_printed_and_followed_as_by_grep() {
         assert_eq!(sorted(&ours.stdout), sorted(&real.stdout), "{shown}");
         assert_eq!(sorted(&ours.stderr), sorted(&real.stderr), "{shown}");
         if path.starts_with(b"-") {
-            // find has no word for a path that begins so.
+            // GNU find cannot take a path that starts so.
             continue;
         }
         for name in ["*", "lines", "dir", ".", "-*"] {

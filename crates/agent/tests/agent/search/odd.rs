@@ -1,4 +1,4 @@
-//! Directories that are odd or closed, and paths that are not the user's.
+//! Unusual and unreadable directories, and paths that are not the user's.
 
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ async fn proc_and_the_agents_own_directory_are_skipped() {
     assert_eq!(answer.out(), "/job/.hutch/mine:secret\n/job/a:secret\n");
     assert_eq!((answer.exit_code, answer.err()), (0, String::new()));
     let answer = scene.find("*", "/").await;
-    // A binary that is not static brings libraries.
+    // A binary that is not static comes with libraries.
     let found: Vec<String> = answer.out().lines().map(str::to_owned).collect();
     let found: Vec<&String> = found
         .iter()
@@ -146,7 +146,7 @@ async fn an_unreadable_directory_is_reported_and_the_rest_is_searched() {
 async fn a_directory_mounted_in_itself_is_entered_once_and_a_deep_one_completely() {
     let scene = Scene::new().await;
     let directory = scene.directory.path().display();
-    // A mount of the sandbox's own, which ends with it.
+    // The mount is in the sandbox's own namespace and ends with it.
     scene
         .sh(&format!(
             "mkdir -p a/b; echo x > a/f; mount --bind '{directory}' a/b"

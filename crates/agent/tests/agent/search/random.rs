@@ -1,5 +1,5 @@
-//! Random trees and patterns beside GNU grep and find. A failure is repeated
-//! with the printed seed in `HUTCH_SEED`.
+//! Random trees and patterns, compared with GNU grep and find. `HUTCH_SEED` with the
+//! printed seed repeats a failure.
 
 use super::{Scene, sorted};
 use crate::files::random::Random;
@@ -52,7 +52,7 @@ fn pattern(random: &mut Random) -> String {
     for _ in 0..=random.below(7) {
         pattern.push_str(PIECES[random.below(PIECES.len() as u64)]);
     }
-    // What repeats an assertion means nothing, and programs differ in it.
+    // Repeating an assertion has no meaning, and programs differ in it.
     const MARKS: [&str; 4] = ["\\<", "\\>", "^", "\\("];
     const REPEATS: [&str; 6] = ["*", "\\+", "\\?", "\\{1,2\\}", "\\{2\\}", "\\{,1\\}"];
     let repeated = |pattern: &str| {

@@ -12,7 +12,7 @@ use tonic::{Status, Streaming};
 use crate::sandbox::{Client, Sandbox};
 use crate::wait::next_message;
 
-/// A sandbox, a client, and a directory that relative paths begin at.
+/// A sandbox, a client, and the directory where relative paths start.
 pub struct Scene {
     pub sandbox: Sandbox,
     pub client: Client,
@@ -127,7 +127,7 @@ impl Scene {
         collect(search.find(request).await?.into_inner()).await
     }
 
-    /// What a program of the machine answers in the directory.
+    /// Returns the answer of a program of this machine, run in the directory.
     fn really(&self, program: &str, arguments: &[&[u8]]) -> Answer {
         let output = std::process::Command::new(program)
             .args(arguments.iter().map(|one| OsStr::from_bytes(one)))

@@ -1,4 +1,4 @@
-//! The calls about sessions: open, close, set, list; and what is refused.
+//! Calls that open, close, set and list sessions, and calls that are refused.
 
 use hutch_wire::limits;
 use hutch_wire::v1::exec_input::Input;

@@ -10,7 +10,7 @@ fn megabyte() -> String {
     "x=$((${x:-0}+1))\n".repeat((1 << 20) / 17)
 }
 
-/// What is run, and its exit code where it is the same in every shell.
+/// The commands, with the exit code where it is the same in every shell.
 fn list() -> Vec<(String, Option<i32>)> {
     let plain: &[(&str, Option<i32>)] = &[
         ("exit 3", Some(3)),
@@ -86,7 +86,7 @@ fn list() -> Vec<(String, Option<i32>)> {
     all
 }
 
-/// What only bash has.
+/// Commands for bash only.
 const BASH: &[&str] = &[
     "declare() { exit 1; }; builtin() { exit 1; }; unset() { exit 1; }; exit() { builtin exit 7; }",
     "trap() { sleep 1000; }; shopt() { sleep 1000; }; set() { sleep 1000; }; read() { exit; }",
@@ -184,7 +184,7 @@ async fn a_time_limit_ends_the_command_and_not_the_session() {
     }
 }
 
-/// What the shell would do at its end, and then its word for that.
+/// Does what the shell would do at its end, and then forges its report.
 const FORGED: &str = "eval \"set -- $(trap -p EXIT)\"; echo up; A=forged; eval \"$3\"
 printf 'declare -- __hutch_c=\"7\"\\n' >&100; sleep 1000; sleep 1000";
 
@@ -203,7 +203,8 @@ async fn a_command_that_reports_its_end_has_ended() {
             let outcome = client.within("s", "echo $A; A=").await;
             assert_eq!(outcome.out(), "forged\n");
         }
-        // The liars are killed; what they had started stays, as with `&`.
+        // The shells that forged a report are killed. Processes that they started stay, as
+        // with `&`.
         let background = async || client.activity().await.background;
         eventually("3 background processes are left", background, |count| {
             *count == 3

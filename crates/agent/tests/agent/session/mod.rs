@@ -1,4 +1,4 @@
-//! Sessions, in bash and in the other shells that there are.
+//! Sessions in bash and in other shells.
 
 mod calls;
 mod hostile;
@@ -16,7 +16,7 @@ use hutch_wire::v1::{SetSessionVariablesRequest, Start};
 use crate::copies::with_copies;
 use crate::sandbox::{Call, Client, Outcome, Sandbox, agent, copy_libraries, env, script};
 
-/// A start of `text` in a session.
+/// Returns a start of `text` in a session.
 pub fn within(session: &str, text: &str) -> Start {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let id = format!("in-{}", NUMBER.fetch_add(1, Relaxed));
@@ -49,18 +49,18 @@ impl Client {
     }
 }
 
-/// The shells that a sandbox may have. Those other than bash get an image of
-/// their own, without bash.
+/// The shells that a sandbox may have. Each shell other than bash has its own image,
+/// without bash.
 pub enum Image {
-    /// Copied from the first command on.
+    /// Commands run in copies of bash from the first one on.
     Bash,
-    /// A bash that does not say what a copy needs, and is started each time.
+    /// A bash without a symbol that copies need. It is started for every command.
     Uncopied(tempfile::TempPath),
     Other(tempfile::TempDir),
 }
 
 impl Image {
-    /// Those with bash.
+    /// The images with bash.
     pub fn bashes() -> Vec<(&'static str, Self)> {
         let mut bash = std::fs::read("/bin/bash").unwrap();
         let name = b"\0dollar_dollar_pid\0";
@@ -128,7 +128,7 @@ fn image(shell: &Path) -> tempfile::TempDir {
     ] {
         symlink("busybox", path("bin").join(name)).unwrap();
     }
-    // Writing to it is all that matters.
+    // The tests only write to it.
     std::fs::write(path("dev/null"), "").unwrap();
     root
 }

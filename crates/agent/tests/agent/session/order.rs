@@ -38,7 +38,7 @@ async fn sessions_run_side_by_side() {
     let directory = state.path().display();
     let mut calls = Vec::new();
     for number in 0..8 {
-        // Each waits until all have begun.
+        // Each command waits until all have begun.
         let text = format!(
             "touch {directory}/{number}; until [ $(ls {directory}/[0-9] | wc -l) = 8 ]; do sleep 0.01; done"
         );

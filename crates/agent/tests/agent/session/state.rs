@@ -1,4 +1,4 @@
-//! What a session remembers, and for how long.
+//! The state that a session keeps, and for how long.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -225,7 +225,7 @@ async fn without_a_state_directory_sessions_live_as_long_as_the_agent() {
     let client = sandbox.connect().await;
     client.within("s", "export A=1; cd /usr").await;
     assert_eq!(client.within("s", "echo $A; pwd").await.out(), "1\n/usr\n");
-    // The only test that uses this directory, which is the machine's.
+    // No other test uses this directory of the machine.
     let outcome = client
         .sh("rm -rf /dev/shm/.hutch-sessions-*; echo done")
         .await;

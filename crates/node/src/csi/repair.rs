@@ -1,7 +1,7 @@
-//! Heals volumes: starts a new mounter for one that has died and attaches the mount again at
+//! Repairs volumes: starts a new mounter for one that has died and attaches the mount again at
 //! the staging path, at the targets and in the containers. This process no longer has the
 //! credentials then. It reads volume and Secret again from the API server, so it also picks
-//! up new credentials. Mounts of an earlier process are healed in the same way.
+//! up new credentials. Mounts of an earlier process are repaired in the same way.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -18,23 +18,23 @@ use super::error::VolumeError;
 use super::volume::Volume;
 use super::{containers, publisher};
 use crate::mounts::{ProbeTarget, Snapshot};
-use crate::{Place, Source};
+use crate::{MountTarget, Source};
 use hutch_core::sync::Lock;
 
 /// Pause between two rounds over all mounts. Each death starts a round as well.
-const HEAL_INTERVAL: Duration = Duration::from_secs(10);
-/// Mounts that are healed at the same time, so that a hanging one does not delay the others.
-const MAX_CONCURRENT_HEALS: usize = 8;
+const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
+/// Mounts that are repaired at the same time, so that a hanging one does not delay the others.
+const MAX_CONCURRENT_REPAIRS: usize = 8;
 
-/// How long reading a volume and its Secret from the API server may take.
+/// Timeout of reading a volume and its Secret from the API server.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The mounts that are attached at all of their places: device numbers by ID.
-type Settled = Lock<HashMap<String, String>>;
+/// The mounts that are attached at all of their targets: device numbers by ID.
+type Complete = Lock<HashMap<String, String>>;
 
-/// The reason why a mount is not healed yet.
+/// The reason why a mount is not repaired yet.
 #[derive(Debug, thiserror::Error)]
-enum HealError {
+enum RepairError {
     #[error("the volume {0} cannot be read: {1}")]
     Volume(String, kube::Error),
     #[error("the volume {0} names no Secret (nodeStageSecretRef), or is not ours")]
@@ -59,11 +59,11 @@ struct VolumeData {
 }
 
 impl Driver {
-    /// Heals volumes. It never returns.
-    pub(super) async fn heal(&self) {
-        let settled = Settled::default();
+    /// Repairs volumes. It never returns.
+    pub(super) async fn run_repairs(&self) {
+        let complete = Complete::default();
         let mut deaths = self.publisher.mounts.deaths();
-        let mut round = tokio::time::interval(HEAL_INTERVAL);
+        let mut round = tokio::time::interval(REPAIR_INTERVAL);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let check = tokio::select! {
@@ -75,18 +75,18 @@ impl Driver {
             if check {
                 self.check_all(ids.clone());
             }
-            settled.lock().retain(|id, _| ids.contains(id));
+            complete.lock().retain(|id, _| ids.contains(id));
             let all = futures::stream::iter(ids);
-            all.for_each_concurrent(MAX_CONCURRENT_HEALS, async |id| {
-                if let Err(trouble) = self.heal_one(&id, &settled).await {
-                    tracing::warn!(id, %trouble, "a volume's mount is not healed yet");
+            all.for_each_concurrent(MAX_CONCURRENT_REPAIRS, async |id| {
+                if let Err(error) = self.repair(&id, &complete).await {
+                    tracing::warn!(id, %error, "a volume's mount is not repaired yet");
                 }
             })
             .await;
         }
     }
 
-    /// Starts a check of each mount. The check kills a stuck mounter, which is then healed
+    /// Starts a check of each mount. The check kills a stuck mounter, which is then repaired
     /// like any that has died.
     fn check_all(&self, ids: Vec<String>) {
         for id in ids {
@@ -95,57 +95,57 @@ impl Driver {
         }
     }
 
-    async fn heal_one(&self, id: &str, settled: &Settled) -> Result<(), HealError> {
+    async fn repair(&self, id: &str, complete: &Complete) -> Result<(), RepairError> {
         let Some(mount) = self.publisher.mounts.snapshot(id).await else {
             return Ok(());
         };
-        let is_settled =
-            |mount: &Snapshot| mount.lives && settled.lock().get(id) == Some(&mount.device);
+        let is_complete =
+            |mount: &Snapshot| mount.alive && complete.lock().get(id) == Some(&mount.device);
         // A mount that is staged but not published is repaired when it is published.
         let Some(volume) = self
             .published(id, &mount)
             .await
-            .filter(|_| !is_settled(&mount))
+            .filter(|_| !is_complete(&mount))
         else {
             return Ok(());
         };
-        let _turn = self.by_volume.lock(volume.volume_handle.clone()).await;
+        let _guard = self.by_volume.lock(volume.volume_handle.clone()).await;
         // A call may have closed it or started a new mounter meanwhile.
         let Some(mount) = self.publisher.mounts.snapshot(id).await else {
             return Ok(());
         };
-        if !mount.lives {
-            let source = self.source_of(&volume, publisher::is_read_only(id));
+        if !mount.alive {
+            let source = self.source_of(id, &volume);
             let Ok(source) = tokio::time::timeout(READ_TIMEOUT, source).await else {
-                return Err(HealError::Timeout);
+                return Err(RepairError::Timeout);
             };
             let source = source?;
-            self.publisher.revive(id, &source).await?;
+            self.publisher.restart(id, &source).await?;
             tracing::info!(id, "a volume's mounter had died; mounted again");
         }
-        self.settle(id, settled).await
+        self.reattach(id, complete).await
     }
 
-    /// Attaches the mount at every place that has an earlier one.
-    async fn settle(&self, id: &str, settled: &Settled) -> Result<(), HealError> {
+    /// Attaches the mount at every target that has an earlier one.
+    async fn reattach(&self, id: &str, complete: &Complete) -> Result<(), RepairError> {
         let Some(mount) = self.publisher.mounts.snapshot(id).await else {
             return Ok(());
         };
         let pods = targets(id, &mount).filter_map(containers::cgroup_names);
         let pods: HashSet<_> = pods.flatten().collect();
-        let (copy, hosts) = (mount.clone(), mount.places.clone());
-        let search = move || containers::stale_places(&copy, &pods);
+        let (copy, hosts) = (mount.clone(), mount.targets.clone());
+        let search = move || containers::stale_targets(&copy, &pods);
         let found = tokio::task::spawn_blocking(search)
             .await
             .unwrap_or_default();
         let hosts = hosts
             .into_iter()
-            .filter(|place| matches!(place, Place::Host(_)));
-        for place in hosts.chain(found) {
-            let attached = self.publisher.mounts.attach(id, &place).await;
+            .filter(|target| matches!(target, MountTarget::Host(_)));
+        for target in hosts.chain(found) {
+            let attached = self.publisher.mounts.attach(id, &target).await;
             attached.map_err(VolumeError::from)?;
         }
-        settled.lock().insert(id.to_owned(), mount.device);
+        complete.lock().insert(id.to_owned(), mount.device);
         Ok(())
     }
 
@@ -166,12 +166,12 @@ impl Driver {
     }
 
     /// Reads the volume and its credentials from the API server.
-    async fn source_of(&self, data: &VolumeData, read_only: bool) -> Result<Source, HealError> {
+    async fn source_of(&self, id: &str, data: &VolumeData) -> Result<Source, RepairError> {
         let name = &data.volume;
         let volumes = Api::<PersistentVolume>::all(self.client.clone());
         let found = volumes.get(name).await;
-        let found = found.map_err(|error| HealError::Volume(name.clone(), error))?;
-        let foreign = || HealError::Foreign(name.clone());
+        let found = found.map_err(|error| RepairError::Volume(name.clone(), error))?;
+        let foreign = || RepairError::Foreign(name.clone());
         let csi = found.spec.and_then(|spec| spec.csi).ok_or_else(foreign)?;
         let same = csi.driver == self.settings.driver && csi.volume_handle == data.volume_handle;
         let secret = csi.node_stage_secret_ref.or(csi.node_publish_secret_ref);
@@ -180,7 +180,7 @@ impl Driver {
             return Err(foreign());
         };
         let keys = keys(&self.client, &namespace, &secret).await;
-        let keys = keys.map_err(|error| HealError::Secret(name.clone(), error))?;
+        let keys = keys.map_err(|error| RepairError::Secret(name.clone(), error))?;
         let attributes = csi
             .volume_attributes
             .unwrap_or_default()
@@ -188,7 +188,7 @@ impl Driver {
             .collect();
         let volume = Volume::read(&data.volume_handle, &attributes).map_err(VolumeError::from)?;
         let mut source = self.publisher.source(volume, &keys)?;
-        source.read_only |= read_only;
+        source.read_only |= publisher::is_read_only(id);
         Ok(source)
     }
 }
@@ -206,8 +206,8 @@ async fn keys(client: &Client, namespace: &str, name: &str) -> kube::Result<publ
 
 /// The targets at which the mount is published.
 fn targets<'a>(id: &'a str, mount: &'a Snapshot) -> impl Iterator<Item = &'a Path> {
-    mount.places.iter().filter_map(move |place| match place {
-        Place::Host(path) if publisher::staging(id) != Some(path) => Some(path.as_path()),
+    mount.targets.iter().filter_map(move |target| match target {
+        MountTarget::Host(path) if publisher::staging(id) != Some(path) => Some(path.as_path()),
         _ => None,
     })
 }

@@ -1,4 +1,4 @@
-//! Attaches clones of a mount at places and detaches them.
+//! Attaches clones of a mount at targets and detaches them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Mounts;
 use super::record::Record;
-use crate::ns_helper::{self, Attach, Clear, Detach, Removal, Task};
+use crate::ns_helper::{self, Attach, Detach, MounterState, Removal, Task, UnmountPath};
 use crate::{Error, Owner, Process, container, mountinfo};
 
-/// How long one namespace helper may run.
+/// Timeout of one namespace helper.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A mount point. The state directory stores it as JSON, so names and fields must not change.
+/// A mount point for clones of a mount. The state directory stores it as JSON, so names and fields must not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Place {
+pub enum MountTarget {
     /// A path of the host, in the mount namespace of PID 1.
     Host(PathBuf),
     /// A path in a container.
@@ -38,16 +38,19 @@ pub enum MountedBucket {
     Foreign,
 }
 
-/// A place with a clone of the mount, and the directories that were created for it, the
-/// outermost first. The state directory stores it as JSON.
+/// A clone of the mount at a target. The state directory stores it as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Attachment {
-    pub place: Place,
-    pub made: Vec<PathBuf>,
+    #[serde(rename = "place")]
+    pub target: MountTarget,
+    /// The directories that were created for it, the outermost first.
+    #[serde(rename = "made")]
+    pub created: Vec<PathBuf>,
 }
 
-impl Place {
-    fn target(&self) -> Option<Process> {
+impl MountTarget {
+    /// The first process of its container.
+    fn process(&self) -> Option<Process> {
         match self {
             Self::Host(_) => None,
             Self::Container { process, .. } => Some(*process),
@@ -60,62 +63,66 @@ impl Place {
         }
     }
 
+    /// The host's IDs of the target's root user, and of the owner of new directories.
+    fn users(&self) -> Result<(Owner, Owner), Error> {
+        let Some(process) = self.process() else {
+            let host = Owner { uid: 0, gid: 0 };
+            return Ok((host, host));
+        };
+        let root = container::root_of(process).ok_or(Error::Gone)?;
+        let user = container::user_of(process).ok_or(Error::Gone)?;
+        Ok((root, user))
+    }
+
     /// True if its container has ended.
     fn is_gone(&self) -> bool {
-        self.target().is_some_and(|process| !process.runs())
+        self.process().is_some_and(|process| !process.runs())
     }
 }
 
 impl Mounts {
-    /// Attaches a clone of the mount at a place. Missing directories are created. A clone of
+    /// Attaches a clone of the mount at a target. Missing directories are created. A clone of
     /// this ID whose mounter has died is replaced. A container has the mount at one path
     /// only, so a clone at another path is detached.
     ///
     /// # Errors
     /// [`Error::PathTaken`] if something else occupies the path, [`Error::Gone`] if the
     /// container has ended, [`Error::Busy`] if a clone at another path is in use.
-    pub async fn attach(&self, id: &str, place: &Place) -> Result<(), Error> {
+    pub async fn attach(&self, id: &str, target: &MountTarget) -> Result<(), Error> {
         let slot = self.slot(id);
         let mut record = slot.record.lock().await;
-        let Some(mounter) = record.process.filter(|_| record.lives()) else {
+        let Some(mounter) = record.process.filter(|_| record.is_alive()) else {
             return Err(Error::Mounter("there is no mounter".to_owned()));
         };
-        let root = match place.target() {
-            Some(process) => container::root_of(process).ok_or(Error::Gone)?,
-            None => Owner { uid: 0, gid: 0 },
-        };
-        let owner = match place.target() {
-            Some(process) => container::user_of(process).ok_or(Error::Gone)?,
-            None => root,
-        };
+        let (root, owner) = target.users()?;
         let attach = Attach {
             mounter,
             point: self.point(),
             label: record.label(),
             device: record.device.clone(),
-            target: place.target(),
-            path: place.path().clone(),
+            container: target.process(),
+            path: target.path().clone(),
             root,
             owner,
         };
-        for other in record.elsewhere(place) {
+        for other in record.elsewhere(target) {
             self.detach_record(&mut record, &other).await?;
         }
-        let made = ns_helper::run_task(Task::Attach(attach), HELPER_TIMEOUT).await?;
-        record.add_place(place, made);
+        let created = ns_helper::run_task(Task::Attach(attach), HELPER_TIMEOUT).await?;
+        record.add_target(target, created);
         record.save(&record.file(&self.0.state))?;
         Ok(())
     }
 
-    /// Detaches the mount from a place and removes the directories that were created for it.
+    /// Detaches the mount from a target and removes the directories that were created for it.
     /// It is no error if it is not attached there.
     ///
     /// # Errors
     /// [`Error::Busy`] if a process uses it there.
-    pub async fn detach(&self, id: &str, place: &Place) -> Result<(), Error> {
+    pub async fn detach(&self, id: &str, target: &MountTarget) -> Result<(), Error> {
         let slot = self.slot(id);
         let mut record = slot.record.lock().await;
-        self.detach_record(&mut record, place).await
+        self.detach_record(&mut record, target).await
     }
 
     /// Unmounts everything at a path of the host, with or without a record, and removes the
@@ -124,10 +131,10 @@ impl Mounts {
     /// # Errors
     /// The kernel's error. An error from removing the directory counts only with
     /// [`Removal::Required`].
-    pub async fn clear(&self, path: &Path, directory: Removal) -> Result<(), Error> {
+    pub async fn unmount_host_path(&self, path: &Path, directory: Removal) -> Result<(), Error> {
         let path = path.to_owned();
-        let clear = Clear { path, directory };
-        ns_helper::run_task(Task::Clear(clear), HELPER_TIMEOUT).await?;
+        let task = Task::UnmountPath(UnmountPath { path, directory });
+        ns_helper::run_task(task, HELPER_TIMEOUT).await?;
         Ok(())
     }
 
@@ -141,20 +148,20 @@ impl Mounts {
         let Some(top) = mountinfo::top(&mounts, path).filter(is_fuse) else {
             return Ok(());
         };
-        let place = Place::Container {
+        let target = MountTarget::Container {
             process,
             path: path.to_owned(),
         };
         let ours = |id: &String| Record::new(id, &self.0.state).label() == top.source;
         if let Some(id) = self.ids().into_iter().find(ours) {
-            return self.detach(&id, &place).await;
+            return self.detach(&id, &target).await;
         }
         let detach = Detach {
             label: top.source.clone(),
-            target: Some(process),
+            container: Some(process),
             path: Some(path.to_owned()),
-            made: Vec::new(),
-            dead: false,
+            created: Vec::new(),
+            mounter: MounterState::Running,
         };
         ns_helper::run_task(Task::Detach(detach), HELPER_TIMEOUT).await?;
         Ok(())
@@ -172,27 +179,31 @@ impl Mounts {
         ours.map_or(MountedBucket::Foreign, MountedBucket::Own)
     }
 
-    /// Detaches the mount from every place.
+    /// Detaches the mount from every target.
     pub(super) async fn detach_all(&self, record: &mut Record) -> Result<(), Error> {
-        for attachment in record.places.clone() {
-            self.detach_record(record, &attachment.place).await?;
+        for attachment in record.attachments.clone() {
+            self.detach_record(record, &attachment.target).await?;
         }
         Ok(())
     }
 
-    /// Detaches the mount of a locked record from a place.
-    async fn detach_record(&self, record: &mut Record, place: &Place) -> Result<(), Error> {
-        if !place.is_gone() {
-            let mut places = record.places.iter();
-            let made = places.find(|attachment| attachment.place == *place);
+    /// Detaches the mount of a locked record from a target.
+    async fn detach_record(&self, record: &mut Record, target: &MountTarget) -> Result<(), Error> {
+        if !target.is_gone() {
+            let mut attachments = record.attachments.iter();
+            let own = attachments.find(|attachment| attachment.target == *target);
             let detach = Detach {
                 label: record.label(),
-                target: place.target(),
-                path: matches!(place, Place::Host(_)).then(|| place.path().clone()),
-                made: made
-                    .map(|attachment| attachment.made.clone())
+                container: target.process(),
+                path: matches!(target, MountTarget::Host(_)).then(|| target.path().clone()),
+                created: own
+                    .map(|attachment| attachment.created.clone())
                     .unwrap_or_default(),
-                dead: !record.process.is_some_and(Process::runs),
+                mounter: if record.process.is_some_and(Process::runs) {
+                    MounterState::Running
+                } else {
+                    MounterState::Ended
+                },
             };
             match ns_helper::run_task(Task::Detach(detach), HELPER_TIMEOUT).await {
                 Ok(_) | Err(Error::Gone) => {}
@@ -200,8 +211,8 @@ impl Mounts {
             }
         }
         record
-            .places
-            .retain(|attachment| attachment.place != *place);
+            .attachments
+            .retain(|attachment| attachment.target != *target);
         if record.process.is_some() {
             record.save(&record.file(&self.0.state))?;
         }
@@ -214,34 +225,49 @@ fn is_fuse(entry: &&mountinfo::MountEntry) -> bool {
 }
 
 impl Record {
-    /// The other places in the same container.
-    fn elsewhere(&self, place: &Place) -> Vec<Place> {
-        let places = self.places.iter().map(|attachment| &attachment.place);
-        let same = |other: &&Place| other.target().is_some() && other.target() == place.target();
-        places
+    /// The other targets in the same container.
+    fn elsewhere(&self, target: &MountTarget) -> Vec<MountTarget> {
+        let targets = self.attachments.iter().map(|attachment| &attachment.target);
+        let same =
+            |other: &&MountTarget| other.process().is_some() && other.process() == target.process();
+        targets
             .filter(same)
-            .filter(|other| *other != place)
+            .filter(|other| *other != target)
             .cloned()
             .collect()
     }
 
-    /// Adds a place. Directories that were created for the same path in an earlier container
-    /// may be in a volume and still exist, so they are kept in the list. Places in
+    /// Adds a target. Directories that were created for the same path in an earlier container
+    /// may be in a volume and still exist, so they are kept in the list. Targets in
     /// containers that have ended are dropped.
-    fn add_place(&mut self, place: &Place, mut made: Vec<PathBuf>) {
-        let (same, other): (Vec<_>, Vec<_>) = std::mem::take(&mut self.places)
+    fn add_target(&mut self, target: &MountTarget, mut created: Vec<PathBuf>) {
+        let (same, other): (Vec<_>, Vec<_>) = std::mem::take(&mut self.attachments)
             .into_iter()
-            .partition(|attachment| attachment.place == *place || attachment.place.is_gone());
+            .partition(|attachment| attachment.target == *target || attachment.target.is_gone());
         for before in same
             .into_iter()
-            .filter(|attachment| attachment.place.path() == place.path())
+            .filter(|attachment| attachment.target.path() == target.path())
         {
-            made.extend(before.made);
+            created.extend(before.created);
         }
-        made.sort();
-        made.dedup();
-        self.places = other;
-        let place = place.clone();
-        self.places.push(Attachment { place, made });
+        created.sort();
+        created.dedup();
+        self.attachments = other;
+        let target = target.clone();
+        self.attachments.push(Attachment { target, created });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attachment_in_the_state_directory_keeps_its_form() {
+        let json = r#"{"place":{"Container":{"process":{"pid":7,"started":9},"path":"/mnt/a"}},"made":["/mnt"]}"#;
+        let attachment: Attachment = serde_json::from_str(json).unwrap();
+        assert_eq!(attachment.target.path(), Path::new("/mnt/a"));
+        assert_eq!(attachment.created, [PathBuf::from("/mnt")]);
+        assert_eq!(serde_json::to_string(&attachment).unwrap(), json);
     }
 }

@@ -12,9 +12,9 @@ use super::attach::mountinfo_of;
 use super::{Answer, MountNamespace, directories};
 use crate::mountinfo::MountEntry;
 
-/// The task: clear one path of the host.
+/// The task: unmount everything at one path of the host.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Clear {
+pub struct UnmountPath {
     /// The path on the host.
     pub path: PathBuf,
     /// The handling of a directory that cannot be removed.
@@ -30,13 +30,13 @@ pub enum Removal {
     Required,
 }
 
-impl Clear {
+impl UnmountPath {
     /// Returns no directories.
     pub fn run(self) -> Answer {
-        let seen = mountinfo_of(None)?;
+        let mountinfo = mountinfo_of(None)?;
         MountNamespace::of(None)?.enter()?;
         let at = |entry: &MountEntry| Path::new(&entry.point) == self.path;
-        while directories::read_mounts(&seen)?.iter().any(at) {
+        while directories::read_mounts(&mountinfo)?.iter().any(at) {
             let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
             unmount(&*self.path, flags).map_err(std::io::Error::from)?;
         }
