@@ -42,7 +42,7 @@ pub struct Backend {
     pub image: String,
     /// The path of its workspace.
     pub workdir: String,
-    /// The ports at which its [`PORTS`] are reachable from outside, in the same order.
+    /// The ports at which 5173 and 8888 of its pod are reachable from outside, in this order.
     pub ports: Vec<u16>,
 }
 
