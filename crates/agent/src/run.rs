@@ -1,6 +1,7 @@
 //! `hutch-agent run`: creates the parts, connects them and shuts them down in order.
 //!
-//! One thread runs everything except file operations; nothing may block it. A SIGTERM
+//! One thread runs everything except the calls of `files` and `search`; nothing may block
+//! it. A SIGTERM
 //! that counts (see `signals`) ends it: all processes get SIGTERM and a short time, and
 //! the exit of PID 1 kills the rest.
 
@@ -42,7 +43,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// If it cannot start: no socket, no memory.
 pub fn run(state: &Path, entrypoint: &[OsString], attached: bool) -> io::Result<()> {
     limit_allocator_memory();
-    // Its memory holds the output of commands, and its descriptors reach all of them.
+    // Its memory has the output of commands, and its descriptors give access to each.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_child_subreaper(Some(getpid()))?;
     tokio::runtime::Builder::new_current_thread()

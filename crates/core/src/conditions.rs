@@ -21,8 +21,8 @@ pub const DATABASE_SYNCED: &str = "DatabaseSynced";
 /// Longest message in bytes. A longer one is cut.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
-/// A condition of generation `generation` since `now`. `holds` is the status: true, false, or
-/// `None` for unknown.
+/// A condition of generation `generation` since `now`. `holds` becomes the condition's
+/// status: true, false, or `None` for unknown.
 pub fn condition(
     kind: &str,
     holds: Option<bool>,

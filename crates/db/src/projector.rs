@@ -158,7 +158,7 @@ impl Projector {
             // The pod has the name of its sandbox. Without the sandbox's status nothing says
             // that the pod does not run, so the row stays.
             if seen.is_some_and(|name| self.cluster.is_unreadable(name)) {
-                return Ok(Outcome::Synced);
+                return Ok(Outcome::Later);
             }
             let name = match job.decide(seen) {
                 Step::Keep => return Ok(Outcome::Synced),

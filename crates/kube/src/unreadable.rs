@@ -48,6 +48,8 @@ impl Unreadable {
                 let key = report::<K>(&invalid);
                 let before = last_version(store, &key);
                 self.0.lock().listing.insert(key);
+                // An earlier object of the same name has ended while the watch was down.
+                let before = before.filter(|object| object.meta().uid == invalid.metadata.uid);
                 before.map(Event::InitApply)
             }
             Event::InitDone => {
@@ -113,18 +115,18 @@ mod tests {
     use super::*;
     use hutch_api::Sandbox;
 
-    fn sandbox(name: &str, phase: &str) -> Value {
+    fn sandbox(name: &str, uid: &str, phase: &str) -> Value {
         json!({
             "apiVersion": "hutch.dev/v1alpha1",
             "kind": "Sandbox",
-            "metadata": { "namespace": "ns", "name": name, "uid": name },
+            "metadata": { "namespace": "ns", "name": name, "uid": uid },
             "spec": {},
             "status": { "phase": phase },
         })
     }
 
     fn guard(name: &str, phase: &str) -> DeserializeGuard<Sandbox> {
-        serde_json::from_value(sandbox(name, phase)).unwrap()
+        serde_json::from_value(sandbox(name, "1", phase)).unwrap()
     }
 
     struct Watch {
@@ -192,6 +194,17 @@ mod tests {
         assert_eq!(watch.cached(), ["a Ready"]);
         watch.take(Event::Delete(guard("a", "FromTheFuture")));
         assert!(watch.cached().is_empty() && !watch.unreadable.contains("ns", "a"));
+    }
+
+    #[test]
+    fn a_former_object_of_the_same_name_does_not_come_back() {
+        let mut watch = Watch::new();
+        watch.list(&[("a", "Ready")]);
+        watch.take(Event::Init);
+        let next = serde_json::from_value(sandbox("a", "2", "FromTheFuture")).unwrap();
+        watch.take(Event::InitApply(next));
+        watch.take(Event::InitDone);
+        assert!(watch.cached().is_empty() && watch.unreadable.contains("ns", "a"));
     }
 
     #[test]

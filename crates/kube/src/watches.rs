@@ -154,6 +154,16 @@ where
         self.unreadable.contains(namespace, name)
     }
 
+    /// True if a newer version of this object does not decode.
+    pub fn has_unreadable(&self, object: &K) -> bool
+    where
+        K: Resource,
+    {
+        let namespace = object.meta().namespace.as_deref().unwrap_or_default();
+        let name = object.meta().name.as_deref().unwrap_or_default();
+        self.is_unreadable(namespace, name)
+    }
+
     /// True if the cache contains the first listing.
     pub fn synced(&self) -> bool {
         *self.version.borrow() > 0

@@ -81,12 +81,17 @@ impl Places {
     /// The place in which the conversations of a project work. The row may name a
     /// sandbox or pod that the cache does not show yet. Then this asks the API server,
     /// and waits for the cache, before it chooses a new sandbox: a second sandbox would
-    /// have none of the project's files.
+    /// have none of the project's files. For the same reason a named sandbox that does not
+    /// decode stays the project's place.
     pub async fn of(&self, project: &Project) -> Place {
         let place = self.cached_place(project);
         let Some(named) = project.container_name.as_deref() else {
             return place;
         };
+        if self.live(named).is_none() && self.sandboxes.is_unreadable(named) {
+            let wanted = project.workdir_path.as_deref();
+            return self.place(Target::named(named, Some(project)), wanted);
+        }
         if self.is_cached(&place.target) || !self.exists_in_cluster(named).await {
             return place;
         }

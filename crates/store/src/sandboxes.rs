@@ -8,7 +8,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -109,6 +110,10 @@ impl Sandboxes for SandboxStore {
         self.cache.get(&self.namespace, name)
     }
 
+    fn is_unreadable(&self, name: &str) -> bool {
+        self.cache.is_unreadable(&self.namespace, name)
+    }
+
     fn fetch<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>> {
         async move {
             if !is_name(name) {
@@ -133,8 +138,14 @@ impl Sandboxes for SandboxStore {
                 .list::<Sandbox>(Some(&self.namespace))
                 .await
                 .map_err(refusal)?;
-            let meant = |it: &Sandbox| it.metadata.uid.as_deref() == Some(uid);
-            Ok(all.into_iter().filter_map(|it| it.0.ok()).find(meant))
+            let meant = |it: &DeserializeGuard<Sandbox>| it.meta().uid.as_deref() == Some(uid);
+            match all.into_iter().find(meant) {
+                None => Ok(None),
+                Some(DeserializeGuard(Ok(sandbox))) => Ok(Some(sandbox)),
+                Some(DeserializeGuard(Err(invalid))) => {
+                    Err(ResourceError::Unavailable(invalid.error))
+                }
+            }
         }
         .boxed()
     }

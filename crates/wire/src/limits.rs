@@ -1,5 +1,5 @@
-//! Limits that both ends must agree on, in bytes unless stated otherwise. This is the
-//! only source of these numbers.
+//! Limits that both ends must agree on, in bytes unless stated otherwise. `hutch-core` repeats
+//! those that clients see; `hutch-link` checks at compile time that they are equal.
 
 /// Most bytes of the script or arguments plus the environment of one start.
 pub const MAX_START: usize = 16 << 20;

@@ -103,9 +103,9 @@ impl Client {
 /// The next step of a collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Intake {
-    /// Read at most so many bytes.
+    /// Read at most this many bytes.
     Read(usize),
-    /// Wait to be woken, or until then at most.
+    /// Wait to be woken, at the latest until this time.
     Wait(Option<Instant>),
 }
 

@@ -1,4 +1,5 @@
-//! `MakeFolder`, `Rename` and `Delete`. Each changes one name in one system call.
+//! `MakeFolder`, `Rename` and `Delete`. On one file system each changes one name in one system
+//! call.
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, renameat, unlinkat};
 use rustix::io::Errno;

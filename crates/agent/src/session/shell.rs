@@ -1,5 +1,5 @@
-//! A shell of a session: it is started and restores the value ahead of its command,
-//! gets the command, runs it and exits. `execution` implements the waiting, `text` the
+//! A shell of a session. It starts and restores the value before its command arrives. Then
+//! it gets the command, runs it and exits. `execution` implements the waiting, `text` the
 //! restore and dump scripts.
 
 use std::ffi::CString;

@@ -1,5 +1,5 @@
-//! Executes a plan. The claims come before the pod, because the scheduler puts a pod aside
-//! whose claim it does not find. The pod does not wait until its claims are bound.
+//! Executes a plan. The claims come before the pod: the scheduler sets a pod aside if it does
+//! not find the pod's claim. The pod does not wait until its claims are bound.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! The sandbox controller: observe, plan, apply, report. `observe` reads the caches, pure
-//! functions decide, and only `apply` and `report` write.
+//! functions decide, and only `apply`, `provide` and `report` write.
 //!
 //! | module | contents |
 //! | --- | --- |
@@ -49,6 +49,10 @@ use hutch_kube::events::EventType;
 
 /// Brings one sandbox a step nearer to its spec.
 pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: &Context) -> Result<Action, Error> {
+    // The cache has a former version of it. Its next version that decodes is a trigger.
+    if ctx.caches.sandboxes.has_unreadable(&*sandbox) {
+        return Ok(Action::await_change());
+    }
     let now = Timestamp::now();
     let observed = observe::observe(sandbox, ctx, now);
     let plan = plan::plan(&observed, &ctx.settings, now);

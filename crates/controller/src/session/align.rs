@@ -155,8 +155,14 @@ async fn close_orphans(
         .filter_map(|session| session.owner_name())
         .collect();
     for state in states {
+        // The resource of a session may exist and not decode.
+        let is_unreadable = |owner: &str| {
+            let name = owner.split_once('/').map_or(owner, |(name, _)| name);
+            ctx.caches.sessions.is_unreadable(&pod.namespace, name)
+        };
         if let Some(owner) = &state.owner
             && !owners.contains(owner)
+            && !is_unreadable(owner)
         {
             close(state, owner, pod, ctx).await?;
         }

@@ -95,6 +95,9 @@ fn uids(sessions: &[Arc<SandboxSession>]) -> BTreeSet<String> {
 
 /// Aligns the sessions of one sandbox with its SandboxSessions.
 pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: &Context) -> Result<Action, Error> {
+    if ctx.caches.sandboxes.has_unreadable(&*sandbox) {
+        return Ok(Action::await_change());
+    }
     let uid = sandbox.uid().unwrap_or_default();
     if is_ending(&sandbox.metadata) {
         ctx.aligned.lock().remove(&uid);

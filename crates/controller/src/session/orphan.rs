@@ -14,11 +14,10 @@ use hutch_kube::apply::Error;
 
 pub async fn reconcile(session: Arc<SandboxSession>, ctx: &Context) -> Result<Action, Error> {
     let namespace = session.namespace().unwrap_or_default();
-    let sandbox = ctx
-        .caches
-        .sandboxes
-        .get(&namespace, &session.spec.sandbox_name);
-    if sandbox.is_none() && !is_ending(&session.metadata) {
+    let (sandboxes, name) = (&ctx.caches.sandboxes, &session.spec.sandbox_name);
+    let exists =
+        sandboxes.get(&namespace, name).is_some() || sandboxes.is_unreadable(&namespace, name);
+    if !exists && !is_ending(&session.metadata) {
         ctx.report(&session, &Observation::NoSandbox).await?;
     }
     Ok(Action::await_change())

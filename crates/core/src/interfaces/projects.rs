@@ -1,5 +1,5 @@
 //! The shared database, and the sandboxes of its projects. The database may be away at any
-//! time, and no request waits for it.
+//! time. The service bounds how long a request waits for it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -41,6 +41,10 @@ pub trait Sandboxes: Send + Sync {
     /// The sandbox of that name, from the cache.
     fn get(&self, name: &str) -> Option<Arc<Sandbox>>;
 
+    /// True if there is a sandbox of that name that does not decode. `get` returns its last
+    /// version that did decode, or nothing. It must not count as deleted.
+    fn is_unreadable(&self, name: &str) -> bool;
+
     /// The sandbox of that name, from the API server. `name` may be any text.
     fn fetch<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>>;
 

@@ -18,6 +18,8 @@ use hutch_telemetry::{measured, operation, traceparent};
 /// cache may not show yet that somebody has just repaired the sandbox.
 const FAILURE_GRACE: Duration = Duration::from_secs(1);
 
+const UNREADABLE: &str = "its resource does not decode; has a newer Hutch written it?";
+
 /// The next step of a request that wants to use a sandbox.
 enum Step {
     Create,
@@ -62,7 +64,11 @@ impl Acquirer {
     /// Decides what the target's sandbox needs now, from the cache.
     fn step(&self, target: &Target) -> Step {
         let Some(sandbox) = self.sandboxes.get(&target.name) else {
-            return Step::Create;
+            return if self.sandboxes.is_unreadable(&target.name) {
+                Step::GiveUp(ServiceError::Failed(UNREADABLE.to_owned()))
+            } else {
+                Step::Create
+            };
         };
         self.creator.forget(&target.name);
         if !target.matches(&sandbox) {

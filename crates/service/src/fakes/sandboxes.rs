@@ -33,6 +33,8 @@ struct State {
     /// The beginning of the writes that fail, and their error.
     fault: Option<(&'static str, ResourceError)>,
     creation_delay: Duration,
+    /// The name of a sandbox that does not decode.
+    unreadable: Option<String>,
     uids: u32,
     log: Vec<String>,
     activity: Vec<(String, Timestamp, Option<String>)>,
@@ -62,6 +64,11 @@ impl FakeSandboxes {
     /// Adds a sandbox without status, as one made with `kubectl`.
     pub fn put(&self, name: &str) {
         self.insert(name, SandboxSpec::default());
+    }
+
+    /// Adds a sandbox that does not decode.
+    pub fn put_unreadable(&self, name: &str) {
+        self.state.lock().unreadable = Some(name.to_owned());
     }
 
     /// Adds a sandbox that answers.
@@ -270,7 +277,15 @@ impl Sandboxes for FakeSandboxes {
         self.state.lock().cache.get(name).cloned()
     }
 
+    fn is_unreadable(&self, name: &str) -> bool {
+        self.state.lock().unreadable.as_deref() == Some(name)
+    }
+
     fn fetch<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, ResourceError>> {
+        if self.is_unreadable(name) {
+            let error = ResourceError::Unavailable("it does not decode".to_owned());
+            return ready(Err(error)).boxed();
+        }
         ready(Ok(self.stored(name))).boxed()
     }
 

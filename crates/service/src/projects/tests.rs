@@ -246,3 +246,13 @@ async fn conversations_are_listed_and_ended_and_projects_stay() {
     assert!(projects.conversations().is_empty());
     assert!(fakes.sandboxes.stored("project").is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_named_sandbox_that_does_not_decode_stays_the_projects_place() {
+    let fakes = Fakes::new();
+    fakes
+        .database
+        .put("c", project(Some("named"), Some("/app")));
+    fakes.sandboxes.put_unreadable("named");
+    assert_eq!(place(&fakes).await, named("named", "/app"));
+}

@@ -326,3 +326,12 @@ async fn a_timeout_says_that_the_sandbox_is_being_deleted() {
         "the sandbox is not ready after 25s: it is being deleted"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_does_not_decode_is_refused_and_not_created_again() {
+    let (fakes, target) = (Fakes::new(), Target::tenant("a"));
+    fakes.sandboxes.put_unreadable(&target.name);
+    let text = failure(&fakes, &target).await;
+    assert!(text.contains("does not decode"), "{text}");
+    assert!(fakes.sandboxes.writes().is_empty());
+}
