@@ -75,8 +75,8 @@ fn earlier(directory: &Path) -> PathBuf {
 }
 
 const DEFINITION: &str = "files/crds/sandboxsessions.yaml";
-const NOW: &str = "The id that clients call the session by.";
-const BEFORE: &str = "The session's id.";
+const NOW: &str = "ID by which clients name the session.";
+const BEFORE: &str = "ID of the session.";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_from_another_revision_replaces_hutch_and_no_sandbox() {
