@@ -136,6 +136,8 @@ mod tests {
 
     use super::*;
 
+    const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+
     /// A connection to a server with these routes and that write timeout, and the task that
     /// serves it.
     async fn connected(
@@ -171,7 +173,8 @@ mod tests {
                 .is_ok()
             {}
         };
-        let (ended, ()) = tokio::join!(served, ask);
+        let both = async { tokio::join!(served, ask) };
+        let (ended, ()) = timeout(TEST_TIMEOUT, both).await.unwrap();
         ended.unwrap();
         drop(unread);
     }
@@ -187,7 +190,8 @@ mod tests {
         let (mut client, _served) = connected(router, WRITE_TIMEOUT).await;
         client.write_all(request).await.unwrap();
         let mut text = String::new();
-        client.read_to_string(&mut text).await.unwrap();
+        let read = client.read_to_string(&mut text);
+        timeout(TEST_TIMEOUT, read).await.unwrap().unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         format!("{} {body}", head.lines().next().unwrap())
     }
