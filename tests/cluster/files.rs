@@ -297,7 +297,7 @@ async fn links_work_as_for_any_program_of_the_sandbox() {
     let world = World::new("links").await;
     let (_hutch, tenant) = world.with_tenant("l", &[]).await;
     let links = "mkdir real; echo old > real/file
-        ln -s real/file link; ln -s /workspace/real directory; ln -s nowhere dangling
+        ln -s real/file link; ln -s /workspace/real folder; ln -s nowhere dangling
         ln -s two one; ln -s one two; ln -s ../../../../../../workspace/real up";
     tenant.stdout(links).await;
     assert_eq!(tenant.text("link").await, "old\n");
@@ -306,8 +306,8 @@ async fn links_work_as_for_any_program_of_the_sandbox() {
     assert_eq!(tenant.stdout("readlink link").await, "real/file");
     tenant.write("folder/more", "m").await.ok();
     assert_eq!(tenant.text("up/more").await, "m");
-    for directory in ["folder", "up"] {
-        let query = [("path", directory)];
+    for link in ["folder", "up"] {
+        let query = [("path", link)];
         tenant.get("/files/read", &query).await.refused(400);
     }
     assert!(tenant.exists("folder").await && !tenant.exists("dangling").await);

@@ -101,7 +101,7 @@ async fn a_list_of_keys_shows_no_secret() {
         ),
         (
             vec!["create", "b", "--namespace", "No"],
-            "no name of a namespace",
+            "valid name of a namespace",
         ),
         (
             vec!["create", "b", "--namespace", &world.namespace],
