@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `client` | builds a client without retries |
 //! | `watches` | one watch per kind, which fills a cache and sends triggers |
-//! | `unreadable` | objects that do not decode |
+//! | `guarded`, `unreadable` | objects that do not decode |
 //! | `caches`, `node` | the caches of each role |
 //! | `trim` | removes unused fields from cached objects |
 //! | `apply`, `volumes` | writes with a deadline and a check of the leadership |
@@ -15,6 +15,7 @@ pub mod apply;
 pub mod caches;
 pub mod client;
 pub mod events;
+pub mod guarded;
 pub mod lease;
 pub mod node;
 mod trim;

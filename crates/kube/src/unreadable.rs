@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
+use super::guarded::Guarded;
 use kube::Resource;
-use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
@@ -34,7 +34,7 @@ impl Unreadable {
 
     /// The event with the decoded object. For an object that does not decode it is the event
     /// with the version that `store` has, or nothing if there is none.
-    pub fn filter<K>(&self, event: Event<DeserializeGuard<K>>, store: &Store<K>) -> Option<Event<K>>
+    pub fn filter<K>(&self, event: Event<Guarded<K>>, store: &Store<K>) -> Option<Event<K>>
     where
         K: Resource<DynamicType = ()> + Clone + 'static,
     {
@@ -43,8 +43,8 @@ impl Unreadable {
                 self.0.lock().listing.clear();
                 Some(Event::Init)
             }
-            Event::InitApply(DeserializeGuard(Ok(object))) => Some(Event::InitApply(object)),
-            Event::InitApply(DeserializeGuard(Err(invalid))) => {
+            Event::InitApply(Guarded(Ok(object))) => Some(Event::InitApply(object)),
+            Event::InitApply(Guarded(Err(invalid))) => {
                 let key = report::<K>(&invalid);
                 let before = last_version(store, &key);
                 self.0.lock().listing.insert(key);
@@ -57,16 +57,16 @@ impl Unreadable {
                 keys.now = std::mem::take(&mut keys.listing);
                 Some(Event::InitDone)
             }
-            Event::Apply(DeserializeGuard(Ok(object))) => {
+            Event::Apply(Guarded(Ok(object))) => {
                 self.0.lock().now.remove(&key_of(object.meta()));
                 Some(Event::Apply(object))
             }
-            Event::Apply(DeserializeGuard(Err(invalid))) => {
+            Event::Apply(Guarded(Err(invalid))) => {
                 let key = report::<K>(&invalid);
                 self.0.lock().now.insert(key);
                 None
             }
-            Event::Delete(DeserializeGuard(deleted)) => {
+            Event::Delete(Guarded(deleted)) => {
                 let key = key_of(match &deleted {
                     Ok(object) => object.meta(),
                     Err(invalid) => &invalid.metadata,
@@ -125,7 +125,7 @@ mod tests {
         })
     }
 
-    fn guard(name: &str, phase: &str) -> DeserializeGuard<Sandbox> {
+    fn guard(name: &str, phase: &str) -> Guarded<Sandbox> {
         serde_json::from_value(sandbox(name, "1", phase)).unwrap()
     }
 
@@ -145,7 +145,7 @@ mod tests {
             }
         }
 
-        fn take(&mut self, event: Event<DeserializeGuard<Sandbox>>) {
+        fn take(&mut self, event: Event<Guarded<Sandbox>>) {
             if let Some(event) = self.unreadable.filter(event, &self.store) {
                 self.writer.apply_watcher_event(&event);
             }

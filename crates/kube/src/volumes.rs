@@ -1,9 +1,9 @@
 //! Reads and writes for the volumes of buckets: PersistentVolumes, which belong to no
 //! namespace, and the metadata of their Secrets. Every write checks the leadership first.
 
+use super::guarded::Guarded;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
@@ -97,7 +97,7 @@ impl Writer {
     pub async fn list<K: Writable>(
         &self,
         namespace: Option<&str>,
-    ) -> Result<Vec<DeserializeGuard<K>>, Error> {
+    ) -> Result<Vec<Guarded<K>>, Error> {
         let api = match namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),

@@ -7,9 +7,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::guarded::Guarded;
 use futures::{Stream, StreamExt};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -87,7 +87,7 @@ where
 {
     async fn feed(
         &self,
-        events: impl Stream<Item = watcher::Result<Event<DeserializeGuard<K>>>>,
+        events: impl Stream<Item = watcher::Result<Event<Guarded<K>>>>,
         mut writer: kube::runtime::reflector::store::Writer<K>,
         trim: fn(&mut K),
         errors: WatchErrors,
@@ -304,7 +304,7 @@ impl Watches {
 
     fn start<K>(
         &mut self,
-        api: Api<DeserializeGuard<K>>,
+        api: Api<Guarded<K>>,
         config: watcher::Config,
         trim: fn(&mut K),
     ) -> Cache<K>

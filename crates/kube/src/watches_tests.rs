@@ -10,8 +10,8 @@ fn pod(name: &str) -> Pod {
     pod
 }
 
-fn guard(event: Event<Pod>) -> Event<DeserializeGuard<Pod>> {
-    let good = |pod| DeserializeGuard(Ok(pod));
+fn guard(event: Event<Pod>) -> Event<Guarded<Pod>> {
+    let good = |pod| Guarded(Ok(pod));
     match event {
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
-use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -19,6 +18,7 @@ use hutch_core::interfaces::{NewSandbox, ResourceError, Sandboxes};
 use hutch_core::names::is_name;
 use hutch_core::sync::Lock;
 use hutch_kube::apply::{Error, Writer};
+use hutch_kube::guarded::Guarded;
 use hutch_kube::watches::Cache;
 
 /// Attempts to change an object that others change at the same time.
@@ -138,13 +138,11 @@ impl Sandboxes for SandboxStore {
                 .list::<Sandbox>(Some(&self.namespace))
                 .await
                 .map_err(refusal)?;
-            let meant = |it: &DeserializeGuard<Sandbox>| it.meta().uid.as_deref() == Some(uid);
+            let meant = |it: &Guarded<Sandbox>| it.meta().uid.as_deref() == Some(uid);
             match all.into_iter().find(meant) {
                 None => Ok(None),
-                Some(DeserializeGuard(Ok(sandbox))) => Ok(Some(sandbox)),
-                Some(DeserializeGuard(Err(invalid))) => {
-                    Err(ResourceError::Unavailable(invalid.error))
-                }
+                Some(Guarded(Ok(sandbox))) => Ok(Some(sandbox)),
+                Some(Guarded(Err(invalid))) => Err(ResourceError::Unavailable(invalid.error)),
             }
         }
         .boxed()
