@@ -3,13 +3,13 @@
 
 use std::collections::HashSet;
 
-use super::guarded::Guarded;
 use kube::Resource;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use tracing::warn;
 
+use super::guarded::Guarded;
 use hutch_core::sync::Lock;
 
 /// Namespace (empty for a cluster-wide kind) and name.

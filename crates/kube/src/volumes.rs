@@ -1,13 +1,13 @@
 //! Reads and writes for the volumes of buckets: PersistentVolumes, which belong to no
 //! namespace, and the metadata of their Secrets. Every write checks the leadership first.
 
-use super::guarded::Guarded;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::apply::{DEADLINE, Error, Writable, Writer, within};
+use super::guarded::Guarded;
 
 impl Writer {
     fn volumes(&self) -> Api<PersistentVolume> {

@@ -7,7 +7,6 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guarded::Guarded;
 use futures::{Stream, StreamExt};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::runtime::reflector::{Lookup, ObjectRef, Store, store};
@@ -25,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::guarded::Guarded;
 use super::unreadable::Unreadable;
 use hutch_api::labels;
 use hutch_core::backoff::Backoff;
