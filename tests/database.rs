@@ -5,6 +5,8 @@
 
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "database/projector.rs"]
+mod projector;
 #[path = "support/proxy.rs"]
 mod proxy;
 
