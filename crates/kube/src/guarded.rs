@@ -14,15 +14,15 @@ use serde_json::Value;
 ///
 /// kube's `DeserializeGuard` does the same. It decodes `K` from another format than JSON and
 /// needs a second copy of the decoders of all kinds: 1.7 MB of `hutch`. This type
-/// decodes `K` from JSON only.
+/// decodes `K` from a `str` of JSON only, as kube's client does.
 #[derive(Clone, Debug)]
 pub struct Guarded<K>(pub Result<K, InvalidObject>);
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let bytes = serde_json::to_vec(&value).map_err(D::Error::custom)?;
-        let decoded = serde_json::from_slice(&bytes).map_err(|error| error.to_string());
+        let text = serde_json::to_string(&value).map_err(D::Error::custom)?;
+        let decoded = serde_json::from_str(&text).map_err(|error| error.to_string());
         decoded.map_or_else(
             |error| {
                 let metadata = ObjectMeta::deserialize(&value["metadata"]);
