@@ -13,8 +13,8 @@ use serde_json::Value;
 /// of it goes on at such an object.
 ///
 /// kube's `DeserializeGuard` does the same. It decodes `K` from another format than JSON and
-/// needs a second copy of the decoders of all kinds: 1.7 MB of `hutch`. This type
-/// decodes `K` from a `str` of JSON only, as kube's client does.
+/// needs a second copy of the decoders of all kinds: 1.7 MB of `hutch`. This type decodes
+/// `K` from a `str` of JSON, as kube's client does, so both use one copy.
 #[derive(Clone, Debug)]
 pub struct Guarded<K>(pub Result<K, InvalidObject>);
 
